@@ -1,0 +1,37 @@
+"""From exceptions to one line on stderr and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def fail(message: str) -> NoReturn:
+    """Print ``error: message`` as one line on stderr and exit with status 2."""
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    raise SystemExit(BAD_INPUT)
+
+
+def describe(error: Exception) -> str | None:
+    """Return the one line that tells a user what was wrong with the input, or None if the program is at fault."""
+    from pydantic import ValidationError
+
+    from sharpen.objective import InputError
+
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, ValidationError):
+        return "; ".join(_describe_field(detail) for detail in error.errors(include_url=False, include_context=False))
+    return None
+
+
+def _describe_field(detail: object) -> str:
+    assert isinstance(detail, dict)
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    field = ".".join(str(part) for part in detail["loc"])
+    if not field:  # a check of several fields together names them in its message
+        return message
+    return f"{field}: got {detail['input']!r}, {message[0].lower()}{message[1:]}"

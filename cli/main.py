@@ -1,0 +1,48 @@
+"""The command ``sharpen``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import typer
+
+from sharpen.cli import figures, llm, theory, toy
+from sharpen.cli.errors import BAD_INPUT, INTERRUPTED, describe, fail
+
+app = typer.Typer(
+    name="sharpen",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Does reinforcement learning teach a language model anything that sharpening its own distribution would not?",
+)
+app.add_typer(theory.app, name="theory")
+app.add_typer(toy.app, name="toy")
+app.add_typer(llm.app, name="llm")
+app.add_typer(figures.app, name="figures")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 bad input (one line on stderr), 130 interrupted."""
+    try:
+        status = app(args=arguments, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        status = BAD_INPUT
+    except click.ClickException as error:
+        fail(error.format_message())
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)
+        status = INTERRUPTED
+    except Exception as error:
+        message = describe(error)
+        if message is None:
+            raise
+        fail(message)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

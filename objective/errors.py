@@ -1,0 +1,32 @@
+"""The one exception that means "the input is wrong", as opposed to "the program is"."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Input that cannot be used; the command line prints it as one line and exits with status 2.
+
+    Args:
+        field: Name of the field, option or file at fault.
+        value: What was given.
+        allowed: What would have been accepted.
+
+    Example:
+        >>> str(InputError("alpha", -1, "a finite number >= 0"))
+        'alpha: got -1, allowed: a finite number >= 0'
+    """
+
+    def __init__(self, field: str, value: object, allowed: str) -> None:
+        self.field, self.value, self.allowed = field, value, allowed
+        super().__init__(f"{field}: got {shorten(value)}, allowed: {allowed}")
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """Return ``value`` as one line of at most ``limit`` characters.
+
+    Example:
+        >>> shorten("a\\nb")
+        "'a\\\\nb'"
+    """
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,142 @@
+"""The formulas of the objective, once, for every array library.
+
+Everything here is a pure function over arrays of the Python array API: NumPy, JAX (traced or not) and PyTorch arrays
+of any floating dtype pass through the same lines and come back as what they were. Shapes broadcast; the usual one is
+``[batch]``, one entry a sampled sequence, or ``[outcomes]``, one entry an outcome of a finite problem.
+
+Notation: p is the reference policy, pi the trained policy, r the task reward, ``|x|`` the length of a sequence in
+tokens, all logarithms natural. The equations are THEORY section 1 of this project (docs/objective.md).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from array_api_compat import array_namespace, is_jax_array, is_torch_array
+
+Array = Any  # the array API has no nominal type; every function returns the library and dtype it was given
+
+
+class Coefficients(NamedTuple):
+    """Weights of J(pi) = w_r E[r] + w_p E[s] + w_h H(pi)."""
+
+    w_r: float
+    w_p: float
+    w_h: float
+
+
+def coefficients(alpha: float, beta_inv: float, mode: str, normalization: str) -> Coefficients:
+    """Return (w_r, w_p, w_h) of the objective.
+
+    ========================  ===  ===========  ==========
+    case                      w_r  w_p          w_h
+    ========================  ===  ===========  ==========
+    optimization, b > 0        1   alpha / b    0
+    optimization, b = 0        0   alpha        0
+    sampling, b > 0            1   alpha / b    1 / b
+    sampling, b = 0            0   alpha        1
+    ========================  ===  ===========  ==========
+
+    with b = beta_inv. ``normalization="none"`` drops the extra likelihood term, which leaves w_p = w_h.
+
+    Example:
+        >>> coefficients(2.0, 0.0, "sampling", "sum")
+        Coefficients(w_r=0.0, w_p=2.0, w_h=1.0)
+    """
+    scale = 1.0 / beta_inv if beta_inv > 0 else 1.0
+    w_h = scale if mode == "sampling" else 0.0
+    w_p = w_h if normalization == "none" else alpha * scale
+    return Coefficients(1.0 if beta_inv > 0 else 0.0, w_p, w_h)
+
+
+def score(ref_logprob: Array, length: Array | None, exponent: float) -> Array:
+    """Return the length-normalised log-likelihood s(x) = log p(x) / |x|^w.
+
+    Args:
+        ref_logprob: log p(x), the sum over the tokens of x; any shape, nats.
+        length: ``|x|`` in tokens, end-of-sequence token included, so at least 1; broadcasts with ``ref_logprob``.
+            May be None only for ``exponent = 0``.
+        exponent: w: 0 for the sum, 1 for the mean.
+
+    Raises:
+        ValueError: ``length`` is None and the exponent is not 0.
+    """
+    if exponent == 0.0:
+        return ref_logprob
+    if length is None:
+        raise ValueError("length: got None, allowed: token counts >= 1, because the normalization divides by them")
+    xp = array_namespace(ref_logprob)
+    return ref_logprob / xp.astype(xp.asarray(length), ref_logprob.dtype) ** exponent
+
+
+def potential(
+    w: Coefficients, reward: Array | None, ref_logprob: Array | None, length: Array | None, exponent: float
+) -> Array:
+    """Return u(x) = w_r r + (w_p - w_h) s + w_h log p, so that J(pi) = E[u] + w_h H(pi).
+
+    Only the extra likelihood term is normalised by length; the log p that pairs with -log pi in the KL never is. With
+    w = 0, or without entropy, u = w_r r + w_p s.
+
+    Terms whose weight is zero are not computed: their arrays may be None and, when given, are not read.
+    """
+    terms = []
+    if w.w_r != 0.0:
+        terms.append(w.w_r * _given(reward, "reward"))
+    if w.w_p != w.w_h:
+        terms.append((w.w_p - w.w_h) * score(_given(ref_logprob, "ref_logprob"), length, exponent))
+    if w.w_h != 0.0:
+        terms.append(w.w_h * _given(ref_logprob, "ref_logprob"))
+    return sum(terms[1:], start=terms[0])
+
+
+def pseudo_reward(
+    w: Coefficients,
+    reward: Array | None,
+    ref_logprob: Array | None,
+    policy_logprob: Array | None,
+    length: Array | None,
+    exponent: float,
+) -> Array:
+    """Return u(x) - w_h sg(log pi(x)), the per-sample reward that a policy gradient maximises; sg stops gradients."""
+    u = potential(w, reward, ref_logprob, length, exponent)
+    if w.w_h != 0.0:
+        u = u - w.w_h * _given(policy_logprob, "policy_logprob")
+    return stop_gradient(u)
+
+
+def value(
+    w: Coefficients,
+    policy_logprob: Array,
+    reward: Array | None,
+    ref_logprob: Array | None,
+    length: Array | None,
+    exponent: float,
+) -> Array:
+    """Return J(pi) = sum_x pi(x) (u(x) - w_h log pi(x)) over the last axis, differentiable in ``policy_logprob``.
+
+    Outcomes with pi(x) = 0 contribute 0, also where log pi or u is infinite.
+    """
+    xp = array_namespace(policy_logprob)
+    u = potential(w, reward, ref_logprob, length, exponent)
+    inside = policy_logprob > -xp.inf
+    # where() on the inputs, not on the product: a masked 0 * inf would still give NaN gradients.
+    log_pi = xp.where(inside, policy_logprob, xp.zeros_like(policy_logprob))
+    gain = xp.where(inside, u - w.w_h * log_pi, xp.zeros_like(log_pi))
+    return xp.sum(xp.where(inside, xp.exp(log_pi), xp.zeros_like(log_pi)) * gain, axis=-1)
+
+
+def stop_gradient(x: Array) -> Array:
+    """Return ``x`` as a constant for automatic differentiation (NumPy arrays come back unchanged)."""
+    if is_torch_array(x):
+        return x.detach()
+    if is_jax_array(x):
+        from jax import lax  # x is a JAX array, so jax is imported already
+
+        return lax.stop_gradient(x)
+    return x
+
+
+def _given(x: Array | None, name: str) -> Array:
+    if x is None:
+        raise ValueError(f"{name}: got None, allowed: an array, because this objective weighs it")
+    return x

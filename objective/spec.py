@@ -1,0 +1,192 @@
+"""The objective that theory, toy and llm share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from sharpen.objective import functional
+from sharpen.objective.functional import Array, Coefficients
+
+Mode = Literal["sampling", "optimization"]
+Normalization = Literal["none", "sum", "mean", "weighted_mean"]
+MODES: tuple[str, ...] = ("sampling", "optimization")
+NORMALIZATIONS: tuple[str, ...] = ("none", "sum", "mean", "weighted_mean")
+REFERENCE_FORMS = "frozen, policy or refresh:K with a whole number K >= 1"
+
+
+class Objective(BaseModel):
+    """One point of the family J(pi) = w_r E[r] + w_p E[s] + w_h H(pi), s(x) = log p(x) / |x|^w.
+
+    The names are the paper's (arXiv 2604.16259). An objective is immutable, compares by value and can be a dict key.
+
+    Args:
+        alpha: Exponent of the reference likelihood, finite and >= 0. The tempered optimum is p^alpha.
+        beta_inv: Weight of the task reward against the KL, finite and >= 0; 0 removes the reward.
+        mode: ``sampling`` keeps the entropy term (the optimum is a distribution), ``optimization`` drops it (the
+            optimum is an arg max).
+        normalization: How the extra likelihood term counts length: ``sum`` (w = 0), ``mean`` (w = 1),
+            ``weighted_mean`` (w = ``weight``); ``none`` drops the term.
+        weight: The length exponent w of ``weighted_mean``; required there and refused elsewhere.
+        reference: What p is during training: ``frozen``, ``policy`` (p is the current policy) or ``refresh:K`` (p is
+            replaced by the policy every K updates).
+
+    Raises:
+        pydantic.ValidationError: (a ValueError) if a field is out of range or the combination has no objective.
+
+    Example:
+        >>> Objective(alpha=2.0).coefficients
+        Coefficients(w_r=0.0, w_p=2.0, w_h=1.0)
+        >>> Objective(alpha=2.0, beta_inv=10.0).regime
+        'tilted'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    alpha: float = Field(default=1.0, ge=0.0)
+    beta_inv: float = Field(default=0.0, ge=0.0)
+    mode: Mode = "sampling"
+    normalization: Normalization = "sum"
+    weight: float | None = None
+    reference: str = "frozen"
+
+    @field_validator("alpha", "beta_inv", "weight", mode="before")
+    @classmethod
+    def _no_booleans(cls, number: object) -> object:
+        if isinstance(number, bool):
+            raise ValueError("a number is needed, not true or false")
+        return number
+
+    @field_validator("reference")
+    @classmethod
+    def _known_reference(cls, reference: str) -> str:
+        if not re.fullmatch(r"frozen|policy|refresh:[1-9]\d{0,8}", reference):
+            raise ValueError(f"allowed: {REFERENCE_FORMS}")
+        return reference
+
+    @model_validator(mode="after")
+    def _has_a_meaning(self) -> Self:
+        if (self.weight is None) == (self.normalization == "weighted_mean"):
+            raise ValueError(
+                f"weight: got {self.weight} with normalization {self.normalization}, allowed: a finite number with "
+                "weighted_mean and nothing otherwise"
+            )
+        w = self.coefficients
+        if not all(abs(x) < float("inf") for x in w):
+            raise ValueError(f"beta_inv: got {self.beta_inv}, allowed: 0 or large enough that alpha/beta_inv is finite")
+        if w == Coefficients(0.0, 0.0, 0.0):
+            raise ValueError(
+                "alpha: got an objective that is zero everywhere (optimization with beta_inv = 0 and no likelihood "
+                "term), allowed: alpha > 0 with a normalization other than none, or beta_inv > 0"
+            )
+        return self
+
+    @property
+    def coefficients(self) -> Coefficients:
+        """(w_r, w_p, w_h)."""
+        return functional.coefficients(self.alpha, self.beta_inv, self.mode, self.normalization)
+
+    @property
+    def length_exponent(self) -> float:
+        """The exponent w in s(x) = log p(x) / |x|^w."""
+        if self.normalization == "weighted_mean":
+            assert self.weight is not None  # the validator saw to it
+            return self.weight
+        return 1.0 if self.normalization == "mean" else 0.0
+
+    @property
+    def needs_reward(self) -> bool:
+        """Whether the objective has a reward term; without one a run never opens the answers."""
+        return self.coefficients.w_r != 0.0
+
+    @property
+    def refresh_every(self) -> int | None:
+        """Updates between two replacements of p by the policy; None if p is frozen."""
+        if self.reference == "frozen":
+            return None
+        return 1 if self.reference == "policy" else int(self.reference.removeprefix("refresh:"))
+
+    @property
+    def regime(self) -> str:
+        """The regime's name in the paper's table of four, or ``task-reward+likelihood`` for the mixed one."""
+        if self.mode == "sampling":
+            return "tilted" if self.needs_reward else "tempered"
+        if not self.needs_reward:
+            return "sharpening"
+        return "task-reward" if self.coefficients.w_p == 0.0 else "task-reward+likelihood"
+
+    def score(self, ref_logprob: Array, length: Array | None = None) -> Array:
+        """Return s(x) = log p(x) / |x|^w; see :func:`sharpen.objective.functional.score`."""
+        return functional.score(ref_logprob, length, self.length_exponent)
+
+    def potential(
+        self, *, reward: Array | None = None, ref_logprob: Array | None = None, length: Array | None = None
+    ) -> Array:
+        """Return u(x), with J(pi) = E[u] + w_h H(pi); see :func:`sharpen.objective.functional.potential`."""
+        return functional.potential(self.coefficients, reward, ref_logprob, length, self.length_exponent)
+
+    def pseudo_reward(
+        self,
+        *,
+        reward: Array | None = None,
+        ref_logprob: Array | None = None,
+        policy_logprob: Array | None = None,
+        length: Array | None = None,
+    ) -> Array:
+        """Return the per-sample pseudo-reward that a policy gradient maximises, as a constant (stop-gradient).
+
+        sampling: r + ((alpha - 1)/beta_inv) s + (1/beta_inv)(log p - log pi), optimization: r + (alpha/beta_inv) s;
+        with beta_inv = 0 the reward and the factors 1/beta_inv are dropped.
+
+        Args:
+            reward: Task reward r(x), shape [batch]; not read, and may be None, unless :attr:`needs_reward`.
+            ref_logprob: log p(x), shape [batch], nats, summed over tokens. Needed unless w_p = w_h = 0.
+            policy_logprob: log pi(x), shape [batch]. Needed in mode ``sampling``.
+            length: ``|x|`` in tokens (>= 1), shape [batch], integer or floating. Needed if the exponent w is not 0.
+
+        Returns:
+            Shape [batch]; NumPy, JAX or PyTorch in, the same library and dtype out.
+
+        Raises:
+            ValueError: an array that the objective weighs is None.
+        """
+        return functional.pseudo_reward(
+            self.coefficients, reward, ref_logprob, policy_logprob, length, self.length_exponent
+        )
+
+    def value(
+        self,
+        *,
+        policy_logprob: Array,
+        reward: Array | None = None,
+        ref_logprob: Array | None = None,
+        length: Array | None = None,
+    ) -> Array:
+        """Return J(pi) of a policy over finitely many outcomes (last axis), differentiable in ``policy_logprob``."""
+        return functional.value(
+            self.coefficients, policy_logprob, reward, ref_logprob, length, self.length_exponent
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types; ``Objective(**d)`` gives the objective back."""
+        return self.model_dump(mode="json")
+
+    def to_flags(self) -> list[str]:
+        """Return the command-line flags that name this objective.
+
+        Example:
+            >>> Objective(alpha=2.0).to_flags()
+            ['--alpha', '2.0', '--beta-inv', '0.0', '--mode', 'sampling', '--normalization', 'sum', \
+'--reference', 'frozen']
+        """
+        fields = {name: given for name, given in self.to_dict().items() if given is not None}
+        return [part for name, given in fields.items() for part in (f"--{name.replace('_', '-')}", str(given))]
+
+    def digest(self) -> str:
+        """Return 12 hexadecimal digits that are equal exactly when two objectives are (stable across processes)."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
