@@ -22,11 +22,11 @@ class InputError(ValueError):
 
 
 def shorten(value: object, limit: int = 80) -> str:
-    """Return ``value`` as one line of at most ``limit`` characters.
+    r"""Return ``value`` as one line of at most ``limit`` characters.
 
     Example:
-        >>> shorten("a\\nb")
-        "'a\\\\nb'"
+        >>> shorten("a\nb")
+        "'a\\nb'"
     """
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."

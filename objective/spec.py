@@ -167,9 +167,7 @@ class Objective(BaseModel):
         length: Array | None = None,
     ) -> Array:
         """Return J(pi) of a policy over finitely many outcomes (last axis), differentiable in ``policy_logprob``."""
-        return functional.value(
-            self.coefficients, policy_logprob, reward, ref_logprob, length, self.length_exponent
-        )
+        return functional.value(self.coefficients, policy_logprob, reward, ref_logprob, length, self.length_exponent)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types; ``Objective(**d)`` gives the objective back."""

@@ -1,0 +1,129 @@
+"""Who may import whom, and that the packaging knows every folder."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("objective", "theory", "toy", "llm", "figures", "paper_repro", "cli")
+MAY_IMPORT = {
+    "objective": set(),
+    "theory": {"objective"},
+    "toy": {"objective", "theory"},
+    "llm": {"objective"},
+    "figures": {"objective", "theory", "toy", "llm"},
+    "paper_repro": {"objective", "theory", "toy", "llm", "figures"},
+    "cli": {"objective", "theory", "toy", "llm", "figures", "paper_repro"},
+}
+
+NEVER = {
+    "objective": {"jax", "torch", "transformers", "vllm"},
+    "theory": {"torch", "transformers", "vllm"},
+    "toy": {"torch", "transformers", "vllm"},
+    "llm": {"jax", "jaxlib", "optax"},
+    "figures": {"torch", "vllm", "jax"},
+    "cli": {"torch", "vllm", "jax"},
+    "paper_repro": {"vllm"},
+}
+# stop_gradient() meets a JAX array only after its caller imported jax; the import is inside the function.
+ALLOWED_LAZY = {("objective/functional.py", "jax")}
+HEAVY = {"numpy", "scipy", "sympy", "jax", "torch", "transformers", "matplotlib", "seaborn", "pydantic", "yaml", "vllm"}
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(file: Path, module_level: bool = False) -> set[str]:
+    """Return every dotted name that the file imports, also inside functions unless ``module_level``."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    nodes = tree.body if module_level else list(ast.walk(tree))
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            assert node.module is not None
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def forbidden(package: str, file: Path) -> set[str]:
+    found = set()
+    for name in imports(file):
+        head, _, rest = name.partition(".")
+        if head in PACKAGES:
+            found.add(name)  # a bare `import theory` works only by accident of the working directory
+        elif head == "sharpen" and rest.partition(".")[0] not in MAY_IMPORT[package] | {package}:
+            found.add(name)
+        elif head in NEVER[package] and (str(file.relative_to(ROOT)), head) not in ALLOWED_LAZY:
+            found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_arrows_point_one_way(package: str) -> None:
+    files = sources(package)
+    assert files
+    assert {str(file): names for file in files if (names := forbidden(package, file))} == {}
+
+
+@pytest.mark.parametrize(
+    ("package", "line"),
+    [
+        ("objective", "from sharpen.theory import optimum"),
+        ("theory", "import torch"),
+        ("toy", "from sharpen import llm"),
+        ("llm", "def f():\n    import jax.numpy"),
+        ("llm", "from sharpen.toy.engine import run"),
+        ("cli", "import theory"),
+        ("figures", "from sharpen.cli.main import main"),
+    ],
+)
+def test_the_check_can_fail(package: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    file = tmp_path / package / "module.py"
+    file.parent.mkdir()
+    file.write_text(line)
+    assert forbidden(package, file)
+
+
+def test_only_the_rollout_package_touches_vllm() -> None:
+    files = [file for package in PACKAGES for file in sources(package)]
+    touching = {
+        file.relative_to(ROOT).parts[:2] for file in files if any(n.partition(".")[0] == "vllm" for n in imports(file))
+    }
+    assert touching <= {("llm", "rollout")}
+
+
+def test_command_modules_import_nothing_heavy_at_module_level() -> None:
+    for file in sources("cli"):
+        heads = {name.partition(".")[0] for name in imports(file, module_level=True)}
+        assert not heads & HEAVY, file
+        assert not any(n.startswith("sharpen.") and not n.startswith("sharpen.cli") for n in imports(file, True)), file
+
+
+def test_packaging_names_every_package_folder() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folders = {file.parent.relative_to(ROOT) for package in PACKAGES for file in (ROOT / package).rglob("__init__.py")}
+    assert {".".join(("sharpen", *folder.parts)) for folder in folders} == set(config["packages"])
+    assert config["package-dir"] == {".".join(("sharpen", *folder.parts)): str(folder) for folder in folders}
+
+
+def test_the_top_level_is_the_agreed_one() -> None:
+    visible = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
+    generated = {"runs", "build", "dist"} | {path.name for path in ROOT.glob("*.egg-info")}
+    files = {"pyproject.toml", "README.md", "Makefile", "LICENSE", "CITATION.cff", "CHANGELOG.md", "CONTRIBUTING.md"}
+    files |= {"constraints.txt"}
+    assert visible - generated == {*PACKAGES, "tests", "benchmarks", "docs"} | files
+
+
+def test_no_file_is_too_long() -> None:
+    for package in PACKAGES:
+        for file in sources(package):
+            assert len(file.read_text(encoding="utf-8").splitlines()) <= 400, file
