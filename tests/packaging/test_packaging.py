@@ -1,0 +1,73 @@
+"""The wheel and the sdist, built and installed as a user would."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*command: str, cwd: Path | None = None) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the sdist from a clean copy of the tracked files, and the wheel from the sdist."""
+    folder = tmp_path_factory.mktemp("build")
+    source = folder / "source"
+    listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\0")
+    for name in filter(None, listed):
+        target = source / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_symlink():
+            target.symlink_to((ROOT / name).readlink())
+        elif (ROOT / name).is_file():
+            target.write_bytes((ROOT / name).read_bytes())
+    run(sys.executable, "-m", "build", "--outdir", str(folder / "dist"), str(source))
+    return folder / "dist"
+
+
+def test_wheel_holds_the_packages_and_their_data_and_nothing_else(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {name.partition("/")[0] for name in names} == {"sharpen", f"{wheel.name.rsplit('-py3', 1)[0]}.dist-info"}
+    assert "sharpen/__init__.py" not in names  # a namespace package
+    for package in ("objective", "theory", "toy", "llm", "cli", "figures", "paper_repro"):
+        on_disk = {f"sharpen/{file.relative_to(ROOT)}" for file in (ROOT / package).rglob("*.py")}
+        assert on_disk <= names
+    assert {"sharpen/llm/tiny/artifact/model.safetensors", "sharpen/llm/prompts/boxed-cot.txt"} <= names
+
+
+def test_sdist_holds_what_a_packager_needs(built: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "objective/spec.py", "llm/tiny/artifact/model.safetensors"} <= names
+    assert not any(name.startswith((".venv", "runs", ".pyright")) for name in names)
+
+
+@pytest.mark.slow
+def test_wheel_runs_in_an_empty_environment(built: Path, tmp_path: Path) -> None:
+    """The base install alone gives theory and toy; the language-model commands say which extra they need."""
+    (wheel,) = built.glob("*.whl")
+    venv.create(tmp_path / "env", with_pip=True)
+    binaries = tmp_path / "env" / "bin"
+    constraints = str(ROOT / "constraints.txt")
+    run(str(binaries / "pip"), "install", "--quiet", "--constraint", constraints, str(wheel))
+    assert '"fixed_points"' in run(str(binaries / "sharpen"), "theory", "fixed-points", "--json", cwd=tmp_path)
+    run(str(binaries / "sharpen"), "toy", "simulate", "--steps", "20", "--out", "toy", cwd=tmp_path)
+    assert (tmp_path / "toy" / "summary.json").exists()
+    llm = subprocess.run([str(binaries / "sharpen"), "llm", "train"], cwd=tmp_path, capture_output=True, text=True)
+    assert llm.returncode == 2
+    assert llm.stderr.count("\n") == 1
+    assert "sharpen-rl[llm]" in llm.stderr
