@@ -75,9 +75,7 @@ def train(
     Without --model this trains the embedded arithmetic model, in minutes on two cores. A run whose objective has no
     reward term (sharpening, tempered) never opens the answers before training has ended.
     """
-    chosen = options.ObjectiveFlags(
-        preset, objective, alpha, beta_inv, mode, normalization, weight, reference
-    )
+    chosen = options.ObjectiveFlags(preset, objective, alpha, beta_inv, mode, normalization, weight, reference)
     flags = {
         "model": model,
         "steps": steps,

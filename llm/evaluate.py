@@ -35,9 +35,7 @@ class Exam:
     prompt_ids: list[list[int]]
 
     @classmethod
-    def encoded(
-        cls, prompts: PromptSet, answers: AnswerKey, tokenizer: PreTrainedTokenizerBase, template: str
-    ) -> Exam:
+    def encoded(cls, prompts: PromptSet, answers: AnswerKey, tokenizer: PreTrainedTokenizerBase, template: str) -> Exam:
         """Return the exam with its prompts rendered by ``template``."""
         return cls(prompts, answers, [encode(tokenizer, prompt.text, template) for prompt in prompts.prompts])
 
@@ -67,7 +65,9 @@ def evaluate(
     """
     rollout = engine.generate(exam.prompt_ids, samples, sampling, seed)
     texts = tokenizer.batch_decode(rollout.response_ids, skip_special_tokens=True)
-    per_problem: dict[str, list[float]] = {f"{kind}@{k}": [] for k in powers_of_two(samples) for kind in ("pass", "maj")}
+    per_problem: dict[str, list[float]] = {
+        f"{kind}@{k}": [] for k in powers_of_two(samples) for kind in ("pass", "maj")
+    }
     answered = 0
     for index, prompt in enumerate(exam.prompts.prompts):
         responses = texts[index * samples : (index + 1) * samples]

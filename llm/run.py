@@ -147,9 +147,7 @@ def _evaluate(config: TrainConfig, setup: Setup, out: Path, report: Report) -> d
     choose = load_source(data, settings.selection_split, settings.problems)
     selection = [{"step": 0, **_measure(config, setup, None, choose, SELECTION_SAMPLES)}]
     for path in candidates:
-        selection.append(
-            {"step": checkpoint.step_of(path), **_measure(config, setup, path, choose, SELECTION_SAMPLES)}
-        )
+        selection.append({"step": checkpoint.step_of(path), **_measure(config, setup, path, choose, SELECTION_SAMPLES)})
         report.evaluation(path.name, selection[-1])
     best = candidates[max(range(len(candidates)), key=lambda i: (selection[i + 1]["pass@1"], -i))]
     test = load_source(data, settings.split, settings.problems)

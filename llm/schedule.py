@@ -21,7 +21,9 @@ def prompt_indices(prompts: int, per_step: int, step: int, seed: int) -> list[in
         [0, 1, 2, 3]
     """
     places = range(step * per_step, (step + 1) * per_step)
-    orders = {epoch: np.random.default_rng([seed, epoch]).permutation(prompts) for epoch in {p // prompts for p in places}}
+    orders = {
+        epoch: np.random.default_rng([seed, epoch]).permutation(prompts) for epoch in {p // prompts for p in places}
+    }
     return [int(orders[place // prompts][place % prompts]) for place in places]
 
 

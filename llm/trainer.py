@@ -91,7 +91,9 @@ class Trainer:
         self.prompt_ids = [encode(tokenizer, prompt.text, template) for prompt in prompts.prompts]
         longest = max(len(ids) for ids in self.prompt_ids)
         if longest >= config.max_length:
-            raise InputError("max_length", config.max_length, f"more than the longest training prompt, {longest} tokens")
+            raise InputError(
+                "max_length", config.max_length, f"more than the longest training prompt, {longest} tokens"
+            )
         self.step_index = 0
         # p is the policy itself in self-sharpening, so no copy is kept then.
         self.reference = None if config.objective.reference == "policy" else _frozen_copy(model)

@@ -52,7 +52,13 @@ def test_sdist_holds_what_a_packager_needs(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"pyproject.toml", "README.md", "LICENSE", "objective/spec.py", "llm/tiny/artifact/model.safetensors"} <= names
+    assert {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "objective/spec.py",
+        "llm/tiny/artifact/model.safetensors",
+    } <= names
     assert not any(name.startswith((".venv", "runs", ".pyright")) for name in names)
 
 
