@@ -1,0 +1,195 @@
+"""Rollouts from the trainer's own torch model: a batched, KV-cached sampling loop."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from sharpen.llm.rollout.requests import eos_token_ids, response_limits, row_uniforms
+from sharpen.llm.rollout.sampler import sample
+from sharpen.llm.rollout.types import Rollout, Sampling
+
+# Ended rows are cut out of the batch once they are this share of it; cutting copies the cache.
+COMPACT_AT = 0.125
+
+
+@dataclass
+class _Row:
+    """One response while it grows; ``index`` is its place in the rollout."""
+
+    index: int
+    prompt: int
+    sample: int
+    limit: int
+
+
+class TransformersEngine:
+    """Samples from the model that is being trained, so its weights are always current.
+
+    The prompts of a micro-batch are left-padded and read once, then their caches are copied for the samples. Each row
+    has its own random numbers, so its tokens do not depend on which rows share its batch (up to rounding in the
+    model's matrix products).
+
+    Args:
+        model: A causal language model of transformers; it is put in eval mode while sampling.
+        max_length: Longest prompt plus response in tokens.
+        eos_ids: Tokens that end a response.
+        max_rows: Most rows of a micro-batch; bounds the cache's memory.
+    """
+
+    name = "transformers"
+
+    def __init__(self, model: Any, *, max_length: int, eos_ids: Sequence[int], max_rows: int = 256) -> None:
+        self._model = model
+        self._max_length = max_length
+        self._eos_ids = tuple(eos_ids)
+        self._max_rows = max_rows
+
+    @classmethod
+    def for_model(cls, model: Any, *, max_length: int, tokenizer: Any = None) -> TransformersEngine:
+        """Return an engine that ends responses where the model and the tokenizer say."""
+        return cls(model, max_length=max_length, eos_ids=eos_token_ids(model, tokenizer))
+
+    def generate(self, prompts: list[list[int]], samples: int, sampling: Sampling, seed: int) -> Rollout:
+        """Return ``samples`` responses to each prompt; see :class:`sharpen.llm.rollout.types.Engine`."""
+        limits = response_limits(prompts, samples, sampling, seed, self._max_length)
+        rows = [_Row(p * samples + s, p, s, limits[p]) for p in range(len(prompts)) for s in range(samples)]
+        rollout = Rollout(
+            prompt_ids=[list(prompts[row.prompt]) for row in rows],
+            response_ids=[[] for _ in rows],
+            logprobs=[[] for _ in rows],
+            finished=[False] * len(rows),
+        )
+        # Neighbours in length share a micro-batch, so that little of it is padding.
+        rows.sort(key=lambda row: (len(prompts[row.prompt]), row.index))
+        with torch.no_grad(), _evaluating(self._model):
+            for start in range(0, len(rows), self._max_rows):
+                self._sample_rows(rows[start : start + self._max_rows], prompts, sampling, seed, rollout)
+        return rollout
+
+    def push_weights(self, model: Any) -> None:
+        """Sample from ``model`` from now on.
+
+        Nothing is copied: the engine reads the parameters of the model it is given, so there is nothing that could be
+        stale and nothing to verify.
+        """
+        self._model = model
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._model = None
+
+    def _sample_rows(
+        self, rows: list[_Row], prompts: list[list[int]], sampling: Sampling, seed: int, rollout: Rollout
+    ) -> None:
+        batch = _DecodingBatch(self._model, rows, prompts)
+        device = batch.logits_BV.device
+        steps = max(row.limit for row in rows)
+        uniforms = np.stack([row_uniforms(seed, row.prompt, row.sample, steps) for row in rows])
+        uniform_RT = torch.from_numpy(uniforms).to(device)
+        eos = torch.tensor(() if sampling.ignore_eos else self._eos_ids, dtype=torch.long, device=device)
+        limit_R = torch.tensor([row.limit for row in rows], device=device)
+        token_RT = torch.zeros(uniform_RT.shape, dtype=torch.long, device=device)
+        logprob_RT = torch.zeros_like(uniform_RT)
+        length_R, finished_R = torch.zeros_like(limit_R), torch.zeros_like(limit_R, dtype=torch.bool)
+        row_B = torch.arange(len(rows), device=device)  # the places in `rows` of the rows still in the batch
+        open_B = torch.ones_like(row_B, dtype=torch.bool)  # rows that ended stay in the batch until it is compacted
+        for step in range(steps):
+            token_B, logprob_B = sample(batch.logits_BV, uniform_RT[row_B, step], sampling.temperature, sampling.top_p)
+            token_RT[row_B, step], logprob_RT[row_B, step] = token_B, logprob_B.double()
+            ended_B = torch.isin(token_B, eos)
+            length_R[row_B] += open_B
+            finished_R[row_B] |= open_B & ended_B
+            open_B = open_B & ~ended_B & (limit_R[row_B] > step + 1)
+            left = int(open_B.sum())
+            if left == 0:
+                break
+            if left <= (1 - COMPACT_AT) * len(row_B):
+                place_B = open_B.nonzero()[:, 0]
+                row_B, token_B, open_B = row_B[place_B], token_B[place_B], open_B[place_B]
+                batch.select(place_B)
+            batch.advance(token_B)
+        _write(rollout, rows, length_R, token_RT, logprob_RT, finished_R)
+
+
+class _DecodingBatch:
+    """The model's cache and next-token logits for a batch of rows that grow by one token at a time."""
+
+    def __init__(self, model: Any, rows: list[_Row], prompts: list[list[int]]) -> None:
+        self._model = model
+        self._options = {"logits_to_keep": 1} if _keeps_logits(model) else {}
+        device = model.get_input_embeddings().weight.device
+        used = sorted({row.prompt for row in rows})
+        width = max(len(prompts[p]) for p in used)
+        tokens_PL = torch.zeros(len(used), width, dtype=torch.long)  # padding is masked, so any token will do
+        mask_PL = torch.zeros_like(tokens_PL)
+        for place, p in enumerate(used):
+            tokens_PL[place, width - len(prompts[p]) :] = torch.tensor(prompts[p])
+            mask_PL[place, width - len(prompts[p]) :] = 1
+        self._cache = DynamicCache(config=model.config)
+        self._mask_BL = mask_PL.to(device)
+        self._position_B = self._mask_BL.sum(-1)  # of the next token
+        self._padded = not bool(mask_PL.all())
+        self._forward(tokens_PL.to(device), (self._mask_BL.cumsum(-1) - 1).clamp(min=0))
+        if [row.prompt for row in rows] != used:
+            place_of = {p: place for place, p in enumerate(used)}
+            self.select(torch.tensor([place_of[row.prompt] for row in rows], device=device))
+
+    def select(self, place_B: torch.Tensor) -> None:
+        """Keep these rows of the batch, in this order; a row may be taken many times."""
+        self._cache.batch_select_indices(place_B)
+        self._mask_BL, self._position_B = self._mask_BL[place_B], self._position_B[place_B]
+        self.logits_BV = self.logits_BV[place_B]
+
+    def advance(self, token_B: torch.Tensor) -> None:
+        """Append one token to each row."""
+        self._mask_BL = torch.nn.functional.pad(self._mask_BL, (0, 1), value=1)
+        self._forward(token_B[:, None], self._position_B[:, None])
+        self._position_B = self._position_B + 1
+
+    def _forward(self, tokens: torch.Tensor, positions: torch.Tensor) -> None:
+        self.logits_BV = self._model(
+            input_ids=tokens,
+            attention_mask=self._mask_BL if self._padded else None,  # attention without a mask is quicker
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            **self._options,
+        ).logits[:, -1]
+
+
+def _write(
+    rollout: Rollout,
+    rows: list[_Row],
+    length_R: torch.Tensor,
+    token_RT: torch.Tensor,
+    logprob_RT: torch.Tensor,
+    finished_R: torch.Tensor,
+) -> None:
+    columns = (length_R.tolist(), token_RT.tolist(), logprob_RT.tolist(), finished_R.tolist())
+    for row, length, tokens, logprobs, finished in zip(rows, *columns, strict=True):
+        rollout.response_ids[row.index] = tokens[:length]
+        rollout.logprobs[row.index] = logprobs[:length]
+        rollout.finished[row.index] = finished
+
+
+def _keeps_logits(model: Any) -> bool:
+    """Whether the model can be asked for the last position's logits only."""
+    return "logits_to_keep" in inspect.signature(type(model).forward).parameters
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -1,0 +1,92 @@
+"""What every rollout engine takes and gives."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from sharpen.objective import InputError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How responses are sampled.
+
+    Args:
+        max_new_tokens: Longest response in tokens, EOS included; at least 1.
+        temperature: Logits are divided by it; finite and >= 0. Training uses 1. 0 is greedy decoding.
+        top_p: Mass of the nucleus that tokens are sampled from, in (0, 1]. Training uses 1.
+        ignore_eos: Go on after an EOS token, so that every response has the same length.
+
+    Raises:
+        InputError: a setting is out of range.
+    """
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise InputError("max_new_tokens", self.max_new_tokens, "a whole number >= 1")
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise InputError("temperature", self.temperature, "a finite number >= 0")
+        if not 0 < self.top_p <= 1:
+            raise InputError("top_p", self.top_p, "a number in (0, 1]")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Sampled responses, R = prompts x samples rows, prompt-major: row = prompt * samples + sample.
+
+    Args:
+        prompt_ids: R token lists, each prompt repeated ``samples`` times.
+        response_ids: R token lists; a response that ended by itself includes its EOS token.
+        logprobs: R lists, log-probability (nats) of each response token under the distribution it was sampled from:
+            after temperature and top-p, renormalised. Greedy decoding (temperature 0) samples from a point mass,
+            whose log-probabilities say nothing, so there they are the model's at temperature 1.
+        finished: R flags, True if the response ended by EOS, False if it was cut at its token limit.
+    """
+
+    prompt_ids: list[list[int]]
+    response_ids: list[list[int]]
+    logprobs: list[list[float]]
+    finished: list[bool]
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Samples responses from the current policy."""
+
+    name: str
+
+    def generate(self, prompts: list[list[int]], samples: int, sampling: Sampling, seed: int) -> Rollout:
+        """Return ``samples`` responses to each prompt.
+
+        The same weights, prompts, samples, sampling and seed give the same tokens, whatever was generated before. A
+        response is cut at ``sampling.max_new_tokens``, or earlier where prompt and response fill the engine's
+        ``max_length``.
+
+        Raises:
+            InputError: no prompt, an empty one, or one that leaves no room for a response; ``samples`` < 1; a negative
+                ``seed``.
+        """
+        ...
+
+    def push_weights(self, model: Any) -> None:
+        """Make the engine sample from the current weights of this torch model, in place and without touching a disk.
+
+        Raises:
+            WeightSyncError: the engine's log-probabilities differ from the model's afterwards.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the engine's memory; it cannot be used afterwards."""
+        ...
+
+
+class WeightSyncError(RuntimeError):
+    """The engine does not sample from the weights that were pushed to it."""
