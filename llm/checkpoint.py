@@ -1,7 +1,7 @@
 """Checkpoints that survive a kill at any moment.
 
 ``checkpoints/step_000020/`` is a Hugging Face folder (safetensors, config, tokenizer) that
-``AutoModelForCausalLM.from_pretrained`` loads. The newest one also holds ``trainer_state.pt``, what a resumed run needs.
+``AutoModelForCausalLM.from_pretrained`` loads. The newest also holds ``trainer_state.pt``, what a resumed run needs.
 A folder gets its name only once it is complete; ``last`` and ``best`` are links made after evaluation.
 """
 

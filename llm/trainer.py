@@ -1,6 +1,6 @@
 """One RLOO step on a language model, top to bottom.
 
-Axis letters: P prompts, G samples of one prompt, B = P G sequences (prompt-major).
+Axis letters: P prompts, G samples of one prompt, R = P G sequences (prompt-major), T response positions (padded).
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ import copy
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,8 +17,8 @@ from torch import Tensor
 from sharpen.llm.advantage import leave_one_out
 from sharpen.llm.config import TrainConfig
 from sharpen.llm.data import PromptSet
-from sharpen.llm.logprobs import Microbatch, microbatches, response_logprobs
-from sharpen.llm.loss import importance_weights, reinforce_loss
+from sharpen.llm.logprobs import TokenLogprobs, make_batches, response_logprobs, token_logprobs
+from sharpen.llm.loss import Mismatch, importance_weights, reinforce_loss
 from sharpen.llm.measures import effective_alpha
 from sharpen.llm.rewards import TaskReward
 from sharpen.llm.rollout import Engine, Rollout, Sampling, WeightSyncError
@@ -36,23 +35,20 @@ ENGINE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2.0}
 SAMPLES_LOGGED = 4
 
 
-@dataclass(frozen=True)
-class Scored:
-    """A batch of sequences with the log-probabilities that the pseudo-reward and the loss need.
+class Scored(NamedTuple):
+    """The log-probabilities that the pseudo-reward and the loss need.
 
     Args:
-        batches: The sequences, cut into microbatches.
-        policy: Token log-probabilities under the policy, one [B_i, T_i] tensor a microbatch.
-        policy_B: Sequence log-probabilities under the policy, shape [B].
-        reference_B: Under the reference, shape [B].
-        entropy: Mean entropy of the policy's next-token distribution over response tokens, nats.
+        policy: Token log-probabilities under the policy before the update, shape [R, T], with entropies.
+        policy_R: Sequence log-probabilities under the policy, nats.
+        reference_R: Under the reference.
+        mismatch: Importance weights of the trainer against the engine, shape [R, T].
     """
 
-    batches: list[Microbatch]
-    policy: list[Tensor]
-    policy_B: Tensor
-    reference_B: Tensor
-    entropy: float
+    policy: TokenLogprobs
+    policy_R: Tensor
+    reference_R: Tensor
+    mismatch: Mismatch
 
 
 class Trainer:
@@ -122,16 +118,16 @@ class Trainer:
             scored = self._score(rollout)
         with _timed(seconds, "reward"):
             texts = self.tokenizer.batch_decode(rollout.response_ids, skip_special_tokens=True)
-            rewards_B = self._rewards(chosen, texts)
-            pseudo_B = self._pseudo_rewards(rollout, scored, rewards_B)
+            rewards_R = self._rewards(chosen, texts)
+            pseudo_R = self._pseudo_rewards(rollout, scored, rewards_R)
         with _timed(seconds, "update"):
-            update = self._update(rollout, scored, pseudo_B)
+            update = self._update(rollout, scored, pseudo_R)
         with _timed(seconds, "push"):
             self.engine.push_weights(self.model)
             self._refresh_reference()
-        record = self._record(rollout, scored, rewards_B, pseudo_B, update)
+        record = self._record(rollout, scored, rewards_R, pseudo_R, update)
         seconds["total"] = sum(seconds.values())
-        samples = self._samples(chosen, texts, rewards_B, pseudo_B)
+        samples = self._samples(chosen, texts, rewards_R, pseudo_R)
         self.step_index += 1
         return {**record, "seconds": seconds}, samples
 
@@ -160,22 +156,18 @@ class Trainer:
         return chosen, self.engine.generate(prompts, config.samples_per_prompt, sampling, seed)
 
     def _score(self, rollout: Rollout) -> Scored:
-        batches = microbatches(rollout, self.config.tokens_per_microbatch, self.model.device)
-        policy_B = torch.empty(len(rollout.response_ids), device=self.model.device)
-        reference_B = torch.empty_like(policy_B)
-        policy, entropy_sum, tokens = [], 0.0, 0
-        with torch.no_grad():
-            for batch in batches:
-                logprobs, entropy = response_logprobs(self.model, batch, with_entropy=True)
-                policy.append(logprobs)
-                policy_B[batch.rows] = _sequence_sum(logprobs, batch)
-                entropy_sum += float(entropy.masked_fill(~batch.mask, 0.0).sum())
-                tokens += int(batch.mask.sum())
-                if self.reference is None:
-                    reference_B[batch.rows] = policy_B[batch.rows]
-                else:
-                    reference_B[batch.rows] = _sequence_sum(response_logprobs(self.reference, batch)[0], batch)
-        return Scored(batches, policy, policy_B, reference_B, entropy_sum / tokens)
+        rows, budget = (rollout.prompt_ids, rollout.response_ids), self.config.tokens_per_microbatch
+        policy = token_logprobs(self.model, *rows, micro_batch_tokens=budget, with_entropy=True)
+        policy_R = reference_R = policy.logprobs_BT.sum(dim=1)
+        if self.reference is not None:
+            reference_R = token_logprobs(self.reference, *rows, micro_batch_tokens=budget).logprobs_BT.sum(dim=1)
+        sampler_RT = torch.zeros_like(policy.logprobs_BT)
+        sampler_RT[policy.mask_BT] = torch.tensor(
+            [logprob for row in rollout.logprobs for logprob in row], dtype=sampler_RT.dtype, device=sampler_RT.device
+        )
+        mismatch = importance_weights(policy.logprobs_BT, sampler_RT, policy.mask_BT, self.config.importance_cap)
+        self._check_engine(mismatch.max_error)
+        return Scored(policy, policy_R, reference_R, mismatch)
 
     def _rewards(self, chosen: list[int], texts: list[str]) -> Tensor | None:
         if self.reward is None:
@@ -183,40 +175,43 @@ class Trainer:
         names = [self.prompts.prompts[index].id for index in chosen for _ in range(self.config.samples_per_prompt)]
         return torch.tensor(self.reward(names, texts), device=self.model.device)
 
-    def _pseudo_rewards(self, rollout: Rollout, scored: Scored, rewards_B: Tensor | None) -> Tensor:
+    def _pseudo_rewards(self, rollout: Rollout, scored: Scored, rewards_R: Tensor | None) -> Tensor:
         return self.config.objective.pseudo_reward(
-            reward=rewards_B,
-            ref_logprob=scored.reference_B,
-            policy_logprob=scored.policy_B,
+            reward=rewards_R,
+            ref_logprob=scored.reference_R,
+            policy_logprob=scored.policy_R,
             length=torch.tensor([len(ids) for ids in rollout.response_ids], device=self.model.device),
         )
 
-    def _update(self, rollout: Rollout, scored: Scored, pseudo_B: Tensor) -> dict[str, float]:
-        config = self.config
-        advantages_B = leave_one_out(pseudo_B.view(config.prompts_per_step, config.samples_per_prompt)).flatten()
-        tokens = sum(len(ids) for ids in rollout.response_ids)
-        normalizer = tokens if config.aggregation == "token_mean" else len(rollout.response_ids)
+    def _update(self, rollout: Rollout, scored: Scored, pseudo_R: Tensor) -> dict[str, float]:
+        config, mismatch = self.config, scored.mismatch
+        advantages_R = leave_one_out(pseudo_R.view(config.prompts_per_step, config.samples_per_prompt)).flatten()
+        lengths = [len(ids) for ids in rollout.response_ids]
+        normalizer = sum(lengths) if config.aggregation == "token_mean" else len(lengths)
         for group in self.optimizer.param_groups:
             group["lr"] = config.optimizer.learning_rate_at(self.step_index)
-        loss_sum = capped = error_sum = worst = 0.0
-        for batch, policy in zip(scored.batches, scored.policy, strict=True):
-            mismatch = importance_weights(policy, batch.sampler_logprobs, batch.mask, config.importance_cap)
-            logprobs, _ = response_logprobs(self.model, batch)
-            loss = reinforce_loss(logprobs, advantages_B[batch.rows], mismatch.weights_BT, batch.mask, normalizer)
+        batches = make_batches(
+            rollout.prompt_ids,
+            rollout.response_ids,
+            micro_batch_tokens=config.tokens_per_microbatch,
+            device=self.model.device,
+        )
+        loss_sum = 0.0
+        for batch in batches:
+            logprobs, _, mask = response_logprobs(self.model, batch)
+            weights = mismatch.weights_BT[batch.rows, : mask.shape[1]]
+            loss = reinforce_loss(logprobs, advantages_R[batch.rows], weights, mask, normalizer)
             loss.backward()
-            share = float(batch.mask.sum()) / tokens
-            loss_sum, worst = loss_sum + float(loss.detach()), max(worst, mismatch.max_error)
-            capped, error_sum = capped + share * mismatch.share_capped, error_sum + share * mismatch.mean_error
-        self._check_engine(worst)
+            loss_sum += float(loss.detach())
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.gradient_clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return {
             "loss": loss_sum,
             "gradient_norm": float(norm),
-            "engine_logprob_error": worst,
-            "engine_logprob_error_mean": error_sum,
-            "importance_capped": capped,
+            "engine_logprob_error": mismatch.max_error,
+            "engine_logprob_error_mean": mismatch.mean_error,
+            "importance_capped": mismatch.share_capped,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
         }
 
@@ -234,27 +229,27 @@ class Trainer:
             self.reference.load_state_dict(self.model.state_dict())
 
     def _record(
-        self, rollout: Rollout, scored: Scored, rewards_B: Tensor | None, pseudo_B: Tensor, update: dict[str, float]
+        self, rollout: Rollout, scored: Scored, rewards_R: Tensor | None, pseudo_R: Tensor, update: dict[str, float]
     ) -> dict[str, Any]:
         shape = (self.config.prompts_per_step, self.config.samples_per_prompt)
         lengths = [len(ids) for ids in rollout.response_ids]
-        reward = None if rewards_B is None else float(rewards_B.mean())
+        reward = None if rewards_R is None else float(rewards_R.mean())
         return {
             "step": self.step_index,
             "reward": reward,
             "accuracy": reward,  # the task reward is 0 or 1; null in a run that must not see the answers
-            "pseudo_reward": float(pseudo_B.mean()),
+            "pseudo_reward": float(pseudo_R.mean()),
             "response_length": sum(lengths) / len(lengths),
             "finished": sum(rollout.finished) / len(lengths),
-            "entropy": scored.entropy,
-            "kl_ref": float((scored.policy_B - scored.reference_B).mean()),
-            "ref_logprob": float(scored.reference_B.mean()),
-            "effective_alpha": effective_alpha(scored.policy_B.view(shape), scored.reference_B.view(shape)),
+            "entropy": _entropy_per_token(scored.policy),
+            "kl_ref": float((scored.policy_R - scored.reference_R).mean()),
+            "ref_logprob": float(scored.reference_R.mean()),
+            "effective_alpha": effective_alpha(scored.policy_R.view(shape), scored.reference_R.view(shape)),
             **update,
         }
 
     def _samples(
-        self, chosen: list[int], texts: list[str], rewards_B: Tensor | None, pseudo_B: Tensor
+        self, chosen: list[int], texts: list[str], rewards_R: Tensor | None, pseudo_R: Tensor
     ) -> list[dict[str, Any]]:
         G = self.config.samples_per_prompt
         return [
@@ -263,15 +258,16 @@ class Trainer:
                 "id": self.prompts.prompts[chosen[row // G]].id,
                 "prompt": self.prompts.prompts[chosen[row // G]].text,
                 "response": texts[row],
-                "reward": None if rewards_B is None else float(rewards_B[row]),
-                "pseudo_reward": float(pseudo_B[row]),
+                "reward": None if rewards_R is None else float(rewards_R[row]),
+                "pseudo_reward": float(pseudo_R[row]),
             }
             for row in range(0, min(len(texts), SAMPLES_LOGGED * G), G)
         ]
 
 
-def _sequence_sum(logprobs: Tensor, batch: Microbatch) -> Tensor:
-    return logprobs.masked_fill(~batch.mask, 0.0).sum(dim=1)
+def _entropy_per_token(policy: TokenLogprobs) -> float:
+    assert policy.entropy_BT is not None
+    return float(policy.entropy_BT.sum() / policy.mask_BT.sum())
 
 
 def _frozen_copy(model: PreTrainedModel) -> PreTrainedModel:
