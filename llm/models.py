@@ -1,0 +1,103 @@
+"""Which models there are, and how to load them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sharpen.objective import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that can be loaded.
+
+    Args:
+        name: What the user called it.
+        location: Hub id or folder, what ``from_pretrained`` takes.
+        template: Prompt template.
+        default_data: Training data unless the user names other.
+    """
+
+    name: str
+    location: str
+    template: str = "boxed-cot"
+    default_data: str = "math"
+
+
+REGISTRY: dict[str, ModelSource] = {
+    "qwen2.5-3b": ModelSource("qwen2.5-3b", "Qwen/Qwen2.5-3B-Instruct"),
+    "llama-3.2-3b": ModelSource("llama-3.2-3b", "meta-llama/Llama-3.2-3B-Instruct"),
+    "qwen3-4b": ModelSource("qwen3-4b", "Qwen/Qwen3-4B-Instruct-2507", default_data="deepscaler"),
+}
+
+
+def resolve(name: str) -> ModelSource:
+    """Return the model that ``name`` stands for; nothing is loaded.
+
+    Args:
+        name: ``embedded``, a registered name, a local folder, or a hub id ``org/name``.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if name == "embedded":
+        from sharpen.llm.tiny import artifact_path
+
+        return ModelSource(name, str(artifact_path()), template="plain", default_data="embedded")
+    if name in REGISTRY:
+        return REGISTRY[name]
+    if Path(name).is_dir():
+        if not (Path(name) / "config.json").is_file():
+            raise InputError("model", name, "a folder with config.json, weights and tokenizer")
+        return ModelSource(name, name)
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
+        return ModelSource(name, name)
+    raise InputError("model", name, f"embedded, {', '.join(REGISTRY)}, a hub id (org/name) or an existing folder")
+
+
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
+    """Return the model's tokenizer.
+
+    Raises:
+        InputError: it is neither on this machine nor to be had from the hub.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source.location)
+    except (OSError, ValueError) as error:
+        raise _not_there(source) from error
+
+
+def load_model(source: ModelSource, device: str, dtype: str) -> PreTrainedModel:
+    """Return the model on ``device`` (``cpu``, ``cuda``) in ``dtype`` (``float32``, ``bfloat16``).
+
+    Raises:
+        InputError: it is neither on this machine nor to be had from the hub, or there is no such device.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device", device, "cpu: this machine has no GPU that torch can use")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source.location, dtype=getattr(torch, dtype))
+    except (OSError, ValueError) as error:
+        raise _not_there(source) from error
+    return model.to(device)
+
+
+def _not_there(source: ModelSource) -> InputError:
+    folder = source.location.rpartition("/")[2]
+    return InputError(
+        "model",
+        source.name,
+        f"weights that can be loaded; {source.location} is neither on this machine nor reachable: on a machine with "
+        f"network run `hf download {source.location} --local-dir {folder}`, then pass --model {folder}",
+    )
