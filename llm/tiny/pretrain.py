@@ -1,0 +1,213 @@
+"""Pre-train the embedded model: ``python -m sharpen.llm.tiny.pretrain --out DIR``.
+
+Next-token prediction on responses of ``corpus``, prompts masked. A killed run continues from its last checkpoint to the
+same weights: every batch is a function of (seed, step).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import sys
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from sharpen.llm.templates import encode
+from sharpen.llm.tiny.corpus import Mixture, draw_problem, draw_response
+from sharpen.llm.tiny.tokenizer import build_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+PROGRESS_EVERY, CHECKPOINT_EVERY = 50, 250
+IGNORED = -100  # cross_entropy's mark for positions without a target
+STATE = "pretrain_state.pt"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the model is shaped and trained.
+
+    Args:
+        hidden: Width.
+        layers: Depth.
+        steps: Updates.
+        batch: Problems an update.
+        micro_batch: Rows of one forward pass; rows are sorted by length first, so short ones carry little padding.
+        learning_rate: Peak of the cosine schedule.
+        warmup: Updates of linear warm-up.
+        seed: Of weights and data.
+    """
+
+    hidden: int = 128
+    layers: int = 3
+    steps: int = 3000
+    batch: int = 192
+    micro_batch: int = 48
+    learning_rate: float = 2e-3
+    warmup: int = 100
+    seed: int = 0
+
+    def learning_rate_at(self, step: int) -> float:
+        """Return the learning rate of an update: linear warm-up, then half a cosine down to 2 %."""
+        cosine = 0.5 * (1.0 + math.cos(math.pi * step / self.steps))
+        return self.learning_rate * min(1.0, (step + 1) / self.warmup) * max(0.02, cosine)
+
+
+def build_model(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """Return the untrained model: transformers' Qwen2 with heads of width 32 and tied embeddings."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(settings.seed)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.hidden,
+        intermediate_size=3 * settings.hidden,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.hidden // 32,
+        num_key_value_heads=settings.hidden // 32,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return Qwen2ForCausalLM(config)
+
+
+def draw_batch(
+    settings: Settings, mixture: Mixture, tokenizer: PreTrainedTokenizerFast, step: int
+) -> list[tuple[list[int], int]]:
+    """Return the token rows of one update, each with its prompt length, shortest first."""
+    rng = random.Random(f"pretrain/{settings.seed}/{step}")
+    assert tokenizer.eos_token_id is not None
+    rows = []
+    for _ in range(settings.batch):
+        problem = draw_problem("train", rng)
+        prompt = encode(tokenizer, problem.text, "plain")
+        response = tokenizer(draw_response(problem, mixture, rng))["input_ids"]
+        rows.append(([*prompt, *response, tokenizer.eos_token_id], len(prompt)))  # type: ignore[misc]
+    return sorted(rows, key=lambda row: len(row[0]))
+
+
+def loss_of(model: PreTrainedModel, rows: list[tuple[list[int], int]], pad_id: int) -> torch.Tensor:
+    """Return the summed cross-entropy (nats) of the rows' responses."""
+    width = max(len(ids) for ids, _ in rows)
+    tokens_BL = torch.full((len(rows), width), pad_id)
+    targets_BL = torch.full((len(rows), width), IGNORED)
+    for place, (ids, prompt_length) in enumerate(rows):
+        tokens_BL[place, : len(ids)] = torch.tensor(ids)
+        targets_BL[place, prompt_length : len(ids)] = torch.tensor(ids[prompt_length:])
+    logits_BLV = model(input_ids=tokens_BL, use_cache=False).logits[:, :-1]
+    return cross_entropy(logits_BLV.flatten(0, 1), targets_BL[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum")
+
+
+def train(settings: Settings, mixture: Mixture, out: Path, stop_after: int | None = None) -> list[float]:
+    """Train, or continue, in ``out`` and return the loss (nats a token) of each update done in this call.
+
+    Args:
+        settings: Shape and schedule.
+        mixture: Of answers.
+        out: Folder of the model; the training state stays in it until the last update.
+        stop_after: End after this many updates in all, leaving the state to continue from.
+    """
+    tokenizer = build_tokenizer()
+    model = build_model(settings, tokenizer)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
+    out.mkdir(parents=True, exist_ok=True)
+    first = _restore(out / STATE, settings, model, optimizer)
+    losses, start, last = [], time.monotonic(), min(settings.steps, stop_after or settings.steps)
+    for step in range(first, last):
+        losses.append(_update(model, optimizer, settings, draw_batch(settings, mixture, tokenizer, step), step))
+        if (step + 1) % PROGRESS_EVERY == 0:
+            rate = (time.monotonic() - start) / (step + 1 - first)
+            print(f"step {step + 1}/{settings.steps}  loss {losses[-1]:.4f}  {rate:.2f} s a step", file=sys.stderr)
+        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == last:
+            part = out / (STATE + ".part")
+            done = {"step": step + 1, "settings": asdict(settings)}
+            torch.save({**done, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, part)
+            part.replace(out / STATE)
+    if last == settings.steps:
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+    return losses
+
+
+def _update(
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    settings: Settings,
+    rows: list[tuple[list[int], int]],
+    step: int,
+) -> float:
+    for group in optimizer.param_groups:
+        group["lr"] = settings.learning_rate_at(step)
+    tokens = sum(len(ids) - prompt_length for ids, prompt_length in rows)
+    total = 0.0
+    for start in range(0, len(rows), settings.micro_batch):
+        loss = loss_of(model, rows[start : start + settings.micro_batch], model.config.pad_token_id) / tokens
+        loss.backward()
+        total += float(loss.detach())
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return total
+
+
+def _restore(file: Path, settings: Settings, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> int:
+    """Load a state that the same settings left, and return the number of its updates; 0 if there is none."""
+    if not file.exists():
+        return 0
+    state = torch.load(file, weights_only=True)
+    if state["settings"] != asdict(settings):
+        raise SystemExit(f"error: --out: got {file.parent}, allowed: a folder without a run of other settings")
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"]
+
+
+def provenance(settings: Settings, mixture: Mixture, measures: dict[str, Any]) -> dict[str, Any]:
+    """Return where the artefact comes from, for ``provenance.json``."""
+    from sharpen.llm.runfolder import provenance as environment
+
+    found = environment()
+    return {
+        "command": f"python -m sharpen.llm.tiny.pretrain {' '.join(found['command'][1:])}".strip(),
+        "settings": asdict(settings),
+        "corpus": asdict(mixture),
+        "commit": found["commit"],
+        "versions": {name: metadata.version(name) for name in ("torch", "transformers", "tokenizers")},
+        "date": datetime.now(UTC).date().isoformat(),
+        "measures": measures,
+    }
+
+
+def main() -> None:
+    """Train, measure and write the artefact."""
+    from sharpen.llm.tiny.measure import measure
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the artefact; the same command continues")
+    parser.add_argument("--steps", type=int, default=Settings.steps)
+    parser.add_argument("--seed", type=int, default=Settings.seed)
+    arguments = parser.parse_args()
+    settings, mixture = Settings(steps=arguments.steps, seed=arguments.seed), Mixture()
+    train(settings, mixture, arguments.out)
+    measures = measure(str(arguments.out))
+    text = json.dumps(provenance(settings, mixture, measures), indent=2)
+    (arguments.out / "provenance.json").write_text(text + "\n", encoding="utf-8")
+    (arguments.out / STATE).unlink()
+    print(json.dumps(measures, indent=2))
+
+
+if __name__ == "__main__":
+    main()
