@@ -80,7 +80,7 @@ class Problem:
 
     @cached_property
     def log_base(self) -> FloatArray:
-        """log p in nats, shape [n]; minus infinity where p is zero."""
+        """The base log-probabilities log p in nats, shape [n]; minus infinity where p is zero."""
         return np.log(self.base, out=np.full(self.n, -np.inf), where=self.support)
 
     def expected_reward(self, policy: ArrayLike) -> float:
@@ -112,8 +112,8 @@ def parse_problem(base: str | None = None, reward: str | None = None, length: st
 
     Args:
         base: See :func:`parse_base`; without it the default problem's base.
-        reward: See :func:`parse_reward`; without it, as in the default problem, outcomes 1 and 3 are the correct ones (those
-            of them that the base has).
+        reward: See :func:`parse_reward`; without it, as in the default problem, outcomes 1 and 3 are the correct ones
+            (those of them that the base has).
         length: See :func:`parse_length`; all 1 if not given.
 
     Raises:
@@ -155,8 +155,8 @@ def parse_reward(text: str, n: int) -> FloatArray:
     """Return the rewards of n outcomes, shape [n], that a text describes.
 
     A comma list of exactly n numbers is the reward vector. A shorter comma list of distinct whole numbers from 0 to
-    n - 1 names the correct outcomes: their reward is 1, the others' 0. ``indices:1,3`` always names correct outcomes, so
-    that ``0,1`` for two outcomes (a vector) and ``indices:0,1`` (both correct) can both be said. The forms of
+    n - 1 names the correct outcomes: their reward is 1, the others' 0. ``indices:1,3`` always names correct outcomes,
+    so that ``0,1`` for two outcomes (a vector) and ``indices:0,1`` (both correct) can both be said. The forms of
     :func:`parse_base` other than the list are accepted too, and must have n entries.
 
     Raises:
@@ -275,7 +275,7 @@ def _read_csv(path: Path) -> ArrayLike:
 READERS: dict[str, Callable[[Path], ArrayLike]] = {".npy": _read_npy, ".json": _read_json, ".csv": _read_csv}
 
 # Five outcomes on which the two goals disagree: the mode (outcome 0) is wrong, and the correct outcomes 1 and 3 hold
-# 0.37 of the base. Task reward reaches accuracy 1, sharpening goes to 0, and tempering falls from 0.37 towards 0 as alpha
-# grows. One correct outcome is likelier than the other, so the tie that task reward leaves open is visible too.
+# 0.37 of the base. Task reward reaches accuracy 1, sharpening goes to 0, and tempering falls from 0.37 towards 0 as
+# alpha grows. One correct outcome is likelier than the other, so the tie that task reward leaves open is visible too.
 DEFAULT_CORRECT = (1, 3)
 DEFAULT_PROBLEM = Problem([0.40, 0.25, 0.15, 0.12, 0.08], [0.0, 1.0, 0.0, 1.0, 0.0])

@@ -1,0 +1,88 @@
+"""How every figure looks: one colour a regime, one colour and marker a class of fixed point, one way to save.
+
+The colours are Okabe and Ito's, which stay apart under the common colour-vision deficiencies. Matplotlib is imported
+inside the functions, because `sharpen --help` passes here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sharpen.objective import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+REGIME_COLORS: dict[str, str] = {
+    "task-reward": "#009E73",
+    "sharpening": "#D55E00",
+    "tempered": "#0072B2",
+    "tilted": "#CC79A7",
+    "task-reward+likelihood": "#E69F00",
+}
+BASE_COLOR = "#999999"
+CLASS_COLORS: dict[str, str] = {"stable": "#009E73", "saddle": "#E69F00", "unstable": "#D55E00", "neutral": "#56B4E9"}
+CLASS_MARKERS: dict[str, str] = {"stable": "o", "saddle": "D", "unstable": "X", "neutral": "s"}
+FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
+DOTS_PER_INCH = 200
+
+
+@contextmanager
+def paper_style() -> Iterator[None]:
+    """Draw inside this context without a display, in the project's fonts, sizes and colours."""
+    import matplotlib
+
+    matplotlib.use("Agg")  # figures go to files, also on machines without a display
+    settings = {
+        "figure.constrained_layout.use": True,
+        "figure.dpi": 100,
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "axes.grid": True,
+        "grid.color": "#E6E6E6",
+        "grid.linewidth": 0.6,
+        "axes.prop_cycle": matplotlib.cycler(color=list(REGIME_COLORS.values())),
+        "legend.frameon": False,
+        "legend.fontsize": 8,
+        "pdf.fonttype": 42,  # TrueType, which journals ask for
+        "svg.fonttype": "none",
+        "svg.hashsalt": "sharpen",  # the same figure gives the same bytes
+    }
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def check_figure_path(path: str | Path) -> Path:
+    """Return the path of a figure if its suffix names a format.
+
+    Raises:
+        InputError: the suffix is none of .png, .pdf and .svg.
+    """
+    if Path(path).suffix.lower() not in FIGURE_SUFFIXES:
+        raise InputError("figure file", str(path), f"a name that ends in {', '.join(FIGURE_SUFFIXES)}")
+    return Path(path)
+
+
+def save_figure(fig: Figure, path: str | Path) -> Path:
+    """Write a figure to a .png, .pdf or .svg file, creating its folder, and return the path.
+
+    The file carries no date, so the same figure gives the same bytes.
+
+    Raises:
+        InputError: the suffix is unknown, or the file cannot be written.
+    """
+    target = check_figure_path(path)
+    undated = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}[target.suffix.lower()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fig.savefig(target, dpi=DOTS_PER_INCH, metadata=undated)
+    except OSError as error:
+        raise InputError("figure file", str(path), f"a file that can be written ({error})") from error
+    return target
