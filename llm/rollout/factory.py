@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from sharpen.llm.rollout.requests import eos_token_ids
 from sharpen.llm.rollout.types import Engine
 from sharpen.objective import InputError
 
@@ -48,10 +49,23 @@ def make_engine(
     Raises:
         InputError: the name is unknown, or ``vllm`` is asked for and not installed.
     """
-    from sharpen.llm.rollout.transformers_engine import TransformersEngine  # torch is heavy
-
     if name not in ENGINES:
         raise InputError("rollout engine", name, ", ".join(ENGINES))
     if name == "vllm" and not vllm_available():
         raise InputError("rollout engine", name, INSTALL_HINT)
-    return TransformersEngine.for_model(model, max_length=max_length, tokenizer=tokenizer)
+    eos_ids = eos_token_ids(model, tokenizer)
+    if name == "vllm" or (name == "auto" and vllm_available()):
+        from sharpen.llm.rollout.vllm_engine import VLLMEngine  # torch and vLLM are heavy
+
+        options = {"location": location, "max_length": max_length, "seed": seed, "eos_ids": eos_ids}
+        try:
+            return VLLMEngine(model, **options, dtype=dtype, memory_share=memory_share)
+        except Exception as error:
+            # vLLM fails to start in many ways that are no defect of this program: memory, drivers, an architecture.
+            if name == "vllm" or isinstance(error, InputError):
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            log.warning("vLLM does not start, so transformers samples instead, more slowly: %s", reason)
+    from sharpen.llm.rollout.transformers_engine import TransformersEngine
+
+    return TransformersEngine(model, max_length=max_length, eos_ids=eos_ids)

@@ -1,8 +1,9 @@
-"""What engines share: checks of a request, its row order and its random numbers."""
+"""What engines share: checks of a request, its random numbers, and care of the model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -53,3 +54,14 @@ def row_seed(seed: int, prompt: int, sample: int) -> int:
 def row_uniforms(seed: int, prompt: int, sample: int, count: int) -> np.ndarray:
     """Return ``count`` float64 numbers in [0, 1) for one row; a longer request begins with the shorter one's."""
     return np.random.Generator(np.random.Philox(row_seed(seed, prompt, sample))).random(count)
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Put the model in eval mode, and back in the mode it was in afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from sharpen.llm.rollout.requests import eos_token_ids, response_limits, row_uniforms
+from sharpen.llm.rollout.requests import evaluating, response_limits, row_uniforms
 from sharpen.llm.rollout.sampler import sample
 from sharpen.llm.rollout.types import Rollout, Sampling
 
@@ -52,11 +51,6 @@ class TransformersEngine:
         self._eos_ids = tuple(eos_ids)
         self._max_rows = max_rows
 
-    @classmethod
-    def for_model(cls, model: Any, *, max_length: int, tokenizer: Any = None) -> TransformersEngine:
-        """Return an engine that ends responses where the model and the tokenizer say."""
-        return cls(model, max_length=max_length, eos_ids=eos_token_ids(model, tokenizer))
-
     def generate(self, prompts: list[list[int]], samples: int, sampling: Sampling, seed: int) -> Rollout:
         """Return ``samples`` responses to each prompt; see :class:`sharpen.llm.rollout.types.Engine`."""
         limits = response_limits(prompts, samples, sampling, seed, self._max_length)
@@ -69,7 +63,7 @@ class TransformersEngine:
         )
         # Neighbours in length share a micro-batch, so that little of it is padding.
         rows.sort(key=lambda row: (len(prompts[row.prompt]), row.index))
-        with torch.no_grad(), _evaluating(self._model):
+        with torch.no_grad(), evaluating(self._model):
             for start in range(0, len(rows), self._max_rows):
                 self._sample_rows(rows[start : start + self._max_rows], prompts, sampling, seed, rollout)
         return rollout
@@ -183,13 +177,3 @@ def _write(
 def _keeps_logits(model: Any) -> bool:
     """Whether the model can be asked for the last position's logits only."""
     return "logits_to_keep" in inspect.signature(type(model).forward).parameters
-
-
-@contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

@@ -1,0 +1,205 @@
+"""Rollouts from vLLM, inside the trainer's process, with the trainer's weights."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+from sharpen.llm.logprobs import token_logprobs
+from sharpen.llm.rollout.process import contained, random_states_kept
+from sharpen.llm.rollout.requests import evaluating, response_limits, row_seed
+from sharpen.llm.rollout.types import Rollout, Sampling, WeightSyncError
+from sharpen.objective import InputError
+
+# Largest difference in nats of a probe token's log-probability between engine and model after a push. In float32 the
+# two differ by rounding alone, about 1e-6 where measured. docs/rollout.md says how the others were chosen.
+PUSH_TOLERANCE = {"float32": 1e-4, "float16": 0.1, "bfloat16": 0.5}
+PROBE_TOKENS = 16
+MAX_ROWS = 256
+CPU_KV_CACHE_BYTES = 2**30  # VLLM_CPU_KVCACHE_SPACE (GiB), where set, goes before it
+
+
+class VLLMEngine:
+    """Samples with vLLM from a copy of the policy that every push brings up to date.
+
+    Each row is a request with a seed of its own, and the prefix cache is emptied before each call, so what is sampled
+    does not depend on what was sampled before.
+
+    Args:
+        model: The torch model that is being trained; the engine starts with its weights.
+        location: Folder or hub id with the model's config. No weights are read from there.
+        max_length: Longest prompt plus response in tokens, at least 3.
+        seed: For vLLM's own random state.
+        eos_ids: Tokens that end a response.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        memory_share: Share of the GPU's memory that weights and KV cache may take; not used on a CPU.
+
+    Raises:
+        InputError: a setting cannot be used.
+        WeightSyncError: the engine does not compute what the model computes.
+    """
+
+    name = "vllm"
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        location: str | Path,
+        max_length: int,
+        seed: int,
+        eos_ids: Sequence[int],
+        dtype: str = "float32",
+        memory_share: float = 0.6,
+    ) -> None:
+        if dtype not in PUSH_TOLERANCE:
+            raise InputError("dtype", dtype, ", ".join(PUSH_TOLERANCE))
+        if max_length < 3:
+            raise InputError("max_length", max_length, "a whole number >= 3")
+        self._max_length, self._eos_ids, self._tolerance = max_length, list(eos_ids), PUSH_TOLERANCE[dtype]
+        self._group_was_there = torch.distributed.is_available() and torch.distributed.is_initialized()
+        with contained():
+            from vllm import LLM
+            from vllm.platforms import current_platform
+
+            self._on_cpu = current_platform.is_cpu()
+            with _plain_cpu_linears():
+                self._llm = LLM(
+                    str(location),
+                    dtype=dtype,  # pyright: ignore[reportArgumentType]
+                    seed=seed,
+                    max_model_len=max_length,
+                    max_num_seqs=MAX_ROWS,
+                    skip_tokenizer_init=True,  # prompts and responses are token ids
+                    load_format="dummy",  # the weights are pushed below
+                    logprobs_mode="processed_logprobs",  # those of the tempered, truncated distribution
+                    distributed_executor_backend="uni",
+                    use_tqdm_on_load=False,
+                    **self._platform_options(memory_share),
+                )
+        vocabulary = model.config.get_text_config().vocab_size
+        length = min(PROBE_TOKENS, max_length - 1)
+        self._probe: list[int] = np.random.default_rng(0).integers(vocabulary, size=length).tolist()
+        try:
+            self.push_weights(model)
+        except BaseException:
+            self.close()
+            raise
+
+    def generate(self, prompts: list[list[int]], samples: int, sampling: Sampling, seed: int) -> Rollout:
+        """Return ``samples`` responses to each prompt; see :class:`sharpen.llm.rollout.types.Engine`."""
+        from vllm import SamplingParams
+
+        limits = response_limits(prompts, samples, sampling, seed, self._max_length)
+        rows = [(p, s) for p in range(len(prompts)) for s in range(samples)]
+        parameters = [
+            SamplingParams(
+                max_tokens=limits[p],
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                ignore_eos=sampling.ignore_eos,
+                stop_token_ids=None if sampling.ignore_eos else self._eos_ids,
+                seed=row_seed(seed, p, s),
+                logprobs=0,  # the sampled token's only
+                detokenize=False,
+            )
+            for p, s in rows
+        ]
+        self._llm.reset_prefix_cache()  # a cached prefix is computed in another order, so it rounds differently
+        answers = [answer.outputs[0] for answer in self._run([prompts[p] for p, _ in rows], parameters)]
+        return Rollout(
+            prompt_ids=[list(prompts[p]) for p, _ in rows],
+            response_ids=[list(answer.token_ids) for answer in answers],
+            logprobs=[_sampled_logprobs(answer) for answer in answers],
+            finished=[answer.finish_reason == "stop" for answer in answers],
+        )
+
+    def push_weights(self, model: Any) -> None:
+        """Copy the model's weights into the engine's, in place, and check that it computes the same.
+
+        The check compares the log-probabilities of a fixed probe sequence, because an engine can hold the new weights
+        and still compute with repacked copies of the old ones.
+
+        Raises:
+            WeightSyncError: some weights were not loaded, or engine and model disagree by more than
+                :data:`PUSH_TOLERANCE`.
+        """
+        weights = model.state_dict()
+        missing: set[str] = self._llm.apply_model(lambda module: _load(module, weights))[0]
+        if missing:
+            raise WeightSyncError(f"the push left {len(missing)} of the engine's weights as they were: {min(missing)}")
+        self._llm.reset_prefix_cache()  # its keys and values are the old weights'
+        error = self._probe_error(model)
+        if not error <= self._tolerance:  # also true of NaN
+            raise WeightSyncError(
+                f"after a push, engine and model differ by {error:.3g} nats on a token (allowed: {self._tolerance:g})"
+            )
+
+    def close(self) -> None:
+        """Shut the engine down and free its memory."""
+        if self._llm is None:
+            return
+        from vllm.distributed import parallel_state
+
+        self._llm.llm_engine.engine_core.shutdown()
+        self._llm = None
+        parallel_state.destroy_model_parallel()
+        if not self._group_was_there:  # else it is the trainer's
+            parallel_state.destroy_distributed_environment()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _platform_options(self, memory_share: float) -> dict[str, Any]:
+        if self._on_cpu:
+            return {"enforce_eager": True, "kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
+        return {"gpu_memory_utilization": memory_share}
+
+    def _run(self, prompts: list[list[int]], parameters: Any) -> list[Any]:
+        requests = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+        # On a CPU vLLM would compile one tiny function for half a minute at its first call.
+        stance = "force_eager" if self._on_cpu else "default"
+        with random_states_kept(), torch.compiler.set_stance(stance):
+            return self._llm.generate(requests, parameters, use_tqdm=False)  # pyright: ignore[reportArgumentType]
+
+    def _probe_error(self, model: Any) -> float:
+        """Return the largest difference in nats between engine and model over the probe's tokens."""
+        from vllm import SamplingParams
+
+        answer = self._run([self._probe], SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False))[0]
+        found = [given[token].logprob for token, given in zip(self._probe[1:], answer.prompt_logprobs[1:], strict=True)]
+        with evaluating(model):
+            expected = token_logprobs(model, [self._probe[:1]], [self._probe[1:]], micro_batch_tokens=PROBE_TOKENS)
+        return float(np.abs(np.array(found) - expected.logprobs_BT[0].double().cpu().numpy()).max())
+
+
+def _load(module: torch.nn.Module, weights: dict[str, torch.Tensor]) -> set[str]:
+    """Copy the weights into vLLM's model; return the names of its parameters that none was copied into."""
+    loaded = module.load_weights(weights.items())  # pyright: ignore[reportCallIssue]
+    return {name for name, _ in module.named_parameters()} - set(loaded or ())
+
+
+def _sampled_logprobs(answer: Any) -> list[float]:
+    return [given[token].logprob for token, given in zip(answer.token_ids, answer.logprobs, strict=True)]
+
+
+@contextmanager
+def _plain_cpu_linears() -> Iterator[None]:
+    """Make vLLM's CPU layers multiply by their weight itself.
+
+    Otherwise they repack it once, after loading, and then compute with that copy: a push would change the weight, and
+    not what is sampled.
+    """
+
+    def dispatch(layer: Any, remove_weight: bool) -> None:
+        layer.cpu_linear = torch.nn.functional.linear
+
+    with patch("vllm.model_executor.layers.utils.dispatch_cpu_unquantized_gemm", dispatch):
+        yield
