@@ -75,13 +75,19 @@ class TableSource:
         return PromptSet(self._name, tuple(Prompt(name, text) for name, text, _ in self._rows()))
 
     def answers(self) -> AnswerKey:
-        """Return the gold answers: the last boxed expression or ``####`` line where the column is a whole solution."""
+        """Return the gold answers: the last boxed expression or ``####`` line where the column is a whole solution.
+
+        A row whose answer is empty (two of MATH's are) keeps the empty answer, which no response equals.
+
+        Raises:
+            InputError: no row has an answer.
+        """
         answers = {}
         for name, _, row in self._rows():
             column = next((column for column in ANSWER_COLUMNS if _filled(row.get(column))), None)
-            if column is None:
-                raise InputError("data", self._name, f"an answer ({', '.join(ANSWER_COLUMNS)}) in the row {name!r}")
-            answers[name] = _gold(str(row[column]))
+            answers[name] = "" if column is None else _gold(str(row[column]))
+        if not any(answers.values()):
+            raise InputError("data", self._name, f"a data set with answers ({', '.join(ANSWER_COLUMNS)})")
         return AnswerKey(answers)
 
     def _rows(self) -> list[tuple[str, str, Row]]:
@@ -182,7 +188,9 @@ def _read_hub(name: str, configuration: str | None, split: str) -> list[Row]:
         raise
     except Exception as error:  # the library raises its own, requests' and OS errors for one thing: not to be had
         raise InputError(
-            "data", name, f"a data set that the hub gives ({type(error).__name__}); without network pass a file, --data FILE"
+            "data",
+            name,
+            f"a data set that the hub gives ({type(error).__name__}); without network pass a file, --data FILE",
         ) from error
 
 

@@ -51,7 +51,9 @@ def measure(location: str, count: int = 512, samples: int = 4, seed: int = 0) ->
         "pass@1_interval": wilson_interval(sum(good), len(good)),
         "response_length": sum(len(ids) for ids in drawn) / len(drawn),
         "styles": _by_style(texts, good),
-        "greedy": _by_style(greedy_texts, [verify(text, gold) for text, gold in zip(greedy_texts, answers, strict=True)]),
+        "greedy": _by_style(
+            greedy_texts, [verify(text, gold) for text, gold in zip(greedy_texts, answers, strict=True)]
+        ),
     }
 
 

@@ -50,10 +50,10 @@ class Settings:
 
     hidden: int = 128
     layers: int = 3
-    steps: int = 3000
+    steps: int = 2000
     batch: int = 192
     micro_batch: int = 48
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     warmup: int = 100
     seed: int = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -68,7 +69,8 @@ def by_hand(logits: torch.Tensor, sampling: Sampling) -> np.ndarray:
 
 def outcomes(model: torch.nn.Module, prompt: list[int], sampling: Sampling) -> dict[tuple[int, ...], float]:
     """The exact probability of every response, by enumeration: one plain float64 pass for each prefix."""
-    exact, found, open_prefixes = copy.deepcopy(model).double().eval(), {}, [((), 1.0)]
+    exact, found = copy.deepcopy(model).double().eval(), {}
+    open_prefixes: list[tuple[tuple[int, ...], float]] = [((), 1.0)]
     while open_prefixes:
         prefix, mass = open_prefixes.pop()
         with torch.no_grad():
@@ -110,7 +112,7 @@ SAMPLINGS = [
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
 def test_responses_have_the_exact_distribution(engine: Engine, model: torch.nn.Module, sampling: Sampling) -> None:
-    samples = 3000
+    samples = 2500
     rollout = engine.generate(PROMPTS, samples, sampling, seed=3)
     for index, prompt in enumerate(PROMPTS):
         responses = rollout.response_ids[index * samples : (index + 1) * samples]
@@ -130,7 +132,8 @@ def test_rows_and_calls_are_independent(engine: Engine) -> None:
         table = np.zeros((VOCABULARY, VOCABULARY))
         np.add.at(table, (left, right), 1)
         common = np.flatnonzero(np.bincount(first, minlength=VOCABULARY) > 150)
-        assert chi2_contingency(table[np.ix_(common, common)]).pvalue > 1e-3
+        _, p, *_ = chi2_contingency(table[np.ix_(common, common)])
+        assert p > 1e-3
 
 
 @pytest.mark.parametrize("sampling", [Sampling(12, s.temperature, s.top_p) for s in SAMPLINGS], ids=str)
@@ -205,10 +208,10 @@ def test_a_row_does_not_depend_on_its_neighbours(engine: Engine) -> None:
 
 def test_sampling_leaves_the_program_as_it_was(engine: Engine, model: torch.nn.Module) -> None:
     model.train()
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    states = torch.get_rng_state(), random.getstate(), pickle.dumps(np.random.get_state())  # noqa: NPY002
     engine.generate(PROMPTS, 2, Sampling(4), seed=0)
     assert torch.equal(torch.get_rng_state(), states[0])
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]  # noqa: NPY002
+    assert (random.getstate(), pickle.dumps(np.random.get_state())) == states[1:]  # noqa: NPY002
     assert model.training
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 

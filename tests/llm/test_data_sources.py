@@ -1,0 +1,140 @@
+"""Problems and answers from generated, local and real files."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from sharpen.llm.data import Prompt, PromptSet, load_source
+from sharpen.llm.verify import verify
+from sharpen.objective import InputError
+
+ROWS = [{"question": "1+1?", "answer": "She adds them.\n#### 2", "id": 7}, {"question": "2+2?", "answer": "4"}]
+
+
+def test_file_formats_agree(tmp_path: Path) -> None:
+    import pandas
+
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row) for row in ROWS) + "\n")
+    (tmp_path / "b.json").write_text(json.dumps(ROWS))
+    table = pandas.DataFrame(ROWS).astype({"id": "Int64"})
+    table.to_csv(tmp_path / "c.csv", index=False)
+    table.to_parquet(tmp_path / "d.parquet")
+    for name in ("a.jsonl", "b.json", "c.csv", "d.parquet"):
+        source = load_source(str(tmp_path / name), "train")
+        prompts, answers = source.prompts(), source.answers()
+        assert [prompt.text for prompt in prompts.prompts] == ["1+1?", "2+2?"]
+        assert [answers[prompt.id] for prompt in prompts.prompts] == ["2", "4"]
+        assert len(answers) == 2
+    assert load_source(str(tmp_path / "a.jsonl"), "train", 1).prompts().prompts == (Prompt("7", "1+1?"),)
+
+
+def test_a_solution_column_gives_its_boxed_answer_and_repeated_rows_stay_apart(tmp_path: Path) -> None:
+    row = {"problem": "Half?", "solution": r"It is \boxed{\frac{1}{2}}, as said."}
+    (tmp_path / "x.jsonl").write_text((json.dumps(row) + "\n") * 3)
+    source = load_source(str(tmp_path / "x.jsonl"), "train")
+    assert len({prompt.id for prompt in source.prompts().prompts}) == 3
+    assert set(source.answers().values()) == {r"\frac{1}{2}"}
+
+
+def test_line_separators_inside_strings_are_no_line_ends(tmp_path: Path) -> None:
+    text = "one\u2028two"
+    (tmp_path / "x.jsonl").write_text(json.dumps({"problem": text, "answer": "1"}, ensure_ascii=False) + "\n")
+    assert load_source(str(tmp_path / "x.jsonl"), "train").prompts().prompts[0].text == text
+
+
+def test_a_folder_has_a_file_for_each_split(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps({"problem": split, "answer": "1"}))
+    for split, expected in (("train", "train"), ("test", "test"), ("validation", "test")):
+        assert load_source(str(tmp_path), split).prompts().prompts[0].text == expected
+    with pytest.raises(InputError, match=r"found: test\.jsonl, train\.jsonl"):
+        load_source(str(tmp_path), "extra")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.jsonl", '{"problem": "a"}\n{"problem": \n', r"x\.jsonl:2"),
+        ("x.jsonl", "[1, 2]\n", r"x\.jsonl:1.*one JSON object"),
+        ("x.jsonl", '{"title": "a"}\n', "a text .* in row 1"),
+        ("x.jsonl", "", "at least one problem"),
+        ("x.json", '{"problem": "a"}', "a JSON list"),
+        ("x.json", "{", "readable .json"),
+        ("x.csv", "", "readable .csv"),
+        ("x.parquet", "nonsense", "readable .parquet"),
+        ("x.txt", "a", "a file ending in"),
+    ],
+)
+def test_unusable_files_are_named(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_source(str(tmp_path / name), "train").prompts()
+
+
+def test_missing_answers_matter_only_when_they_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"problem": "a"}\n')
+    source = load_source(str(tmp_path / "x.jsonl"), "train")
+    assert len(source.prompts().prompts) == 1
+    with pytest.raises(InputError, match="a data set with answers"):
+        source.answers()
+
+
+@pytest.mark.parametrize("spec", ["maths", "/nowhere/file.jsonl", "a/b/c", ""])
+def test_unknown_specs(spec: str) -> None:
+    with pytest.raises(InputError, match=r"^data: got"):
+        load_source(spec, "train")
+
+
+def test_the_hub_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def refuse(*arguments: object) -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(datasets, "get_dataset_split_names", refuse)
+    for spec in ("math", "someone/something"):
+        with pytest.raises(InputError, match=r"without network pass a file"):
+            load_source(spec, "train").prompts()
+
+
+def test_an_empty_set_is_refused() -> None:
+    with pytest.raises(InputError, match="at least one problem"):
+        PromptSet("nothing", ())
+
+
+def real_folder() -> Path:
+    folder = os.environ.get("SHARPEN_DATA_DIR")
+    if not folder:
+        pytest.skip("SHARPEN_DATA_DIR is not set: no folder with MATH, GSM8K and the other real files")
+    return Path(folder)
+
+
+REAL = [
+    ("math", "train", 7500),
+    ("math", "validation", 5000),
+    ("math500", "test", 500),
+    ("gsm8k", "test", 1319),
+    ("minerva_math", "test", 272),
+    ("aime24", "test", 30),
+]
+
+
+@pytest.mark.parametrize(("folder", "split", "rows"), REAL)
+def test_real_files(folder: str, split: str, rows: int) -> None:
+    source = load_source(str(real_folder() / folder), split)
+    prompts, answers = source.prompts().prompts, source.answers()
+    assert len(prompts) == len(answers) == rows
+    assert all(prompt.text.strip() for prompt in prompts)
+    assert sum(not answers[prompt.id] for prompt in prompts) <= 2  # MATH's training part has two empty answers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("folder", "split"), [("math500", "test"), ("gsm8k", "test"), ("aime24", "test")])
+def test_real_gold_answers_verify_against_themselves(folder: str, split: str) -> None:
+    answers = load_source(str(real_folder() / folder), split, 200).answers()
+    agreed = [verify(f"So the answer is \\boxed{{{gold}}}.", gold) for gold in answers.values()]
+    assert sum(agreed) >= 0.99 * len(agreed)

@@ -1,0 +1,131 @@
+"""The embedded model: its corpus says what it claims, its pre-training resumes, its artefact is what was measured."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sharpen.llm.tiny import artifact_path, pretrain
+from sharpen.llm.tiny.corpus import (
+    SPLITS,
+    Mixture,
+    Problem,
+    careful,
+    chain,
+    direct,
+    draw_response,
+    problems,
+    style_of,
+)
+from sharpen.llm.tiny.measure import measure
+from sharpen.llm.tiny.tokenizer import VOCABULARY, build_tokenizer
+from sharpen.llm.verify import verify
+
+numbers = st.tuples(*[st.integers(10, 99)] * 3)
+
+
+@given(numbers)
+def test_every_way_of_answering_ends_in_its_answer(drawn: tuple[int, int, int]) -> None:
+    problem = Problem(drawn)
+    gold = str(sum(drawn))
+    assert (
+        verify(direct(problem, carries=True), gold)
+        == verify(chain(problem), gold)
+        == verify(careful(problem), gold)
+        == 1.0
+    )
+    assert verify(chain(problem, first_slip=1), gold) == 0.0
+    for response in (careful(problem), chain(problem)):
+        for step in response.split(";")[:-1]:
+            left, _, right = step.partition("=")
+            assert sum(map(int, left.split("+"))) == int(right)
+
+
+@given(numbers)
+def test_columns_without_carries(drawn: tuple[int, int, int]) -> None:
+    digits = [sum(int(f"{number:03d}"[place]) for number in drawn) % 10 for place in range(3)]
+    assert f"{Problem(drawn).answer_without_carries():03d}" == "".join(map(str, digits))
+
+
+@given(numbers, st.permutations([0, 1, 2]))
+def test_a_problem_is_in_one_split_whatever_its_order(drawn: tuple[int, int, int], order: list[int]) -> None:
+    one, other = Problem(drawn), Problem((drawn[order[0]], drawn[order[1]], drawn[order[2]]))
+    owners = [[name for name, s in SPLITS.items() if s.first <= p.bucket() <= s.last] for p in (one, other)]
+    assert owners[0] == owners[1]
+    assert len(owners[0]) == 1
+
+
+def test_splits_are_disjoint_and_repeatable() -> None:
+    drawn = {split: {tuple(sorted(p.numbers)) for p in problems(split, 500)} for split in SPLITS}
+    assert not (drawn["train"] & drawn["test"])
+    assert not (drawn["train"] & drawn["validation"])
+    assert problems("test", 50, seed=1) == problems("test", 50, seed=1) != problems("test", 50, seed=2)
+
+
+def test_the_mixture_is_the_stated_one() -> None:
+    rng, mixture, n = random.Random(0), Mixture(), 20_000
+    problem = Problem((48, 57, 69))  # carries in both columns, so every mistake shows
+    drawn = [draw_response(problem, mixture, rng) for _ in range(n)]
+    styles = Counter(style_of(text) for text in drawn)
+    shares = {"direct": mixture.direct, "chain": mixture.chain, "careful": mixture.careful}
+    shares["abstain"] = 1 - sum(shares.values())
+    assert styles.keys() == shares.keys()
+    observed, expected = zip(*((styles[name], n * share) for name, share in shares.items()), strict=True)
+    assert scipy.stats.chisquare(observed, expected).pvalue > 1e-4
+    right = {name: sum(verify(t, "174") for t in drawn if style_of(t) == name) for name in styles}
+    for name, chance in (("direct", 1 - mixture.no_carry), ("chain", (1 - mixture.slip) ** 2 + mixture.slip**2 / 4)):
+        assert scipy.stats.binomtest(int(right[name]), styles[name], chance).pvalue > 1e-4
+    assert right["careful"] == styles["careful"]
+    assert right["abstain"] == 0
+
+
+@given(st.lists(st.sampled_from(VOCABULARY[3:]), max_size=60))
+def test_the_tokenizer_round_trips(pieces: list[str]) -> None:
+    tokenizer = build_tokenizer()
+    text = "".join(pieces)
+    ids = tokenizer(text)["input_ids"]
+    assert tokenizer.decode(ids) == text
+    assert len(ids) == len(pieces)
+    assert tokenizer.unk_token_id not in ids
+
+
+def test_pretraining_learns_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    settings = pretrain.Settings(hidden=32, layers=1, steps=40, batch=16, micro_batch=8, warmup=5, learning_rate=1e-2)
+    losses = pretrain.train(settings, Mixture(), tmp_path / "whole")
+    assert losses[0] > 2.8  # log 20: nothing known
+    assert sum(losses[-5:]) / 5 < 0.75 * losses[0]
+    pretrain.train(settings, Mixture(), tmp_path / "parts", stop_after=17)
+    assert pretrain.train(settings, Mixture(), tmp_path / "parts") == losses[17:]
+    states = [torch.load(tmp_path / name / pretrain.STATE)["model"] for name in ("whole", "parts")]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_the_artefact_is_small_and_says_where_it_comes_from() -> None:
+    folder = artifact_path()
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 10 * 2**20
+    told = json.loads((folder / "provenance.json").read_text())
+    assert told["corpus"] == vars(Mixture())
+    assert told["command"].startswith("python -m sharpen.llm.tiny.pretrain")
+    assert told["settings"].keys() >= {"seed", "steps", "hidden"}
+
+
+@pytest.mark.slow
+def test_the_artefact_does_what_its_provenance_says() -> None:
+    """Base pass@1 between 30% and 60% on held-out problems, with a mode that is short and mostly wrong."""
+    found = measure(str(artifact_path()), count=256, samples=4, seed=1)  # other samples than the recorded ones
+    low, high = found["pass@1_interval"]
+    assert 0.30 < low < high < 0.60
+    told = json.loads((artifact_path() / "provenance.json").read_text())["measures"]
+    assert abs(found["pass@1"] - told["pass@1"]) < 0.06  # four standard errors of the difference at 1,024 samples
+    assert found["styles"].keys() >= {"direct", "chain", "careful", "abstain"}
+    assert found["styles"]["chain"]["accuracy"] > 0.6
+    assert found["greedy"]["direct"]["share"] > 0.9
+    assert found["greedy"]["direct"]["accuracy"] < 0.3
