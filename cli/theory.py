@@ -1,12 +1,192 @@
-"""``sharpen theory``."""
+"""``sharpen theory``: what the objective does on a finite problem, exactly."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
-app = typer.Typer(no_args_is_help=True)
+from sharpen.cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sharpen.objective import Objective
+    from sharpen.theory.optimum import Optimum
+    from sharpen.theory.problem import Problem
+    from sharpen.theory.stationary import FixedPoint, FixedPoints
+
+app = typer.Typer(no_args_is_help=True, help="Optima, fixed points and stability on a finite problem, exactly.")
+PROBLEM = "Problem"
+TABLE_ROWS = 40
+NAMED_OUTCOMES = 3  # of a policy, in a row of the table
+MOST_DIGITS = 1000  # a longer count is written as a power of two
 
 
 @app.callback()
 def group() -> None:
-    """To be filled."""
+    """Optima, fixed points and stability on a finite problem, exactly."""
+
+
+@app.command("fixed-points")
+def fixed_points(
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="Base: p1,p2,...  zipf:N  uniform:N  dirichlet:N:SEED  or a .npy, .json or .csv file. "
+            "Default 0.40,0.25,0.15,0.12,0.08.",
+            rich_help_panel=PROBLEM,
+            show_default=False,
+        ),
+    ] = None,
+    reward: Annotated[
+        str | None,
+        typer.Option(
+            help="One reward an outcome, in the same forms, or indices of the correct outcomes (1,3 or indices:1,3). "
+            "Default: outcomes 1 and 3 are correct.",
+            rich_help_panel=PROBLEM,
+            show_default=False,
+        ),
+    ] = None,
+    length: Annotated[
+        str | None,
+        typer.Option(
+            help="One length an outcome, a list or a file. Default 1.", rich_help_panel=PROBLEM, show_default=False
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(help="List at most this many fixed points.")] = 4096,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw optimum and fixed points to a .png, .pdf or .svg file.")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    preset: options.Preset = None,
+    objective: options.ObjectiveFile = None,
+    alpha: options.Alpha = None,
+    beta_inv: options.BetaInv = None,
+    mode: options.Mode = None,
+    normalization: options.Normalization = None,
+    weight: options.Weight = None,
+    reference: options.Reference = None,
+) -> None:
+    """List the optimum and every fixed point of the natural-gradient flow, with eigenvalues and stability.
+
+    Without flags: the tempered objective (alpha 2) on five outcomes whose likeliest one is wrong.
+    """
+    chosen = options.ObjectiveFlags(preset, objective, alpha, beta_inv, mode, normalization, weight, reference)
+    spec = chosen.build(default="tempered")
+
+    from sharpen.theory.optimum import optimum
+    from sharpen.theory.problem import parse_problem
+    from sharpen.theory.stationary import fixed_points as find
+
+    problem = parse_problem(base, reward, length)
+    best = optimum(spec, problem)
+    found = find(spec, problem, limit)
+    if plot is not None:
+        from sharpen.figures.theory import plot_fixed_points
+
+        plot_fixed_points(spec, problem, best, found, plot)
+    if json_output:
+        import json
+
+        print(json.dumps(_as_json(spec, problem, best, found), allow_nan=False))
+    else:
+        _print_tables(spec, problem, best, found)
+
+
+def _as_json(objective: Objective, problem: Problem, best: Optimum, found: FixedPoints) -> dict[str, Any]:
+    """Return the command's JSON object; infinite eigenvalues are the strings "inf" and "-inf"."""
+    return {
+        "objective": objective.to_dict(),
+        "regime": objective.regime,
+        "coefficients": objective.coefficients._asdict(),
+        "base": problem.base.tolist(),
+        "reward": problem.reward.tolist(),
+        "length": problem.length.tolist(),
+        "optimum": {**_policy_as_json(best), "unique": best.unique},
+        "fixed_points": [
+            {
+                **_policy_as_json(point),
+                "eigenvalues": [x if abs(x) < float("inf") else str(x) for x in point.eigenvalues.tolist()],
+                "class": point.kind,
+                "continuum": point.continuum,
+            }
+            for point in found.points
+        ],
+        "total": found.total if _is_short(found.total) else _count(found.total),
+        "complete": found.complete,
+    }
+
+
+def _policy_as_json(point: Optimum | FixedPoint) -> dict[str, Any]:
+    return {
+        "support": list(point.support),
+        "probabilities": point.probabilities.tolist(),
+        "value": point.value,
+        "expected_reward": point.expected_reward,
+    }
+
+
+def _is_short(count: int) -> bool:
+    return count.bit_length() * 0.30103 < MOST_DIGITS  # log10(2)
+
+
+def _count(total: int) -> str:
+    """Return a count for people: with commas, or as a power of two (every long count is one, less 1)."""
+    return f"{total:,}" if total < 10**9 else f"2^{total.bit_length()} - 1"
+
+
+def _print_tables(objective: Objective, problem: Problem, best: Optimum, found: FixedPoints) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    w = objective.coefficients
+    moving = "" if objective.refresh_every is None else f", reference {objective.reference}"
+    console.print(f"{objective.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}{moving}")
+    console.print(f"base     E[r] = {problem.expected_reward(problem.base):.4f}  {_describe(problem.base)}")
+    console.print(
+        f"optimum  E[r] = {best.expected_reward:.4f}  {_describe(best.probabilities)}"
+        f"  J = {best.value:.4f}{'' if best.unique else '  (depends on the start)'}"
+    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    table.add_column("class")
+    table.add_column("J", justify="right")
+    table.add_column("E[r]", justify="right")
+    table.add_column("policy (outcome:probability)")
+    table.add_column("eigenvalues")
+    for point in found.points[:TABLE_ROWS]:
+        name = f"{point.kind} face" if point.continuum else point.kind
+        table.add_row(
+            name,
+            f"{point.value:.4g}",
+            f"{point.expected_reward:.4f}",
+            _describe(point.probabilities),
+            _summarize(point.eigenvalues.tolist()),
+        )
+    console.print(table)
+    shown = min(TABLE_ROWS, len(found.points))
+    more = "" if shown == len(found.points) else f"; --json lists {len(found.points):,}"
+    console.print(f"{shown} of {_count(found.total)} fixed points{more}")
+
+
+def _describe(policy: Any) -> str:
+    """Return the likeliest outcomes of a policy as ``outcome:probability``, and how many more it has."""
+    order = (-policy).argsort(kind="stable")[:NAMED_OUTCOMES]
+    named = [f"{i}:{policy[i]:.3f}" for i in order.tolist() if policy[i] > 0]
+    rest = int((policy > 0).sum()) - len(named)
+    return " ".join(named) + (f" +{rest}" if rest else "")
+
+
+def _summarize(eigenvalues: Iterable[float]) -> str:
+    """Return eigenvalues, which descend, with their multiplicities; the middle ones of many left out."""
+    runs: list[tuple[str, int]] = []
+    for text in (f"{x:.3g}" for x in eigenvalues):
+        if runs and runs[-1][0] == text:
+            runs[-1] = (text, runs[-1][1] + 1)
+        else:
+            runs.append((text, 1))
+    parts = [text if count == 1 else f"{text} (x{count})" for text, count in runs]
+    return ", ".join(parts) if len(parts) <= 3 else f"{parts[0]}, ..., {parts[-1]}"

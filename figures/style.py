@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sharpen.objective import InputError
 
@@ -34,9 +34,10 @@ DOTS_PER_INCH = 200
 def paper_style() -> Iterator[None]:
     """Draw inside this context without a display, in the project's fonts, sizes and colours."""
     import matplotlib
+    from cycler import cycler
 
     matplotlib.use("Agg")  # figures go to files, also on machines without a display
-    settings = {
+    settings: dict[Any, Any] = {
         "figure.constrained_layout.use": True,
         "figure.dpi": 100,
         "font.size": 9,
@@ -48,7 +49,7 @@ def paper_style() -> Iterator[None]:
         "axes.grid": True,
         "grid.color": "#E6E6E6",
         "grid.linewidth": 0.6,
-        "axes.prop_cycle": matplotlib.cycler(color=list(REGIME_COLORS.values())),
+        "axes.prop_cycle": cycler(color=list(REGIME_COLORS.values())),
         "legend.frameon": False,
         "legend.fontsize": 8,
         "pdf.fonttype": 42,  # TrueType, which journals ask for

@@ -1,0 +1,107 @@
+"""Figures of the finite theory: the optimum beside the base, and every fixed point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sharpen.figures.style import (
+    BASE_COLOR,
+    CLASS_COLORS,
+    CLASS_MARKERS,
+    REGIME_COLORS,
+    check_figure_path,
+    paper_style,
+    save_figure,
+)
+from sharpen.objective import Objective
+from sharpen.theory.optimum import Optimum
+from sharpen.theory.problem import Problem
+from sharpen.theory.stationary import CLASSES, FixedPoints
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BARS = 16  # outcomes that fit side by side with readable names
+BAR_WIDTH = 0.4
+CORRECT_COLOR = "#E2F2EC"  # the task reward's green, pale enough to lie behind bars
+
+
+def plot_fixed_points(
+    objective: Objective, problem: Problem, best: Optimum, found: FixedPoints, path: str | Path
+) -> Path:
+    """Draw base and optimum as bars, and every listed fixed point as (expected reward, value); return the path.
+
+    Raises:
+        InputError: the path's suffix is not .png, .pdf or .svg, or the file cannot be written.
+    """
+    check_figure_path(path)
+    with paper_style():
+        from matplotlib.figure import Figure
+
+        fig = Figure(figsize=(7.2, 3.0))
+        left, right = fig.subplots(1, 2, width_ratios=(1.15, 1.0))
+        _draw_bars(left, objective, problem, best)
+        _draw_points(right, best, found)
+        return save_figure(fig, path)
+
+
+def marked_outcomes(problem: Problem) -> tuple[NDArray[np.intp], str]:
+    """Return the outcomes with the highest reward and what to call them; none if all rewards are equal."""
+    top = np.flatnonzero(problem.reward == problem.reward.max())
+    binary = np.all(np.isin(problem.reward, (0.0, 1.0)))
+    return (top[:0] if top.size == problem.n else top), "correct" if binary else "highest reward"
+
+
+def _draw_bars(axes: Axes, objective: Objective, problem: Problem, best: Optimum) -> None:
+    height = np.maximum(problem.base, best.probabilities)
+    shown = np.sort(np.argsort(-height, kind="stable")[:BARS])
+    place = np.arange(shown.size)
+    top, name = marked_outcomes(problem)
+    label = name
+    for x in place[np.isin(shown, top)]:
+        axes.axvspan(x - 0.5, x + 0.5, color=CORRECT_COLOR, linewidth=0, label=label)
+        label = "_" + name  # one legend entry for all of them
+    for policy, offset, color, text in (
+        (problem.base, -BAR_WIDTH / 2, BASE_COLOR, "base"),
+        (best.probabilities, BAR_WIDTH / 2, REGIME_COLORS[objective.regime], "optimum"),
+    ):
+        axes.bar(place + offset, policy[shown], BAR_WIDTH, color=color, label=text)
+    axes.set_xticks(place, [str(i) for i in shown], fontsize=9 if shown.max() < 100 else 6)
+    axes.set_xlim(-0.6, shown.size - 0.4)
+    axes.grid(axis="x", visible=False)
+    axes.set_xlabel("outcome" if shown.size == problem.n else f"outcome (the {shown.size} likeliest of {problem.n:,})")
+    axes.set_ylabel("probability")
+    w = objective.coefficients
+    fig_title = f"{objective.regime}: $w_r$ = {w.w_r:.3g}, $w_p$ = {w.w_p:.3g}, $w_h$ = {w.w_h:.3g}"
+    axes.set_title(fig_title if objective.refresh_every is None else f"{fig_title}, ref. {objective.reference}")
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, -0.42), ncols=3, borderaxespad=0.0)
+
+
+def _draw_points(axes: Axes, best: Optimum, found: FixedPoints) -> None:
+    many = len(found.points) > 200
+    for kind in reversed(CLASSES):  # stable ones on top
+        points = [point for point in found.points if point.kind == kind]
+        if points:
+            axes.scatter(
+                [point.expected_reward for point in points],
+                [point.value for point in points],
+                s=10 if many else 32,
+                marker=CLASS_MARKERS[kind],
+                color=CLASS_COLORS[kind],
+                edgecolors="white",
+                linewidths=0.2 if many else 0.6,
+                alpha=0.6 if many and kind in ("saddle", "unstable") else 1.0,
+                label=f"{kind} ({len(points)})",
+            )
+    axes.scatter(
+        [best.expected_reward], [best.value], s=110, facecolors="none", edgecolors="black", marker="o", label="optimum"
+    )
+    axes.margins(0.12)
+    axes.set_xlabel("expected reward")
+    axes.set_ylabel("objective J (nats)")
+    axes.set_title("all fixed points" if found.complete else f"{len(found.points)} of many fixed points")
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, -0.50), ncols=3, borderaxespad=0.0)
