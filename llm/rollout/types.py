@@ -15,7 +15,8 @@ class Sampling:
 
     Args:
         max_new_tokens: Longest response in tokens, EOS included; at least 1.
-        temperature: Logits are divided by it; finite and >= 0. Training uses 1. 0 is greedy decoding.
+        temperature: Logits are divided by it; 0, which is greedy decoding, or finite and >= 0.01, the least that vLLM
+            divides by. Training uses 1.
         top_p: Mass of the nucleus that tokens are sampled from, in (0, 1]. Training uses 1.
         ignore_eos: Go on after an EOS token, so that every response has the same length.
 
@@ -31,8 +32,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise InputError("max_new_tokens", self.max_new_tokens, "a whole number >= 1")
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise InputError("temperature", self.temperature, "a finite number >= 0")
+        if self.temperature != 0 and not 0.01 <= self.temperature < math.inf:
+            raise InputError("temperature", self.temperature, "0 or a finite number >= 0.01")
         if not 0 < self.top_p <= 1:
             raise InputError("top_p", self.top_p, "a number in (0, 1]")
 

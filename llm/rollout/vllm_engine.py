@@ -71,7 +71,7 @@ class VLLMEngine:
 
             self._on_cpu = current_platform.is_cpu()
             with _plain_cpu_linears():
-                self._llm = LLM(
+                self._llm: Any = LLM(
                     str(location),
                     dtype=dtype,  # pyright: ignore[reportArgumentType]
                     seed=seed,
@@ -167,7 +167,7 @@ class VLLMEngine:
         # On a CPU vLLM would compile one tiny function for half a minute at its first call.
         stance = "force_eager" if self._on_cpu else "default"
         with random_states_kept(), torch.compiler.set_stance(stance):
-            return self._llm.generate(requests, parameters, use_tqdm=False)  # pyright: ignore[reportArgumentType]
+            return self._llm.generate(requests, parameters, use_tqdm=False)
 
     def _probe_error(self, model: Any) -> float:
         """Return the largest difference in nats between engine and model over the probe's tokens."""
@@ -180,9 +180,9 @@ class VLLMEngine:
         return float(np.abs(np.array(found) - expected.logprobs_BT[0].double().cpu().numpy()).max())
 
 
-def _load(module: torch.nn.Module, weights: dict[str, torch.Tensor]) -> set[str]:
+def _load(module: Any, weights: dict[str, torch.Tensor]) -> set[str]:
     """Copy the weights into vLLM's model; return the names of its parameters that none was copied into."""
-    loaded = module.load_weights(weights.items())  # pyright: ignore[reportCallIssue]
+    loaded = module.load_weights(weights.items())
     return {name for name, _ in module.named_parameters()} - set(loaded or ())
 
 

@@ -9,7 +9,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from sharpen.llm.logprobs import token_logprobs
 from sharpen.llm.rollout import Sampling, factory, make_engine, transformers_engine
@@ -34,7 +43,7 @@ SHAPE = {
 }
 
 
-def build(kind: str) -> torch.nn.Module:
+def build(kind: str) -> PreTrainedModel:
     torch.manual_seed(0)
     if kind == "gpt2":  # learned positions, which show a wrong position at once
         return GPT2LMHeadModel(GPT2Config(vocab_size=11, n_embd=32, n_layer=2, n_head=2, initializer_range=0.3))
@@ -44,11 +53,11 @@ def build(kind: str) -> torch.nn.Module:
 
 
 @pytest.fixture(scope="module")
-def model() -> torch.nn.Module:
+def model() -> PreTrainedModel:
     return build("qwen2")
 
 
-def engine_for(model: torch.nn.Module, max_rows: int = 256) -> TransformersEngine:
+def engine_for(model: PreTrainedModel, max_rows: int = 256) -> TransformersEngine:
     return TransformersEngine(model, max_length=40, eos_ids=(EOS,), max_rows=max_rows)
 
 
@@ -62,7 +71,7 @@ def test_left_padding_and_the_cache_are_right_for_every_kind_of_attention(kind: 
 
 
 @pytest.mark.parametrize("max_rows", [1, 3, 7])
-def test_micro_batches_change_nothing(model: torch.nn.Module, max_rows: int) -> None:
+def test_micro_batches_change_nothing(model: PreTrainedModel, max_rows: int) -> None:
     expected = engine_for(model).generate(PROMPTS, 5, Sampling(12), seed=0)
     found = engine_for(model, max_rows).generate(PROMPTS, 5, Sampling(12), seed=0)
     assert (found.response_ids, found.finished) == (expected.response_ids, expected.finished)
@@ -71,14 +80,14 @@ def test_micro_batches_change_nothing(model: torch.nn.Module, max_rows: int) -> 
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 2.0])
-def test_compaction_changes_nothing(model: torch.nn.Module, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compaction_changes_nothing(model: PreTrainedModel, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = engine_for(model).generate(PROMPTS, 8, Sampling(20), seed=0)
     monkeypatch.setattr(transformers_engine, "COMPACT_AT", share)
     found = engine_for(model).generate(PROMPTS, 8, Sampling(20), seed=0)
     assert (found.response_ids, found.finished) == (expected.response_ids, expected.finished)
 
 
-def test_ended_rows_leave_the_batch(model: torch.nn.Module) -> None:
+def test_ended_rows_leave_the_batch(model: PreTrainedModel) -> None:
     sizes: list[int] = []
     hook = model.register_forward_pre_hook(
         lambda _module, _args, inputs: sizes.append(len(inputs["input_ids"])), with_kwargs=True
@@ -165,7 +174,7 @@ def test_every_end_of_sequence_token_counts() -> None:
         eos_token_id = 4
 
     assert eos_token_ids(model, Tokenizer()) == (EOS, 4)
-    model.generation_config.eos_token_id = [9, 2]  # pyright: ignore[reportAttributeAccessIssue]
+    model.generation_config = GenerationConfig(eos_token_id=[9, 2])
     assert eos_token_ids(model, Tokenizer()) == (2, 4, 9)
 
 
@@ -187,7 +196,7 @@ def test_settings_out_of_range_are_refused(settings: dict, field: str) -> None:
 
 
 def test_without_vllm_auto_is_transformers_and_vllm_says_what_to_install(
-    model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(factory, "vllm_available", lambda: False)
     assert make_engine("auto", model=model, location="nowhere", max_length=40, seed=0).name == "transformers"

@@ -8,12 +8,21 @@ import pickle
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from sharpen.llm.logprobs import token_logprobs
 from sharpen.llm.rollout import Engine, Rollout, Sampling, WeightSyncError, make_engine, vllm_available
@@ -40,7 +49,7 @@ SHAPE = {
 }
 
 
-def build(kind: str, seed: int = 0) -> torch.nn.Module:
+def build(kind: str, seed: int = 0) -> PreTrainedModel:
     torch.manual_seed(seed)
     models = {
         "Qwen2ForCausalLM": lambda: Qwen2ForCausalLM(Qwen2Config(**SHAPE, tie_word_embeddings=True)),
@@ -50,12 +59,12 @@ def build(kind: str, seed: int = 0) -> torch.nn.Module:
     return models[kind]()
 
 
-def start(model: torch.nn.Module, folder: Path, name: str = "vllm", **options: object) -> Engine:
-    model.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
+def start(model: PreTrainedModel, folder: Path, name: str = "vllm", **options: object) -> Engine:
+    model.save_pretrained(folder)
     return make_engine(name, model=model, location=folder, max_length=MAX_LENGTH, seed=0, **options)  # pyright: ignore[reportArgumentType]
 
 
-def perturb(model: torch.nn.Module, seed: int) -> None:
+def perturb(model: PreTrainedModel, seed: int) -> None:
     """Move every weight, each by about as much as it is large."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -63,7 +72,7 @@ def perturb(model: torch.nn.Module, seed: int) -> None:
             parameter.add_(torch.randn(parameter.shape, generator=generator) * parameter.std().clamp(min=0.05) * 0.7)
 
 
-def error(model: torch.nn.Module, rollout: Rollout) -> float:
+def error(model: PreTrainedModel, rollout: Rollout) -> float:
     """The largest difference between the rollout's log-probabilities and those of transformers."""
     expected = token_logprobs(model.eval(), rollout.prompt_ids, rollout.response_ids, micro_batch_tokens=4096)
     found = torch.tensor([value for row in rollout.logprobs for value in row])
@@ -73,22 +82,22 @@ def error(model: torch.nn.Module, rollout: Rollout) -> float:
 @pytest.fixture(scope="module", params=["Qwen2ForCausalLM", "Qwen3ForCausalLM", "LlamaForCausalLM"])
 def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Engine, torch.nn.Module]]:
+) -> Iterator[tuple[Engine, PreTrainedModel]]:
     # The folder holds other weights than the model: the engine must start with the model's.
     folder = tmp_path_factory.mktemp("model")
-    build(request.param, seed=5).save_pretrained(folder)  # pyright: ignore[reportCallIssue]
+    build(request.param, seed=5).save_pretrained(folder)
     model = build(request.param)
     engine = make_engine("vllm", model=model, location=folder, max_length=MAX_LENGTH, seed=0)
     yield engine, model
     engine.close()
 
 
-def test_the_engine_starts_with_the_models_weights(pair: tuple[Engine, torch.nn.Module]) -> None:
+def test_the_engine_starts_with_the_models_weights(pair: tuple[Engine, PreTrainedModel]) -> None:
     engine, model = pair
     assert error(model, engine.generate(PROMPTS, 4, Sampling(20), seed=0)) < 1e-4
 
 
-def test_pushes_change_what_is_sampled(pair: tuple[Engine, torch.nn.Module]) -> None:
+def test_pushes_change_what_is_sampled(pair: tuple[Engine, PreTrainedModel]) -> None:
     engine, model = pair
     for push in range(3):
         before = engine.generate(PROMPTS, 4, Sampling(20), seed=0)
@@ -101,14 +110,14 @@ def test_pushes_change_what_is_sampled(pair: tuple[Engine, torch.nn.Module]) -> 
 
 
 @pytest.mark.parametrize("part", ["embed_tokens", "self_attn", "mlp", "norm", "lm_head"])
-def test_every_part_of_the_model_is_pushed(pair: tuple[Engine, torch.nn.Module], part: str) -> None:
+def test_every_part_of_the_model_is_pushed(pair: tuple[Engine, PreTrainedModel], part: str) -> None:
     engine, model = pair
     model.load_state_dict(build(type(model).__name__, seed=7).state_dict())
     engine.push_weights(model)
     parameters = [parameter for name, parameter in model.named_parameters() if part in name]
     if not parameters:
         assert part == "lm_head"
-        assert model.get_submodule("lm_head").weight is model.get_submodule("model.embed_tokens").weight
+        assert model.get_parameter("lm_head.weight") is model.get_parameter("model.embed_tokens.weight")
         return
     with torch.no_grad():
         for parameter in parameters:
@@ -119,7 +128,7 @@ def test_every_part_of_the_model_is_pushed(pair: tuple[Engine, torch.nn.Module],
 
 
 def test_a_push_that_does_nothing_is_noticed(
-    pair: tuple[Engine, torch.nn.Module], monkeypatch: pytest.MonkeyPatch
+    pair: tuple[Engine, PreTrainedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, model = pair
     perturb(model, seed=9)
@@ -130,7 +139,7 @@ def test_a_push_that_does_nothing_is_noticed(
     engine.push_weights(model)
 
 
-def test_a_push_of_a_part_is_noticed(pair: tuple[Engine, torch.nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_push_of_a_part_is_noticed(pair: tuple[Engine, PreTrainedModel], monkeypatch: pytest.MonkeyPatch) -> None:
     engine, model = pair
     whole = model.state_dict()
     part = {name: value for name, value in whole.items() if "layers.1.mlp.down_proj" not in name}
@@ -139,9 +148,9 @@ def test_a_push_of_a_part_is_noticed(pair: tuple[Engine, torch.nn.Module], monke
         engine.push_weights(model)
 
 
-def test_weights_that_are_not_numbers_are_noticed(pair: tuple[Engine, torch.nn.Module]) -> None:
+def test_weights_that_are_not_numbers_are_noticed(pair: tuple[Engine, PreTrainedModel]) -> None:
     engine, model = pair
-    weight = model.get_submodule("model.norm").weight
+    weight = model.get_parameter("model.norm.weight")
     kept = weight.detach().clone()
     with torch.no_grad():
         weight.fill_(torch.nan)
@@ -161,8 +170,8 @@ def test_an_engine_that_computes_with_a_copy_of_old_weights_is_refused(
     if not current_platform.is_cpu():
         pytest.skip("only the CPU build repacks its weights")
 
-    def repack(layer: torch.nn.Module, remove_weight: bool) -> None:
-        copied = layer.get_parameter("weight").detach().clone()
+    def repack(layer: Any, remove_weight: bool) -> None:
+        copied = layer.weight.detach().clone()
         layer.cpu_linear = lambda x, _weight, bias: torch.nn.functional.linear(x, copied, bias)
 
     repacked = patch("vllm.model_executor.layers.utils.dispatch_cpu_unquantized_gemm", repack)
