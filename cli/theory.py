@@ -146,24 +146,26 @@ def _print_tables(objective: Objective, problem: Problem, best: Optimum, found: 
     w = objective.coefficients
     moving = "" if objective.refresh_every is None else f", reference {objective.reference}"
     console.print(f"{objective.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}{moving}")
-    console.print(f"base     E[r] = {problem.expected_reward(problem.base):.4f}  {_describe(problem.base)}")
     console.print(
-        f"optimum  E[r] = {best.expected_reward:.4f}  {_describe(best.probabilities)}"
+        f"base     E[r] = {problem.expected_reward(problem.base):.4f}  {_describe(problem.base, problem.support.sum())}"
+    )
+    console.print(
+        f"optimum  E[r] = {best.expected_reward:.4f}  {_describe(best.probabilities, len(best.support))}"
         f"  J = {best.value:.4f}{'' if best.unique else '  (depends on the start)'}"
     )
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    table.add_column("class")
-    table.add_column("J", justify="right")
-    table.add_column("E[r]", justify="right")
-    table.add_column("policy (outcome:probability)")
-    table.add_column("eigenvalues")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("class", no_wrap=True)
+    table.add_column("J", justify="right", no_wrap=True)
+    table.add_column("E[r]", justify="right", no_wrap=True)
+    table.add_column("outcome:probability", no_wrap=True)
+    table.add_column("eigenvalues", no_wrap=True)
     for point in found.points[:TABLE_ROWS]:
         name = f"{point.kind} face" if point.continuum else point.kind
         table.add_row(
             name,
             f"{point.value:.4g}",
-            f"{point.expected_reward:.4f}",
-            _describe(point.probabilities),
+            f"{point.expected_reward:.3f}",
+            _describe(point.probabilities, len(point.support)),
             _summarize(point.eigenvalues.tolist()),
         )
     console.print(table)
@@ -172,12 +174,11 @@ def _print_tables(objective: Objective, problem: Problem, best: Optimum, found: 
     console.print(f"{shown} of {_count(found.total)} fixed points{more}")
 
 
-def _describe(policy: Any) -> str:
-    """Return the likeliest outcomes of a policy as ``outcome:probability``, and how many more it has."""
-    order = (-policy).argsort(kind="stable")[:NAMED_OUTCOMES]
-    named = [f"{i}:{policy[i]:.3f}" for i in order.tolist() if policy[i] > 0]
-    rest = int((policy > 0).sum()) - len(named)
-    return " ".join(named) + (f" +{rest}" if rest else "")
+def _describe(policy: Any, size: int) -> str:
+    """Return the likeliest outcomes of a policy as ``outcome:probability``, and how many more of ``size`` there are."""
+    order = (-policy).argsort(kind="stable")[: min(size, NAMED_OUTCOMES)]
+    named = [f"{i}:{policy[i]:.3f}" if policy[i] >= 5e-4 else f"{i}:{policy[i]:.0e}" for i in order.tolist()]
+    return " ".join(named) + (f" +{size - len(named)}" if size > len(named) else "")
 
 
 def _summarize(eigenvalues: Iterable[float]) -> str:

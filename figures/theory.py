@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +42,13 @@ def plot_fixed_points(
     with paper_style():
         from matplotlib.figure import Figure
 
-        fig = Figure(figsize=(7.2, 3.0))
+        fig = Figure(figsize=(7.2, 3.1))
         left, right = fig.subplots(1, 2, width_ratios=(1.15, 1.0))
         _draw_bars(left, objective, problem, best)
         _draw_points(right, best, found)
+        places: dict[Any, Axes] = {"outside lower left": left, "outside lower right": right}
+        for place, axes in places.items():
+            fig.legend(*axes.get_legend_handles_labels(), loc=place, ncols=5, columnspacing=1.0, handletextpad=0.3)
         return save_figure(fig, path)
 
 
@@ -70,7 +73,11 @@ def _draw_bars(axes: Axes, objective: Objective, problem: Problem, best: Optimum
         (best.probabilities, BAR_WIDTH / 2, REGIME_COLORS[objective.regime], "optimum"),
     ):
         axes.bar(place + offset, policy[shown], BAR_WIDTH, color=color, label=text)
-    axes.set_xticks(place, [str(i) for i in shown], fontsize=9 if shown.max() < 100 else 6)
+    axes.set_xticks(
+        place,
+        [str(i) for i in shown],
+        fontsize=9 if shown.max() < 100 and shown.size <= 12 else 7 if shown.max() < 1000 else 5,
+    )
     axes.set_xlim(-0.6, shown.size - 0.4)
     axes.grid(axis="x", visible=False)
     axes.set_xlabel("outcome" if shown.size == problem.n else f"outcome (the {shown.size} likeliest of {problem.n:,})")
@@ -78,30 +85,38 @@ def _draw_bars(axes: Axes, objective: Objective, problem: Problem, best: Optimum
     w = objective.coefficients
     fig_title = f"{objective.regime}: $w_r$ = {w.w_r:.3g}, $w_p$ = {w.w_p:.3g}, $w_h$ = {w.w_h:.3g}"
     axes.set_title(fig_title if objective.refresh_every is None else f"{fig_title}, ref. {objective.reference}")
-    axes.legend(loc="lower left", bbox_to_anchor=(0.0, -0.42), ncols=3, borderaxespad=0.0)
 
 
 def _draw_points(axes: Axes, best: Optimum, found: FixedPoints) -> None:
     many = len(found.points) > 200
-    for kind in reversed(CLASSES):  # stable ones on top
+    for kind in CLASSES:
         points = [point for point in found.points if point.kind == kind]
         if points:
             axes.scatter(
                 [point.expected_reward for point in points],
                 [point.value for point in points],
-                s=10 if many else 32,
+                s=9 if many else 36,
                 marker=CLASS_MARKERS[kind],
                 color=CLASS_COLORS[kind],
-                edgecolors="white",
-                linewidths=0.2 if many else 0.6,
-                alpha=0.6 if many and kind in ("saddle", "unstable") else 1.0,
-                label=f"{kind} ({len(points)})",
+                edgecolors="none" if many else "white",
+                linewidths=0.4,
+                zorder=3 - CLASSES.index(kind) / len(CLASSES),  # stable ones on top
+                label=f"{kind} ({len(points):,})",
             )
     axes.scatter(
-        [best.expected_reward], [best.value], s=110, facecolors="none", edgecolors="black", marker="o", label="optimum"
+        [best.expected_reward], [best.value], s=110, facecolors="none", edgecolors="black", zorder=4, label="optimum"
     )
     axes.margins(0.12)
+    if all(point.expected_reward == best.expected_reward for point in found.points):
+        axes.set_xlim(best.expected_reward - 0.5, best.expected_reward + 0.5)  # not a range of rounding errors
     axes.set_xlabel("expected reward")
-    axes.set_ylabel("objective J (nats)")
-    axes.set_title("all fixed points" if found.complete else f"{len(found.points)} of many fixed points")
-    axes.legend(loc="lower left", bbox_to_anchor=(0.0, -0.50), ncols=3, borderaxespad=0.0)
+    axes.set_ylabel("objective J")
+    axes.set_title(_caption(found))
+
+
+def _caption(found: FixedPoints) -> str:
+    listed, total = len(found.points), found.total
+    if found.complete:
+        return f"{listed:,} fixed point{'s' if listed > 1 else ''}"
+    many = f"{total:,}" if total < 10**9 else f"$2^{{{total.bit_length()}}} - 1$"  # every long count is one of these
+    return f"{listed:,} of {many} fixed points"
