@@ -1,12 +1,150 @@
-"""``sharpen toy``."""
+"""``sharpen toy``: the objective on tabular policies."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
-app = typer.Typer(no_args_is_help=True)
+from sharpen.cli import options
+
+if TYPE_CHECKING:
+    from sharpen.toy.config import SimulateConfig
+
+app = typer.Typer(no_args_is_help=True, help="Gradient dynamics of tabular policies.")
+PROBLEM, RUN = "Problem", "Run"
 
 
 @app.callback()
 def group() -> None:
-    """To be filled."""
+    """Gradient dynamics of tabular policies."""
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(help="Run folder; the same command continues it.")] = Path("runs/toy"),
+    learner: Annotated[
+        list[str] | None, typer.Option(help="natural, softmax or rloo; repeat or separate by commas. Default: all.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML or JSON file of settings; flags change it.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="As in sharpen theory fixed-points.", rich_help_panel=PROBLEM)
+    ] = None,
+    reward: Annotated[str | None, typer.Option(help="Likewise.", rich_help_panel=PROBLEM)] = None,
+    length: Annotated[str | None, typer.Option(help="Likewise.", rich_help_panel=PROBLEM)] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates.", rich_help_panel=RUN)] = None,
+    step_size: Annotated[float | None, typer.Option(help="eta of every learner chosen.", rich_help_panel=RUN)] = None,
+    group_size: Annotated[int | None, typer.Option(help="Samples of an RLOO update.", rich_help_panel=RUN)] = None,
+    seeds: Annotated[int | None, typer.Option(help="Independent RLOO runs.", rich_help_panel=RUN)] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all random numbers.", rich_help_panel=RUN)] = None,
+    record_every: Annotated[int | None, typer.Option(help="Updates between records.", rich_help_panel=RUN)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Delete an earlier run in --out first.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print summary.json on stdout.")] = False,
+    preset: options.Preset = None,
+    objective: options.ObjectiveFile = None,
+    alpha: options.Alpha = None,
+    beta_inv: options.BetaInv = None,
+    mode: options.Mode = None,
+    normalization: options.Normalization = None,
+    weight: options.Weight = None,
+    reference: options.Reference = None,
+) -> None:
+    """Simulate natural-gradient, softmax-gradient and RLOO dynamics, and compare their ends with the theory.
+
+    Without an objective's flags: the four regimes (task-reward, sharpening, tempered, tilted).
+    """
+    chosen = options.ObjectiveFlags(preset, objective, alpha, beta_inv, mode, normalization, weight, reference)
+    flags = {
+        "base": base,
+        "reward": reward,
+        "length": length,
+        "steps": steps,
+        "group_size": group_size,
+        "seeds": seeds,
+        "seed": seed,
+        "record_every": record_every,
+        "learners": [kind.strip() for given in learner for kind in given.split(",")] if learner else None,
+    }
+    settings = _resolve({name: flag for name, flag in flags.items() if flag is not None}, step_size, chosen, config)
+    _run(settings, out, force, json_output)
+
+
+def _resolve(
+    changes: dict[str, Any], step_size: float | None, chosen: options.ObjectiveFlags, file: Path | None
+) -> SimulateConfig:
+    from sharpen.toy.config import SimulateConfig, load_settings
+
+    settings = load_settings(file) if file is not None else {}
+    settings |= changes
+    if chosen.any_given():
+        objective = chosen.build(default="tempered")
+        settings["objectives"] = {chosen.preset or objective.regime: objective.to_dict()}
+    resolved = SimulateConfig.model_validate(settings)
+    if step_size is None:
+        return resolved
+    sizes = {**resolved.step_size, **dict.fromkeys(resolved.learners, step_size)}
+    return SimulateConfig.model_validate({**resolved.model_dump(mode="json"), "step_size": sizes})
+
+
+def _run(settings: SimulateConfig, out: Path, force: bool, as_json: bool) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from sharpen.toy.simulate import SUMMARY
+    from sharpen.toy.simulate import simulate as run_simulation
+
+    finished = (out / SUMMARY).is_file() and not force
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+        summary = run_simulation(settings, out, force=force, progress=_reporter(bars))
+    if finished:
+        print(f"{out} holds this run, finished; nothing to do (--force starts it again)", file=sys.stderr)
+
+    from sharpen.figures.toy import plot_simulation
+
+    figure = plot_simulation(out)
+    if as_json:
+        import json
+
+        print(json.dumps(summary))
+    else:
+        _print_table(summary)
+        print(f"figure: {figure}")
+
+
+def _reporter(bars: Any) -> Callable[[str, int, int], None]:
+    tasks: dict[str, Any] = {}
+
+    def report(key: str, done: int, steps: int) -> None:
+        if key not in tasks:
+            tasks[key] = bars.add_task(f"{key:24}", total=steps)
+        bars.update(tasks[key], completed=done)
+
+    return report
+
+
+def _print_table(summary: dict[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for heading in ("objective", "learner", "E\\[r] at the end", "theory", "gap", ""):
+        table.add_column(heading, justify="left" if heading in ("objective", "learner", "") else "right", no_wrap=True)
+    for row in summary["tracks"]:
+        interval = row["expected_reward_interval"]
+        spread = "" if interval is None else f" ±{(interval[1] - interval[0]) / 2:.4f}"
+        table.add_row(
+            row["objective"],
+            row["learner"],
+            f"{row['expected_reward']:.4f}{spread}",
+            f"{row['limit_expected_reward']:.4f}",
+            f"{row['gap']:.1e}",
+            "agrees" if row["agrees"] else "DIFFERS",
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("gap: largest difference of a probability from the flow's limit, or the mass off the optimal face")
+    console.print("±: half the 95% interval over seeds")

@@ -1,0 +1,1 @@
+"""Figures of every backend, in one style."""

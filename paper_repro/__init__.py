@@ -1,0 +1,1 @@
+"""The paper, regenerated: declared experiments and their reports."""

@@ -1,0 +1,91 @@
+"""What `sharpen toy simulate` runs, validated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sharpen.objective import PRESETS, InputError, Objective
+from sharpen.theory.problem import Problem, parse_problem
+
+Kind = Literal["natural", "softmax", "rloo"]
+KINDS: tuple[Kind, ...] = ("natural", "softmax", "rloo")
+MAX_RECORDED = 10**8  # numbers of one track, 800 MB
+
+
+class SimulateConfig(BaseModel):
+    """A simulation: every objective with every learner on one problem.
+
+    Args:
+        base: The base distribution, in the forms of ``sharpen theory``; None takes the default problem's.
+        reward: The task reward, likewise.
+        length: Lengths of the outcomes; None for ones.
+        objectives: By name; the name heads the figure's column.
+        learners: ``natural``, ``softmax``, ``rloo``.
+        steps: Updates.
+        step_size: eta by learner.
+        group_size: Samples of one RLOO update.
+        seeds: Independent RLOO runs.
+        seed: Of all random numbers.
+        record_every: Updates between two records.
+
+    Raises:
+        pydantic.ValidationError: a setting is out of range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    base: str | None = None
+    reward: str | None = None
+    length: str | None = None
+    objectives: dict[str, Objective] = Field(default_factory=lambda: dict(PRESETS), min_length=1)
+    learners: tuple[Kind, ...] = Field(default=KINDS, min_length=1)
+    steps: int = Field(default=3000, ge=1, le=10**9)
+    # A natural step moves log pi by eta A, a softmax step by eta pi A, so the latter can be larger for the same change;
+    # RLOO's is noisy and smaller.
+    step_size: dict[Kind, float] = Field(default_factory=lambda: {"natural": 0.1, "softmax": 1.0, "rloo": 0.2})
+    group_size: int = Field(default=16, ge=2, le=10**6)
+    seeds: int = Field(default=16, ge=1, le=10**6)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    record_every: int = Field(default=10, ge=1)
+
+    @model_validator(mode="after")
+    def _settings_fit_together(self) -> Self:
+        for kind in self.learners:
+            if not self.step_size.get(kind, 0.0) > 0.0:
+                raise ValueError(f"step_size: got {self.step_size.get(kind)} for {kind}, allowed: a number > 0")
+        if len(set(self.learners)) < len(self.learners):
+            raise ValueError(f"learners: got {', '.join(self.learners)}, allowed: each one once")
+        numbers = (self.steps // self.record_every + 1) * self.seeds * self.problem().n
+        if numbers > MAX_RECORDED:
+            raise ValueError(
+                f"record_every: got {self.record_every}, which records {numbers:.3g} numbers, allowed: at most "
+                f"{MAX_RECORDED:.3g} (outcomes x seeds x records)"
+            )
+        return self
+
+    def problem(self) -> Problem:
+        """Return the problem that the texts describe.
+
+        Raises:
+            InputError: a text cannot be used.
+        """
+        return parse_problem(self.base, self.reward, self.length)
+
+
+def load_settings(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML or JSON file of settings.
+
+    Raises:
+        InputError: the file cannot be read or is not a mapping.
+    """
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError("config", str(path), f"a readable YAML or JSON file ({error})") from error
+    if not isinstance(fields, dict):
+        raise InputError("config", str(path), "a file with a mapping of simulation settings")
+    return {str(name): given for name, given in fields.items()}

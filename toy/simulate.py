@@ -1,0 +1,226 @@
+"""A simulation's run folder: made, continued, summarised."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from sharpen.objective import InputError, Objective
+from sharpen.theory.flow import limit
+from sharpen.theory.optimum import optimum
+from sharpen.theory.problem import Problem
+from sharpen.toy.config import Kind, SimulateConfig
+from sharpen.toy.engine import Progress, run, start
+from sharpen.toy.learners import LEARNERS
+from sharpen.toy.measures import mean_interval, measure
+
+CONFIG, TRAJECTORY, SUMMARY, PARTS = "config.yaml", "trajectory.npz", "summary.json", "parts"
+# Largest gap at which an end point counts as the theory's. The natural gradient converges exponentially; the softmax
+# gradient only like 1/t near a vertex, where its two factors of pi meet; RLOO is a noisy version of it.
+TOLERANCE: dict[Kind, float] = {"natural": 1e-6, "softmax": 0.02, "rloo": 0.1}
+
+
+@dataclass(frozen=True)
+class Track:
+    """One objective with one learner.
+
+    Args:
+        name: Of the objective.
+        objective: What is maximised.
+        kind: Of the learner.
+    """
+
+    name: str
+    objective: Objective
+    kind: Kind
+
+    @property
+    def key(self) -> str:
+        """What the track's array is called in ``trajectory.npz``."""
+        return f"{self.name}/{self.kind}"
+
+
+def tracks(config: SimulateConfig) -> list[Track]:
+    """Return every objective with every learner, in the order of the configuration."""
+    return [Track(name, objective, kind) for name, objective in config.objectives.items() for kind in config.learners]
+
+
+def simulate(
+    config: SimulateConfig,
+    out: Path,
+    *,
+    force: bool = False,
+    progress: Callable[[str, int, int], None] = lambda key, done, steps: None,
+) -> dict[str, Any]:
+    """Run, or continue, a simulation in the folder ``out``.
+
+    The folder gets ``config.yaml``, ``trajectory.npz`` (arrays in docs/toy.md) and ``summary.json``. What was finished
+    when a run was killed is not computed again, and the result is the same as without the kill, bit by bit.
+
+    Args:
+        config: What to run.
+        out: Run folder.
+        force: Delete an earlier run in ``out`` first.
+        progress: Called with a track's key, the updates done and the updates in all.
+
+    Returns:
+        The summary.
+
+    Raises:
+        InputError: the folder cannot be used; nothing in it has been touched then.
+    """
+    _open_folder(out, config, force)
+    if (out / SUMMARY).is_file():
+        return json.loads((out / SUMMARY).read_text(encoding="utf-8"))
+    problem = config.problem()
+    arrays: dict[str, NDArray[np.float64]] = {}
+    updates = np.arange(config.steps // config.record_every + 1) * config.record_every
+    for number, track in enumerate(tracks(config)):
+        part = out / PARTS / f"{number:03d}.npz"
+        for step in _advance(config, track, problem, part):
+            progress(track.key, step.updates, int(updates[-1]))
+            arrays[track.key] = _on_all_outcomes(step.log_policy, problem)
+    summary = summarise(config, problem, arrays)
+    part = out / (TRAJECTORY + ".part")
+    with part.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            allow_pickle=False,
+            updates=updates,
+            base=problem.base,
+            reward=problem.reward,
+            length=problem.length,
+            **{f"log_policy/{key}": array for key, array in arrays.items()},
+        )
+    part.replace(out / TRAJECTORY)
+    _write(out / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    shutil.rmtree(out / PARTS)
+    return summary
+
+
+def summarise(config: SimulateConfig, problem: Problem, arrays: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
+    """Return where every track ended and how that compares with the theory.
+
+    Args:
+        config: What was run.
+        problem: On what.
+        arrays: log pi of each track by key, shape [K, S, n].
+
+    Returns:
+        ``version``, ``problem``, and ``tracks``: for each, the end policy (mean over seeds), its measures with 95%
+        t-intervals over seeds, the theory's limit and optimum, the ``gap`` and whether it ``agrees`` within the
+        tolerance. The gap is max |policy - limit|, or, for a learner that may end anywhere on a face of optima, the
+        mass off that face (``compared_with``).
+    """
+    rows = []
+    for track in tracks(config):
+        log_end = arrays[track.key][-1]  # [S, n]
+        policy = np.exp(log_end).mean(axis=0)
+        target = limit(track.objective, problem, problem.base)
+        best = optimum(track.objective, problem)
+        # Only the natural gradient keeps ratios inside a face of optima; the others end somewhere on it.
+        whole_face = track.kind != "natural" and not best.unique
+        gap = 1.0 - policy[list(best.support)].sum() if whole_face else np.max(np.abs(policy - target))
+        row: dict[str, Any] = {
+            "objective": track.name,
+            "learner": track.kind,
+            "regime": track.objective.regime,
+            "policy": policy.tolist(),
+            "limit": target.tolist(),
+            "limit_expected_reward": problem.expected_reward(target),
+            "optimum": {"support": list(best.support), "value": best.value, "unique": best.unique},
+            "compared_with": "face" if whole_face else "limit",
+            "gap": float(gap),
+            "tolerance": TOLERANCE[track.kind],
+            "agrees": bool(gap <= TOLERANCE[track.kind]),
+            "seeds": log_end.shape[0],
+        }
+        for name, numbers in measure(track.objective, problem, log_end).items():
+            row[name], row[f"{name}_interval"] = mean_interval(numbers)
+        rows.append(row)
+    return {
+        "version": metadata.version("sharpen-rl"),
+        "problem": {name: getattr(problem, name).tolist() for name in ("base", "reward", "length")},
+        "tracks": rows,
+    }
+
+
+def _advance(config: SimulateConfig, track: Track, problem: Problem, part: Path) -> Iterator[Progress]:
+    """Yield a track's progress, saving each chunk; a track found finished is yielded once."""
+    live = problem.support  # the simplex's faces are invariant: what the base excludes never enters
+    inner = Problem(problem.base[live], problem.reward[live], problem.length[live])
+    learner = LEARNERS[track.kind](track.objective, inner, config.step_size[track.kind], config.group_size)
+    seeds = config.seeds if track.kind == "rloo" else 1
+    state = _load(part) or start(learner, inner.log_base, seeds)
+    yield state
+    for step in run(learner, state, steps=config.steps, record_every=config.record_every, seed=config.seed):
+        _save(part, step)
+        yield step
+
+
+def _on_all_outcomes(log_policy: NDArray[np.float64], problem: Problem) -> NDArray[np.float64]:
+    whole = np.full((*log_policy.shape[:-1], problem.n), -np.inf)
+    whole[..., problem.support] = log_policy
+    return whole
+
+
+def _save(part: Path, progress: Progress) -> None:
+    part.parent.mkdir(exist_ok=True)
+    beside = part.with_suffix(".tmp")
+    with beside.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **progress._asdict())
+    beside.replace(part)
+
+
+def _load(part: Path) -> Progress | None:
+    if not part.exists():
+        return None
+    with np.load(part, allow_pickle=False) as stored:
+        return Progress(stored["logits"], stored["reference"], int(stored["updates"]), stored["log_policy"])
+
+
+def _open_folder(out: Path, config: SimulateConfig, force: bool) -> None:
+    """Make ``out`` the folder of ``config``, or refuse with the difference."""
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    try:
+        occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
+        if occupied and not (out / CONFIG).is_file():
+            raise InputError("out", str(out), "a new or empty folder, or one that an earlier simulation made")
+        if occupied and not force:
+            _refuse_another(out, config)
+            return
+        if occupied:
+            shutil.rmtree(out)
+        out.mkdir(parents=True, exist_ok=True)
+        _write(out / CONFIG, text)
+    except OSError as error:
+        raise InputError("out", str(out), f"a folder that can be written ({error.strerror})") from error
+
+
+def _refuse_another(out: Path, config: SimulateConfig) -> None:
+    try:
+        stored = SimulateConfig.model_validate(yaml.safe_load((out / CONFIG).read_text(encoding="utf-8")))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise InputError("out", str(out), "a folder that `sharpen toy simulate` made") from error
+    old, new = stored.model_dump(mode="json"), config.model_dump(mode="json")
+    changed = [f"{name}: {old[name]} -> {new[name]}" for name in old if old[name] != new[name]]
+    if changed:
+        raise InputError(
+            "out", str(out), f"another folder, the same settings or --force; this run differs in {'; '.join(changed)}"
+        )
+
+
+def _write(file: Path, text: str) -> None:
+    part = file.with_name(file.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(file)
