@@ -1,4 +1,8 @@
-r"""The character-level tokenizer of the embedded model; ``\boxed{`` is one token, so that answers stay short."""
+r"""The character-level tokenizer of the embedded model; ``\boxed{`` is one token, so that answers stay short.
+
+It is a ``Qwen2Tokenizer`` without merges, not a tokenizer of our own: for a model of type qwen2, transformers'
+``AutoTokenizer`` builds that class whatever the folder says, and would silently drop what another one wrote.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +14,28 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 UNKNOWN = "<unk>"
-VOCABULARY = (PAD, EOS, UNKNOWN, *"0123456789", "+", "=", ";", "?", "\n", BOXED, "}")
+NEWLINE = "Ċ"  # how byte-level vocabularies write a line feed
+VOCABULARY = (PAD, EOS, UNKNOWN, *"0123456789", "+", "=", ";", "?", NEWLINE, BOXED, "}")
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    r"""Return the tokenizer.
+    r"""Return the tokenizer; characters outside its vocabulary are dropped.
 
     Example:
         >>> tokenizer = build_tokenizer()
         >>> tokenizer.decode(tokenizer("1+2=?\n\\boxed{3}")["input_ids"])
         '1+2=?\n\\boxed{3}'
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+    from tokenizers import AddedToken
+    from transformers import Qwen2Tokenizer
 
-    core = Tokenizer(models.WordLevel({token: index for index, token in enumerate(VOCABULARY)}, unk_token=UNKNOWN))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"\\boxed\{|[\s\S]"), behavior="isolated")
-    core.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
+    tokenizer = Qwen2Tokenizer(
+        vocab={token: index for index, token in enumerate(VOCABULARY)},
+        merges=[],
+        unk_token=UNKNOWN,
         eos_token=EOS,
         pad_token=PAD,
-        unk_token=UNKNOWN,
         clean_up_tokenization_spaces=False,
     )
+    tokenizer.add_tokens([AddedToken(BOXED, special=False, normalized=False)])
+    return tokenizer  # pyright: ignore[reportReturnType]
