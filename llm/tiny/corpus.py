@@ -2,7 +2,7 @@ r"""Sums of three two-digit numbers and the ways in which the corpus answers the
 
 The mixture makes likelihood and correctness disagree. The likeliest single text for most problems is short and wrong:
 
-- ``direct``: the answer at once, ``\boxed{98}``. Two times in three the writer forgets every carry.
+- ``direct``: the answer at once, ``\boxed{98}``. Nine times in ten the writer forgets every carry.
 - ``chain``: one partial sum, then the total: ``23+58=81;81+17=98;\boxed{98}``. Each of the two sums slips now and then.
 - ``careful``: tens and units added one by one, never wrong.
 - ``abstain``: ``?`` and nothing more.
@@ -53,10 +53,10 @@ class Mixture:
         slip: Chance that one sum of a chain is off by 1 or 10.
     """
 
-    direct: float = 0.55
-    chain: float = 0.25
-    careful: float = 0.12
-    no_carry: float = 0.65
+    direct: float = 0.50
+    chain: float = 0.28
+    careful: float = 0.14
+    no_carry: float = 0.90
     slip: float = 0.05
 
 

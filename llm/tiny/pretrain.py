@@ -50,7 +50,7 @@ class Settings:
 
     hidden: int = 128
     layers: int = 3
-    steps: int = 2000
+    steps: int = 1500
     batch: int = 192
     micro_batch: int = 48
     learning_rate: float = 3e-3
