@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from sharpen.objective import InputError
 
@@ -89,8 +89,8 @@ def load_source(spec: str, split: str, limit: int | None = None) -> DataSource:
         limit: Use only so many problems, the first ones.
 
     Raises:
-        InputError: the spec names nothing.
+        InputError: the spec names nothing, the data set has no such split, or the limit is out of range.
     """
     from sharpen.llm import sources
 
-    return sources.open_source(spec, split, limit)
+    return cast(DataSource, sources.open_source(spec, split, limit))  # pyright knows this module by two names

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sharpen.llm.hub import prefer_cache
 from sharpen.objective import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def resolve(name: str) -> ModelSource:
         return ModelSource(name, str(artifact_path()), template="plain", default_data="embedded")
     if name in REGISTRY:
         return REGISTRY[name]
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
             raise InputError("model", name, "a folder with config.json, weights and tokenizer")
         return ModelSource(name, name)
@@ -67,12 +68,13 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     Raises:
         InputError: it is neither on this machine nor to be had from the hub.
     """
+    _prepare(source)
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(source.location)
     except (OSError, ValueError) as error:
-        raise _not_there(source) from error
+        raise _not_there(source, error) from error
 
 
 def load_model(source: ModelSource, device: str, dtype: str) -> PreTrainedModel:
@@ -82,6 +84,8 @@ def load_model(source: ModelSource, device: str, dtype: str) -> PreTrainedModel:
         InputError: it is neither on this machine nor to be had from the hub, or there is no such device.
     """
     import torch
+
+    _prepare(source)
     from transformers import AutoModelForCausalLM
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -89,15 +93,24 @@ def load_model(source: ModelSource, device: str, dtype: str) -> PreTrainedModel:
     try:
         model = AutoModelForCausalLM.from_pretrained(source.location, dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
-        raise _not_there(source) from error
-    return model.to(device)
+        raise _not_there(source, error) from error
+    return model.to(device)  # type: ignore[arg-type]
 
 
-def _not_there(source: ModelSource) -> InputError:
+def _prepare(source: ModelSource) -> None:
+    if not Path(source.location).is_dir():
+        prefer_cache()
+
+
+def _not_there(source: ModelSource, error: Exception) -> InputError:
+    reason = str(error).strip().partition("\n")[0].rstrip(".")
+    if Path(source.location).is_dir():
+        return InputError("model", source.name, f"a folder with config.json, weights and tokenizer ({reason})")
     folder = source.location.rpartition("/")[2]
     return InputError(
         "model",
         source.name,
-        f"weights that can be loaded; {source.location} is neither on this machine nor reachable: on a machine with "
-        f"network run `hf download {source.location} --local-dir {folder}`, then pass --model {folder}",
+        f"a model that can be loaded; {source.location} is neither in the local cache nor to be had from the hub "
+        f"({reason}): on a machine with network run `hf download {source.location} --local-dir {folder}`, then pass "
+        f"--model {folder}",
     )

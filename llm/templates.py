@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PLACE = "{problem}"
+# Llama 3's chat format states today's date unless it is told another: the same problem would be another prompt
+# tomorrow. This is the format's own default.
+DATE = "26 Jul 2024"
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, problem: str, template: str) -> list[int]:
@@ -29,7 +32,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, problem: str, template: str) -> l
     text = read_template(template).replace(PLACE, problem)
     if tokenizer.chat_template:
         turns = [{"role": "user", "content": text}]
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string=DATE)
         assert isinstance(text, str)
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
     return list(tokenizer(text)["input_ids"])  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from functools import lru_cache
 TIMEOUT = 5
 # Longer text is not an answer: what math-verify would do with it costs more than it can tell.
 LONGEST_ANSWER = 1000
-_INTEGER = re.compile(r"\s*([+-]?)0*(\d{1,30})\s*")
+_INTEGER = re.compile(r"\s*([+-]?)0*([0-9]{1,30})\s*")
 _BOXED = "\\boxed"
 
 log = logging.getLogger(__name__)
@@ -96,9 +96,9 @@ def _compare(prediction: str, gold: str, boxed: bool) -> float:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # it logs a traceback for every text that is no mathematics
     try:
-        golds = parse(f"\\boxed{{{gold}}}", [latex], parsing_timeout=limit)
+        golds = parse(f"\\boxed{{{gold}}}", [latex], parsing_timeout=limit)  # type: ignore[arg-type]
         text = f"\\boxed{{{prediction}}}" if boxed else prediction
-        found = parse(text, [latex, expression], parsing_timeout=limit)
+        found = parse(text, [latex, expression], parsing_timeout=limit)  # type: ignore[arg-type]
         return float(bool(golds and found) and equal(golds, found, timeout_seconds=limit))
     except Exception:  # whatever a hostile text provokes in the parsers is a wrong answer
         return 0.0

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sharpen.llm import models
 from sharpen.llm.models import REGISTRY, load_model, load_tokenizer, resolve
 from sharpen.llm.templates import encode, read_template
 from sharpen.objective import InputError
@@ -39,23 +40,29 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"config\.json"):
         resolve(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="hf download"):
-        load_model(resolve(str(tmp_path)), "cpu", "float32")
+    for load in (load_tokenizer, lambda source: load_model(source, "cpu", "float32")):
+        with pytest.raises(
+            InputError, match=r"^model: got .* allowed: a folder with config\.json, weights and tokenizer"
+        ):
+            load(resolve(str(tmp_path)))
 
 
 def test_weights_out_of_reach_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     import transformers
 
     def refuse(*arguments: object, **settings: object) -> None:
-        raise OSError("no route to the hub")
+        raise OSError("no route to the hub.\nSee the documentation.")
 
+    monkeypatch.setattr(models, "prefer_cache", lambda: True)
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", refuse)
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
     for load in (
         lambda: load_model(REGISTRY["qwen2.5-3b"], "cpu", "bfloat16"),
         lambda: load_tokenizer(REGISTRY["qwen3-4b"]),
     ):
-        with pytest.raises(InputError, match=r"hf download Qwen/.* --local-dir .* pass --model"):
+        with pytest.raises(
+            InputError, match=r"\(no route to the hub\): .*hf download Qwen/.* --local-dir .* pass --model"
+        ):
             load()
 
 
@@ -88,6 +95,17 @@ def test_braces_in_problems_are_left_alone() -> None:
     assert r"\boxed{}" in str(text)
     (chat,) = encode(Chat(), problem, "boxed-cot")  # type: ignore[arg-type]
     assert str(chat) == f"<user>{text}<assistant>"
+
+
+def test_a_chat_format_that_states_the_date_states_the_same_one_every_day() -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(resolve("embedded").location)
+    tokenizer.chat_template = (
+        "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+        "{{ date_string.replace(' Jul ', '+') }}={{ messages[0]['content'] }}"
+    )
+    assert tokenizer.decode(encode(tokenizer, "1+1=?", "plain")) == "26+2024=1+1=?\n"
 
 
 def test_templates_of_ones_own(tmp_path: Path) -> None:
