@@ -19,6 +19,7 @@ from sharpen.theory.advantage import AdvantageLine, advantage_line, interior_poi
 from sharpen.theory.problem import FloatArray, Problem
 
 COLLAPSED = 1e-9  # mass outside one outcome below which the race between unequal lengths is decided
+LOST = 1e3  # exp(-1000) is 0 in float64, and no entropy of 10^7 outcomes comes near 1000
 LONGEST_TIME = 1e4  # in units of the slowest growth rate; growth is exponential, so 1e4 is beyond any rounding
 
 
@@ -145,8 +146,12 @@ def _integrated_limit(line: AdvantageLine, log_start: FloatArray) -> FloatArray:
         shifted = theta - theta.max()
         return shifted - np.log(np.sum(np.exp(shifted)))
 
+    # An outcome below the floor has log pi < -LOST and an A below every average the others can have, so it is lost for
+    # good; holding A there keeps the fast losers from overflowing while slow ones still race.
+    floor = line.constant.min() - LOST * np.abs(line.slope).max()
+
     def velocity(_: float, theta: FloatArray) -> FloatArray:
-        advantage = line.constant - line.slope * log_softmax(theta)
+        advantage = np.maximum(line.constant - line.slope * log_softmax(theta), floor)
         return advantage - advantage.max()
 
     class Undecided:
@@ -156,7 +161,7 @@ def _integrated_limit(line: AdvantageLine, log_start: FloatArray) -> FloatArray:
             return np.log1p(-COLLAPSED) - log_softmax(theta).max()
 
     time = LONGEST_TIME / np.abs(line.slope).min()
-    result = solve_ivp(velocity, (0.0, time), log_start, method="LSODA", rtol=1e-9, atol=1e-9, events=Undecided())
+    result = solve_ivp(velocity, (0.0, time), log_start, method="LSODA", rtol=1e-8, atol=1e-8, events=Undecided())
     if result.status != 1 and log_start.size > 1:
         raise InputError("start", "a policy between two basins", "a start whose flow ends in one outcome")
     winner = int(np.argmax(result.y[:, -1]))
