@@ -246,7 +246,7 @@ def test_a_hundred_thousand_outcomes_are_quick(base: str) -> None:
 
 
 def test_many_distinct_lengths_are_refused_with_a_reason() -> None:
-    problem = Problem(np.full(2000, 1 / 2000), np.zeros(2000), np.arange(1, 2001))
+    problem = Problem(np.full(1001, 1 / 1001), np.zeros(1001), np.arange(1, 1002))
     with pytest.raises(InputError, match="distinct lengths"):
         fixed_points(Objective(alpha=2.0, reference="policy", normalization="mean"), problem)
     assert fixed_points(Objective(alpha=2.0, normalization="mean"), problem).points[0].kind == "stable"
