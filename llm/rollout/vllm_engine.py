@@ -20,7 +20,9 @@ from sharpen.objective import InputError
 
 # Largest difference in nats of a probe token's log-probability between engine and model after a push. In float32 the
 # two differ by rounding alone, about 1e-6 where measured. docs/rollout.md says how the others were chosen.
-PUSH_TOLERANCE = {"float32": 1e-4, "float16": 0.1, "bfloat16": 0.5}
+PUSH_TOLERANCE = {"float32": 1e-4, "float16": 0.1, "bfloat16": 1.0}
+# A model that moved by more than this between two pushes, in nats on a probe token, moves an engine of any dtype.
+STALE_MOVE = 1e-4
 PROBE_TOKENS = 16
 MAX_ROWS = 256
 CPU_KV_CACHE_BYTES = 2**30  # VLLM_CPU_KVCACHE_SPACE (GiB), where set, goes before it
@@ -87,6 +89,7 @@ class VLLMEngine:
         vocabulary = model.config.get_text_config().vocab_size
         length = min(PROBE_TOKENS, max_length - 1)
         self._probe: list[int] = np.random.default_rng(0).integers(vocabulary, size=length).tolist()
+        self._last_push: tuple[np.ndarray, np.ndarray] | None = None
         try:
             self.push_weights(model)
         except BaseException:
@@ -128,19 +131,25 @@ class VLLMEngine:
         and still compute with repacked copies of the old ones.
 
         Raises:
-            WeightSyncError: some weights were not loaded, or engine and model disagree by more than
-                :data:`PUSH_TOLERANCE`.
+            WeightSyncError: some weights were not loaded, engine and model disagree by more than
+                :data:`PUSH_TOLERANCE`, or the model moved since the last push and the engine did not.
         """
         weights = model.state_dict()
         missing: set[str] = self._llm.apply_model(lambda module: _load(module, weights))[0]
         if missing:
             raise WeightSyncError(f"the push left {len(missing)} of the engine's weights as they were: {min(missing)}")
         self._llm.reset_prefix_cache()  # its keys and values are the old weights'
-        error = self._probe_error(model)
+        mine, models = self._probe_logprobs(), self._model_logprobs(model)
+        error = float(np.abs(mine - models).max())
         if not error <= self._tolerance:  # also true of NaN
             raise WeightSyncError(
                 f"after a push, engine and model differ by {error:.3g} nats on a token (allowed: {self._tolerance:g})"
             )
+        if self._last_push is not None:
+            moves = [float(np.abs(new - old).max()) for new, old in zip((mine, models), self._last_push, strict=True)]
+            if moves[0] == 0 and moves[1] > STALE_MOVE:
+                raise WeightSyncError(f"the model moved by {moves[1]:.3g} nats on a token and the engine not at all")
+        self._last_push = mine, models
 
     def close(self) -> None:
         """Shut the engine down and free its memory."""
@@ -169,15 +178,18 @@ class VLLMEngine:
         with random_states_kept(), torch.compiler.set_stance(stance):
             return self._llm.generate(requests, parameters, use_tqdm=False)
 
-    def _probe_error(self, model: Any) -> float:
-        """Return the largest difference in nats between engine and model over the probe's tokens."""
+    def _probe_logprobs(self) -> np.ndarray:
+        """Return the engine's log-probabilities of the probe's tokens after the first."""
         from vllm import SamplingParams
 
         answer = self._run([self._probe], SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False))[0]
-        found = [given[token].logprob for token, given in zip(self._probe[1:], answer.prompt_logprobs[1:], strict=True)]
+        after_first = zip(self._probe[1:], answer.prompt_logprobs[1:], strict=True)
+        return np.array([given[token].logprob for token, given in after_first])
+
+    def _model_logprobs(self, model: Any) -> np.ndarray:
         with evaluating(model):
-            expected = token_logprobs(model, [self._probe[:1]], [self._probe[1:]], micro_batch_tokens=PROBE_TOKENS)
-        return float(np.abs(np.array(found) - expected.logprobs_BT[0].double().cpu().numpy()).max())
+            scored = token_logprobs(model, [self._probe[:1]], [self._probe[1:]], micro_batch_tokens=PROBE_TOKENS)
+        return scored.logprobs_BT[0].double().cpu().numpy()
 
 
 def _load(module: Any, weights: dict[str, torch.Tensor]) -> set[str]:

@@ -181,17 +181,32 @@ def test_an_engine_that_computes_with_a_copy_of_old_weights_is_refused(
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_engines_pass_their_own_check_and_fail_it_when_stale(
+def test_half_precision_engines_pass_their_check_and_fail_it_when_stale(
     dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build("Qwen2ForCausalLM")
     engine = start(model, tmp_path, dtype=dtype)
+
+    def step(size: float) -> None:
+        """Move the weights by this share of their size, far less than the tolerance for the engine's rounding."""
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.sign(parameter) * parameter.std() * size)
+
     try:
-        perturb(model, seed=1)
-        engine.push_weights(model)
-        perturb(model, seed=2)
+        for push in range(3):
+            perturb(model, seed=push)
+            engine.push_weights(model)
+        engine.push_weights(model)  # nothing moved, and nothing had to
+        for size in (1e-3, 1e-2):
+            step(size)
+            engine.push_weights(model)
+        step(1e-3)
         monkeypatch.setattr("sharpen.llm.rollout.vllm_engine._load", lambda _module, _weights: set())
-        with pytest.raises(WeightSyncError):
+        with pytest.raises(WeightSyncError, match="and the engine not at all"):
+            engine.push_weights(model)
+        perturb(model, seed=9)
+        with pytest.raises(WeightSyncError, match="engine and model differ"):
             engine.push_weights(model)
     finally:
         engine.close()
