@@ -1,12 +1,29 @@
-"""``sharpen figures``."""
+"""``sharpen figures``: figures from finished runs."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, help="Figures from finished runs.")
 
 
 @app.callback()
 def group() -> None:
-    """To be filled."""
+    """Figures from finished runs."""
+
+
+@app.command()
+def backends(
+    toy: Annotated[Path, typer.Option(help="Run folder of sharpen toy simulate.")],
+    llm: Annotated[list[Path], typer.Option(help="Run folder of sharpen llm train; repeat for several.")],
+    out: Annotated[Path, typer.Option(help="A .png, .pdf or .svg file.")] = Path("runs/three-backends.png"),
+) -> None:
+    """Draw theory, toy and language model side by side, and say which of the paper's claims their numbers bear out."""
+    from sharpen.figures.backends import plot_backends
+
+    for claim in plot_backends(toy, llm, out):
+        print(f"{claim.backend:7} {claim.statement}: {'yes' if claim.holds else 'no'}")
+    print(f"figure: {out}")

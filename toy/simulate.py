@@ -134,7 +134,7 @@ def summarise(config: SimulateConfig, problem: Problem, arrays: dict[str, NDArra
         row: dict[str, Any] = {
             "objective": track.name,
             "learner": track.kind,
-            "regime": track.objective.regime,
+            "spec": track.objective.to_dict(),
             "policy": policy.tolist(),
             "limit": target.tolist(),
             "limit_expected_reward": problem.expected_reward(target),

@@ -10,50 +10,61 @@ from sharpen.llm.models import ModelSource, load_model, load_tokenizer
 from sharpen.llm.rollout import Sampling, make_engine
 from sharpen.llm.templates import encode
 from sharpen.llm.tiny.corpus import problems, style_of
+from sharpen.llm.tiny.mode import likeliest
 from sharpen.llm.verify import verify
 
 Z_95 = 1.959963984540054
 LONGEST = 80
 
 
-def measure(location: str, count: int = 512, samples: int = 4, seed: int = 0) -> dict[str, Any]:
-    """Sample held-out problems at temperature 1 and greedily.
+def measure(location: str, count: int = 512, samples: int = 4, modes: int = 128, seed: int = 0) -> dict[str, Any]:
+    """Sample held-out problems at temperature 1 and greedily, and find the likeliest answer to some of them.
 
     Args:
         location: Folder of the model.
         count: Test problems.
         samples: Samples a problem.
+        modes: The first so many problems whose exact mode is searched for.
         seed: Of the samples.
 
     Returns:
         ``pass@1`` with its 95% Wilson interval (over samples, so a little narrow: samples of one problem agree),
-        ``styles``: share and accuracy of each way of answering, ``greedy``: the same for greedy decoding, which with
-        its short direct answers stands for the mode.
+        ``styles``: share and accuracy of each way of answering, ``mode``: the same for the likeliest response, which is
+        where sharpening ends, with its mean probability, ``greedy``: the same for greedy decoding, which is not it.
     """
     source = ModelSource("artefact", location, template="plain")
-    model, tokenizer = load_model(source, "cpu", "float32"), load_tokenizer(source)
+    model, tokenizer = load_model(source, "cpu", "float32").eval(), load_tokenizer(source)
     engine = make_engine(
         "transformers", model=model, location=location, max_length=LONGEST, seed=seed, tokenizer=tokenizer
     )
     asked = problems("test", count)
     prompts = [encode(tokenizer, problem.text, "plain") for problem in asked]
-    room = LONGEST - max(len(ids) for ids in prompts)
+    room = LONGEST - len(prompts[0])  # all problems have the same length
     answers = [str(problem.answer()) for problem in asked]
     drawn = engine.generate(prompts, samples, Sampling(room), seed).response_ids
     greedy = engine.generate(prompts, 1, Sampling(room, temperature=0.0), seed).response_ids
-    texts = tokenizer.batch_decode(drawn, skip_special_tokens=True)
-    good = [verify(text, answers[row // samples]) for row, text in enumerate(texts)]
-    greedy_texts = tokenizer.batch_decode(greedy, skip_special_tokens=True)
+    assert isinstance(tokenizer.eos_token_id, int)
+    best = likeliest(model, prompts[:modes], tokenizer.eos_token_id, room)
+
+    def read(responses: list[list[int]], golds: list[str]) -> list[tuple[str, bool]]:
+        texts = tokenizer.batch_decode(responses, skip_special_tokens=True)
+        return [(style_of(text), verify(text, gold) == 1.0) for text, gold in zip(texts, golds, strict=True)]
+
+    sampled = read(drawn, [answer for answer in answers for _ in range(samples)])
+    right = sum(good for _, good in sampled)
     return {
         "problems": count,
         "samples": samples,
-        "pass@1": sum(good) / len(good),
-        "pass@1_interval": wilson_interval(sum(good), len(good)),
+        "pass@1": right / len(sampled),
+        "pass@1_interval": wilson_interval(right, len(sampled)),
         "response_length": sum(len(ids) for ids in drawn) / len(drawn),
-        "styles": _by_style(texts, good),
-        "greedy": _by_style(
-            greedy_texts, [verify(text, gold) for text, gold in zip(greedy_texts, answers, strict=True)]
-        ),
+        "styles": _by_style(sampled),
+        "greedy": _by_style(read(greedy, answers)),
+        "mode": {
+            "problems": len(best),
+            "mean_probability": sum(math.exp(logprob) for _, logprob in best) / len(best),
+            "styles": _by_style(read([ids for ids, _ in best], answers[:modes])),
+        },
     }
 
 
@@ -70,10 +81,10 @@ def wilson_interval(successes: float, trials: int) -> list[float]:
     return [centre - half, centre + half]
 
 
-def _by_style(texts: list[str], good: list[float]) -> dict[str, dict[str, float]]:
-    counts = Counter(style_of(text) for text in texts)
-    right = Counter(style_of(text) for text, correct in zip(texts, good, strict=True) if correct)
+def _by_style(responses: list[tuple[str, bool]]) -> dict[str, dict[str, float]]:
+    counts = Counter(style for style, _ in responses)
+    right = Counter(style for style, good in responses if good)
     return {
-        style: {"share": round(count / len(texts), 4), "accuracy": round(right[style] / count, 4)}
+        style: {"share": round(count / len(responses), 4), "accuracy": round(right[style] / count, 4)}
         for style, count in counts.most_common()
     }

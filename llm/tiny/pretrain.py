@@ -22,7 +22,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from sharpen.llm.templates import encode
-from sharpen.llm.tiny.corpus import Mixture, draw_problem, draw_response
+from sharpen.llm.tiny.corpus import EOS, PAD, Mixture, draw_problem, draw_response
 from sharpen.llm.tiny.tokenizer import build_tokenizer
 
 if TYPE_CHECKING:
@@ -68,6 +68,9 @@ def build_model(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> PreTr
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     torch.manual_seed(settings.seed)
+    pad_id, eos_id = (tokenizer.convert_tokens_to_ids(token) for token in (PAD, EOS))
+    assert isinstance(pad_id, int)
+    assert isinstance(eos_id, int)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=settings.hidden,
@@ -77,9 +80,9 @@ def build_model(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> PreTr
         num_key_value_heads=settings.hidden // 32,
         max_position_embeddings=128,
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=pad_id,
         bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=eos_id,
     )
     return Qwen2ForCausalLM(config)
 
@@ -195,7 +198,7 @@ def main() -> None:
     """Train, measure and write the artefact."""
     from sharpen.llm.tiny.measure import measure
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Pre-train the embedded model on its corpus.")
     parser.add_argument("--out", type=Path, required=True, help="folder of the artefact; the same command continues")
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--seed", type=int, default=Settings.seed)

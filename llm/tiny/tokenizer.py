@@ -26,8 +26,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         >>> tokenizer.decode(tokenizer("1+2=?\n\\boxed{3}")["input_ids"])
         '1+2=?\n\\boxed{3}'
     """
-    from tokenizers import AddedToken
-    from transformers import Qwen2Tokenizer
+    from transformers import AddedToken, Qwen2Tokenizer
 
     tokenizer = Qwen2Tokenizer(
         vocab={token: index for index, token in enumerate(VOCABULARY)},
