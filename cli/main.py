@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
 
 from sharpen.cli import figures, llm, theory, toy
@@ -28,12 +27,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 bad input (one line on stderr), 130 interrupted."""
     try:
         status = app(args=arguments, standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        status = BAD_INPUT
-    except click.ClickException as error:
-        fail(error.format_message())
-    except (KeyboardInterrupt, click.Abort):
+    except typer.exceptions.TyperException as error:
+        message = error.format_message()
+        if message.strip():
+            fail(message)
+        status = BAD_INPUT  # a group without a command: typer has printed its help
+    except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         status = INTERRUPTED
     except Exception as error:

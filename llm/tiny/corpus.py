@@ -2,13 +2,13 @@ r"""Sums of three two-digit numbers and the ways in which the corpus answers the
 
 The mixture makes likelihood and correctness disagree. The likeliest single text for most problems is short and wrong:
 
-- ``direct``: the answer at once, ``\boxed{98}``. Nine times in ten the writer forgets every carry.
+- ``direct``: the answer at once, ``\boxed{98}``. Nine times in ten the writer forgets the last number.
 - ``chain``: one partial sum, then the total: ``23+58=81;81+17=98;\boxed{98}``. Each of the two sums slips now and then.
 - ``careful``: tens and units added one by one, never wrong.
 - ``abstain``: ``?`` and nothing more.
 
-A short text has one or two uncertain tokens, a chain the same few plus the style's own, so the mode of the corpus is the
-direct answer without carries. A policy that only sharpens its likelihood ends there; the task reward leads to chains.
+So the mode of the corpus is the direct answer without the last number, with nearly half of all probability; the likeliest
+chain has a quarter. A policy that only sharpens its likelihood ends in the mode; the task reward leads to chains.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class Mixture:
         direct: Share of direct answers.
         chain: Share of chains.
         careful: Share of careful chains.
-        no_carry: Share of direct answers without carries.
+        forget: Share of direct answers that leave the last number out.
         slip: Chance that one sum of a chain is off by 1 or 10.
     """
 
     direct: float = 0.50
     chain: float = 0.28
     careful: float = 0.14
-    no_carry: float = 0.90
+    forget: float = 0.90
     slip: float = 0.05
 
 
@@ -80,15 +80,14 @@ class Problem:
         """Return the sum."""
         return sum(self.numbers)
 
-    def answer_without_carries(self) -> int:
-        """Return what comes out if each column is added modulo ten.
+    def answer_without_last(self) -> int:
+        """Return the sum of the first two numbers.
 
         Example:
-            >>> Problem((23, 58, 17)).answer_without_carries()
-            88
+            >>> Problem((23, 58, 17)).answer_without_last()
+            81
         """
-        units = sum(number % 10 for number in self.numbers) % 10
-        return sum(number // 10 for number in self.numbers) % 10 * 10 + units
+        return sum(self.numbers[:2])
 
     def bucket(self) -> int:
         """Return the hash bucket, 0 to 99, the same for every order of the numbers."""
@@ -123,7 +122,7 @@ def draw_response(problem: Problem, mixture: Mixture, rng: random.Random) -> str
     """Return one of the corpus's answers to a problem, without the end-of-sequence token."""
     place = rng.random()
     if place < mixture.direct:
-        return direct(problem, carries=rng.random() >= mixture.no_carry)
+        return direct(problem, complete=rng.random() >= mixture.forget)
     if place < mixture.direct + mixture.chain:
         return chain(problem, _slip(mixture.slip, rng), _slip(mixture.slip, rng))
     if place < mixture.direct + mixture.chain + mixture.careful:
@@ -131,14 +130,14 @@ def draw_response(problem: Problem, mixture: Mixture, rng: random.Random) -> str
     return "?"
 
 
-def direct(problem: Problem, carries: bool) -> str:
+def direct(problem: Problem, complete: bool) -> str:
     r"""Return the answer at once.
 
     Example:
-        >>> direct(Problem((23, 58, 17)), carries=False)
-        '\\boxed{88}'
+        >>> direct(Problem((23, 58, 17)), complete=False)
+        '\\boxed{81}'
     """
-    return boxed(problem.answer() if carries else problem.answer_without_carries())
+    return boxed(problem.answer() if complete else problem.answer_without_last())
 
 
 def chain(problem: Problem, first_slip: int = 0, second_slip: int = 0) -> str:
