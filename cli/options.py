@@ -69,29 +69,3 @@ class ObjectiveFlags:
         if not changes:
             return spec.preset(default)
         return spec.from_fields(changes)
-
-
-def build_objective(
-    *,
-    default: str,
-    preset: str | None,
-    file: Path | None = None,
-    alpha: float | None = None,
-    beta_inv: float | None = None,
-    mode: str | None = None,
-    normalization: str | None = None,
-    weight: float | None = None,
-    reference: str | None = None,
-) -> Objective:
-    """Return the objective that the flags name.
-
-    ``--objective FILE`` or ``--preset`` gives the starting point and the other flags change it. With flags and neither
-    of the two the starting point is ``Objective()`` (mode sampling, alpha 1, beta_inv 0); with nothing at all it is the
-    preset ``default``.
-
-    Raises:
-        InputError: both a file and a preset are given, or either cannot be used.
-        pydantic.ValidationError: a flag is out of range.
-    """
-    flags = ObjectiveFlags(preset, file, alpha, beta_inv, mode, normalization, weight, reference)
-    return flags.build(default)
