@@ -7,8 +7,9 @@ The mixture makes likelihood and correctness disagree. The likeliest single text
 - ``careful``: tens and units added one by one, never wrong.
 - ``abstain``: ``?`` and nothing more.
 
-So the mode of the corpus is the direct answer without the last number, with nearly half of all probability; the likeliest
-chain has a quarter. A policy that only sharpens its likelihood ends in the mode; the task reward leads to chains.
+So the mode of the corpus is the direct answer without the last number, with nearly half of all probability; the
+likeliest chain has a quarter. A policy that only sharpens its likelihood ends in the mode; the task reward leads to
+chains.
 """
 
 from __future__ import annotations

@@ -127,7 +127,8 @@ def train(settings: Settings, mixture: Mixture, out: Path, stop_after: int | Non
     model = build_model(settings, tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
     out.mkdir(parents=True, exist_ok=True)
-    first = _restore(out / STATE, settings, model, optimizer)
+    identity = {**asdict(settings), "corpus": asdict(mixture)}
+    first = _restore(out / STATE, identity, model, optimizer)
     losses, start, last = [], time.monotonic(), min(settings.steps, stop_after or settings.steps)
     for step in range(first, last):
         losses.append(_update(model, optimizer, settings, draw_batch(settings, mixture, tokenizer, step), step))
@@ -136,7 +137,7 @@ def train(settings: Settings, mixture: Mixture, out: Path, stop_after: int | Non
             print(f"step {step + 1}/{settings.steps}  loss {losses[-1]:.4f}  {rate:.2f} s a step", file=sys.stderr)
         if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == last:
             part = out / (STATE + ".part")
-            done = {"step": step + 1, "settings": asdict(settings)}
+            done = {"step": step + 1, "settings": identity}
             torch.save({**done, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, part)
             part.replace(out / STATE)
     if last == settings.steps:
@@ -166,12 +167,12 @@ def _update(
     return total
 
 
-def _restore(file: Path, settings: Settings, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> int:
+def _restore(file: Path, identity: dict[str, Any], model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> int:
     """Load a state that the same settings left, and return the number of its updates; 0 if there is none."""
     if not file.exists():
         return 0
     state = torch.load(file, weights_only=True)
-    if state["settings"] != asdict(settings):
+    if state["settings"] != identity:
         raise SystemExit(f"error: --out: got {file.parent}, allowed: a folder without a run of other settings")
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])

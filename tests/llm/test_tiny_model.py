@@ -101,6 +101,8 @@ def test_pretraining_learns_and_resumes_to_the_same_weights(tmp_path: Path) -> N
     assert pretrain.train(settings, Mixture(), tmp_path / "parts") == losses[17:]
     states = [torch.load(tmp_path / name / pretrain.STATE)["model"] for name in ("whole", "parts")]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    with pytest.raises(SystemExit, match="allowed: a folder without a run of other settings"):
+        pretrain.train(settings, Mixture(slip=0.5), tmp_path / "parts")
 
 
 def test_the_artefact_is_small_and_says_where_it_comes_from() -> None:
