@@ -43,7 +43,7 @@ HUB: dict[str, HubSet] = {
     "math500": HubSet("HuggingFaceH4/MATH-500", _TEST_ONLY),
     "minerva": HubSet("math-ai/minervamath", _TEST_ONLY),
     "deepscaler": HubSet("agentica-org/DeepScaleR-Preview-Dataset", {"train": "train"}),
-    "aime24": HubSet("HuggingFaceH4/aime_2024", {"validation": "train", "test": "train"}),
+    "aime24": HubSet("HuggingFaceH4/aime_2024", {"train": "train", "validation": "train", "test": "train"}),
     "gsm8k": HubSet("openai/gsm8k", _WITHOUT_VALIDATION, "main"),
 }
 # What a split may be called elsewhere, best first.

@@ -158,7 +158,7 @@ def test_limits_out_of_range(limit: int) -> None:
     ("spec", "split", "allowed"),
     [
         ("embedded", "dev", "train, validation, test"),
-        ("aime24", "train", "validation, test"),
+        ("minerva", "train", "validation, test"),
         ("deepscaler", "test", "train"),
         ("math", "extra", "train, validation, test"),
     ],
