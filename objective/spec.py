@@ -19,7 +19,7 @@ NORMALIZATIONS: tuple[str, ...] = ("none", "sum", "mean", "weighted_mean")
 REFERENCE_FORMS = "frozen, policy or refresh:K with a whole number K >= 1"
 
 
-class Objective(BaseModel):
+class Objective(BaseModel, frozen=True):
     """One point of the family J(pi) = w_r E[r] + w_p E[s] + w_h H(pi), s(x) = log p(x) / |x|^w.
 
     The names are the paper's (arXiv 2604.16259). An objective is immutable, compares by value and can be a dict key.
@@ -45,7 +45,7 @@ class Objective(BaseModel):
         'tilted'
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 
     alpha: float = Field(default=1.0, ge=0.0)
     beta_inv: float = Field(default=0.0, ge=0.0)

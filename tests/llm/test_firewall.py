@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,20 @@ class Trap(DataSource):
         raise AssertionError("answers were opened")
 
 
+class Witness(DataSource):
+    """A source that notes when its answers are opened."""
+
+    def __init__(self, source: DataSource, note: Callable[[], None]) -> None:
+        self._source, self._note = source, note
+
+    def prompts(self) -> Any:
+        return self._source.prompts()
+
+    def answers(self) -> AnswerKey:
+        self._note()
+        return self._source.answers()
+
+
 def test_a_reward_is_built_only_for_an_objective_that_has_one() -> None:
     trap = Trap(load_source("embedded", "train", 4))
     for objective in PRESETS.values():
@@ -105,11 +120,12 @@ def test_a_reward_is_built_only_for_an_objective_that_has_one() -> None:
 
 
 def test_no_answer_is_opened_before_the_last_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every source of answers is trapped while training runs, also those of the evaluation."""
+    """Every source is watched while training runs, also that of the evaluation."""
     from sharpen.llm import run
     from sharpen.llm.trainer import Trainer
 
-    steps_done, opened_after = [], []
+    steps_done: list[int] = []
+    opened_after: list[int] = []
     real_step, real_load = Trainer.step, run.load_source
 
     def step(self: Trainer) -> Any:
@@ -117,15 +133,7 @@ def test_no_answer_is_opened_before_the_last_update(tmp_path: Path, monkeypatch:
         return real_step(self)
 
     def load(*arguments: Any) -> DataSource:
-        source = real_load(*arguments)
-        real_answers = source.answers
-
-        def answers() -> AnswerKey:
-            opened_after.append(len(steps_done))
-            return real_answers()
-
-        monkeypatch.setattr(type(source), "answers", lambda _: answers(), raising=True)
-        return source
+        return Witness(real_load(*arguments), lambda: opened_after.append(len(steps_done)))
 
     monkeypatch.setattr(Trainer, "step", step)
     monkeypatch.setattr(run, "load_source", load)

@@ -93,7 +93,7 @@ def test_agrees_with_the_authors_formulas(library: str, dtype: str, case: tuple[
     assert type(got) is type(given_arrays["ref_logprob"])
     assert got.dtype == given_arrays["ref_logprob"].dtype
     rows = zip(arrays["reward"], arrays["ref_logprob"], arrays["policy_logprob"], arrays["length"], strict=True)
-    expected = np.array([authors_pseudo_reward(*case, *map(float, row[:3]), int(row[3])) for row in rows])
+    expected = np.array([authors_pseudo_reward(*case, float(r), float(p), float(q), int(n)) for r, p, q, n in rows])
     scale = max(1.0, max(abs(w) for w in objective.coefficients)) * 20.0
     computed = np.asarray(got.to(torch.float64) if isinstance(got, torch.Tensor) else got, dtype=np.float64)
     np.testing.assert_allclose(computed, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * scale)
