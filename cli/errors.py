@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
+import typer
+
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -26,6 +28,16 @@ def describe(error: Exception) -> str | None:
     if isinstance(error, ValidationError):
         return "; ".join(_describe_field(detail) for detail in error.errors(include_url=False, include_context=False))
     return None
+
+
+def describe_usage(error: typer.exceptions.TyperException) -> str:
+    """Return the one line for arguments that typer refused; empty where it has printed help instead."""
+    from pydantic import ValidationError
+
+    field = getattr(getattr(error, "param", None), "name", None)
+    if field and isinstance(error.__cause__, ValidationError):  # typer's own message leaves out what it was given
+        return "; ".join(_describe_field({**detail, "loc": (field,)}) for detail in error.__cause__.errors())
+    return error.format_message()
 
 
 def _describe_field(detail: object) -> str:

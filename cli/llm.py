@@ -123,8 +123,11 @@ def _run(
         flags["objective"] = chosen.build(default="task-reward").to_dict()
     config = settings.resolve(settings.merge(changes, flags))
 
-    from sharpen.llm.run import train as run_training  # imports torch: only once the settings have proved valid
+    from transformers.utils import logging  # imports torch: only once the settings have proved valid
 
+    from sharpen.llm.run import train as run_training
+
+    logging.disable_progress_bar()  # it draws one for every checkpoint
     result = run_training(config, out, force=force, report=_progress(config.steps))
     if as_json:
         import json

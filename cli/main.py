@@ -7,7 +7,7 @@ import sys
 import typer
 
 from sharpen.cli import figures, llm, theory, toy
-from sharpen.cli.errors import BAD_INPUT, INTERRUPTED, describe, fail
+from sharpen.cli.errors import BAD_INPUT, INTERRUPTED, describe, describe_usage, fail
 
 app = typer.Typer(
     name="sharpen",
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         status = app(args=arguments, standalone_mode=False)
     except typer.exceptions.TyperException as error:
-        message = error.format_message()
+        message = describe_usage(error)
         if message.strip():
             fail(message)
         status = BAD_INPUT  # a group without a command: typer has printed its help

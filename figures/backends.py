@@ -104,18 +104,21 @@ def llm_curve(folder: Path) -> Curve:
 
 
 def claims(backend: str, curves: Sequence[Curve]) -> list[Claim]:
-    """Return what the paper says of task reward and of sharpening, checked on a backend's first and last numbers."""
+    """Return what the paper says of task reward and of sharpening, checked on a backend's numbers.
+
+    The reward has changed if its last 95% interval lies beyond the first one. The likelihood, noisy from update to
+    update in a language model, is compared by the means of its first and last tenth.
+    """
     found = []
     for curve in curves:
+        low, high = curve.reward_interval
         if curve.regime == "task-reward":
-            found.append(
-                Claim(backend, "task reward raises the expected reward", bool(curve.reward[-1] > curve.reward[0]))
-            )
+            found.append(Claim(backend, "task reward raises the expected reward", bool(low[-1] > high[0])))
         if curve.regime == "sharpening":
-            risen = curve.likelihood[-1] > curve.likelihood[0]
+            few = max(1, len(curve.likelihood) // 10)
+            risen = curve.likelihood[-few:].mean() > curve.likelihood[:few].mean()
             found.append(Claim(backend, "sharpening raises the base's likelihood", bool(risen)))
-            fallen = curve.reward[-1] < curve.reward[0]
-            found.append(Claim(backend, "sharpening lowers the expected reward", bool(fallen)))
+            found.append(Claim(backend, "sharpening lowers the expected reward", bool(high[-1] < low[0])))
     return found
 
 
@@ -157,7 +160,8 @@ def plot_backends(toy_folder: Path, llm_folders: Sequence[Path], out: Path) -> l
 
 def _draw(axes: Any, curve: Curve, marks: bool) -> None:
     color = REGIME_COLORS.get(curve.regime, BASE_COLOR)
-    style: dict[str, Any] = {"color": color, "label": curve.regime, "lw": 1.6}
+    dashes = "--" if curve.regime == "tilted" else "-"  # it often lies on task-reward
+    style: dict[str, Any] = {"color": color, "label": curve.regime, "lw": 1.6, "ls": dashes}
     top, bottom = axes
     top.plot(curve.reward_updates, curve.reward, marker="o" if marks else None, ms=4, **style)
     top.fill_between(curve.reward_updates, *curve.reward_interval, color=color, alpha=0.15, linewidth=0)
@@ -173,6 +177,7 @@ def _label(axes: Any, columns: dict[str, list[Curve]]) -> None:
     axes[LIKELIHOOD, 0].set_xticks([0, 1], ["base", "optimum"])
     axes[LIKELIHOOD, 0].set_xlim(-0.25, 1.25)
     axes[LIKELIHOOD, 1].set_xscale("symlog", linthresh=10)
+    axes[LIKELIHOOD, 1].set_xlim(left=0)
     axes[LIKELIHOOD, 1].set_xlabel("update")
     axes[LIKELIHOOD, 2].set_xlabel("update")
 

@@ -129,24 +129,6 @@ def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
-    """Return the fields in which two configurations differ, as ``name: old -> new``.
-
-    Example:
-        >>> differences(TrainConfig(), TrainConfig(seed=1))
-        ['seed: 42 -> 1']
-    """
-    before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
-    return [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
-
-
-def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, given in fields.items():
-        flat |= _flatten(given, f"{prefix}{name}.") if isinstance(given, dict) else {f"{prefix}{name}": given}
-    return flat
-
-
 def load_changes(path: str) -> dict[str, Any]:
     """Return the mapping in a YAML or JSON file of training settings.
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharpen.llm import checkpoint, runfolder
+from sharpen.llm import checkpoint
 from sharpen.llm.config import TrainConfig
 from sharpen.llm.data import DataSource, load_source
 from sharpen.llm.interrupt import deferred_interrupt
 from sharpen.llm.models import ModelSource, load_model, load_tokenizer, resolve
+from sharpen.objective import runfolder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sharpen.llm.rollout import Engine
     from sharpen.llm.trainer import Trainer
 
+EVALUATION = "evaluation.json"  # written last: a folder that holds it is a finished run
 SELECTION_SAMPLES = 4  # samples a problem when the best checkpoint is chosen; the final evaluation takes more
 
 
@@ -71,9 +73,9 @@ def train(config: TrainConfig, out: Path, *, force: bool = False, report: Report
     training_data = load_source(config.data or source.default_data, config.split, config.problems)
     prompts = training_data.prompts()
     runfolder.open_folder(out, config, force)
-    if runfolder.is_finished(out):
+    if (out / EVALUATION).is_file():
         report.note(f"{out} holds this run, finished; nothing to do (--force starts it again)")
-        return json.loads((out / runfolder.EVALUATION).read_text(encoding="utf-8"))
+        return json.loads((out / EVALUATION).read_text(encoding="utf-8"))
     setup = load(config, source)
     try:
         from sharpen.llm.rewards import reward_for
@@ -158,7 +160,7 @@ def _evaluate(config: TrainConfig, setup: Setup, out: Path, report: Report) -> d
         result[name] = {**measures, "step": 0 if path is None else checkpoint.step_of(path)}
         report.evaluation(name, result[name])
     result["selection"] = selection
-    runfolder.write(out / runfolder.EVALUATION, json.dumps(result, indent=2, allow_nan=False) + "\n")
+    runfolder.write(out / EVALUATION, json.dumps(result, indent=2, allow_nan=False) + "\n")
     checkpoint.keep(folder, candidates[-1], best)
     return result
 

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from sharpen.objective import InputError, Objective
+from sharpen.objective import Objective, runfolder
 from sharpen.theory.flow import limit
 from sharpen.theory.optimum import optimum
 from sharpen.theory.problem import Problem
@@ -24,7 +22,7 @@ from sharpen.toy.engine import Progress, run, start
 from sharpen.toy.learners import LEARNERS
 from sharpen.toy.measures import mean_interval, measure
 
-CONFIG, TRAJECTORY, SUMMARY, PARTS = "config.yaml", "trajectory.npz", "summary.json", "parts"
+TRAJECTORY, SUMMARY, PARTS = "trajectory.npz", "summary.json", "parts"
 # Largest gap at which an end point counts as the theory's. The natural gradient converges exponentially; the softmax
 # gradient only like 1/t near a vertex, where its two factors of pi meet; RLOO is a noisy version of it.
 TOLERANCE: dict[Kind, float] = {"natural": 1e-6, "softmax": 0.02, "rloo": 0.1}
@@ -64,8 +62,9 @@ def simulate(
 ) -> dict[str, Any]:
     """Run, or continue, a simulation in the folder ``out``.
 
-    The folder gets ``config.yaml``, ``trajectory.npz`` (arrays in docs/toy.md) and ``summary.json``. What was finished
-    when a run was killed is not computed again, and the result is the same as without the kill, bit by bit.
+    The folder gets ``config.yaml``, ``provenance.json``, ``trajectory.npz`` (arrays in docs/toy.md) and
+    ``summary.json``. What was finished when a run was killed is not computed again, and the result is the same as
+    without the kill, bit by bit.
 
     Args:
         config: What to run.
@@ -79,7 +78,7 @@ def simulate(
     Raises:
         InputError: the folder cannot be used; nothing in it has been touched then.
     """
-    _open_folder(out, config, force)
+    runfolder.open_folder(out, config, force)
     if (out / SUMMARY).is_file():
         return json.loads((out / SUMMARY).read_text(encoding="utf-8"))
     problem = config.problem()
@@ -103,7 +102,7 @@ def simulate(
             **{f"log_policy/{key}": array for key, array in arrays.items()},
         )
     part.replace(out / TRAJECTORY)
-    _write(out / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    runfolder.write(out / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
     shutil.rmtree(out / PARTS)
     return summary
 
@@ -187,40 +186,3 @@ def _load(part: Path) -> Progress | None:
         return None
     with np.load(part, allow_pickle=False) as stored:
         return Progress(stored["logits"], stored["reference"], int(stored["updates"]), stored["log_policy"])
-
-
-def _open_folder(out: Path, config: SimulateConfig, force: bool) -> None:
-    """Make ``out`` the folder of ``config``, or refuse with the difference."""
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    try:
-        occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
-        if occupied and not (out / CONFIG).is_file():
-            raise InputError("out", str(out), "a new or empty folder, or one that an earlier simulation made")
-        if occupied and not force:
-            _refuse_another(out, config)
-            return
-        if occupied:
-            shutil.rmtree(out)
-        out.mkdir(parents=True, exist_ok=True)
-        _write(out / CONFIG, text)
-    except OSError as error:
-        raise InputError("out", str(out), f"a folder that can be written ({error.strerror})") from error
-
-
-def _refuse_another(out: Path, config: SimulateConfig) -> None:
-    try:
-        stored = SimulateConfig.model_validate(yaml.safe_load((out / CONFIG).read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError) as error:
-        raise InputError("out", str(out), "a folder that `sharpen toy simulate` made") from error
-    old, new = stored.model_dump(mode="json"), config.model_dump(mode="json")
-    changed = [f"{name}: {old[name]} -> {new[name]}" for name in old if old[name] != new[name]]
-    if changed:
-        raise InputError(
-            "out", str(out), f"another folder, the same settings or --force; this run differs in {'; '.join(changed)}"
-        )
-
-
-def _write(file: Path, text: str) -> None:
-    part = file.with_name(file.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)

@@ -181,7 +181,7 @@ def _restore(file: Path, identity: dict[str, Any], model: PreTrainedModel, optim
 
 def provenance(settings: Settings, mixture: Mixture, measures: dict[str, Any]) -> dict[str, Any]:
     """Return where the artefact comes from, for ``provenance.json``."""
-    from sharpen.llm.runfolder import provenance as environment
+    from sharpen.objective.runfolder import provenance as environment
 
     found = environment()
     return {

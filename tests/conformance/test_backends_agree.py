@@ -73,7 +73,7 @@ def torch_value_and_gradient(objective: Objective, x: Case) -> tuple[float, np.n
         length=torch.tensor(x.length),
     )
     (slope,) = torch.autograd.grad(value, logits)
-    return float(value), slope.numpy()
+    return float(value.detach()), slope.numpy()
 
 
 def enumerated_value(objective: Objective, x: Case, logits: np.ndarray) -> float:

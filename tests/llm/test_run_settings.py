@@ -9,9 +9,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from sharpen.llm import metrics, runfolder
-from sharpen.llm.config import TrainConfig, differences, load_changes, resolve
-from sharpen.objective import PRESETS, InputError
+from sharpen.llm import metrics
+from sharpen.llm.config import TrainConfig, load_changes, resolve
+from sharpen.objective import PRESETS, InputError, runfolder
 
 
 def test_the_papers_defaults() -> None:
@@ -51,7 +51,7 @@ def test_bad_settings_are_refused(changes: dict[str, object]) -> None:
 def test_config_round_trips_through_the_run_folder(tmp_path: Path) -> None:
     config = resolve({"objective": PRESETS["tilted"].to_dict(), "steps": 7})
     runfolder.open_folder(tmp_path / "run", config, force=False)
-    assert runfolder.read_config(tmp_path / "run") == config
+    assert runfolder.read_config(tmp_path / "run", TrainConfig) == config
     assert resolve(load_changes(str(tmp_path / "run" / "config.yaml"))) == config
     provenance = json.loads((tmp_path / "run" / "provenance.json").read_text())
     assert provenance["versions"]["torch"]
@@ -69,12 +69,13 @@ def test_a_folder_belongs_to_one_configuration(tmp_path: Path) -> None:
     assert (out / "metrics.jsonl").exists()
     runfolder.open_folder(out, other, force=True)
     assert not (out / "metrics.jsonl").exists()
-    assert runfolder.read_config(out) == other
+    assert runfolder.read_config(out, TrainConfig) == other
 
 
 @pytest.mark.parametrize("force", [False, True])
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, force: bool) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / "config.yaml").write_text("{}")  # many a project has one
     with pytest.raises(InputError, match="a new or empty folder"):
         runfolder.open_folder(tmp_path, TrainConfig(), force=force)
     with pytest.raises(InputError, match="a new or empty folder"):
@@ -88,7 +89,7 @@ def test_an_unwritable_place_is_bad_input() -> None:
 
 
 def test_differences_name_the_field() -> None:
-    assert differences(resolve({}), resolve({"objective": PRESETS["sharpening"].to_dict()})) == [
+    assert runfolder.differences(resolve({}), resolve({"objective": PRESETS["sharpening"].to_dict()})) == [
         "objective.alpha: 0.0 -> 1.0",
         "objective.beta_inv: 1.0 -> 0.0",
     ]

