@@ -36,7 +36,9 @@ def require_packages() -> None:
 
 
 @app.command()
+@options.flat
 def train(
+    chosen: options.ObjectiveFlags,
     out: Annotated[Path, typer.Option(help="Run folder; the same command continues it.")] = Path("runs/llm"),
     model: Annotated[
         str, typer.Option(help="embedded, qwen2.5-3b, llama-3.2-3b, qwen3-4b, a hub id or a local folder.")
@@ -73,21 +75,12 @@ def train(
     eval_data: Annotated[str | None, typer.Option(help="Evaluation data, as --data.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Delete an earlier run in --out first.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print evaluation.json on stdout.")] = False,
-    preset: options.Preset = None,
-    objective: options.ObjectiveFile = None,
-    alpha: options.Alpha = None,
-    beta_inv: options.BetaInv = None,
-    mode: options.Mode = None,
-    normalization: options.Normalization = None,
-    weight: options.Weight = None,
-    reference: options.Reference = None,
 ) -> None:
     """Train with RLOO on the objective, then evaluate base, last and best checkpoints.
 
     Without --model this trains the embedded arithmetic model, in minutes on two cores. A run whose objective has no
     reward term (sharpening, tempered) never opens the answers before training has ended.
     """
-    chosen = options.ObjectiveFlags(preset, objective, alpha, beta_inv, mode, normalization, weight, reference)
     flags = {
         "model": model,
         "steps": steps,

@@ -1,47 +1,123 @@
-"""The command-line options that every command with an objective shares."""
+"""Command-line options that several commands share, as groups of flags.
+
+A command names a group as one parameter, and :func:`flat` shows typer the group's fields in its place.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
+    from sharpen.theory.problem import Problem
 
-PANEL = "Objective"
-Preset = Annotated[
-    str | None,
-    typer.Option(help="task-reward, sharpening, tempered or tilted; other flags change it.", rich_help_panel=PANEL),
-]
-ObjectiveFile = Annotated[
-    Path | None,
-    typer.Option("--objective", help="YAML or JSON file with the objective's fields.", rich_help_panel=PANEL),
-]
-Alpha = Annotated[float | None, typer.Option(help="Exponent of the reference likelihood, >= 0.", rich_help_panel=PANEL)]
-BetaInv = Annotated[
-    float | None, typer.Option(help="Weight of the task reward against the KL, >= 0.", rich_help_panel=PANEL)
-]
-Mode = Annotated[str | None, typer.Option(help="sampling or optimization.", rich_help_panel=PANEL)]
-Normalization = Annotated[str | None, typer.Option(help="none, sum, mean or weighted_mean.", rich_help_panel=PANEL)]
-Weight = Annotated[float | None, typer.Option(help="Length exponent of weighted_mean.", rich_help_panel=PANEL)]
-Reference = Annotated[str | None, typer.Option(help="frozen, policy or refresh:K.", rich_help_panel=PANEL)]
+OBJECTIVE, PROBLEM = "Objective", "Problem"  # panels of the help
+JsonOutput = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def flat(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command with each parameter that is a group of flags replaced by the group's flags.
+
+    Example:
+        >>> @flat
+        ... def show(chosen: ObjectiveFlags) -> None:
+        ...     print(chosen.alpha)
+        >>> list(inspect.signature(show).parameters)[:3]
+        ['preset', 'objective', 'alpha']
+        >>> show(alpha=2.0)
+        2.0
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    shown: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name not in groups:
+            shown.append(parameter.replace(annotation=hints[name], kind=keyword))
+            continue
+        kinds = get_type_hints(groups[name], include_extras=True)
+        shown += [
+            inspect.Parameter(field.name, keyword, default=field.default, annotation=kinds[field.name])
+            for field in fields(groups[name])
+        ]
+
+    @functools.wraps(command)
+    def expanded(**flags: Any) -> None:
+        for name, kind in groups.items():
+            flags[name] = kind(**{field.name: flags.pop(field.name, field.default) for field in fields(kind)})
+        command(**flags)
+
+    expanded.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+    del expanded.__wrapped__  # type: ignore[attr-defined]  # inspect would look through to the groups
+    return expanded
+
+
+@dataclass(frozen=True)
+class ProblemFlags:
+    """A finite problem's flags as they were given."""
+
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="Base: p1,p2,...  zipf:N  uniform:N  dirichlet:N:SEED  or a .npy, .json or .csv file. "
+            "Default 0.40,0.25,0.15,0.12,0.08.",
+            rich_help_panel=PROBLEM,
+            show_default=False,
+        ),
+    ] = None
+    reward: Annotated[
+        str | None,
+        typer.Option(
+            help="One reward an outcome, in the same forms, or indices of the correct outcomes (1,3 or indices:1,3). "
+            "Default: outcomes 1 and 3 are correct.",
+            rich_help_panel=PROBLEM,
+            show_default=False,
+        ),
+    ] = None
+    length: Annotated[
+        str | None,
+        typer.Option(
+            help="One length an outcome, a list or a file. Default 1.", rich_help_panel=PROBLEM, show_default=False
+        ),
+    ] = None
+
+    def build(self) -> Problem:
+        """Return the problem.
+
+        Raises:
+            InputError: a text cannot be read, or does not fit the base.
+        """
+        from sharpen.theory.problem import parse_problem
+
+        return parse_problem(self.base, self.reward, self.length)
+
+
+def _objective_flag(help: str, *names: str) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=OBJECTIVE)
 
 
 @dataclass(frozen=True)
 class ObjectiveFlags:
     """The objective's flags as they were given; None is a flag that was not."""
 
-    preset: str | None = None
-    file: Path | None = None
-    alpha: float | None = None
-    beta_inv: float | None = None
-    mode: str | None = None
-    normalization: str | None = None
-    weight: float | None = None
-    reference: str | None = None
+    preset: Annotated[
+        str | None, _objective_flag("task-reward, sharpening, tempered or tilted; other flags change it.")
+    ] = None
+    objective: Annotated[Path | None, _objective_flag("YAML or JSON file with the objective's fields.")] = None
+    alpha: Annotated[float | None, _objective_flag("Exponent of the reference likelihood, >= 0.")] = None
+    beta_inv: Annotated[float | None, _objective_flag("Weight of the task reward against the KL, >= 0.")] = None
+    mode: Annotated[str | None, _objective_flag("sampling or optimization.")] = None
+    normalization: Annotated[str | None, _objective_flag("none, sum, mean or weighted_mean.")] = None
+    weight: Annotated[float | None, _objective_flag("Length exponent of weighted_mean.")] = None
+    reference: Annotated[str | None, _objective_flag("frozen, policy or refresh:K.")] = None
 
     def any_given(self) -> bool:
         """Return whether any of the flags was given."""
@@ -60,12 +136,12 @@ class ObjectiveFlags:
         """
         from sharpen import objective as spec
 
-        if self.file is not None and self.preset is not None:
+        if self.objective is not None and self.preset is not None:
             raise spec.InputError("preset", self.preset, "either --preset or --objective, not both")
         changes: dict[str, object] = {name: flag for name, flag in asdict(self).items() if flag is not None}
-        changes.pop("file", None)
-        if self.file is not None:
-            return spec.from_fields({**spec.load(self.file).to_dict(), **changes})
+        changes.pop("objective", None)
+        if self.objective is not None:
+            return spec.from_fields({**spec.load(self.objective).to_dict(), **changes})
         if not changes:
             return spec.preset(default)
         return spec.from_fields(changes)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from sharpen.theory.stationary import FixedPoint, FixedPoints
 
 app = typer.Typer(no_args_is_help=True, help="Optima, fixed points and stability on a finite problem, exactly.")
-PROBLEM = "Problem"
 TABLE_ROWS = 40
 NAMED_OUTCOMES = 3  # of a policy, in a row of the table
 MOST_DIGITS = 1000  # a longer count is written as a power of two
@@ -30,57 +29,26 @@ def group() -> None:
 
 
 @app.command("fixed-points")
+@options.flat
 def fixed_points(
-    base: Annotated[
-        str | None,
-        typer.Option(
-            help="Base: p1,p2,...  zipf:N  uniform:N  dirichlet:N:SEED  or a .npy, .json or .csv file. "
-            "Default 0.40,0.25,0.15,0.12,0.08.",
-            rich_help_panel=PROBLEM,
-            show_default=False,
-        ),
-    ] = None,
-    reward: Annotated[
-        str | None,
-        typer.Option(
-            help="One reward an outcome, in the same forms, or indices of the correct outcomes (1,3 or indices:1,3). "
-            "Default: outcomes 1 and 3 are correct.",
-            rich_help_panel=PROBLEM,
-            show_default=False,
-        ),
-    ] = None,
-    length: Annotated[
-        str | None,
-        typer.Option(
-            help="One length an outcome, a list or a file. Default 1.", rich_help_panel=PROBLEM, show_default=False
-        ),
-    ] = None,
+    chosen: options.ObjectiveFlags,
+    outcomes: options.ProblemFlags,
     limit: Annotated[int, typer.Option(help="List at most this many fixed points.")] = 4096,
     plot: Annotated[
         Path | None, typer.Option(help="Draw optimum and fixed points to a .png, .pdf or .svg file.")
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
-    preset: options.Preset = None,
-    objective: options.ObjectiveFile = None,
-    alpha: options.Alpha = None,
-    beta_inv: options.BetaInv = None,
-    mode: options.Mode = None,
-    normalization: options.Normalization = None,
-    weight: options.Weight = None,
-    reference: options.Reference = None,
+    json_output: options.JsonOutput = False,
 ) -> None:
     """List the optimum and every fixed point of the natural-gradient flow, with eigenvalues and stability.
 
     Without flags: the tempered objective (alpha 2) on five outcomes whose likeliest one is wrong.
     """
-    chosen = options.ObjectiveFlags(preset, objective, alpha, beta_inv, mode, normalization, weight, reference)
     spec = chosen.build(default="tempered")
 
     from sharpen.theory.optimum import optimum
-    from sharpen.theory.problem import parse_problem
     from sharpen.theory.stationary import fixed_points as find
 
-    problem = parse_problem(base, reward, length)
+    problem = outcomes.build()
     best = optimum(spec, problem)
     found = find(spec, problem, limit)
     if plot is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from sharpen.toy.config import SimulateConfig
 
 app = typer.Typer(no_args_is_help=True, help="Gradient dynamics of tabular policies.")
-PROBLEM, RUN = "Problem", "Run"
+RUN = "Run"
 
 
 @app.callback()
@@ -24,17 +25,15 @@ def group() -> None:
 
 
 @app.command()
+@options.flat
 def simulate(
+    chosen: options.ObjectiveFlags,
+    outcomes: options.ProblemFlags,
     out: Annotated[Path, typer.Option(help="Run folder; the same command continues it.")] = Path("runs/toy"),
     learner: Annotated[
         list[str] | None, typer.Option(help="natural, softmax or rloo; repeat or separate by commas. Default: all.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML or JSON file of settings; flags change it.")] = None,
-    base: Annotated[
-        str | None, typer.Option(help="As in sharpen theory fixed-points.", rich_help_panel=PROBLEM)
-    ] = None,
-    reward: Annotated[str | None, typer.Option(help="Likewise.", rich_help_panel=PROBLEM)] = None,
-    length: Annotated[str | None, typer.Option(help="Likewise.", rich_help_panel=PROBLEM)] = None,
     steps: Annotated[int | None, typer.Option(help="Updates.", rich_help_panel=RUN)] = None,
     step_size: Annotated[float | None, typer.Option(help="eta of every learner chosen.", rich_help_panel=RUN)] = None,
     group_size: Annotated[int | None, typer.Option(help="Samples of an RLOO update.", rich_help_panel=RUN)] = None,
@@ -43,24 +42,13 @@ def simulate(
     record_every: Annotated[int | None, typer.Option(help="Updates between records.", rich_help_panel=RUN)] = None,
     force: Annotated[bool, typer.Option("--force", help="Delete an earlier run in --out first.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print summary.json on stdout.")] = False,
-    preset: options.Preset = None,
-    objective: options.ObjectiveFile = None,
-    alpha: options.Alpha = None,
-    beta_inv: options.BetaInv = None,
-    mode: options.Mode = None,
-    normalization: options.Normalization = None,
-    weight: options.Weight = None,
-    reference: options.Reference = None,
 ) -> None:
     """Simulate natural-gradient, softmax-gradient and RLOO dynamics, and compare their ends with the theory.
 
     Without an objective's flags: the four regimes (task-reward, sharpening, tempered, tilted).
     """
-    chosen = options.ObjectiveFlags(preset, objective, alpha, beta_inv, mode, normalization, weight, reference)
     flags = {
-        "base": base,
-        "reward": reward,
-        "length": length,
+        **asdict(outcomes),
         "steps": steps,
         "group_size": group_size,
         "seeds": seeds,

@@ -35,6 +35,8 @@ class Problem:
 
     The arrays are copied, checked and made read-only, so a problem can be shared.
 
+    The field ``log_base`` holds log p in nats, shape [n], minus infinity where p is zero.
+
     Args:
         base: Reference probabilities p, shape [n]; non-negative, sum within 1e-6 of one, then divided by their sum.
         reward: Task rewards r, shape [n], finite.
@@ -50,6 +52,7 @@ class Problem:
     """
 
     base: FloatArray
+    log_base: FloatArray
     reward: FloatArray
     length: FloatArray
 
@@ -60,11 +63,44 @@ class Problem:
         total = math.fsum(p)
         if abs(total - 1.0) > SUM_TOLERANCE:
             raise InputError("base", total, f"probabilities whose sum is 1 (within {SUM_TOLERANCE:g})")
-        r = _sized(reward, "reward", p.size)
-        lengths = np.ones(p.size) if length is None else _sized(length, "length", p.size)
+        p /= total
+        self._fill(p, np.log(p, out=np.full(p.size, -np.inf), where=p > 0), reward, length)
+
+    @classmethod
+    def from_log(cls, log_base: ArrayLike, reward: ArrayLike, length: ArrayLike | None = None) -> Problem:
+        """Return the problem with base log-probabilities ``log_base``, also where exp(log p) underflows to 0.
+
+        Args:
+            log_base: log p in nats, shape [n], minus infinity for outcomes outside the support; logsumexp within 1e-6
+                of 0, then shifted to 0.
+            reward: As in the constructor.
+            length: As in the constructor.
+
+        Raises:
+            InputError: an array has the wrong shape or a value that is not allowed.
+
+        Example:
+            >>> problem = Problem.from_log([0.0, -1e6], [0, 1])
+            >>> problem.base.tolist(), problem.support.tolist()
+            ([1.0, 0.0], [True, True])
+        """
+        log_p = np.array(log_base, dtype=np.float64)
+        if log_p.ndim != 1 or not 1 <= log_p.size <= MAX_OUTCOMES or not np.max(log_p) < np.inf:
+            raise InputError("log_base", f"shape {list(log_p.shape)}", f"1 to {MAX_OUTCOMES} log-probabilities, no NaN")
+        with np.errstate(over="ignore"):
+            total = float(np.log(np.sum(np.exp(log_p))))
+        if abs(total) > SUM_TOLERANCE:
+            raise InputError("log_base", total, f"log-probabilities whose logsumexp is 0 (within {SUM_TOLERANCE:g})")
+        problem = cls.__new__(cls)
+        problem._fill(np.exp(log_p - total), log_p - total, reward, length)
+        return problem
+
+    def _fill(self, base: FloatArray, log_base: FloatArray, reward: ArrayLike, length: ArrayLike | None) -> None:
+        r = _sized(reward, "reward", base.size)
+        lengths = np.ones(base.size) if length is None else _sized(length, "length", base.size)
         if np.any(lengths < 1):
             raise InputError("length", float(lengths[lengths < 1][0]), "lengths >= 1")
-        for name, array in (("base", p / total), ("reward", r), ("length", lengths)):
+        for name, array in (("base", base), ("log_base", log_base), ("reward", r), ("length", lengths)):
             array.flags.writeable = False
             object.__setattr__(self, name, array)
 
@@ -75,13 +111,8 @@ class Problem:
 
     @cached_property
     def support(self) -> NDArray[np.bool_]:
-        """Mask of the outcomes with base probability above zero, shape [n]."""
-        return self.base > 0
-
-    @cached_property
-    def log_base(self) -> FloatArray:
-        """The base log-probabilities log p in nats, shape [n]; minus infinity where p is zero."""
-        return np.log(self.base, out=np.full(self.n, -np.inf), where=self.support)
+        """Mask of the outcomes that the base can produce, shape [n]."""
+        return self.log_base > -np.inf
 
     def expected_reward(self, policy: ArrayLike) -> float:
         """Return E_pi[r] of a policy given as probabilities, shape [n]."""
