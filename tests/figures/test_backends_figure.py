@@ -82,8 +82,15 @@ def test_a_language_models_curve_is_its_run(llm_run: Path) -> None:
 
 
 def curve_of(regime: str, reward: list[float], likelihood: list[float], half: float) -> Curve:
-    ends, r = np.arange(2.0), np.array(reward)
-    return Curve(regime, ends, r, np.stack([r - half, r + half]), np.arange(0.0, len(likelihood)), np.array(likelihood))
+    ends, r = np.array([0.0, 1.0]), np.array(reward, dtype=np.float64)
+    return Curve(
+        regime,
+        ends,
+        r,
+        np.stack([r - half, r + half]),
+        np.arange(len(likelihood), dtype=np.float64),
+        np.array(likelihood, dtype=np.float64),
+    )
 
 
 def test_claims_fail_where_the_numbers_say_so() -> None:
