@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, toy_sweep
 
 if TYPE_CHECKING:
     from sharpen.toy.config import SimulateConfig
@@ -24,6 +24,9 @@ def group() -> None:
     """Gradient dynamics of tabular policies."""
 
 
+toy_sweep.register(app)
+
+
 @app.command()
 @options.flat
 def simulate(
@@ -31,7 +34,8 @@ def simulate(
     outcomes: options.ProblemFlags,
     out: Annotated[Path, typer.Option(help="Run folder; the same command continues it.")] = Path("runs/toy"),
     learner: Annotated[
-        list[str] | None, typer.Option(help="natural, softmax or rloo; repeat or separate by commas. Default: all.")
+        list[str] | None,
+        typer.Option(help="natural, softmax, rloo, grpo, …; repeat or separate by commas. Default: these three."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML or JSON file of settings; flags change it.")] = None,
     steps: Annotated[int | None, typer.Option(help="Updates.", rich_help_panel=RUN)] = None,

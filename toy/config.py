@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sharpen.objective import PRESETS, InputError, Objective
 from sharpen.theory.problem import Problem, parse_problem
+from sharpen.toy.estimators import Options
+from sharpen.toy.learners import KINDS
 
-Kind = Literal["natural", "softmax", "rloo"]
-KINDS: tuple[Kind, ...] = ("natural", "softmax", "rloo")
+DEFAULT_LEARNERS = ("natural", "softmax", "rloo")
+# A natural step moves log pi by eta A, a softmax step by eta pi A, so the latter can be larger for the same change; the
+# sampled ones are noisy and smaller.
+DEFAULT_STEP_SIZE = {"natural": 0.1, "mirror": 0.1, "softmax": 1.0}
+SAMPLED_STEP_SIZE = 0.2
 MAX_RECORDED = 10**8  # numbers of one track, 800 MB
 
 
@@ -24,11 +29,11 @@ class SimulateConfig(BaseModel):
         reward: The task reward, likewise.
         length: Lengths of the outcomes; None for ones.
         objectives: By name; the name heads the figure's column.
-        learners: ``natural``, ``softmax``, ``rloo``.
+        learners: Names in ``sharpen.toy.learners.KINDS``.
         steps: Updates.
-        step_size: eta by learner.
-        group_size: Samples of one RLOO update.
-        seeds: Independent RLOO runs.
+        step_size: eta by learner, for those that do not take the default.
+        group_size: Samples of one update.
+        seeds: Independent runs of a sampled learner.
         seed: Of all random numbers.
         record_every: Updates between two records.
 
@@ -42,11 +47,9 @@ class SimulateConfig(BaseModel):
     reward: str | None = None
     length: str | None = None
     objectives: dict[str, Objective] = Field(default_factory=lambda: dict(PRESETS), min_length=1)
-    learners: tuple[Kind, ...] = Field(default=KINDS, min_length=1)
+    learners: tuple[str, ...] = Field(default=DEFAULT_LEARNERS, min_length=1)
     steps: int = Field(default=3000, ge=1, le=10**9)
-    # A natural step moves log pi by eta A, a softmax step by eta pi A, so the latter can be larger for the same change;
-    # RLOO's is noisy and smaller.
-    step_size: dict[Kind, float] = Field(default_factory=lambda: {"natural": 0.1, "softmax": 1.0, "rloo": 0.2})
+    step_size: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     group_size: int = Field(default=16, ge=2, le=10**6)
     seeds: int = Field(default=16, ge=1, le=10**6)
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -54,9 +57,9 @@ class SimulateConfig(BaseModel):
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> Self:
-        for kind in self.learners:
-            if not self.step_size.get(kind, 0.0) > 0.0:
-                raise ValueError(f"step_size: got {self.step_size.get(kind)} for {kind}, allowed: a number > 0")
+        for kind in (*self.learners, *self.step_size):
+            if kind not in KINDS:
+                raise ValueError(f"learners: got {kind!r}, allowed: {', '.join(KINDS)}")
         if len(set(self.learners)) < len(self.learners):
             raise ValueError(f"learners: got {', '.join(self.learners)}, allowed: each one once")
         numbers = (self.steps // self.record_every + 1) * self.seeds * self.problem().n
@@ -66,6 +69,14 @@ class SimulateConfig(BaseModel):
                 f"{MAX_RECORDED:.3g} (outcomes x seeds x records)"
             )
         return self
+
+    def step_size_of(self, kind: str) -> float:
+        """Return eta of a learner."""
+        return self.step_size.get(kind, DEFAULT_STEP_SIZE.get(kind, SAMPLED_STEP_SIZE))
+
+    def options(self) -> Options:
+        """Return what is fixed when a learner is compiled."""
+        return Options(group_size=self.group_size)
 
     def problem(self) -> Problem:
         """Return the problem that the texts describe.

@@ -1,97 +1,183 @@
-"""Runs a learner and records it.
+"""Runs many learners at once and records them.
 
-Axis letters: K records, S seeds, n outcomes.
+Axis letters: K records, R runs, P prompts, n outcomes of a prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import NamedTuple
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
-from sharpen.toy.learners import Learner, State
+from sharpen.toy.estimators import Options
+from sharpen.toy.learners import State, make
+from sharpen.toy.policies import Family
+from sharpen.toy.setting import Setting
 
-CHUNK_UPDATES = 200_000  # updates x seeds between two saves; seconds at most
+Tree = Any  # a pytree of arrays
+CHUNK_UPDATES = 200_000  # updates x runs between two yields; seconds at most
+_RECORD_KEY = 2**32 - 1  # updates stay below it
+
+
+class Machine(NamedTuple):
+    """What is compiled once for all its runs; hashable.
+
+    Args:
+        kind: Of the learner.
+        family: Of the policies.
+        options: Of the learner.
+        observe: What a record holds, from a setting, log pi [P, n] and the state to a pytree of arrays.
+    """
+
+    kind: str
+    family: Family
+    options: Options
+    observe: Callable[[Setting, jax.Array, State], Tree]
+
+
+class Ensemble(NamedTuple):
+    """R runs of one learner, which differ in their settings and their seeds.
+
+    Args:
+        machine: The learner.
+        settings: A :class:`Setting` whose arrays have a leading axis R.
+        keys: Seeds of the runs, shape [R]; a run's numbers depend on its own seed and setting only.
+    """
+
+    machine: Machine
+    settings: Setting
+    keys: np.ndarray
 
 
 class Progress(NamedTuple):
-    """A run up to some update: all that a continued run needs.
+    """Runs up to some update: all that continuing them needs.
 
     Args:
-        logits: Logits of each seed's policy, shape [S, n].
-        reference: Log-probabilities of each seed's p, shape [S, n].
+        state: A :class:`State` whose arrays have a leading axis R.
         updates: Updates done.
-        log_policy: Recorded log-probabilities, shape [K, S, n]; the first record is the start.
+        records: What was observed, each array of shape [K, R, ...]; the first record is the start.
     """
 
-    logits: NDArray[np.float64]
-    reference: NDArray[np.float64]
+    state: Tree
     updates: int
-    log_policy: NDArray[np.float64]
+    records: Tree
 
 
-def start(learner: Learner, log_start: NDArray[np.float64], seeds: int) -> Progress:
-    """Return the progress before the first update; every seed starts from ``log_start``, shape [n]."""
+def stack(settings: list[Setting]) -> Setting:
+    """Return several settings as one with a leading axis.
+
+    Example:
+        >>> from sharpen.objective import PRESETS
+        >>> from sharpen.theory.problem import DEFAULT_PROBLEM
+        >>> from sharpen.toy.setting import setting
+        >>> one = setting(PRESETS["tempered"], DEFAULT_PROBLEM, 0.1)
+        >>> stack([one, one]).reward.shape
+        (2, 1, 5)
+    """
+    return Setting(*(np.stack(parts) for parts in zip(*settings, strict=True)))
+
+
+def start(ensemble: Ensemble) -> Progress:
+    """Return the progress before the first update, every run at the base."""
     with jax.enable_x64():
-        state = learner.init(jnp.asarray(log_start))
-    tile = partial(np.tile, reps=(seeds, 1))
-    logits, reference = tile(np.asarray(state.logits)), tile(np.asarray(state.reference))
-    return Progress(logits, reference, 0, logits[None])
+        state, record = _beginning(ensemble.machine)(ensemble.settings, ensemble.keys)
+        host = partial(jax.tree.map, np.asarray)
+        return Progress(host(state), 0, host(jax.tree.map(lambda leaf: leaf[None], record)))
 
 
-def run(learner: Learner, progress: Progress, *, steps: int, record_every: int, seed: int) -> Iterator[Progress]:
-    """Advance a run to ``steps`` updates, yielding the progress after each chunk.
+def run(ensemble: Ensemble, progress: Progress, *, steps: int, record_every: int) -> Iterator[Progress]:
+    """Advance runs to ``steps`` updates, yielding the progress after each chunk.
 
-    The random key of an update is a function of (seed, run, update), so a run continued from any yielded progress gives
-    the same numbers as one that was never stopped. Updates after the last whole record are not done.
+    The random key of an update is a function of the run's seed and the update, so runs continued from any yielded
+    progress give the same numbers as runs that were never stopped. Updates after the last whole record are not done.
 
     Args:
-        learner: What to run.
+        ensemble: What to run.
         progress: Where to start.
         steps: Updates in all.
         record_every: Updates between two records.
-        seed: Of all runs; run s uses the s-th key split from it.
     """
     records = steps // record_every
-    seeds = progress.logits.shape[0]
-    most = max(1, CHUNK_UPDATES // (record_every * seeds))
-    with jax.enable_x64():
-        keys = jax.random.split(jax.random.key(seed), seeds)
-        advance = _compiled(learner, record_every)
-        while (done := progress.updates // record_every) < records:
-            count = min(most, records - done)
-            updates = jnp.full(seeds, progress.updates)
-            state = State(jnp.asarray(progress.logits), jnp.asarray(progress.reference), updates)
-            state, recorded_SKn = advance(state, keys, count)
-            recorded = np.asarray(recorded_SKn).transpose(1, 0, 2)
-            progress = Progress(
-                np.asarray(state.logits),
-                np.asarray(state.reference),
-                progress.updates + count * record_every,
-                np.concatenate([progress.log_policy, recorded]),
-            )
-            yield progress
+    most = max(1, CHUNK_UPDATES // (record_every * len(ensemble.keys)))
+    advance = _advance(ensemble.machine, record_every)
+    while (done := progress.updates // record_every) < records:
+        count = min(most, records - done)
+        with jax.enable_x64():
+            state, seen = advance(ensemble.settings, ensemble.keys, progress.state, count)
+            state, seen = jax.tree.map(np.asarray, (state, seen))
+        joined = jax.tree.map(lambda old, new: np.concatenate([old, np.moveaxis(new, 0, 1)]), progress.records, seen)
+        progress = Progress(state, progress.updates + count * record_every, joined)
+        yield progress
 
 
-def _compiled(learner: Learner, record_every: int) -> Callable[[State, jax.Array, int], tuple[State, jax.Array]]:
-    """Return the jitted map (states [S], keys [S], count) -> (states, log-probabilities [S, count, n])."""
+@lru_cache(maxsize=64)
+def _beginning(machine: Machine) -> Callable[..., tuple[State, Tree]]:
+    """Return the jitted map (settings [R], keys [R]) -> (states, first records)."""
 
-    def one_run(state: State, key: jax.Array, count: int) -> tuple[State, jax.Array]:
+    def begin(setting: Setting, seed: jax.Array) -> tuple[State, Tree]:
+        learner = make(machine.kind, setting, machine.family, machine.options)
+        state = learner.init(jax.random.fold_in(jax.random.key(seed), _RECORD_KEY))
+        return state, _observe(machine, setting, state)
+
+    return jax.jit(jax.vmap(begin))
+
+
+@lru_cache(maxsize=64)
+def _advance(machine: Machine, record_every: int) -> Callable[..., tuple[State, Tree]]:
+    """Return the jitted map (settings [R], keys [R], states [R], count) -> (states, records [R, count, ...])."""
+
+    def one_run(setting: Setting, seed: jax.Array, state: State, count: int) -> tuple[State, Tree]:
+        learner = make(machine.kind, setting, machine.family, machine.options)
+        key = jax.random.key(seed)
+
         def update(state: State, _: None) -> tuple[State, None]:
             return learner.step(state, jax.random.fold_in(key, state.updates)), None
 
-        def record(state: State, _: None) -> tuple[State, jax.Array]:
+        def record(state: State, _: None) -> tuple[State, Tree]:
             state, _ = jax.lax.scan(update, state, None, length=record_every)
-            return state, jax.nn.log_softmax(state.logits)
+            return state, _observe(machine, setting, state)
 
         return jax.lax.scan(record, state, None, length=count)
 
-    def all_runs(state: State, key: jax.Array, count: int) -> tuple[State, jax.Array]:
-        return jax.vmap(partial(one_run, count=count))(state, key)
+    def all_runs(settings: Setting, keys: jax.Array, states: State, count: int) -> tuple[State, Tree]:
+        return jax.vmap(partial(one_run, count=count))(settings, keys, states)
 
-    return jax.jit(all_runs, static_argnums=2)
+    return jax.jit(all_runs, static_argnums=3)
+
+
+def _observe(machine: Machine, setting: Setting, state: State) -> Tree:
+    return machine.observe(setting, machine.family.log_policy(setting, state.parameters.theta), state)
+
+
+def log_policy_only(setting: Setting, log_pi: jax.Array, state: State) -> jax.Array:
+    """Observe log pi itself, shape [P, n]."""
+    return jnp.asarray(log_pi)
+
+
+def run_keys(seed: int, runs: int) -> np.ndarray:
+    """Return the seeds of runs 0 to runs - 1, shape [runs]; run s has the same one whatever ``runs`` is."""
+    return np.array([np.random.SeedSequence([seed, s]).generate_state(1, np.uint64)[0] >> 1 for s in range(runs)])
+
+
+def save(file: Path, progress: Progress) -> None:
+    """Write a progress so that a reader, or a run after a kill, sees all of it or none."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    leaves = jax.tree.leaves(progress)
+    beside = file.with_suffix(".tmp")
+    with beside.open("wb") as stream:
+        named = {f"leaf{i}": leaf for i, leaf in enumerate(leaves)}
+        np.savez(stream, allow_pickle=False, updates=progress.updates, **named)
+    beside.replace(file)
+
+
+def load(file: Path, like: Progress) -> Progress:
+    """Return what :func:`save` wrote, in the structure of ``like``."""
+    with np.load(file, allow_pickle=False) as stored:
+        leaves = [stored[f"leaf{i}"] for i in range(len(stored.files) - 1)]
+        progress = jax.tree.unflatten(jax.tree.structure(like), leaves)
+        return progress._replace(updates=int(stored["updates"]))

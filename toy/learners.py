@@ -1,35 +1,66 @@
 """Updates of a tabular policy, each a pair of pure functions over an explicit state.
 
-A learner is ``init(start) -> State`` and ``step(state, key) -> State``. The advantage vector always comes from the
-objective's pseudo-reward, evaluated on every outcome (exact learners) or on the sampled ones.
+A learner is ``init(key) -> State`` and ``step(state, key) -> State``. Exact learners follow the gradient of J computed
+on every outcome; sampled ones (`sharpen.toy.estimators`) see G samples of each prompt. The pseudo-reward's weights come
+from the objective (`sharpen.toy.setting`).
 
-Axis letters: n outcomes, G samples of one update.
+Axis letters: P prompts, n outcomes of a prompt, G samples of a prompt in one update, d parameters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 
-from sharpen.objective import InputError, Objective
-from sharpen.theory.problem import Problem
+from sharpen.objective import InputError
+from sharpen.toy.estimators import EVERY_EPOCH, KL_PLACES, LOSSES, NEEDS_ENTROPY, Batch, Options
+from sharpen.toy.policies import Family
+from sharpen.toy.setting import Setting
+
+EXACT = ("natural", "mirror", "softmax")
+KINDS = (*EXACT, *LOSSES)
+OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
+    "sgd": optax.identity,
+    "momentum": lambda: optax.trace(decay=0.9),
+    "adam": lambda: optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
+}
+
+
+class Parameters(NamedTuple):
+    """What is trained.
+
+    Args:
+        theta: Parameters of the policy.
+        log_z: log Z of each prompt, shape [P, 1]; only ``tb`` moves it.
+    """
+
+    theta: Array
+    log_z: Array
 
 
 class State(NamedTuple):
     """What an update starts from.
 
     Args:
-        logits: Logits of the policy, shape [n].
-        reference: Log-probabilities of p, shape [n]; moves only if the objective's reference does.
-        updates: Updates done, an integer scalar.
+        parameters: Of the policy.
+        moments: State of the optimizer.
+        reference: Log-probabilities of p, shape [P, n]; moves only if the objective's reference does.
+        error: Error of the log p that the objective sees, shape [P, n].
+        behaviour: log-probabilities of the policy that ``off-policy`` samples from, shape [P, n].
+        updates: Updates done.
     """
 
-    logits: Array
+    parameters: Parameters
+    moments: Any
     reference: Array
+    error: Array
+    behaviour: Array
     updates: Array
 
 
@@ -37,109 +68,161 @@ class Learner(NamedTuple):
     """A way to update the policy.
 
     Args:
-        init: From log-probabilities of the start, shape [n], to the state.
-        step: From a state and a random key to the next state.
+        init: From a key to the state before the first update, at the base.
+        step: From a state and a key to the next state.
     """
 
     init: Callable[[Array], State]
     step: Callable[[State, Array], State]
 
 
-Direction = Callable[[Array, Array, Array], Array]  # (log pi, log p, key) -> change of the logits per unit of step size
-
-
-def natural(objective: Objective, problem: Problem, step_size: float, group_size: int) -> Learner:
-    """Exact natural gradient: theta <- theta + eta A, mirror descent on the simplex.
-
-    The Euler step of the replicator equation d pi/dt = pi (A - E_pi A) in log space. With entropy, A contains
-    -w_h log pi, so a step multiplies log pi by 1 - eta w_h: for eta w_h > 1 it overshoots, and from 2 it diverges.
+def check(kind: str, options: Options, kl_weight: float, step_size: float, separate: bool) -> None:
+    """Refuse what a learner cannot run.
 
     Raises:
-        InputError: eta w_h >= 2.
+        InputError: unknown names, fewer than two samples where a baseline needs them, trajectory balance without
+            entropy, or a step size at which the natural gradient diverges.
     """
-    w_h = objective.coefficients.w_h
-    if step_size * w_h >= 2.0:
-        raise InputError("step_size", step_size, f"below {2.0 / w_h:g} for the natural gradient, since eta w_h < 2")
-
-    def direction(log_pi: Array, log_p: Array, key: Array) -> Array:
-        return _advantage(objective, problem, log_pi, log_p)
-
-    return _learner(objective, problem, step_size, direction)
-
-
-def softmax(objective: Objective, problem: Problem, step_size: float, group_size: int) -> Learner:
-    """Exact softmax ("vanilla") policy gradient: theta <- theta + eta pi (A - E_pi A)."""
-
-    def direction(log_pi: Array, log_p: Array, key: Array) -> Array:
-        A, pi = _advantage(objective, problem, log_pi, log_p), jnp.exp(log_pi)
-        return pi * (A - pi @ A)
-
-    return _learner(objective, problem, step_size, direction)
+    if kind not in KINDS:
+        raise InputError("learner", kind, ", ".join(KINDS))
+    if options.optimizer not in OPTIMIZERS:
+        raise InputError("optimizer", options.optimizer, ", ".join(OPTIMIZERS))
+    if options.kl not in KL_PLACES:
+        raise InputError("kl", options.kl, ", ".join(KL_PLACES))
+    if kind in LOSSES and kind not in ("reinforce", "tb", "best-of-n") and options.group_size < 2:
+        raise InputError("group_size", options.group_size, "at least 2: the baseline is the mean of the other samples")
+    if kind in NEEDS_ENTROPY and kl_weight == 0.0:
+        raise InputError("learner", kind, "an objective with entropy (mode sampling), which has a log Z")
+    if kind in ("natural", "mirror") and separate and step_size * kl_weight >= 2.0:
+        raise InputError("step_size", step_size, f"below {2.0 / kl_weight:g} for the natural gradient, as eta w_h < 2")
 
 
-def rloo(objective: Objective, problem: Problem, step_size: float, group_size: int) -> Learner:
-    """Sampled RLOO: theta <- theta + (eta/G) sum_g A_g grad log pi(x_g), A_g = R_g - mean of the other R (Kool 2019).
+def make(kind: str, setting: Setting, family: Family, options: Options) -> Learner:
+    """Return the learner ``kind``, one of ``KINDS``; :func:`check` says whether it can run.
 
-    G samples from the current policy, pseudo-rewards R without gradient, no division by the standard deviation. The
-    expected update is that of :func:`softmax`.
+    The exact ones, with A the pseudo-reward of every outcome and g = grad_theta J:
 
-    Raises:
-        InputError: fewer than two samples.
+    - ``natural``: theta <- theta + eta F^+ g with the Fisher matrix F; for separate logits F^+ g is A up to a constant;
+    - ``mirror``: the same for separate logits, where it is mirror descent with the entropy as mirror map;
+    - ``softmax``: theta <- theta + eta g, the vanilla policy gradient.
     """
-    if group_size < 2:
-        raise InputError("group_size", group_size, "at least 2: the baseline is the mean of the other samples")
+    optimizer = OPTIMIZERS[options.optimizer]()
+    weight = jnp.asarray(setting.prompt_weight)
 
-    def direction(log_pi: Array, log_p: Array, key: Array) -> Array:
-        samples_G = jax.random.categorical(key, log_pi, shape=(group_size,))
-        return rloo_direction(_advantage(objective, problem, log_pi, log_p), log_pi, samples_G)
-
-    return _learner(objective, problem, step_size, direction)
-
-
-def rloo_direction(pseudo_reward: Array, log_pi: Array, samples_G: Array) -> Array:
-    """Return (1/G) sum_g A_g (onehot(x_g) - pi) for the given samples, shape [n].
-
-    Args:
-        pseudo_reward: R of every outcome, shape [n].
-        log_pi: Log-probabilities of the policy, shape [n].
-        samples_G: Sampled outcomes, shape [G].
-    """
-    G = samples_G.shape[0]
-    rewards_G = pseudo_reward[samples_G]
-    advantages_G = (rewards_G - rewards_G.mean()) * (G / (G - 1))
-    # The -pi term drops out, because the leave-one-out advantages of a group sum to zero.
-    return jnp.zeros_like(log_pi).at[samples_G].add(advantages_G / G)
-
-
-LEARNERS: dict[str, Callable[[Objective, Problem, float, int], Learner]] = {
-    "natural": natural,
-    "softmax": softmax,
-    "rloo": rloo,
-}
-
-
-def _learner(objective: Objective, problem: Problem, step_size: float, direction: Direction) -> Learner:
-    every = objective.refresh_every
-
-    def init(start: Array) -> State:
-        return State(start, jnp.asarray(problem.log_base), jnp.zeros((), dtype=jnp.int64))
+    def init(key: Array) -> State:
+        theta = family.start(setting)
+        parameters = Parameters(theta, jnp.zeros((weight.shape[0], 1)))
+        base = jnp.asarray(setting.log_base)
+        error = setting.base_noise * jax.random.normal(key, base.shape)
+        start = family.log_policy(setting, theta)
+        return State(parameters, optimizer.init(parameters), base, error, start, jnp.zeros((), dtype=jnp.int64))
 
     def step(state: State, key: Array) -> State:
-        log_pi = jax.nn.log_softmax(state.logits)
+        log_pi = family.log_policy(setting, state.parameters.theta)
         # For `policy`, p is replaced before every update; refresh:K replaces it after every K-th one.
-        log_p = log_pi if objective.reference == "policy" else state.reference
-        logits = jax.nn.log_softmax(state.logits + step_size * direction(log_pi, log_p, key))
-        updates = state.updates + 1
-        due = jnp.logical_and(every is not None, updates % (every or 1) == 0)
-        return State(logits, jnp.where(due, logits, state.reference), updates)
+        log_p = jnp.where(setting.refresh_every < 0, log_pi, state.reference) + state.error
+        if kind in EXACT:
+            parameters, moments = _exact_update(kind, setting, family, optimizer, state, log_pi, log_p)
+        else:
+            parameters, moments = _sampled_update(kind, setting, family, optimizer, options, state, log_p, key)
+        return _after(setting, family, options, state, parameters, moments)
 
     return Learner(init, step)
 
 
-def _advantage(objective: Objective, problem: Problem, log_pi: Array, log_p: Array) -> Array:
-    return objective.pseudo_reward(
-        reward=jnp.asarray(problem.reward),
-        ref_logprob=log_p,
-        policy_logprob=log_pi,
-        length=jnp.asarray(problem.length),
-    )
+def pseudo_reward(setting: Setting, reward: Array, log_p: Array, log_pi: Array) -> Array:
+    """Return A = on_reward r + on_reference log p + on_policy log pi, shape [P, n], a constant for gradients."""
+    A = setting.on_reward * reward + setting.on_reference * log_p + setting.on_policy * log_pi
+    return jax.lax.stop_gradient(A)
+
+
+def _after(
+    setting: Setting, family: Family, options: Options, state: State, parameters: Parameters, moments: Any
+) -> State:
+    if family.separate:  # keeps logits near log pi, so that none grows without bound
+        parameters = parameters._replace(theta=jax.nn.log_softmax(parameters.theta, axis=-1))
+    updates = state.updates + 1
+    log_pi = family.log_policy(setting, parameters.theta)
+    due = (setting.refresh_every > 0) & (updates % jnp.maximum(setting.refresh_every, 1) == 0)
+    behaviour = jnp.where(updates % options.stale == 0, log_pi, state.behaviour)
+    reference = jnp.where(due, log_pi, state.reference)
+    return State(parameters, moments, reference, state.error, behaviour, updates)
+
+
+def _exact_update(
+    kind: str,
+    setting: Setting,
+    family: Family,
+    optimizer: optax.GradientTransformation,
+    state: State,
+    log_pi: Array,
+    log_p: Array,
+) -> tuple[Parameters, Any]:
+    A = pseudo_reward(setting, jnp.asarray(setting.reward), log_p, log_pi)
+    weight = jnp.asarray(setting.prompt_weight)
+
+    def surrogate(parameters: Parameters) -> Array:
+        pi = jnp.exp(family.log_policy(setting, parameters.theta))
+        return -jnp.sum(weight * jnp.sum(pi * A, axis=-1))
+
+    if kind == "softmax":
+        return _descend(optimizer, jax.grad(surrogate)(state.parameters), state, setting)
+    if family.separate:  # the prompts' weights cancel: F is block diagonal with the same weights
+        direction = A - jnp.sum(jnp.exp(log_pi) * A, axis=-1, keepdims=True)
+    else:
+        direction = _natural_direction(setting, family, state.parameters.theta, log_pi, A)
+    down = Parameters(-direction, jnp.zeros_like(state.parameters.log_z))
+    return _descend(optimizer, down, state, setting)
+
+
+def _natural_direction(setting: Setting, family: Family, theta: Array, log_pi: Array, A: Array) -> Array:
+    """Return F^+ g: the least-squares fit of A by the scores grad log pi, weighted by the policy (Kakade 2001)."""
+    jacobian = jax.jacobian(partial(family.log_policy, setting))(theta)  # [P, n, d]
+    scale = jnp.sqrt(jnp.asarray(setting.prompt_weight)[:, None] * jnp.exp(log_pi))
+    centred = A - jnp.sum(jnp.exp(log_pi) * A, axis=-1, keepdims=True)
+    rows = (scale[..., None] * jacobian).reshape(-1, theta.shape[0])
+    return jnp.linalg.lstsq(rows, (scale * centred).ravel())[0]
+
+
+def _sampled_update(
+    kind: str,
+    setting: Setting,
+    family: Family,
+    optimizer: optax.GradientTransformation,
+    options: Options,
+    state: State,
+    log_p: Array,
+    key: Array,
+) -> tuple[Parameters, Any]:
+    draw, disturb = jax.random.split(key)
+    log_start = family.log_policy(setting, state.parameters.theta)
+    behaviour = state.behaviour if kind == "off-policy" else log_start
+    P, G = log_start.shape[0], options.group_size
+    samples_PG = jax.random.categorical(draw, behaviour, axis=-1, shape=(G, P)).T
+
+    def chosen(table: Array) -> Array:
+        return jnp.take_along_axis(jnp.broadcast_to(table, log_start.shape), samples_PG, axis=-1)
+
+    noise = setting.reward_noise * jax.random.normal(disturb, samples_PG.shape)
+    task = chosen(setting.on_reward) * (chosen(jnp.asarray(setting.reward)) + noise)
+    # on_reference holds the score's part and the KL pair's w_h; the pair is the estimators' to place.
+    likelihood = chosen((setting.on_reference - setting.kl_weight) * log_p)
+    batch = Batch(task + likelihood, chosen(log_p), chosen(behaviour), chosen(log_start))
+    weight, w_h = jnp.asarray(setting.prompt_weight), jnp.asarray(setting.kl_weight)
+
+    def loss(parameters: Parameters) -> Array:
+        log_pi = chosen(family.log_policy(setting, parameters.theta))
+        return LOSSES[kind](log_pi, batch, weight, w_h, parameters.log_z, options)
+
+    for _ in range(options.epochs if kind in EVERY_EPOCH else 1):
+        parameters, moments = _descend(optimizer, jax.grad(loss)(state.parameters), state, setting)
+        state = state._replace(parameters=parameters, moments=moments)
+    return state.parameters, state.moments
+
+
+def _descend(
+    optimizer: optax.GradientTransformation, gradient: Parameters, state: State, setting: Setting
+) -> tuple[Parameters, Any]:
+    change, moments = optimizer.update(gradient, state.moments)
+    moved = jax.tree.map(lambda value, by: value - setting.step_size * by, state.parameters, change)
+    return moved, moments

@@ -1,0 +1,163 @@
+"""``sharpen toy sweep``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sharpen.cli import options
+
+if TYPE_CHECKING:
+    from sharpen.toy.sweep_config import SweepConfig
+
+GRID, RUN, SEQUENCES = "Grid (comma lists)", "Run", "Sequences"
+
+SHOWN = {"expected_reward": "E[r]", "length": "length", "entropy": "entropy", "effective_alpha": "alpha_eff"}
+
+
+def _values(text: str) -> Any:
+    return Annotated[str | None, typer.Option(help=text, rich_help_panel=GRID)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the group."""
+    app.command("sweep")(options.flat(sweep))
+
+
+def sweep(
+    outcomes: options.ProblemFlags,
+    out: Annotated[Path, typer.Option(help="Run folder; the same command continues it.")] = Path("runs/sweep"),
+    config: Annotated[Path | None, typer.Option(help="YAML or JSON file of settings; flags change it.")] = None,
+    alpha: _values("Exponents of the reference likelihood.") = None,  # type: ignore[valid-type]
+    beta_inv: _values("Weights of the task reward against the KL.") = None,  # type: ignore[valid-type]
+    mode: _values("sampling, optimization.") = None,  # type: ignore[valid-type]
+    normalization: _values("none, sum, mean, weighted_mean.") = None,  # type: ignore[valid-type]
+    weight: _values("Length exponents of weighted_mean.") = None,  # type: ignore[valid-type]
+    reference: _values("frozen, policy, refresh:K.") = None,  # type: ignore[valid-type]
+    learner: _values("natural, softmax, rloo, grpo, ppo, …: docs/toy.md.") = None,  # type: ignore[valid-type]
+    group_size: _values("Samples of an update.") = None,  # type: ignore[valid-type]
+    optimizer: _values("sgd, momentum, adam.") = None,  # type: ignore[valid-type]
+    kl: _values("k1-reward, k2-loss, …: estimator of the KL and its place.") = None,  # type: ignore[valid-type]
+    step_size: _values("eta.") = None,  # type: ignore[valid-type]
+    reward_noise: _values("Standard deviation of noise on sampled rewards.") = None,  # type: ignore[valid-type]
+    base_noise: _values("Standard deviation of a fixed error of log p.") = None,  # type: ignore[valid-type]
+    policy: Annotated[
+        str | None, typer.Option(help="table, or for token sequences: tree, machine.", rich_help_panel=SEQUENCES)
+    ] = None,
+    tokens: Annotated[str | None, typer.Option(help="Token probabilities.", rich_help_panel=SEQUENCES)] = None,
+    hazard: Annotated[
+        float | None, typer.Option(help="Probability of stopping at each token.", rich_help_panel=SEQUENCES)
+    ] = None,
+    longest: Annotated[
+        int | None, typer.Option(help="Tokens of the longest sequence.", rich_help_panel=SEQUENCES)
+    ] = None,
+    correct: Annotated[
+        int | None, typer.Option(help="Reward 1 for sequences that end in this token.", rich_help_panel=SEQUENCES)
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Runs of each setting.", rich_help_panel=RUN)] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all random numbers.", rich_help_panel=RUN)] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates.", rich_help_panel=RUN)] = None,
+    record_every: Annotated[int | None, typer.Option(help="Updates between records.", rich_help_panel=RUN)] = None,
+    batch: Annotated[int | None, typer.Option(help="Runs computed, and saved, together.", rich_help_panel=RUN)] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Compute on the Ray cluster at this address, or: local.", rich_help_panel=RUN)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Delete an earlier run in --out first.")] = False,
+    json_output: options.JsonOutput = False,
+) -> None:
+    """Run every combination of the listed values with many seeds, into one table (sweep.parquet).
+
+    Without flags: the tempered null control (alpha 1) with RLOO. The same command continues a killed sweep and
+    recomputes nothing that was saved.
+    """
+    lists = {
+        "alpha": alpha,
+        "beta_inv": beta_inv,
+        "mode": mode,
+        "normalization": normalization,
+        "weight": weight,
+        "reference": reference,
+        "learner": learner,
+        "group_size": group_size,
+        "optimizer": optimizer,
+        "kl": kl,
+        "step_size": step_size,
+        "reward_noise": reward_noise,
+        "base_noise": base_noise,
+        "tokens": tokens,
+    }
+    single = {"policy": policy, "hazard": hazard, "longest": longest, "correct": correct, "seeds": seeds, "seed": seed}
+    single |= {"steps": steps, "record_every": record_every, "batch": batch}
+    changes = {
+        name: tuple(part.strip() for part in text.split(",")) for name, text in lists.items() if text is not None
+    }
+    changes |= {name: flag for name, flag in {**single, **asdict(outcomes)}.items() if flag is not None}
+
+    from sharpen.toy.config import load_settings
+    from sharpen.toy.sweep_config import SweepConfig
+
+    settings = SweepConfig.model_validate((load_settings(config) if config is not None else {}) | changes)
+    _run(settings, out, force, ray, json_output)
+
+
+def _run(settings: SweepConfig, out: Path, force: bool, ray: str | None, as_json: bool) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from sharpen.toy.summary import read, summarise
+    from sharpen.toy.sweep import sweep as run_sweep
+
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+        bar = bars.add_task("runs x updates", total=None)
+        table = run_sweep(
+            settings,
+            out,
+            force=force,
+            ray_address=ray,
+            progress=lambda done, total: bars.update(bar, completed=done, total=total),
+        )
+    rows = summarise(read(table))
+    if as_json:
+        import json
+
+        print(json.dumps({"table": str(table), "settings": rows}, allow_nan=False))
+    else:
+        _print_rows(rows, table)
+
+
+def _print_rows(rows: list[dict[str, Any]], table: Path) -> None:
+    """Print one line a setting: the axes that vary, then the measures."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from sharpen.toy.sweep_config import AXES
+
+    varying = [axis for axis in AXES if len({row[axis] for row in rows}) > 1]
+    # Lengths matter where they can change, and would only take room elsewhere.
+    shown = {name: text for name, text in SHOWN.items() if name != "length" or len({r["length"] for r in rows}) > 1}
+    lines = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for heading in [*(axis.replace("_", " ") for axis in varying), *shown.values(), "collapsed"]:
+        lines.add_column(heading, justify="right")
+    for row in rows:
+        low, high = row["collapsed_interval"]
+        numbers = [_with_interval(row, name) for name in shown]
+        lines.add_row(*(str(row[axis]) for axis in varying), *numbers, f"{low:.2f}-{high:.2f}")
+    console = Console(highlight=False, markup=False)
+    console.print(lines)
+    console.print(
+        f"{rows[0]['seeds']} seeds; ± half the 95% interval over seeds; collapsed: top-1 mass of 0.99 or more"
+    )
+    console.print(f"table: {table}", soft_wrap=True)
+
+
+def _with_interval(row: dict[str, Any], name: str) -> str:
+    if row[name] is None:
+        return "-"
+    interval = row[f"{name}_interval"]
+    half = "" if interval is None else f" ±{(interval[1] - interval[0]) / 2:.3f}".replace("±0.", "±.")
+    return f"{row[name]:.3f}{half}"

@@ -1,0 +1,189 @@
+"""Sweeps: the table's contract, the same bits however it was computed, and measures against independent formulas."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+
+from sharpen.cli.main import main
+from sharpen.objective import InputError
+from sharpen.toy.summary import read, summarise
+from sharpen.toy.sweep import batches, compute, sweep
+from sharpen.toy.sweep_config import SweepConfig
+
+SMALL = SweepConfig(alpha=(1, 2), beta_inv=(0, 10), learner=("rloo", "softmax"), seeds=5, steps=40, batch=8)
+
+
+def test_the_command_writes_one_table_in_a_fixed_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid = ["--alpha", "1,2", "--beta-inv", "0,10", "--learner", "rloo", "--seeds", "4", "--steps", "20"]
+    with pytest.raises(SystemExit) as exited:
+        main(["toy", "sweep", *grid, "--record-every", "5", "--out", str(tmp_path / "run"), "--json"])
+    assert exited.value.code == 0
+    said = json.loads(capsys.readouterr().out)
+    (table,) = (tmp_path / "run").glob("**/*.parquet")
+    assert said["table"] == str(table)
+    assert [(row["alpha"], row["beta_inv"]) for row in said["settings"]] == [(1, 0), (1, 10), (2, 0), (2, 10)]
+    columns = pq.read_table(table).select(["alpha", "beta_inv", "seed", "step"]).to_pydict()
+    rows = list(zip(*columns.values(), strict=True))
+    assert rows == [(a, b, s, k) for a in (1, 2) for b in (0, 10) for s in range(4) for k in (0, 5, 10, 15, 20)]
+
+
+def table_of(folder: Path) -> bytes:
+    return (folder / "sweep.parquet").read_bytes()
+
+
+def test_what_was_saved_is_not_computed_again_and_the_table_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep(SMALL, tmp_path / "whole")
+    calls: list[int] = []
+
+    def counted(config: SweepConfig, batch: object, *_: object) -> object:
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(batch.number)  # type: ignore[attr-defined]
+        return compute(config, batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("sharpen.toy.sweep.compute", counted)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(SMALL, tmp_path / "parts")
+    assert len(list((tmp_path / "parts" / "parts").glob("*.parquet"))) == 3
+    first, calls[:] = calls[:], []
+    monkeypatch.setattr("sharpen.toy.sweep.compute", lambda c, b, *_: calls.append(b.number) or compute(c, b))
+    sweep(SMALL, tmp_path / "parts")
+    assert sorted(first + calls) == [batch.number for batch in batches(SMALL)]
+    assert table_of(tmp_path / "parts") == table_of(tmp_path / "whole")
+
+
+def test_a_runs_numbers_do_not_depend_on_the_rest_of_the_grid(tmp_path: Path) -> None:
+    every = pq.read_table(sweep(SMALL, tmp_path / "every")).to_pandas()
+    few = SMALL.model_copy(update={"alpha": (2.0,), "seeds": 3})
+    found = pq.read_table(sweep(few, tmp_path / "few")).to_pandas()
+    same = every[(every["alpha"] == 2.0) & (every["seed"] < 3)].reset_index(drop=True)
+    assert same.equals(found)
+
+
+@pytest.mark.slow
+def test_devices_share_the_batches_and_give_the_same_bits(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sharpen.cli.main", "toy", "sweep", "--alpha", "1,2", "--seeds", "4", "--json"]
+    command += ["--steps", "50", "--batch", "4"]
+    for devices in (1, 2):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        out = tmp_path / str(devices)
+        environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+        subprocess.run([*command, "--out", str(out)], env=environment, check=True, capture_output=True)
+    assert table_of(tmp_path / "1") == table_of(tmp_path / "2")
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_continues(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sharpen.cli.main", "toy", "sweep", "--alpha", "1,1.5,2,3,4", "--seeds", "64"]
+    command += ["--steps", "8000", "--batch", "64", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    part = tmp_path / "run" / "parts" / "000000.parquet"
+    for _ in range(1200):
+        if part.exists() or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(60) == -signal.SIGKILL
+    written = part.stat().st_mtime_ns
+    seen: list[int] = []
+    config = SweepConfig(alpha=(1, 1.5, 2, 3, 4), seeds=64, steps=8000, batch=64)
+    sweep(config, tmp_path / "run", progress=lambda done, total: seen.append(done) or _unchanged(part, written))
+    assert min(seen) >= 64 * 8000  # what was finished counts as done from the start
+    assert pq.read_table(tmp_path / "run" / "sweep.parquet").num_rows == 5 * 64 * 101
+
+
+def _unchanged(part: Path, written: int) -> None:
+    assert part.stat().st_mtime_ns == written
+
+
+def test_measures_agree_with_independent_formulas(tmp_path: Path) -> None:
+    """At the base, and at the optimum that the natural gradient reaches, every measure has a closed form."""
+    base = np.array([0.5, 0.2, 0.2, 0.1])
+    config = SweepConfig(
+        base="0.5,0.2,0.2,0.1", reward="1,3", length="1,2,3,4", alpha=(3,), learner=("natural",), seeds=1, steps=400
+    )
+    first, *_, last = pq.read_table(sweep(config, tmp_path / "run")).to_pylist()
+    power = base**3 / (base**3).sum()
+    for row, pi, alpha in ((first, base, 1.0), (last, power, 3.0)):
+        entropy = -(pi * np.log(pi)).sum()
+        assert row["expected_reward"] == pytest.approx(pi[[1, 3]].sum(), abs=1e-9)
+        assert row["entropy"] == pytest.approx(entropy, abs=1e-9)
+        assert row["effective_support"] == pytest.approx(np.exp(entropy), abs=1e-9)
+        assert row["top1"] == pytest.approx(pi.max(), abs=1e-9)
+        assert row["length"] == pytest.approx(pi @ [1, 2, 3, 4], abs=1e-9)
+        assert row["kl_base"] == pytest.approx((pi * np.log(pi / base)).sum(), abs=1e-9)
+        assert row["kl_optimum"] == pytest.approx((pi * np.log(pi / power)).sum(), abs=1e-9)
+        assert row["face_mass"] is None
+        inside, before = pi[[1, 3]] / pi[[1, 3]].sum(), base[[1, 3]] / base[[1, 3]].sum()
+        assert row["kl_correct"] == pytest.approx((inside * np.log(inside / before)).sum(), abs=1e-9)
+        assert row["effective_alpha"] == pytest.approx(alpha, abs=1e-9)
+        assert row["pass@4"] == pytest.approx(1 - (1 - pi[[1, 3]].sum()) ** 4, abs=1e-9)
+
+
+def test_the_face_of_optima_without_entropy(tmp_path: Path) -> None:
+    config = SweepConfig(mode=("optimization",), alpha=(0,), beta_inv=(1,), learner=("natural",), seeds=1, steps=2000)
+    first, *_, last = pq.read_table(sweep(config, tmp_path / "run")).to_pylist()
+    assert first["face_mass"] == pytest.approx(0.37)
+    assert last["face_mass"] == pytest.approx(1.0)
+    assert last["kl_optimum"] is None
+    assert last["kl_correct"] == pytest.approx(0.0, abs=1e-12)  # the natural gradient keeps the base's ratios
+
+
+def test_summaries_count_collapses_and_give_wilson_intervals(tmp_path: Path) -> None:
+    config = SweepConfig(mode=("optimization",), learner=("softmax",), seeds=3, step_size=(1.0,), steps=2000)
+    (row,) = summarise(read(sweep(config, tmp_path / "run")))
+    assert (row["collapsed"], row["seeds"]) == (1.0, 3)
+    z = 1.959963984540054
+    assert row["collapsed_interval"][0] == pytest.approx(3 / (3 + z * z))  # Wilson's lower end for three of three
+    steps = pq.read_table(tmp_path / "run" / "sweep.parquet").to_pandas()
+    assert row["collapse_step"] == steps[steps["top1"] >= 0.99]["step"].min()
+    with pytest.raises(InputError, match="table: got"):
+        read(tmp_path / "missing.parquet")
+
+
+def test_noise_is_of_the_stated_size_and_differs_by_seed(tmp_path: Path) -> None:
+    config = SweepConfig(alpha=(2,), base_noise=(0.0, 0.3), learner=("natural",), seeds=400, steps=300)
+    found = pq.read_table(sweep(config, tmp_path / "run")).to_pandas()
+    ends = found[found["step"] == 300]
+    assert ends[ends["base_noise"] == 0.0]["kl_optimum"].max() < 1e-9
+    noisy = ends[ends["base_noise"] == 0.3]["kl_optimum"]
+    # To second order KL(pi* moved by an error e of log p) = alpha^2 Var(e) (1 - sum pi^2) / 2, here with alpha = 2.
+    power = np.array([0.4, 0.25, 0.15, 0.12, 0.08]) ** 2
+    power /= power.sum()
+    expected = 4 * 0.09 * (1 - (power**2).sum()) / 2
+    assert noisy.mean() == pytest.approx(expected, rel=0.25)
+    assert noisy.nunique() == 400
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"alpha": (1.0, 1.0)}, "alpha: got 1.0, 1.0"),
+        ({"learner": ("sgd",)}, "learner: got 'sgd'"),
+        ({"learner": ("tb",), "mode": ("optimization",)}, "learner: got 'tb'"),
+        ({"record_every": 50, "steps": 20}, "record_every: got 50"),
+        ({"kl": ("k4-loss",)}, "kl: got 'k4-loss'"),
+        ({"optimizer": ("lion",)}, "optimizer: got 'lion'"),
+        ({"policy": "tree", "longest": 20}, "longest: got 20"),
+        ({"policy": "tree", "base": "0.5,0.5"}, "policy: got 'tree'"),
+        ({"policy": "machine", "correct": 7}, "correct: got 7"),
+        ({"policy": "machine", "tokens": (0.5, 0.1)}, "tokens: got 0.6"),
+        ({"step_size": (2.5,), "learner": ("natural",)}, r"step_size: got 2\.5"),
+    ],
+)
+def test_unusable_grids(fields: dict[str, object], message: str) -> None:
+    with pytest.raises((ValidationError, InputError), match=message):
+        SweepConfig.model_validate(fields)

@@ -1,0 +1,105 @@
+"""What a run of the toy is about: the outcomes of every prompt and the objective as weights on them.
+
+Axis letters: P prompts, n outcomes of a prompt.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jax import Array
+
+from sharpen.objective import InputError, Objective
+from sharpen.theory.problem import FloatArray, Problem
+
+
+class Setting(NamedTuple):
+    """Everything about a run that may differ between the runs of one compiled computation.
+
+    The pseudo-reward is linear, A = on_reward r + on_reference log p + on_policy log pi, and its weights are read off
+    the objective by :func:`setting`.
+
+    Args:
+        reward: Task rewards r, shape [P, n].
+        log_base: Log-probabilities of the base, shape [P, n], finite.
+        length: In tokens, shape [P, n].
+        prompt_weight: Weights of the prompts, shape [P], sum 1.
+        on_reward: Shape [P, n].
+        on_reference: Shape [P, n].
+        on_policy: Shape [P, n].
+        kl_weight: w_h.
+        refresh_every: Updates between two replacements of p by the policy; 0 for a frozen p, -1 for p = pi.
+        step_size: eta.
+        reward_noise: Standard deviation of Gaussian noise on every sampled reward.
+        base_noise: Standard deviation of a Gaussian error of the log p that the objective sees, drawn once a run.
+    """
+
+    reward: Array | FloatArray
+    log_base: Array | FloatArray
+    length: Array | FloatArray
+    prompt_weight: Array | FloatArray
+    on_reward: Array | FloatArray
+    on_reference: Array | FloatArray
+    on_policy: Array | FloatArray
+    kl_weight: Array | float
+    refresh_every: Array | int
+    step_size: Array | float
+    reward_noise: Array | float
+    base_noise: Array | float
+
+
+def setting(
+    objective: Objective,
+    prompts: Problem | list[Problem],
+    step_size: float,
+    *,
+    weights: FloatArray | None = None,
+    reward_noise: float = 0.0,
+    base_noise: float = 0.0,
+) -> Setting:
+    """Return the setting of an objective on one prompt, or on several with equally many outcomes.
+
+    Args:
+        objective: What is maximised, in expectation over prompts.
+        prompts: The outcomes of each prompt.
+        step_size: eta.
+        weights: Of the prompts, shape [P]; equal if not given.
+        reward_noise: See :class:`Setting`.
+        base_noise: See :class:`Setting`.
+
+    Raises:
+        InputError: an outcome lies outside its base's support. No policy ever gives it mass: leave it out.
+    """
+    problems = [prompts] if isinstance(prompts, Problem) else prompts
+    if not all(np.all(problem.support) for problem in problems):
+        raise InputError("base", 0.0, "probabilities > 0")
+    reward, log_base, length = (
+        np.stack([getattr(problem, name) for problem in problems]) for name in ("reward", "log_base", "length")
+    )
+    on = np.zeros_like(reward)
+    # The pseudo-reward is linear in (r, log p, log pi): each weight is its value with the other two at 0.
+    on_reward, on_reference, on_policy = (
+        objective.pseudo_reward(
+            reward=on + (name == "reward"),
+            ref_logprob=on + (name == "reference"),
+            policy_logprob=on + (name == "policy"),
+            length=length,
+        )
+        for name in ("reward", "reference", "policy")
+    )
+    every = objective.refresh_every
+    return Setting(
+        reward,
+        log_base,
+        length,
+        np.full(len(problems), 1.0 / len(problems)) if weights is None else weights,
+        on_reward,
+        on_reference,
+        on_policy,
+        objective.coefficients.w_h,
+        -1 if objective.reference == "policy" else every or 0,
+        step_size,
+        reward_noise,
+        base_noise,
+    )

@@ -1,0 +1,45 @@
+"""Batches of a sweep on a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from sharpen.objective import InputError
+
+if TYPE_CHECKING:
+    from sharpen.toy.sweep import Batch
+    from sharpen.toy.sweep_config import SweepConfig
+
+
+def computed_on_ray(config: SweepConfig, missing: list[Batch], address: str) -> Iterator[tuple[Batch, pa.Table]]:
+    """Yield the batches with their rows, in the order in which the cluster finishes them.
+
+    Args:
+        config: The sweep.
+        missing: The batches to compute.
+        address: Of the cluster; ``local`` starts one on this machine.
+
+    Raises:
+        InputError: Ray is not installed, or there is no cluster at the address.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError("ray", address, "pip install 'sharpen-rl[ray]'") from error
+    from sharpen.toy.sweep import compute
+
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError("ray", address, f"local, or the address of a cluster that answers ({error})") from error
+    try:
+        remote = ray.remote(num_cpus=1)(compute)
+        waiting = {remote.remote(config, batch): batch for batch in missing}
+        while waiting:
+            (finished, *_), _ = ray.wait(list(waiting), num_returns=1)
+            yield waiting.pop(finished), ray.get(finished)
+    finally:
+        ray.shutdown()
