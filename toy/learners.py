@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from numpy.typing import NDArray
 
 from sharpen.objective import InputError
 from sharpen.toy.estimators import EVERY_EPOCH, KL_PLACES, LOSSES, NEEDS_ENTROPY, Batch, Options
@@ -113,7 +114,7 @@ def make(kind: str, setting: Setting, family: Family, options: Options) -> Learn
         theta = family.start(setting)
         parameters = Parameters(theta, jnp.zeros((weight.shape[0], 1)))
         base = jnp.asarray(setting.log_base)
-        error = setting.base_noise * jax.random.normal(key, base.shape)
+        error = jnp.asarray(setting.base_noise) * jax.random.normal(key, base.shape)
         start = family.log_policy(setting, theta)
         return State(parameters, optimizer.init(parameters), base, error, start, jnp.zeros((), dtype=jnp.int64))
 
@@ -133,7 +134,7 @@ def make(kind: str, setting: Setting, family: Family, options: Options) -> Learn
 def pseudo_reward(setting: Setting, reward: Array, log_p: Array, log_pi: Array) -> Array:
     """Return A = on_reward r + on_reference log p + on_policy log pi, shape [P, n], a constant for gradients."""
     A = setting.on_reward * reward + setting.on_reference * log_p + setting.on_policy * log_pi
-    return jax.lax.stop_gradient(A)
+    return jax.lax.stop_gradient(jnp.asarray(A))
 
 
 def _after(
@@ -200,11 +201,11 @@ def _sampled_update(
     P, G = log_start.shape[0], options.group_size
     samples_PG = jax.random.categorical(draw, behaviour, axis=-1, shape=(G, P)).T
 
-    def chosen(table: Array) -> Array:
-        return jnp.take_along_axis(jnp.broadcast_to(table, log_start.shape), samples_PG, axis=-1)
+    def chosen(table: Array | NDArray[Any]) -> Array:
+        return jnp.take_along_axis(jnp.broadcast_to(jnp.asarray(table), log_start.shape), samples_PG, axis=-1)
 
     noise = setting.reward_noise * jax.random.normal(disturb, samples_PG.shape)
-    task = chosen(setting.on_reward) * (chosen(jnp.asarray(setting.reward)) + noise)
+    task = chosen(setting.on_reward) * (chosen(setting.reward) + noise)
     # on_reference holds the score's part and the KL pair's w_h; the pair is the estimators' to place.
     likelihood = chosen((setting.on_reference - setting.kl_weight) * log_p)
     batch = Batch(task + likelihood, chosen(log_p), chosen(behaviour), chosen(log_start))

@@ -5,10 +5,11 @@ Axis letters: P prompts, n outcomes of a prompt.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax import Array
+from numpy.typing import NDArray
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory.problem import FloatArray, Problem
@@ -35,18 +36,18 @@ class Setting(NamedTuple):
         base_noise: Standard deviation of a Gaussian error of the log p that the objective sees, drawn once a run.
     """
 
-    reward: Array | FloatArray
-    log_base: Array | FloatArray
-    length: Array | FloatArray
-    prompt_weight: Array | FloatArray
-    on_reward: Array | FloatArray
-    on_reference: Array | FloatArray
-    on_policy: Array | FloatArray
-    kl_weight: Array | float
-    refresh_every: Array | int
-    step_size: Array | float
-    reward_noise: Array | float
-    base_noise: Array | float
+    reward: Array | NDArray[Any]
+    log_base: Array | NDArray[Any]
+    length: Array | NDArray[Any]
+    prompt_weight: Array | NDArray[Any]
+    on_reward: Array | NDArray[Any]
+    on_reference: Array | NDArray[Any]
+    on_policy: Array | NDArray[Any]
+    kl_weight: Array | NDArray[Any] | float
+    refresh_every: Array | NDArray[Any] | int
+    step_size: Array | NDArray[Any] | float
+    reward_noise: Array | NDArray[Any] | float
+    base_noise: Array | NDArray[Any] | float
 
 
 def setting(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from sharpen.objective import InputError
-
-if TYPE_CHECKING:
-    from sharpen.toy.sweep import Batch
-    from sharpen.toy.sweep_config import SweepConfig
+from sharpen.toy.batches import Batch, compute
+from sharpen.toy.sweep_config import SweepConfig
 
 
 def computed_on_ray(config: SweepConfig, missing: list[Batch], address: str) -> Iterator[tuple[Batch, pa.Table]]:
@@ -26,11 +23,9 @@ def computed_on_ray(config: SweepConfig, missing: list[Batch], address: str) -> 
         InputError: Ray is not installed, or there is no cluster at the address.
     """
     try:
-        import ray
+        import ray  # type: ignore[import-not-found]  # an extra
     except ImportError as error:
         raise InputError("ray", address, "pip install 'sharpen-rl[ray]'") from error
-    from sharpen.toy.sweep import compute
-
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError) as error:

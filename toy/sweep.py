@@ -1,7 +1,6 @@
 """Sweeps: a grid of settings, many seeds each, batch by batch into one table.
 
-A batch is what is computed at once, saved at once and, after a kill, not computed again. Its width is fixed by the
-configuration and short batches are filled up, so a run's numbers do not depend on where or when it was computed.
+A batch is what is computed at once, saved at once and, after a kill, not computed again.
 """
 
 from __future__ import annotations
@@ -11,71 +10,20 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sharpen.objective import runfolder
-from sharpen.toy.engine import Ensemble, Machine, run, run_keys, stack, start
-from sharpen.toy.observe import measures, observer
-from sharpen.toy.sweep_config import AXES, Point, SweepConfig
+from sharpen.toy.batches import Batch, batches, compute
+from sharpen.toy.sweep_config import SweepConfig
 
 TABLE, PARTS = "sweep.parquet", "parts"
 
 
-class Batch(NamedTuple):
-    """Runs that are computed together.
-
-    Args:
-        number: Of the batch.
-        points: The setting of each run.
-        seeds: The seed's number of each run.
-    """
-
-    number: int
-    points: list[Point]
-    seeds: list[int]
-
-
 Progress = Callable[[int, int], None]  # (runs x updates done, in all)
-
-
-def batches(config: SweepConfig) -> list[Batch]:
-    """Return the batches of a sweep; each holds runs of one compiled learner, in the table's order."""
-    found: list[Batch] = []
-    points = config.points()
-    for options in dict.fromkeys((point.columns["learner"], point.options) for point in points):
-        same = [point for point in points if (point.columns["learner"], point.options) == options]
-        runs = [(point, seed) for point in same for seed in range(config.seeds)]
-        for first in range(0, len(runs), config.batch):
-            chosen = runs[first : first + config.batch]
-            found.append(Batch(len(found), [point for point, _ in chosen], [seed for _, seed in chosen]))
-    return found
-
-
-def compute(config: SweepConfig, batch: Batch, progress: Callable[[int], None] = lambda updates: None) -> pa.Table:
-    """Run a batch and return its rows, in the order setting, seed, step.
-
-    Args:
-        config: The sweep.
-        batch: One of its batches.
-        progress: Called with the updates that every run of the batch has done.
-    """
-    filled = [*range(len(batch.points))] + [0] * (config.batch - len(batch.points))
-    (problem, family), keys = config.problem(), run_keys(config.seed, config.seeds)
-    ensemble = Ensemble(
-        Machine(batch.points[0].columns["learner"], family, batch.points[0].options, observer(config.k)),
-        stack([config.setting(batch.points[i], problem) for i in filled]),
-        keys[[batch.seeds[i] for i in filled]],
-    )
-    reached = start(ensemble)
-    for step in run(ensemble, reached, steps=config.steps, record_every=config.every):
-        progress(step.updates)
-        reached = step
-    return _as_table(config, batch, reached.records)
 
 
 def sweep(
@@ -134,7 +82,7 @@ def _computed(
         return
     # One batch a device, not one batch over all: the program, and so every bit, is the same as on one device.
     with ThreadPoolExecutor(len(devices)) as pool:
-        free = queue.SimpleQueue[jax.Device]()
+        free = queue.SimpleQueue[Any]()
         for device in devices:
             free.put(device)
         waiting = {pool.submit(_compute_on, free, config, batch): batch for batch in missing}
@@ -142,7 +90,7 @@ def _computed(
             yield waiting[finished], finished.result()
 
 
-def _compute_on(free: queue.SimpleQueue[jax.Device], config: SweepConfig, batch: Batch) -> pa.Table:
+def _compute_on(free: queue.SimpleQueue[Any], config: SweepConfig, batch: Batch) -> pa.Table:
     device = free.get()
     try:
         with jax.default_device(device):
@@ -165,21 +113,3 @@ def _write(file: Path, tables: Iterable[pa.Table]) -> None:
     assert writer is not None, "a sweep has at least one batch"
     writer.close()
     beside.replace(file)
-
-
-def _as_table(config: SweepConfig, batch: Batch, records: dict[str, np.ndarray]) -> pa.Table:
-    """Return the rows of a batch; ``records`` holds arrays of shape [K, R]."""
-    runs = len(batch.points)
-    steps = np.arange(config.steps // config.every + 1) * config.every
-    columns: dict[str, Any] = {}
-    for axis in AXES:
-        values = [point.columns[axis] for point in batch.points]
-        kind = pa.string() if isinstance(values[0], str) else pa.int64() if axis == "group_size" else pa.float64()
-        columns[axis] = pa.array(np.repeat(np.array(values, dtype=object), len(steps)), type=kind)
-    columns["seed"] = np.repeat(np.array(batch.seeds), len(steps))
-    columns["step"] = np.tile(steps, runs)
-    for name in measures(config.k):
-        record = records[name]
-        numbers = record[:, :runs].T.ravel()
-        columns[name] = pa.array(numbers, mask=np.isnan(numbers))
-    return pa.table(columns)

@@ -152,7 +152,7 @@ class SweepConfig(BaseModel):
         """
         found = []
         for values in itertools.product(*(getattr(self, axis) for axis in AXES)):
-            columns = dict(zip(AXES, values, strict=True))
+            columns: dict[str, Any] = dict(zip(AXES, values, strict=True))
             objective = Objective.model_validate({name: columns[name] for name in OBJECTIVE})
             options = Options(group_size=columns["group_size"], optimizer=columns["optimizer"], kl=columns["kl"])
             found.append(Point(columns, objective, options))

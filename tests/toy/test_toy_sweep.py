@@ -17,8 +17,9 @@ from pydantic import ValidationError
 
 from sharpen.cli.main import main
 from sharpen.objective import InputError
+from sharpen.toy.batches import batches, compute
 from sharpen.toy.summary import read, summarise
-from sharpen.toy.sweep import batches, compute, sweep
+from sharpen.toy.sweep import sweep
 from sharpen.toy.sweep_config import SweepConfig
 
 SMALL = SweepConfig(alpha=(1, 2), beta_inv=(0, 10), learner=("rloo", "softmax"), seeds=5, steps=40, batch=8)
