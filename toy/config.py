@@ -16,7 +16,7 @@ from sharpen.toy.learners import KINDS
 DEFAULT_LEARNERS = ("natural", "softmax", "rloo")
 # A natural step moves log pi by eta A, a softmax step by eta pi A, so the latter can be larger for the same change; the
 # sampled ones are noisy and smaller.
-DEFAULT_STEP_SIZE = {"natural": 0.1, "mirror": 0.1, "softmax": 1.0}
+DEFAULT_STEP_SIZE = {"natural": 0.1, "mirror": 0.1, "softmax": 1.0, "natural-flow": 0.1, "softmax-flow": 1.0}
 SAMPLED_STEP_SIZE = 0.2
 MAX_RECORDED = 10**8  # numbers of one track, 800 MB
 

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.experimental.ode import odeint
 from numpy.typing import NDArray
 
 from sharpen.objective import InputError
@@ -24,7 +25,8 @@ from sharpen.toy.estimators import EVERY_EPOCH, KL_PLACES, LOSSES, NEEDS_ENTROPY
 from sharpen.toy.policies import Family
 from sharpen.toy.setting import Setting
 
-EXACT = ("natural", "mirror", "softmax")
+EXACT = ("natural", "mirror", "softmax", "natural-flow", "softmax-flow")
+FLOW_ACCURACY = {"rtol": 1e-10, "atol": 1e-12}  # of one update; 1e-8 remains after thousands
 KINDS = (*EXACT, *LOSSES)
 OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "sgd": optax.identity,
@@ -105,7 +107,9 @@ def make(kind: str, setting: Setting, family: Family, options: Options) -> Learn
 
     - ``natural``: theta <- theta + eta F^+ g with the Fisher matrix F; for separate logits F^+ g is A up to a constant;
     - ``mirror``: the same for separate logits, where it is mirror descent with the entropy as mirror map;
-    - ``softmax``: theta <- theta + eta g, the vanilla policy gradient.
+    - ``softmax``: theta <- theta + eta g, the vanilla policy gradient;
+    - ``natural-flow`` and ``softmax-flow``: the differential equations of which these are Euler's steps, followed for
+      the time eta by an adaptive Runge-Kutta method. They take no optimizer.
     """
     optimizer = OPTIMIZERS[options.optimizer]()
     weight = jnp.asarray(setting.prompt_weight)
@@ -119,13 +123,10 @@ def make(kind: str, setting: Setting, family: Family, options: Options) -> Learn
         return State(parameters, optimizer.init(parameters), base, error, start, jnp.zeros((), dtype=jnp.int64))
 
     def step(state: State, key: Array) -> State:
-        log_pi = family.log_policy(setting, state.parameters.theta)
-        # For `policy`, p is replaced before every update; refresh:K replaces it after every K-th one.
-        log_p = jnp.where(setting.refresh_every < 0, log_pi, state.reference) + state.error
         if kind in EXACT:
-            parameters, moments = _exact_update(kind, setting, family, optimizer, state, log_pi, log_p)
+            parameters, moments = _exact_update(kind, setting, family, optimizer, state)
         else:
-            parameters, moments = _sampled_update(kind, setting, family, optimizer, options, state, log_p, key)
+            parameters, moments = _sampled_update(kind, setting, family, optimizer, options, state, key)
         return _after(setting, family, options, state, parameters, moments)
 
     return Learner(init, step)
@@ -150,37 +151,42 @@ def _after(
     return State(parameters, moments, reference, state.error, behaviour, updates)
 
 
+def _log_reference(setting: Setting, state: State, log_pi: Array) -> Array:
+    """Return the log p that the objective sees: with the reference ``policy`` that is pi at every moment."""
+    return jnp.where(setting.refresh_every < 0, log_pi, state.reference) + state.error
+
+
 def _exact_update(
-    kind: str,
-    setting: Setting,
-    family: Family,
-    optimizer: optax.GradientTransformation,
-    state: State,
-    log_pi: Array,
-    log_p: Array,
+    kind: str, setting: Setting, family: Family, optimizer: optax.GradientTransformation, state: State
 ) -> tuple[Parameters, Any]:
-    A = pseudo_reward(setting, jnp.asarray(setting.reward), log_p, log_pi)
-    weight = jnp.asarray(setting.prompt_weight)
+    theta = state.parameters.theta
+    method = "softmax" if kind.startswith("softmax") else "natural"
+    if kind.endswith("-flow"):
+        times = jnp.array([0.0, 1.0]) * setting.step_size
+        path = odeint(lambda theta, _: _ascent(method, setting, family, state, theta), theta, times, **FLOW_ACCURACY)
+        return state.parameters._replace(theta=path[-1]), state.moments
+    ascent = _ascent(method, setting, family, state, theta)
+    return _descend(optimizer, Parameters(-ascent, jnp.zeros_like(state.parameters.log_z)), state, setting)
 
-    def surrogate(parameters: Parameters) -> Array:
-        pi = jnp.exp(family.log_policy(setting, parameters.theta))
-        return -jnp.sum(weight * jnp.sum(pi * A, axis=-1))
 
-    if kind == "softmax":
-        return _descend(optimizer, jax.grad(surrogate)(state.parameters), state, setting)
+def _ascent(method: str, setting: Setting, family: Family, state: State, theta: Array) -> Array:
+    """Return grad_theta J, or for ``natural`` F^+ grad_theta J, at theta."""
+    log_pi = family.log_policy(setting, theta)
+    pi, weight = jnp.exp(log_pi), jnp.asarray(setting.prompt_weight)
+    A = pseudo_reward(setting, jnp.asarray(setting.reward), _log_reference(setting, state, log_pi), log_pi)
+    centred = A - jnp.sum(pi * A, axis=-1, keepdims=True)
+    if method == "softmax":
+        _, pull = jax.vjp(partial(family.log_policy, setting), theta)
+        return pull(weight[:, None] * pi * centred)[0]
     if family.separate:  # the prompts' weights cancel: F is block diagonal with the same weights
-        direction = A - jnp.sum(jnp.exp(log_pi) * A, axis=-1, keepdims=True)
-    else:
-        direction = _natural_direction(setting, family, state.parameters.theta, log_pi, A)
-    down = Parameters(-direction, jnp.zeros_like(state.parameters.log_z))
-    return _descend(optimizer, down, state, setting)
+        return centred
+    return _natural_direction(setting, family, theta, log_pi, centred)
 
 
-def _natural_direction(setting: Setting, family: Family, theta: Array, log_pi: Array, A: Array) -> Array:
+def _natural_direction(setting: Setting, family: Family, theta: Array, log_pi: Array, centred: Array) -> Array:
     """Return F^+ g: the least-squares fit of A by the scores grad log pi, weighted by the policy (Kakade 2001)."""
     jacobian = jax.jacobian(partial(family.log_policy, setting))(theta)  # [P, n, d]
     scale = jnp.sqrt(jnp.asarray(setting.prompt_weight)[:, None] * jnp.exp(log_pi))
-    centred = A - jnp.sum(jnp.exp(log_pi) * A, axis=-1, keepdims=True)
     rows = (scale[..., None] * jacobian).reshape(-1, theta.shape[0])
     return jnp.linalg.lstsq(rows, (scale * centred).ravel())[0]
 
@@ -192,11 +198,11 @@ def _sampled_update(
     optimizer: optax.GradientTransformation,
     options: Options,
     state: State,
-    log_p: Array,
     key: Array,
 ) -> tuple[Parameters, Any]:
     draw, disturb = jax.random.split(key)
     log_start = family.log_policy(setting, state.parameters.theta)
+    log_p = _log_reference(setting, state, log_start)
     behaviour = state.behaviour if kind == "off-policy" else log_start
     P, G = log_start.shape[0], options.group_size
     samples_PG = jax.random.categorical(draw, behaviour, axis=-1, shape=(G, P)).T

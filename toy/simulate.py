@@ -27,7 +27,8 @@ from sharpen.toy.setting import setting
 TRAJECTORY, SUMMARY, PARTS = "trajectory.npz", "summary.json", "parts"
 # Largest gap at which an end point counts as the theory's. The natural gradient converges exponentially; the softmax
 # gradient only like 1/t near a vertex, where its two factors of pi meet; sampled learners are noisy versions of it.
-TOLERANCE = {"natural": 1e-6, "mirror": 1e-6, "softmax": 0.02}
+NATURAL = ("natural", "mirror", "natural-flow")
+TOLERANCE = {**dict.fromkeys(NATURAL, 1e-6), "softmax": 0.02, "softmax-flow": 0.02}
 SAMPLED_TOLERANCE = 0.1
 
 
@@ -131,7 +132,7 @@ def summarise(config: SimulateConfig, problem: Problem, arrays: dict[str, NDArra
         target = limit(track.objective, problem, problem.base)
         best = optimum(track.objective, problem)
         # Only the natural gradient keeps ratios inside a face of optima; the others end somewhere on it.
-        whole_face = track.kind not in ("natural", "mirror") and not best.unique
+        whole_face = track.kind not in NATURAL and not best.unique
         gap = 1.0 - policy[list(best.support)].sum() if whole_face else np.max(np.abs(policy - target))
         tolerance = TOLERANCE.get(track.kind, SAMPLED_TOLERANCE)
         row: dict[str, Any] = {

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 from sharpen.objective import PRESETS, InputError, Objective
-from sharpen.theory.flow import limit
+from sharpen.theory.flow import limit, softmax_field, vector_field
 from sharpen.theory.problem import Problem
 from sharpen.toy.engine import Ensemble, Machine, Progress, log_policy_only, run, run_keys, stack, start
 from sharpen.toy.estimators import LOSSES, NEEDS_ENTROPY, Batch, Options
@@ -81,6 +81,21 @@ def test_the_natural_gradient_follows_the_flow_to_first_order(objective: Objecti
     else:
         order = np.polyfit(np.log(sizes), np.log(errors), 1)[0]
         assert order == pytest.approx(1.0, abs=0.1)
+
+
+FLOWS = OBJECTIVES | {"self-sharpening": Objective(alpha=1.5, reference="policy", normalization="mean")}
+
+
+@pytest.mark.parametrize("objective", FLOWS.values(), ids=FLOWS.keys())
+@pytest.mark.parametrize(("name", "field"), [("natural-flow", vector_field), ("softmax-flow", softmax_field)])
+def test_flows_follow_the_theorys_vector_field(
+    name: str, field: Callable[[Objective, Problem, np.ndarray], np.ndarray], objective: Objective
+) -> None:
+    def velocity(_: float, pi: np.ndarray) -> np.ndarray:
+        return field(objective, PROBLEM, pi / pi.sum())
+
+    exact = solve_ivp(velocity, (0, 2.0), PROBLEM.base, rtol=1e-12, atol=1e-14, method="DOP853").y[:, -1]
+    np.testing.assert_allclose(finish(name, objective, PROBLEM, 0.1, 20)[0], exact, atol=1e-8)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES.keys())
