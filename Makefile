@@ -65,6 +65,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/rollout.py
 	$(BIN)/python benchmarks/regimes.py
+	$(BIN)/python benchmarks/toy.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -74,9 +74,9 @@ class SimulateConfig(BaseModel):
         """Return eta of a learner."""
         return self.step_size.get(kind, DEFAULT_STEP_SIZE.get(kind, SAMPLED_STEP_SIZE))
 
-    def options(self) -> Options:
+    def options(self, objective: Objective) -> Options:
         """Return what is fixed when a learner is compiled."""
-        return Options(group_size=self.group_size)
+        return Options(group_size=self.group_size, reference_moves=objective.refresh_every is not None)
 
     def problem(self) -> Problem:
         """Return the problem that the texts describe.

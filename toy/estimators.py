@@ -47,6 +47,7 @@ class Options(NamedTuple):
         stale: Updates for which ``off-policy`` keeps sampling from one policy.
         importance_cap: Largest importance weight of ``off-policy``.
         rank_penalty: beta_rank of the unlikeliness reward.
+        reference_moves: Whether p is ever replaced by the policy; false saves its update.
     """
 
     group_size: int = 16
@@ -59,6 +60,7 @@ class Options(NamedTuple):
     stale: int = 4
     importance_cap: float = 20.0
     rank_penalty: float = 0.25
+    reference_moves: bool = True
 
 
 Loss = Callable[[Array, Batch, Array, Array, Array, Options], Array]

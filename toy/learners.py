@@ -52,6 +52,7 @@ class State(NamedTuple):
 
     Args:
         parameters: Of the policy.
+        log_pi: Log-probabilities of the policy, shape [P, n].
         moments: State of the optimizer.
         reference: Log-probabilities of p, shape [P, n]; moves only if the objective's reference does.
         error: Error of the log p that the objective sees, shape [P, n].
@@ -60,6 +61,7 @@ class State(NamedTuple):
     """
 
     parameters: Parameters
+    log_pi: Array
     moments: Any
     reference: Array
     error: Array
@@ -120,14 +122,14 @@ def make(kind: str, setting: Setting, family: Family, options: Options) -> Learn
         base = jnp.asarray(setting.log_base)
         error = jnp.asarray(setting.base_noise) * jax.random.normal(key, base.shape)
         start = family.log_policy(setting, theta)
-        return State(parameters, optimizer.init(parameters), base, error, start, jnp.zeros((), dtype=jnp.int64))
+        return State(parameters, start, optimizer.init(parameters), base, error, start, jnp.zeros((), dtype=jnp.int64))
 
     def step(state: State, key: Array) -> State:
         if kind in EXACT:
-            parameters, moments = _exact_update(kind, setting, family, optimizer, state)
+            parameters, moments = _exact_update(kind, setting, family, optimizer, options, state)
         else:
             parameters, moments = _sampled_update(kind, setting, family, optimizer, options, state, key)
-        return _after(setting, family, options, state, parameters, moments)
+        return _after(kind, setting, family, options, state, parameters, moments)
 
     return Learner(init, step)
 
@@ -139,42 +141,59 @@ def pseudo_reward(setting: Setting, reward: Array, log_p: Array, log_pi: Array) 
 
 
 def _after(
-    setting: Setting, family: Family, options: Options, state: State, parameters: Parameters, moments: Any
+    kind: str, setting: Setting, family: Family, options: Options, state: State, parameters: Parameters, moments: Any
 ) -> State:
-    if family.separate:  # keeps logits near log pi, so that none grows without bound
-        parameters = parameters._replace(theta=jax.nn.log_softmax(parameters.theta, axis=-1))
-    updates = state.updates + 1
     log_pi = family.log_policy(setting, parameters.theta)
-    due = (setting.refresh_every > 0) & (updates % jnp.maximum(setting.refresh_every, 1) == 0)
-    behaviour = jnp.where(updates % options.stale == 0, log_pi, state.behaviour)
-    reference = jnp.where(due, log_pi, state.reference)
-    return State(parameters, moments, reference, state.error, behaviour, updates)
+    if family.separate:  # keeps logits from growing without bound
+        parameters = parameters._replace(theta=log_pi)
+    updates, reference, behaviour = state.updates + 1, state.reference, state.behaviour
+    # Only what changes is written: the rest stays where it is in the compiled loop.
+    if options.reference_moves:
+        due = (setting.refresh_every > 0) & (updates % jnp.maximum(setting.refresh_every, 1) == 0)
+        reference = jnp.where(due, log_pi, reference)
+    if kind == "off-policy":
+        behaviour = jnp.where(updates % options.stale == 0, log_pi, behaviour)
+    return State(parameters, log_pi, moments, reference, state.error, behaviour, updates)
 
 
-def _log_reference(setting: Setting, state: State, log_pi: Array) -> Array:
+def _log_reference(setting: Setting, options: Options, state: State, log_pi: Array) -> Array:
     """Return the log p that the objective sees: with the reference ``policy`` that is pi at every moment."""
+    if not options.reference_moves:
+        return state.reference + state.error
     return jnp.where(setting.refresh_every < 0, log_pi, state.reference) + state.error
 
 
 def _exact_update(
-    kind: str, setting: Setting, family: Family, optimizer: optax.GradientTransformation, state: State
+    kind: str,
+    setting: Setting,
+    family: Family,
+    optimizer: optax.GradientTransformation,
+    options: Options,
+    state: State,
 ) -> tuple[Parameters, Any]:
     theta = state.parameters.theta
     method = "softmax" if kind.startswith("softmax") else "natural"
     if kind.endswith("-flow"):
         times = jnp.array([0.0, 1.0]) * setting.step_size
-        path = odeint(lambda theta, _: _ascent(method, setting, family, state, theta), theta, times, **FLOW_ACCURACY)
+
+        def velocity(theta: Array, _: Array) -> Array:
+            return _ascent(method, setting, family, options, state, theta, family.log_policy(setting, theta))
+
+        path = odeint(velocity, theta, times, **FLOW_ACCURACY)
         return state.parameters._replace(theta=path[-1]), state.moments
-    ascent = _ascent(method, setting, family, state, theta)
+    ascent = _ascent(method, setting, family, options, state, theta, state.log_pi)
     return _descend(optimizer, Parameters(-ascent, jnp.zeros_like(state.parameters.log_z)), state, setting)
 
 
-def _ascent(method: str, setting: Setting, family: Family, state: State, theta: Array) -> Array:
-    """Return grad_theta J, or for ``natural`` F^+ grad_theta J, at theta."""
-    log_pi = family.log_policy(setting, theta)
+def _ascent(
+    method: str, setting: Setting, family: Family, options: Options, state: State, theta: Array, log_pi: Array
+) -> Array:
+    """Return grad_theta J, or for ``natural`` F^+ grad_theta J, at theta, where the policy is ``log_pi``."""
     pi, weight = jnp.exp(log_pi), jnp.asarray(setting.prompt_weight)
-    A = pseudo_reward(setting, jnp.asarray(setting.reward), _log_reference(setting, state, log_pi), log_pi)
+    A = pseudo_reward(setting, jnp.asarray(setting.reward), _log_reference(setting, options, state, log_pi), log_pi)
     centred = A - jnp.sum(pi * A, axis=-1, keepdims=True)
+    if method == "softmax" and family.separate:
+        return weight[:, None] * pi * centred
     if method == "softmax":
         _, pull = jax.vjp(partial(family.log_policy, setting), theta)
         return pull(weight[:, None] * pi * centred)[0]
@@ -201,8 +220,8 @@ def _sampled_update(
     key: Array,
 ) -> tuple[Parameters, Any]:
     draw, disturb = jax.random.split(key)
-    log_start = family.log_policy(setting, state.parameters.theta)
-    log_p = _log_reference(setting, state, log_start)
+    log_start = state.log_pi
+    log_p = _log_reference(setting, options, state, log_start)
     behaviour = state.behaviour if kind == "off-policy" else log_start
     P, G = log_start.shape[0], options.group_size
     samples_PG = jax.random.categorical(draw, behaviour, axis=-1, shape=(G, P)).T

@@ -164,9 +164,10 @@ def _advance(config: SimulateConfig, track: Track, problem: Problem, part: Path)
     live = problem.support  # the simplex's faces are invariant: what the base excludes never enters
     inner = Problem(problem.base[live], problem.reward[live], problem.length[live])
     eta = config.step_size_of(track.kind)
-    check(track.kind, config.options(), track.objective.coefficients.w_h, eta, separate=True)
+    options = config.options(track.objective)
+    check(track.kind, options, track.objective.coefficients.w_h, eta, separate=True)
     seeds = 1 if track.kind in EXACT else config.seeds
-    machine = Machine(track.kind, SEPARATE, config.options(), log_policy_only)
+    machine = Machine(track.kind, SEPARATE, options, log_policy_only)
     settings = stack([setting(track.objective, inner, eta)] * seeds)
     ensemble = Ensemble(machine, settings, run_keys(config.seed, seeds))
     begun = start(ensemble)

@@ -18,10 +18,10 @@ from sharpen.toy.setting import Setting, setting
 
 NonNegative = Annotated[float, Field(ge=0)]
 # Compiled apart, so outermost: runs that share them are neighbours.
-COMPILED = ("learner", "group_size", "optimizer", "kl")
-OBJECTIVE = ("mode", "normalization", "weight", "reference", "alpha", "beta_inv")
+COMPILED = ("learner", "group_size", "optimizer", "kl", "reference")
+OBJECTIVE = ("reference", "mode", "normalization", "weight", "alpha", "beta_inv")
 OTHER = ("step_size", "reward_noise", "base_noise")
-AXES = COMPILED + OBJECTIVE + OTHER
+AXES = COMPILED + OBJECTIVE[1:] + OTHER
 MOST_RUNS = 10**7
 
 
@@ -154,7 +154,12 @@ class SweepConfig(BaseModel):
         for values in itertools.product(*(getattr(self, axis) for axis in AXES)):
             columns: dict[str, Any] = dict(zip(AXES, values, strict=True))
             objective = Objective.model_validate({name: columns[name] for name in OBJECTIVE})
-            options = Options(group_size=columns["group_size"], optimizer=columns["optimizer"], kl=columns["kl"])
+            options = Options(
+                group_size=columns["group_size"],
+                optimizer=columns["optimizer"],
+                kl=columns["kl"],
+                reference_moves=objective.refresh_every is not None,
+            )
             found.append(Point(columns, objective, options))
         return found
 
