@@ -120,7 +120,8 @@ def test_the_softmax_step_is_the_gradient_of_the_objective(objective: Objective)
         at = setting(objective, PROBLEM, 1e-3)
         learner = make("softmax", at, SEPARATE, Options())
         state = learner.init(jax.random.key(0))
-        state = state._replace(parameters=state.parameters._replace(theta=jax.nn.log_softmax(logits)[None]))
+        log_pi = jax.nn.log_softmax(logits)[None]
+        state = state._replace(parameters=state.parameters._replace(theta=log_pi), log_pi=log_pi)
         moved = (learner.step(state, jax.random.key(0)).parameters.theta - state.parameters.theta)[0] / 1e-3
         gradient = jax.grad(value)(logits)
         numeric = [float(value(logits + h) - value(logits - h)) / 2e-6 for h in 1e-6 * jnp.eye(PROBLEM.n)]

@@ -1,5 +1,6 @@
 """Sequence models with a stop token: what p^alpha does to length, and what likelihood alone prefers."""
 
+from sharpen.theory.sequences.curve import LengthCurve, LengthPoint
 from sharpen.theory.sequences.cycles import CycleMeans, cycle_means
 from sharpen.theory.sequences.files import from_files
 from sharpen.theory.sequences.iid import IidModel
@@ -35,6 +36,8 @@ __all__ = [
     "CycleMeans",
     "Gap",
     "IidModel",
+    "LengthCurve",
+    "LengthPoint",
     "MarkovModel",
     "MeanMode",
     "PolicyReport",
