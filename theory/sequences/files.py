@@ -1,0 +1,83 @@
+"""Sequence models from files: a transition matrix with its stop probabilities."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import sparse
+
+from sharpen.objective import InputError
+from sharpen.theory.problem import MAX_FILE_BYTES
+from sharpen.theory.sequences.model import MarkovModel
+
+FORMS = ".npy, .csv or .json, or .npz for a sparse matrix"
+
+
+def from_files(transition: str | Path, stop: str | Path | None = None, start: int | ArrayLike = 0) -> MarkovModel:
+    """Return the model whose matrix and stop probabilities are in files.
+
+    Args:
+        transition: A: a .npy array, a .csv of n rows, a .json list of n lists, or a .npz as ``scipy.sparse.save_npz``
+            writes it; shape [n, n].
+        stop: e, shape [n], as .npy, .csv or .json; without it the stop takes what each row of A leaves of 1.
+        start: See :class:`MarkovModel`.
+
+    Raises:
+        InputError: a file cannot be read, or the numbers are no model; the message names the row.
+    """
+    matrix = _read(transition, "transition")
+    if stop is not None:
+        vector = _read(stop, "stop")
+        return MarkovModel(matrix, vector if sparse.issparse(vector) else np.ravel(vector), start)
+    rows = np.asarray(matrix.sum(axis=1)).ravel()
+    left = 1.0 - rows
+    left[np.abs(left) < 1e-12] = 0.0  # rows that are full but for rounding
+    return MarkovModel(matrix, left, start)
+
+
+def _read(file: str | Path, name: str) -> Any:
+    path = Path(file)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(name, str(file), f"a file that ends in {FORMS}")
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(name, str(file), f"a regular file of at most {MAX_FILE_BYTES} bytes")
+        return reader(path)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, EOFError, RecursionError, zipfile.BadZipFile) as error:
+        raise InputError(name, str(file), f"a readable file of numbers ({error})") from error
+
+
+def _read_npy(path: Path) -> Any:
+    array = np.load(path, allow_pickle=False, mmap_mode="r")  # a pickle would run code; the map checks the size
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        raise ValueError("not one array of real numbers")
+    return np.asarray(array, dtype=np.float64)
+
+
+def _read_npz(path: Path) -> Any:
+    return sparse.csr_array(sparse.load_npz(path))
+
+
+def _read_csv(path: Path) -> Any:
+    return np.loadtxt(path, delimiter=",", ndmin=2, encoding="utf-8")
+
+
+def _read_json(path: Path) -> Any:
+    return np.array(json.loads(path.read_text(encoding="utf-8")), dtype=np.float64)
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".csv": _read_csv,
+    ".json": _read_json,
+}
