@@ -37,17 +37,16 @@ def plot_knife_edge(
         fig = Figure(figsize=(4.6, 3.2))
         axes = fig.subplots()
         _draw_lines(axes, points)
-        if math.isfinite(base.mean):
-            axes.scatter([1.0], [base.mean], s=45, color=BASE_COLOR, edgecolors="black", zorder=4)
-            axes.annotate(
-                f"base, {base.mean:.3g} tokens", (1.0, base.mean), xytext=(8, 6), textcoords="offset points", fontsize=8
-            )
+        if 0.0 < base.mean < math.inf:
+            axes.axhline(base.mean, color=BASE_COLOR, linewidth=0.8, linestyle=":")
+            label = f"base, mean {base.mean:.3g}"
+            axes.scatter([1.0], [base.mean], s=36, color=BASE_COLOR, edgecolors="black", zorder=4, label=label)
         if critical_alpha is not None:
             _draw_edge(axes, critical_alpha, points[-1].alpha)
         axes.set_yscale("log")
         axes.set_xlabel(r"$\alpha$")
         axes.set_ylabel("mean length (tokens before the stop)")
-        axes.legend(loc="upper right")
+        fig.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return save_figure(fig, path)
 
 

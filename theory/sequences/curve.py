@@ -14,7 +14,7 @@ from sharpen.theory.sequences.model import MarkovModel
 from sharpen.theory.sequences.power import normalisable, power, temperature
 from sharpen.theory.sequences.spectrum import Spectrum, critical_alpha
 
-NEAREST = 2e-3  # how near a curve comes to the critical alpha, as a part of its range
+NEAREST = 5e-4  # how near a curve comes to the critical alpha, as a part of its range
 
 
 @dataclass(frozen=True)
