@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options, toy_sweep
+from sharpen.cli import options, toy_findings, toy_sweep
 
 if TYPE_CHECKING:
     from sharpen.toy.config import SimulateConfig
@@ -25,6 +25,7 @@ def group() -> None:
 
 
 toy_sweep.register(app)
+toy_findings.register(app)
 
 
 @app.command()
