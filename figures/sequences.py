@@ -34,11 +34,11 @@ def plot_knife_edge(
     with paper_style():
         from matplotlib.figure import Figure
 
-        fig = Figure(figsize=(4.6, 3.2))
+        fig = Figure(figsize=(4.6, 3.5))
         axes = fig.subplots()
         _draw_lines(axes, points)
         if 0.0 < base.mean < math.inf:
-            axes.axhline(base.mean, color=BASE_COLOR, linewidth=0.8, linestyle=":")
+            axes.hlines(base.mean, points[0].alpha, points[-1].alpha, color=BASE_COLOR, linewidth=0.8, linestyle=":")
             label = f"base, mean {base.mean:.3g}"
             axes.scatter([1.0], [base.mean], s=36, color=BASE_COLOR, edgecolors="black", zorder=4, label=label)
         if critical_alpha is not None:

@@ -284,6 +284,39 @@ def test_only_reachable_classes_matter() -> None:
     assert Spectrum(joined).bracket(0.9).middle == pytest.approx(0.9 * math.log(0.99))
 
 
+def ring(n: int) -> MarkovModel:
+    """One long cycle with a few chords and stops: products with the matrix nearly repeat every n steps."""
+    rng = np.random.default_rng(5)
+    a, e = np.diag(np.ones(n - 1), 1), np.zeros(n)
+    a[n - 1, 0] = 1.0
+    a[rng.integers(0, n, 5), rng.integers(0, n, 5)] += rng.random(5) + 0.1
+    e[rng.integers(0, n, 10)] = 0.05
+    total = a.sum(axis=1) + e
+    return MarkovModel(a / total[:, None], e / total)
+
+
+def grid(side: int) -> MarkovModel:
+    """A random walk on a grid: it mixes slowly, and under p^alpha settles around the likeliest cycle."""
+    rng = np.random.default_rng(6)
+    edges = nx.to_numpy_array(nx.grid_2d_graph(side, side)) * (rng.random((side**2, side**2)) + 0.5)
+    e = 0.001 * rng.random(side**2)
+    total = edges.sum(axis=1) + e
+    return MarkovModel(edges / total[:, None], e / total)
+
+
+@pytest.mark.parametrize("model", [ring(600), grid(25)], ids=["ring", "grid"])
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0, 30.0])
+def test_radius_of_chains_that_mix_badly(model: MarkovModel, alpha: float) -> None:
+    bracket = Spectrum(model).bracket(alpha)
+    assert bracket.upper - bracket.lower < 1e-8
+    # Weights divided by their largest, so that the oracle's matrix does not underflow.
+    top = model.log_prob.max()
+    powered = model.graph.matrix(np.exp(alpha * (model.log_prob - top))).toarray()
+    radius = float(np.max(np.abs(np.linalg.eigvals(powered))))
+    # The ring is nearly nilpotent for large alpha, where dense eigenvalues keep six digits only.
+    assert bracket.middle == pytest.approx(alpha * top + math.log(radius), abs=1e-5)
+
+
 def test_prompts_are_not_sharpened() -> None:
     model = MarkovModel([[0.5, 0.0], [0.0, 0.2]], [0.5, 0.8], [0.25, 0.75])
     assert power(model, 3.0).policy.start.tolist() == [0.25, 0.75]
