@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, theory_sequences
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -159,3 +159,6 @@ def _summarize(eigenvalues: Iterable[float]) -> str:
             runs.append((text, 1))
     parts = [text if count == 1 else f"{text} (x{count})" for text, count in runs]
     return ", ".join(parts) if len(parts) <= 3 else f"{parts[0]}, ..., {parts[-1]}"
+
+
+theory_sequences.register(app)
