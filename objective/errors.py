@@ -21,12 +21,19 @@ class InputError(ValueError):
         super().__init__(f"{field}: got {shorten(value)}, allowed: {allowed}")
 
 
-def shorten(value: object, limit: int = 80) -> str:
-    r"""Return ``value`` as one line of at most ``limit`` characters.
+def shorten(value: object, limit: int = 120) -> str:
+    r"""Return ``value`` as one line of at most ``limit`` characters, the middle of a longer one left out.
+
+    The end stays because that is where a long path says which file, and which line of it, is meant.
 
     Example:
         >>> shorten("a\nb")
         "'a\\nb'"
+        >>> shorten("x" * 50 + ":7", limit=20)
+        "'xxxxxxx...xxxxxx:7'"
     """
     text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    if len(text) <= limit:
+        return text
+    head = (limit - 3) // 2
+    return text[:head] + "..." + text[head + 3 - limit :]
