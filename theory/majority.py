@@ -162,12 +162,18 @@ def _poisson(rate: float, size: int) -> FloatArray:
     beneath = np.arange(mode, 0, -1, dtype=np.float64)
     weights = np.concatenate(
         [
-            np.exp(-np.cumsum(np.log1p((rate - beneath) / beneath)))[::-1],
+            np.exp(-np.cumsum(_log_ratio(rate, beneath)))[::-1],
             [1.0],
-            np.exp(np.cumsum(np.log1p((rate - above) / above))),
+            np.exp(np.cumsum(_log_ratio(rate, above))),
         ]
     )
     return weights[:size] / weights.sum()
+
+
+def _log_ratio(rate: float, count: FloatArray) -> FloatArray:
+    """Return log(rate / count), to rounding both where they are close and where the rate is tiny."""
+    near = np.log1p((np.maximum(rate, 0.5 * count) - count) / count)
+    return np.where(rate > 0.5 * count, near, math.log(rate) - np.log(count))
 
 
 def _characteristic(pmf: FloatArray, points: int) -> NDArray[np.complex128]:
