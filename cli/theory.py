@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options, theory_sequences
+from sharpen.cli import options, theory_estimators, theory_phase, theory_sequences
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -162,3 +162,5 @@ def _summarize(eigenvalues: Iterable[float]) -> str:
 
 
 theory_sequences.register(app)
+theory_phase.register(app)
+theory_estimators.register(app)

@@ -1,0 +1,137 @@
+"""``sharpen theory phase``: fixed points, basins and their borders for three outcomes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sharpen.cli import options
+
+if TYPE_CHECKING:
+    from sharpen.objective import Objective
+    from sharpen.theory.phase import Portrait
+    from sharpen.theory.problem import Problem
+
+DEFAULT_BASE = "0.5,0.3,0.2"  # with the shared default reward: outcome 1 is correct, the likeliest, 0, is not
+DIGITS = 6  # of the coordinates of drawn curves in the JSON
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the theory group."""
+    app.command("phase")(phase)
+
+
+@options.flat
+def phase(
+    chosen: options.ObjectiveFlags,
+    outcomes: options.ProblemFlags,
+    field: Annotated[
+        str, typer.Option(help="natural (replicator) or softmax (vanilla policy gradient) flow.")
+    ] = "natural",
+    resolution: Annotated[
+        int, typer.Option(help="Side of the grid of starts that checks the basins' shares, 1 to 2000.")
+    ] = 100,
+    plot: Annotated[Path | None, typer.Option(help="Draw the phase portrait to a .png, .pdf or .svg file.")] = None,
+    json_output: options.JsonOutput = False,
+) -> None:
+    """Draw and list the phase portrait of three outcomes: fixed points, basins, borders, nullclines.
+
+    Without flags: the tempered objective (alpha 2) on the base 0.5,0.3,0.2, of which outcome 1 is correct.
+    """
+    spec = chosen.build(default="tempered")
+
+    from sharpen.theory.phase import grid_shares, portrait
+
+    problem = replace(outcomes, base=outcomes.base or DEFAULT_BASE).build()
+    found = portrait(spec, problem, field)
+    on_grid = grid_shares(found, resolution)
+    if plot is not None:
+        from sharpen.figures.phase import plot_phase
+
+        plot_phase(spec, problem, found, plot)
+    if json_output:
+        import json
+
+        print(json.dumps(_as_json(spec, problem, found, on_grid, resolution), allow_nan=False))
+    else:
+        _print_tables(spec, problem, found)
+
+
+def _as_json(
+    objective: Objective, problem: Problem, found: Portrait, on_grid: list[float], resolution: int
+) -> dict[str, Any]:
+    """Return the command's JSON object; infinite eigenvalues are the strings "inf" and "-inf"."""
+    from sharpen.theory.phase import null_curves, streamlines
+
+    return {
+        "objective": objective.to_dict(),
+        "regime": objective.regime,
+        "field": found.field,
+        "base": problem.base.tolist(),
+        "reward": problem.reward.tolist(),
+        "length": problem.length.tolist(),
+        "fixed_points": [
+            {
+                "support": list(point.support),
+                "probabilities": point.probabilities.tolist(),
+                "class": point.kind,
+                "eigenvalues": [x if abs(x) < float("inf") else str(x) for x in eigenvalues.tolist()],
+                "continuum": point.continuum,
+                "value": point.value,
+                "expected_reward": point.expected_reward,
+            }
+            for point, eigenvalues in zip(found.points, found.eigenvalues, strict=True)
+        ],
+        "basins": [
+            {
+                "support": list(basin.support),
+                "end": basin.end.tolist(),
+                "continuum": basin.continuum,
+                "share": basin.share,
+                "grid_share": share,
+            }
+            for basin, share in zip(found.basins, on_grid, strict=True)
+        ],
+        "exact": found.exact,
+        "grid_resolution": resolution,
+        "separatrices": [
+            {"saddle": list(border.saddle), "exact": border.exact, "points": border.points.tolist()}
+            for border in found.separatrices
+        ],
+        "nullclines": [[curve.round(DIGITS).tolist() for curve in curves] for curves in null_curves(found)],
+        "streamlines": [curve.round(DIGITS).tolist() for curve in streamlines(found)],
+    }
+
+
+def _print_tables(objective: Objective, problem: Problem, found: Portrait) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    w = objective.coefficients
+    moving = "" if objective.refresh_every is None else f", reference {objective.reference}"
+    console.print(f"{objective.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}{moving}")
+    console.print(f"base {_policy(problem.base)}, {found.field} gradient")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in ("class", "policy", "E[r]", "eigenvalues"):
+        table.add_column(name, no_wrap=True, justify="right" if name == "E[r]" else "left")
+    for point, eigenvalues in zip(found.points, found.eigenvalues, strict=True):
+        table.add_row(
+            f"{point.kind} face" if point.continuum else point.kind,
+            _policy(point.probabilities),
+            f"{point.expected_reward:.3f}",
+            ", ".join(f"{x:.3g}" for x in eigenvalues.tolist()),
+        )
+    console.print(table)
+    how = "exact" if found.exact else "borders integrated"
+    for basin in found.basins:
+        where = f"the face of outcomes {list(basin.support)}" if basin.continuum else _policy(basin.end)
+        console.print(f"{100 * basin.share:6.2f} % of the simplex ends at {where} ({how})")
+
+
+def _policy(probabilities: Any) -> str:
+    return " ".join(f"{p:.3f}" if p == 0 or p >= 5e-4 else f"{p:.0e}" for p in probabilities.tolist())
