@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options, theory_estimators, theory_phase, theory_sequences
+from sharpen.cli import options, theory_coverage, theory_estimators, theory_phase, theory_sensitivity, theory_sequences
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -164,3 +164,5 @@ def _summarize(eigenvalues: Iterable[float]) -> str:
 theory_sequences.register(app)
 theory_phase.register(app)
 theory_estimators.register(app)
+theory_coverage.register(app)
+theory_sensitivity.register(app)
