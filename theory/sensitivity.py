@@ -32,7 +32,9 @@ from sharpen.theory.problem import FloatArray, Problem
 Source = Literal["likelihood", "reward"]
 SOURCES: tuple[Source, ...] = ("likelihood", "reward")
 MAX_JACOBIAN = 4096
-MOST_REACH = 350.0  # tanh(175) is 1 in every digit, and exp(700) is a number
+MOST_REACH = 350.0  # exp(2 * 350) is a number; probabilities that underflow do not matter below it
+FAR = 1e300  # still finite when added to a level
+MET = 1e-12  # a bound this close is attained
 MAX_EQUAL, MAX_ANY = 30, 16  # outcomes up to which every subset counts: 2 x 2^15 half sums, or 2^16 corners
 
 
@@ -168,24 +170,21 @@ def worst_case(found: Response, epsilon: float) -> WorstCase:
         raise InputError("epsilon", epsilon, "a finite number >= 0")
     if found.hard:
         return _worst_jump(found, epsilon)
-    inside = np.flatnonzero((found.level > -np.inf) & (found.policy > 0))
-    reach = np.minimum(np.abs(found.gain[inside]) * epsilon, MOST_REACH)
-    two = np.sort(reach)[::-1][:2]
-    bound = float(np.tanh(two.sum() / 4.0)) if two.size == 2 else 0.0
-    pi = found.policy[inside]
+    inside = np.flatnonzero(found.level > -np.inf)
+    with np.errstate(over="ignore"):
+        reach = np.minimum(np.abs(found.gain[inside]) * epsilon, FAR)
+    bound = float(np.tanh(np.sort(reach)[::-1][:2].sum() / 4.0)) if inside.size > 1 else 0.0
     if bound == 0.0:
         return WorstCase(0.0, True, 0.0, np.zeros(found.level.size))
-    equal = bool(np.ptp(reach) == 0.0)
-    if equal and pi.size <= MAX_EQUAL:
-        members, exact = _nearest_subset(pi, float(reach[0])), True
-    elif pi.size <= MAX_ANY:
-        members, exact = _best_corner(pi, reach), True
+    if reach.max() > MOST_REACH:
+        members, change, exact = _far(found.level[inside], reach)
     else:
-        members, exact = _climb(pi, reach), False
-    change = _gain_of(pi, reach, members)
+        pi = found.policy[inside]
+        members, exact = _worst_set(pi, reach)
+        change = _gain_of(pi, reach, members)
     signs = np.zeros(found.level.size)
     signs[inside] = np.where(members, 1.0, -1.0) * np.sign(found.gain[inside])
-    return WorstCase(change, exact or bound - change <= 1e-12, bound, epsilon * signs)
+    return WorstCase(change, exact or bound - change <= MET, bound, epsilon * signs)
 
 
 def perturbed_policy(found: Response, error: FloatArray) -> FloatArray:
@@ -258,13 +257,37 @@ def _gain_of(pi: FloatArray, reach: FloatArray, members: NDArray[np.bool_]) -> f
     return float((x * b + y * a) / (pi[up] @ np.exp(reach[up]) + pi[down] @ np.exp(-reach[down])))
 
 
-def _nearest_subset(pi: FloatArray, e: float) -> NDArray[np.bool_]:
-    """Return the set whose mass is best for f, found among the neighbours of 1 / (1 + exp e) in two halves' sums."""
+def _worst_set(pi: FloatArray, reach: FloatArray) -> tuple[NDArray[np.bool_], bool]:
+    """Return the set of outcomes to raise, and whether it is known to be the best one."""
+    if np.ptp(reach) > 0.0:
+        if pi.size <= MAX_ANY:
+            return _best_corner(pi, reach), True
+        return _climb(pi, reach, _fill(pi, float(1.0 / (1.0 + np.exp(pi @ reach))))), False
+    order = np.argsort(-pi, kind="stable")
+    large, small = order[:-MAX_EQUAL], order[-MAX_EQUAL:]
+    # With more outcomes than can be searched, the large ones are filled in greedily and the small ones searched.
+    members = np.zeros(pi.size, dtype=bool)
+    members[large] = _fill(pi[large], float(1.0 / (1.0 + np.exp(reach[0]))))
+    members[small] = _nearest_subset(pi[small], float(reach[0]), float(pi[members].sum()))
+    return (members, True) if not large.size else (_climb(pi, reach, members), False)
+
+
+def _fill(pi: FloatArray, room: float) -> NDArray[np.bool_]:
+    """Return the outcomes that fit into a mass, tried from the likeliest on."""
+    members = np.zeros(pi.size, dtype=bool)
+    for i in np.argsort(-pi, kind="stable").tolist():
+        if pi[i] <= room:
+            members[i] = True
+            room -= float(pi[i])
+    return members
+
+
+def _nearest_subset(pi: FloatArray, e: float, fixed: float) -> NDArray[np.bool_]:
+    """Return the set whose mass, with ``fixed`` added, is best for f: next to 1 / (1 + exp e) in two halves' sums."""
     half = pi.size // 2
-    left, right = _subset_sums(pi[:half]), _subset_sums(pi[half:])
+    left, right = fixed + _subset_sums(pi[:half]), _subset_sums(pi[half:])
     order = np.argsort(right, kind="stable")
-    target = 1.0 / (1.0 + np.exp(e))
-    place = np.searchsorted(right[order], target - left)
+    place = np.searchsorted(right[order], 1.0 / (1.0 + np.exp(e)) - left)
     best, found = -1.0, (0, 0)
     for shift in (-1, 0):
         index = np.clip(place + shift, 0, right.size - 1)
@@ -295,16 +318,8 @@ def _best_corner(pi: FloatArray, reach: FloatArray) -> NDArray[np.bool_]:
     return (int(np.argmax(change)) >> np.arange(pi.size) & 1).astype(bool)
 
 
-def _climb(pi: FloatArray, reach: FloatArray) -> NDArray[np.bool_]:
-    """Return a set that no single exchange improves, started from the likeliest ones that fit below the best mass."""
-    order = np.argsort(-pi, kind="stable")
-    target = 1.0 / (1.0 + np.exp(pi @ reach))
-    members = np.zeros(pi.size, dtype=bool)
-    room = target
-    for i in order.tolist():
-        if pi[i] <= room:
-            members[i] = True
-            room -= pi[i]
+def _climb(pi: FloatArray, reach: FloatArray, members: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return a set that no single exchange improves, from a first one."""
     rise, fall = pi * np.expm1(reach), -pi * np.expm1(-reach)
     current = _gain_of(pi, reach, members)
     for _ in range(pi.size):
@@ -318,3 +333,36 @@ def _climb(pi: FloatArray, reach: FloatArray) -> NDArray[np.bool_]:
         members[best] = ~members[best]
         current = float(change[best])
     return members
+
+
+def _far(level: FloatArray, reach: FloatArray) -> tuple[NDArray[np.bool_], float, bool]:
+    """Return the set to raise, the change and whether it is the best, for errors that e^reach cannot hold.
+
+    pi(S) = sigma(log-sum of S - log-sum of the rest), before and after. All sets are tried, or of many outcomes only
+    those of the lowest levels.
+    """
+    if level.size <= MAX_ANY:
+        odds = _log_subset_sums(level) - _log_subset_sums(level)[::-1]
+        after = _log_subset_sums(level + reach) - _log_subset_sums(level - reach)[::-1]
+        change = _sigmoid(after) - _sigmoid(odds)
+        best = int(np.argmax(change))
+        return (best >> np.arange(level.size) & 1).astype(bool), float(change[best]), True
+    order = np.argsort(-level, kind="stable")
+    sums = [np.logaddexp.accumulate(x[order][::-1])[::-1][1:] for x in (level, level + reach)]
+    rest = [np.logaddexp.accumulate(x[order])[:-1] for x in (level, level - reach)]
+    change = _sigmoid(sums[1] - rest[1]) - _sigmoid(sums[0] - rest[0])
+    best = int(np.argmax(change))
+    members = np.zeros(level.size, dtype=bool)
+    members[order[best + 1 :]] = True
+    return members, float(change[best]), False
+
+
+def _log_subset_sums(level: FloatArray) -> FloatArray:
+    sums = np.full(1, -np.inf)
+    for x in level:
+        sums = np.concatenate([sums, np.logaddexp(sums, x)])
+    return sums
+
+
+def _sigmoid(odds: FloatArray) -> FloatArray:
+    return 0.5 * (1.0 + np.tanh(0.5 * odds))
