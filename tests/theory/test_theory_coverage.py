@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, multinomial
 
-from sharpen.cli import theory, theory_coverage
 from sharpen.cli.main import main
 from sharpen.objective import InputError, preset
 from sharpen.theory.best_of_n import best_of_n
@@ -313,16 +311,6 @@ def test_bad_mix_files(content: str, word: str, tmp_path: Path) -> None:
         read_mix(path)
 
 
-@pytest.fixture
-def registered() -> Iterator[None]:
-    """The command in the group, whether or not the group has registered it by itself."""
-    before = list(theory.app.registered_commands)
-    if "coverage" not in {command.name for command in before}:
-        theory_coverage.register(theory.app)
-    yield
-    theory.app.registered_commands[:] = before
-
-
 def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as caught:
         main(["theory", "coverage", *arguments])
@@ -337,7 +325,6 @@ def run_json(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
     return json.loads(out)
 
 
-@pytest.mark.usefixtures("registered")
 def test_json_holds_what_the_functions_return(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--base", "0.4,0.3,0.3", "--reward", "0,1,1", "--answers", "0,1,1", "--alpha", "3", "--k", "1,8"]
     report = run_json([*flags, "--best-of", "2.5", "--marginal"], capsys)
@@ -362,7 +349,6 @@ def test_json_holds_what_the_functions_return(capsys: pytest.CaptureFixture[str]
     assert report["prompts"][0]["answers"] == [0, 1, 1]
 
 
-@pytest.mark.usefixtures("registered")
 def test_a_mix_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mix.json"
     path.write_text(
@@ -378,7 +364,6 @@ def test_a_mix_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "not both" in err
 
 
-@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("arguments", [[], ["--best-of", "4", "--marginal", "--k", "1,10000"], ["--no-majority"]])
 def test_the_coverage_table_fits_eighty_columns(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(arguments, capsys)
@@ -388,7 +373,6 @@ def test_the_coverage_table_fits_eighty_columns(arguments: list[str], capsys: py
     assert "0.3700" in out
 
 
-@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("arguments", [[], ["--no-majority", "--best-of", "3"], ["--marginal", "--preset", "tilted"]])
 def test_coverage_plots(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "coverage.png"
@@ -399,7 +383,6 @@ def test_coverage_plots(arguments: list[str], tmp_path: Path, capsys: pytest.Cap
     assert path.read_bytes() == first
 
 
-@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -427,7 +410,6 @@ def test_bad_coverage_input(arguments: list[str], word: str, capsys: pytest.Capt
     assert word in err
 
 
-@pytest.mark.usefixtures("registered")
 def test_the_documented_coverage_example(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

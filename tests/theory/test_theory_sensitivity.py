@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +19,6 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import norm
 
-from sharpen.cli import theory, theory_sensitivity
 from sharpen.cli.main import main
 from sharpen.objective import InputError, Objective, preset
 from sharpen.theory.noise import compare_noise, exact_total_variation, flip_probability, noise_effect
@@ -337,16 +335,6 @@ def test_noise_repeats_with_its_seed() -> None:
     assert first == again != other
 
 
-@pytest.fixture
-def registered() -> Iterator[None]:
-    """The command in the group, whether or not the group has registered it by itself."""
-    before = list(theory.app.registered_commands)
-    if "sensitivity" not in {command.name for command in before}:
-        theory_sensitivity.register(theory.app)
-    yield
-    theory.app.registered_commands[:] = before
-
-
 def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as caught:
         main(["theory", "sensitivity", *arguments])
@@ -355,7 +343,6 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, 
     return caught.value.code, out, err
 
 
-@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("name", ["tempered", "tilted", "sharpening", "task-reward"])
 def test_json_of_the_sensitivity(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--preset", name, "--epsilon", "0.3", "--noise-sd", "0.2", "--draws", "500", "--seed", "7", "--json"]
@@ -377,7 +364,6 @@ def test_json_of_the_sensitivity(name: str, capsys: pytest.CaptureFixture[str]) 
     assert [report[key] for key in ("epsilon", "noise_sd", "draws", "seed")] == [0.3, 0.2, 500, 7]
 
 
-@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("arguments", [[], ["--preset", "sharpening"], ["--base", "zipf:100"], ["--epsilon", "1e-9"]])
 def test_the_sensitivity_table_fits_eighty_columns(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run([*arguments, "--draws", "200"], capsys)
@@ -387,7 +373,6 @@ def test_the_sensitivity_table_fits_eighty_columns(arguments: list[str], capsys:
     assert "its bound" in out
 
 
-@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -407,7 +392,6 @@ def test_sensitivity_plots(arguments: list[str], tmp_path: Path, capsys: pytest.
     assert path.read_bytes() == first
 
 
-@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -430,7 +414,6 @@ def test_bad_sensitivity_input(arguments: list[str], word: str, capsys: pytest.C
     assert word in err
 
 
-@pytest.mark.usefixtures("registered")
 def test_the_documented_sensitivity_example(capsys: pytest.CaptureFixture[str]) -> None:
     pattern = r"```console\n\$ sharpen theory sensitivity(.*?)\n(.*?)```"
     blocks = re.findall(pattern, DOCS.read_text(encoding="utf-8"), re.DOTALL)
