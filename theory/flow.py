@@ -6,7 +6,7 @@ With the pseudo-reward A (a function of the policy when there is entropy or a mo
 - softmax (vanilla policy) gradient: d theta_i / dt = pi_i (A_i - E_pi A) for logits theta, which puts a second factor
   pi in front of the policy's velocity, so a nearly lost outcome returns at speed O(pi_i^2).
 
-Both keep the support: a face of the simplex is invariant. See docs/theory.md.
+Both keep the support: a face of the simplex is invariant. See docs/theory.md and docs/theory-optimum.md.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory.advantage import AdvantageLine, advantage_line, interior_point, top_ties
+from sharpen.theory.backend import condition, top_face
 from sharpen.theory.problem import FloatArray, Problem
 
 COLLAPSED = 1e-9  # mass outside one outcome below which the race between unequal lengths is decided
 LOST = 1e3  # exp(-1000) is 0 in float64, and no entropy of 10^7 outcomes comes near 1000
+ROUNDING = 1e-12  # of log-probabilities that count as equal
+DECIDED = 1e-6  # lead in nats (and in A) that the errors of the integration cannot turn
+HANDICAP = 1e-8  # in logits, beyond the errors of the integration
+LONGEST_CURVE = 5e3  # in logits
 LONGEST_TIME = 1e4  # in units of the slowest growth rate; growth is exponential, so 1e4 is beyond any rounding
 
 
@@ -76,7 +81,7 @@ def gradient(objective: Objective, problem: Problem, logits: ArrayLike) -> Float
     return out
 
 
-def limit(objective: Objective, problem: Problem, start: ArrayLike) -> FloatArray:
+def limit(objective: Objective, problem: Problem, start: ArrayLike, *, log_start: bool = False) -> FloatArray:
     """Return the policy in which the natural-gradient flow from ``start`` ends, probabilities of shape [n].
 
     With A = a - c log pi on the support of the start (see `sharpen.theory.advantage`):
@@ -90,22 +95,114 @@ def limit(objective: Objective, problem: Problem, start: ArrayLike) -> FloatArra
     ``refresh:K`` is answered as ``policy``: with equal lengths both end in the same policy; with unequal ones the end
     of ``refresh:K`` can depend on K and the step size.
 
+    Args:
+        objective: The objective.
+        problem: n outcomes.
+        start: The start's probabilities, shape [n]. For the array ``problem.base`` itself ``problem.log_base`` is read,
+            so that outcomes whose probability underflows are not lost.
+        log_start: Whether ``start`` holds log-probabilities in nats.
+
     Raises:
         InputError: the start is no policy (negative, not finite, or a sum that is not 1 within 1e-6), has mass where A
             is not finite, or sits on the border between two basins of the numerically integrated flow.
     """
-    return np.exp(log_limit(objective, problem, start))
+    return np.exp(log_limit(objective, problem, start, log_start=log_start))
 
 
-def log_limit(objective: Objective, problem: Problem, start: ArrayLike) -> FloatArray:
+def log_limit(objective: Objective, problem: Problem, start: ArrayLike, *, log_start: bool = False) -> FloatArray:
     """Return the logarithm of :func:`limit`, shape [n]: minus infinity off the end's support, and nowhere else."""
-    pi = _policy(problem, start)
-    if abs(pi.sum() - 1.0) > 1e-6:
-        raise InputError("start", float(pi.sum()), "probabilities whose sum is 1")
-    inside = pi > 0
+    log_pi = _log_policy(problem, start, log_start)
+    inside = log_pi > -np.inf
+    line = advantage_line(objective, problem, inside)
     end = np.full(problem.n, -np.inf)
-    end[inside] = _log_limit(advantage_line(objective, problem, inside), np.log(pi[inside]))
+    if line.sign == 0:
+        end[inside] = condition(log_pi[inside], _face(objective, problem, line, inside))
+    else:
+        end[inside] = _log_limit(line, log_pi[inside])
     return end
+
+
+def softmax_limit(objective: Objective, problem: Problem, start: ArrayLike, *, log_start: bool = False) -> FloatArray:
+    """Return the policy in which the softmax-gradient flow from ``start`` ends, probabilities of shape [n].
+
+    With A = a - c log pi as in :func:`limit`:
+
+    - c > 0: the same interior point. With equal c the flow ascends E[a] + c H, otherwise the concave
+      sum_i pi_i (a_i + c_i - c_i log pi_i).
+    - c = 0: all of the start's outcomes that are likeliest among arg max a, in equal shares. For y_i = exp(-theta_i)
+      and d tau = dt / sum_j exp(theta_j) the flow is d y_i / d tau = E[a] - a_i, and it conserves sum_i log y_i. So
+      differences of y inside the face are conserved, the y of lost outcomes grow without bound, the others must fall
+      for the sum, and the least one, the likeliest outcome's, is the first to reach 0. Natural gradients conserve
+      ratios instead, and keep all of the face. Without an outcome to lose nothing moves.
+    - c < 0: integrated in logits until one outcome is the likeliest and has the largest A. With equal c that is final:
+      g = pi (A - E A) is then largest for this outcome, so both leads grow. An end that a handicap of 1e-8 in the
+      winner's logit would change is not decided.
+
+    Args:
+        objective: The objective; ``refresh:K`` is answered as ``policy``.
+        problem: n outcomes.
+        start: As in :func:`limit`.
+        log_start: Whether ``start`` holds log-probabilities in nats.
+
+    Raises:
+        InputError: as :func:`limit`, or the flow passes so close to a saddle that its end is not decided.
+
+    Example:
+        >>> from sharpen.objective import preset
+        >>> from sharpen.theory.problem import DEFAULT_PROBLEM
+        >>> limit(preset("task-reward"), DEFAULT_PROBLEM, DEFAULT_PROBLEM.base).round(3).tolist()
+        [0.0, 0.676, 0.0, 0.324, 0.0]
+        >>> softmax_limit(preset("task-reward"), DEFAULT_PROBLEM, DEFAULT_PROBLEM.base).tolist()
+        [0.0, 1.0, 0.0, 0.0, 0.0]
+    """
+    log_pi = _log_policy(problem, start, log_start)
+    inside = log_pi > -np.inf
+    line = advantage_line(objective, problem, inside)
+    found = log_pi[inside]
+    if line.sign > 0:
+        found = interior_point(line, np.ones(found.size, dtype=bool))
+    elif line.sign == 0:
+        face = _face(objective, problem, line, inside)
+        if not face.all():
+            found = np.where(face, found, -np.inf)
+            likeliest = face & (found >= found.max() - ROUNDING * max(1.0, -found.max()))
+            found = np.where(likeliest, -np.log(likeliest.sum()), -np.inf)
+    else:
+        found = _integrated_softmax_limit(line, found)
+    end = np.full(problem.n, -np.inf)
+    end[inside] = found
+    return np.exp(end)
+
+
+def _log_policy(problem: Problem, start: ArrayLike, log_start: bool) -> FloatArray:
+    """Return the start's log-probabilities, shape [n]."""
+    if start is problem.base:
+        return problem.log_base
+    if log_start:
+        log_pi = np.asarray(start, dtype=np.float64)
+        if log_pi.shape != (problem.n,) or not -np.inf < np.max(log_pi) < np.inf:
+            raise InputError("start", start, f"{problem.n} log-probabilities, at least one of them finite")
+        total = float(np.sum(np.exp(np.minimum(log_pi, 1.0))))  # no overflow: above 0 it is no policy anyway
+    else:
+        pi = _policy(problem, start)
+        total = float(pi.sum())
+        log_pi = np.log(pi, where=pi > 0, out=np.full(problem.n, -np.inf))
+    if abs(total - 1.0) > 1e-6:
+        raise InputError("start", total, "probabilities whose sum is 1")
+    return log_pi
+
+
+def _face(objective: Objective, problem: Problem, line: AdvantageLine, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the mask of arg max a, shape [m]; meaningful where A does not depend on the policy."""
+    reward, zero = problem.reward[inside], np.zeros(line.constant.size)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = objective.pseudo_reward(
+            reward=zero + np.abs(reward).max(),
+            ref_logprob=np.abs(problem.log_base[inside]) if objective.refresh_every is None else zero,
+            policy_logprob=zero,
+            length=problem.length[inside],
+        )
+    return top_face(line.constant, np.abs(scale))
 
 
 def _policy(problem: Problem, policy: ArrayLike) -> FloatArray:
@@ -121,21 +218,12 @@ def _weighted_advantage(line: AdvantageLine, pi: FloatArray, log_pi: FloatArray)
 
 
 def _log_limit(line: AdvantageLine, log_start: FloatArray) -> FloatArray:
-    everything = np.ones(log_start.size, dtype=bool)
     if line.sign > 0:
-        return interior_point(line, everything)
-    if line.sign == 0:
-        return _conditioned(log_start, top_ties(line.constant))
+        return interior_point(line, np.ones(log_start.size, dtype=bool))
     if np.ptp(line.slope) == 0.0:
         winners = top_ties(log_start - line.constant / line.slope)
         return interior_point(line, winners)
     return _integrated_limit(line, log_start)
-
-
-def _conditioned(log_pi: FloatArray, face: NDArray[np.bool_]) -> FloatArray:
-    kept = np.where(face, log_pi, -np.inf)
-    kept = kept - kept.max()
-    return kept - np.log(np.sum(np.exp(kept)))
 
 
 def _integrated_limit(line: AdvantageLine, log_start: FloatArray) -> FloatArray:
@@ -166,3 +254,59 @@ def _integrated_limit(line: AdvantageLine, log_start: FloatArray) -> FloatArray:
         raise InputError("start", "a policy between two basins", "a start whose flow ends in one outcome")
     winner = int(np.argmax(result.y[:, -1]))
     return np.where(np.arange(log_start.size) == winner, 0.0, -np.inf)
+
+
+def _integrated_softmax_limit(line: AdvantageLine, log_start: FloatArray) -> FloatArray:
+    """Integrate d theta_i / dt = pi_i (A_i - E A) for negative slopes until the winner is certain.
+
+    Outcomes that start equal stay equal, so they are one class with a count: rounding cannot break the symmetry. The
+    curve is parametrised by its length in logits, so that plateaus cost nothing.
+    """
+    from scipy.integrate import solve_ivp
+
+    key = np.round(np.stack([line.constant, line.slope, log_start]), 12)
+    classes, first, member, count = np.unique(key, axis=1, return_index=True, return_inverse=True, return_counts=True)
+    constant, slope, theta0 = line.constant[first], line.slope[first], log_start[first]
+    member = member.reshape(-1)
+    equal_slopes = np.ptp(slope) == 0.0
+
+    def state(theta: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        shifted = theta - theta.max()
+        log_pi = shifted - np.log(count @ np.exp(shifted))
+        pi = np.exp(log_pi)
+        advantage = constant - slope * np.maximum(log_pi, -LOST)
+        return log_pi, advantage, pi * (advantage - (count * pi) @ advantage)
+
+    def direction(_: float, theta: FloatArray) -> FloatArray:
+        push = state(theta)[2]
+        return push / max(float(np.linalg.norm(push)), np.finfo(float).tiny)
+
+    def lead(_: float, theta: FloatArray) -> float:
+        """Return a number that is positive once the winner is certain."""
+        log_pi, advantage = state(theta)[:2]
+        best = int(np.argmax(log_pi))
+        margin = min(float(np.delete(x[best] - x, best).min()) for x in (log_pi, advantage))
+        if not equal_slopes:
+            rest = np.delete(count * np.exp(log_pi), best).sum()
+            margin = min(margin, float(np.log(COLLAPSED / max(rest, np.finfo(float).tiny))))
+        return float(np.clip(margin, -1.0, 1.0)) - DECIDED
+
+    lead.terminal = True  # pyright: ignore[reportFunctionMemberAccess]
+
+    def winner(theta: FloatArray) -> int:
+        if classes.shape[1] == 1:
+            return 0
+        if lead(0.0, theta) <= 0.0:
+            result = solve_ivp(
+                direction, (0.0, LONGEST_CURVE), theta, method="LSODA", rtol=1e-9, atol=1e-9, events=lead
+            )
+            if result.status != 1:
+                return -1
+            theta = result.y[:, -1]
+        return int(np.argmax(theta))
+
+    first_place = winner(theta0)
+    if first_place < 0 or winner(theta0 - HANDICAP * (np.arange(theta0.size) == first_place)) != first_place:
+        raise InputError("start", "a policy between two basins", "a start whose flow ends in one outcome")
+    winners = member == first_place
+    return np.where(winners, -np.log(winners.sum()), -np.inf)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from sharpen.objective import Objective
+from sharpen.objective import InputError, Objective
+from sharpen.theory import backend
 from sharpen.theory.advantage import advantage_line
+from sharpen.theory.backend import Summary
 from sharpen.theory.flow import log_limit
 from sharpen.theory.problem import FloatArray, Problem
 
@@ -17,25 +20,43 @@ class Optimum:
     """Where training from the base ends if it follows the natural gradient exactly.
 
     Attributes:
-        support: Indices of the outcomes that keep probability, ascending.
+        log_probabilities: log pi*, shape [n], nats: minus infinity off the support, and nowhere else.
         probabilities: The policy, shape [n]; entries of the support may underflow to 0.
         value: J there.
         expected_reward: E[r] there.
+        entropy: H(pi*), nats.
+        kl_to_base: KL(pi* || p), nats.
         unique: Whether the flow from every policy with the base's support ends here.
     """
 
-    support: tuple[int, ...]
+    log_probabilities: FloatArray
     probabilities: FloatArray
     value: float
     expected_reward: float
+    entropy: float
+    kl_to_base: float
     unique: bool
+
+    @cached_property
+    def support(self) -> tuple[int, ...]:
+        """Indices of the outcomes that keep probability, ascending."""
+        return tuple(np.flatnonzero(self.log_probabilities > -np.inf).tolist())
+
+    @cached_property
+    def support_size(self) -> int:
+        """The number of outcomes that keep probability."""
+        return int(np.count_nonzero(self.log_probabilities > -np.inf))
 
 
 def optimum(objective: Objective, problem: Problem) -> Optimum:
     """Return the optimum that natural-gradient training reaches from the base.
 
-    With entropy it is the Gibbs policy, pi* proportional to exp(u / w_h), which maximises J over the base's support.
-    Without, J is maximal on the whole face arg max u, and the policy returned is the base conditioned on that face.
+    With entropy it is the Gibbs policy, pi* proportional to exp(u / w_h), which maximises J over the base's support:
+    J(pi*) - J(pi) = w_h KL(pi || pi*). Without, J is maximal on the whole face arg max u, and the policy returned is
+    the base conditioned on that face, whose ratios the natural gradient conserves. The softmax gradient ends elsewhere
+    on the face, see :func:`sharpen.theory.flow.softmax_limit`.
+
+    Everything is computed from log p: outcomes whose p underflows take part.
 
     Outcomes of base probability 0 are excluded, with every objective: training starts at the base, and gradient flows
     never leave its support.
@@ -49,20 +70,62 @@ def optimum(objective: Objective, problem: Problem) -> Optimum:
 
     Example:
         >>> from sharpen.objective import preset
-        >>> optimum(preset("tempered", alpha=2), Problem([0.5, 0.25, 0.25], [0, 1, 0])).probabilities.round(4).tolist()
-        [0.6667, 0.1667, 0.1667]
+        >>> best = optimum(preset("tempered", alpha=2), Problem([0.5, 0.25, 0.25], [0, 1, 0]))
+        >>> best.probabilities.round(4).tolist(), round(best.kl_to_base, 4)
+        ([0.6667, 0.1667, 0.1667], 0.0566)
     """
-    log_policy = log_limit(objective, problem, problem.base)
-    probabilities = np.exp(log_policy)
-    kept = np.flatnonzero(log_policy > -np.inf)
-    sign = advantage_line(objective, problem, problem.support).sign
+    moving = objective.refresh_every is not None
+    if moving:
+        log_policy = log_limit(objective, problem, problem.base)
+        sign = advantage_line(objective, problem, problem.support).sign
+    else:
+        log_policy = frozen_optimum(objective, problem)
+        sign = int(objective.coefficients.w_h > 0)
+    found = summarize(objective, problem, log_policy)
+    one_left = np.count_nonzero(log_policy > -np.inf) == 1
     return Optimum(
-        support=tuple(kept.tolist()),
-        probabilities=probabilities,
-        value=float(policy_value(objective, problem, log_policy)),
-        expected_reward=problem.expected_reward(probabilities),
-        unique=sign > 0 or problem.support.sum() == 1 or (sign == 0 and kept.size == 1),
+        log_probabilities=log_policy,
+        probabilities=np.exp(log_policy),
+        value=float(found.value),
+        expected_reward=float(found.expected_reward),
+        entropy=float(found.entropy),
+        kl_to_base=float(found.kl_to_base),
+        unique=sign > 0 or problem.support.sum() == 1 or (sign == 0 and bool(one_left)),
     )
+
+
+def frozen_optimum(objective: Objective, problem: Problem) -> FloatArray:
+    """Return log pi* with the reference held at the base, shape [n]; the objective's ``reference`` is not read.
+
+    Raises:
+        InputError: the weights overflow on the base's support.
+    """
+    arrays = (problem.reward, problem.log_base, problem.length)
+    with np.errstate(over="ignore", invalid="ignore"):
+        level = backend.level(objective, *arrays)
+    if np.count_nonzero(np.isfinite(level)) < np.count_nonzero(problem.support):
+        raise InputError("alpha", objective.alpha, f"a number whose weights {objective.coefficients} do not overflow")
+    if objective.coefficients.w_h > 0:
+        return backend.gibbs(level)
+    face = backend.top_face(level, backend.level_scale(objective, *arrays))
+    return backend.condition(problem.log_base, face)
+
+
+def summarize(objective: Objective, problem: Problem, log_policy: FloatArray) -> Summary:
+    """Return J, E[r], entropy and KL to the base of a policy given as log-probabilities, shape [n].
+
+    Its support must lie in the base's. A moving reference is the policy itself.
+    """
+    moving = objective.refresh_every is not None
+    with np.errstate(invalid="ignore", over="ignore"):  # outside the policy's support, where nothing is read
+        return backend.summarize(
+            objective,
+            log_policy,
+            problem.reward,
+            problem.log_base,
+            problem.length,
+            reference=log_policy if moving else None,
+        )
 
 
 def policy_value(objective: Objective, problem: Problem, log_policy: FloatArray) -> FloatArray:
