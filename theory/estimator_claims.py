@@ -61,7 +61,7 @@ def claims(given: Setting) -> tuple[Claim, ...]:
 def _kl_claims(given: Setting) -> list[Claim]:
     reverse = kl_gradient(given.problem, given.policy)
     forward = forward_kl_gradient(given.problem, given.policy)
-    moved = not _equal(given.policy, given.problem.base, 1.0)
+    moved = not _equal(given.policy, given.problem.base, EXACT)
     found = {
         (term, place): kl_estimate(given, term, place)
         for term, place in (("k1", "reward"), ("k1", "loss"), ("k2", "loss"), ("k3", "reward"), ("k3", "loss"))
@@ -73,7 +73,7 @@ def _kl_claims(given: Setting) -> list[Claim]:
             "distance": float(np.linalg.norm(estimate.expectation - target)),
             "norm": float(np.linalg.norm(target)),
         }
-        same = _equal(estimate.expectation, target, _size(estimate))
+        same = _equal(estimate.expectation, target, estimate.tolerance)
         return Claim(source, f"{key[0]} in the {key[1]}: {words}", (same == holds) if moved else None, numbers)
 
     return [
@@ -113,9 +113,9 @@ def _advantage_claims(given: Setting) -> list[Claim]:
     grpo = policy_gradient_estimate(given, "grpo")
     token_mean = policy_gradient_estimate(given, "rloo", "token-mean")
     size = given.groups.size
-    sloped = not _equal(rloo.target, np.zeros_like(rloo.target), _size(rloo))
+    sloped = not _equal(rloo.target, np.zeros_like(rloo.target), rloo.tolerance)
     unequal = float(np.ptp(given.problem.length)) > 0.0
-    shrunk = _equal(baseline.expectation, (1 - 1 / size) * baseline.target, _size(baseline))
+    shrunk = _equal(baseline.expectation, (1 - 1 / size) * baseline.target, baseline.tolerance)
 
     def numbers(estimate: Estimate) -> dict[str, float]:
         optional = {"scale": estimate.scale, "cosine": estimate.cosine}
@@ -136,10 +136,5 @@ def _advantage_claims(given: Setting) -> list[Claim]:
     ]
 
 
-def _size(estimate: Estimate) -> float:
-    """Return the root mean square of the estimator, the size that rounding errors are relative to."""
-    return float(np.sqrt(estimate.variance + estimate.expectation @ estimate.expectation))
-
-
-def _equal(one: FloatArray, other: FloatArray, size: float) -> bool:
-    return float(np.linalg.norm(one - other)) <= EXACT * max(size, float(np.linalg.norm(other)))
+def _equal(one: FloatArray, other: FloatArray, tolerance: float) -> bool:
+    return float(np.linalg.norm(one - other)) <= tolerance

@@ -31,7 +31,8 @@ from sharpen.theory.flow import gradient
 from sharpen.theory.problem import FloatArray, Problem
 
 MAX_NUMBERS = 4 * 10**6  # multisets times the larger of outcomes and samples: about 0.3 GB and two seconds
-EXACT = 1e-9  # bias over the estimator's typical size below which it is rounding
+EXACT = 1e-9  # of the estimator's root mean square: what multinomial sums may lose
+ROUNDING = 1e-13  # of the numbers that the weights are differences of, which may cancel (a policy at its optimum)
 KL = Objective(alpha=1.0, beta_inv=0.0, mode="sampling")  # J = -KL(pi || p)
 
 ADVANTAGES = ("reinforce", "mean-baseline", "rloo", "grpo")
@@ -50,6 +51,7 @@ class Estimate:
         target: The true gradient, shape [n].
         expectation: E[g], shape [n].
         covariance: Cov[g] of one group, shape [n, n].
+        tolerance: Length below which a difference of gradients is rounding.
         unbiased: Whether E[g] is the target, up to rounding.
         proportional: Whether E[g] is a positive multiple of the target, up to rounding.
     """
@@ -59,6 +61,7 @@ class Estimate:
     target: FloatArray
     expectation: FloatArray
     covariance: FloatArray
+    tolerance: float
     unbiased: bool
     proportional: bool
 
@@ -80,22 +83,22 @@ class Estimate:
     @property
     def cosine(self) -> float | None:
         """Cosine of E[g] with the target; None if either is 0."""
-        lengths = float(np.linalg.norm(self.expectation) * np.linalg.norm(self.target))
-        if self.is_zero or not np.any(self.target) or lengths == 0.0:
+        if self.is_zero or float(np.linalg.norm(self.target)) <= self.tolerance:
             return None
+        lengths = float(np.linalg.norm(self.expectation)) * float(np.linalg.norm(self.target))
         return float(np.clip(self.expectation @ self.target / lengths, -1.0, 1.0))
 
     @property
     def scale(self) -> float | None:
         """E[g] along the target over the target's length; None if the target is 0."""
-        squared = float(self.target @ self.target)
-        return float(self.expectation @ self.target) / squared if squared > 0 else None
+        if float(np.linalg.norm(self.target)) <= self.tolerance:
+            return None
+        return float(self.expectation @ self.target) / float(self.target @ self.target)
 
     @property
     def is_zero(self) -> bool:
         """Whether E[g] is 0, up to rounding."""
-        size = math.sqrt(self.variance + float(self.expectation @ self.expectation))
-        return float(np.linalg.norm(self.expectation)) <= EXACT * size
+        return float(np.linalg.norm(self.expectation)) <= self.tolerance
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,11 +150,11 @@ def setting(objective: Objective, problem: Problem, policy: ArrayLike, group: in
     Raises:
         InputError: an argument is out of range, or there are too many groups to visit.
     """
+    if not problem.support.all():
+        raise InputError("base", problem.base.tolist(), "positive probabilities, because k1, k2 and k3 divide by them")
     pi = np.asarray(policy, dtype=np.float64)
     if pi.shape != (problem.n,) or not np.all((pi > 0) & (pi < np.inf)) or abs(pi.sum() - 1.0) > 1e-6:
         raise InputError("policy", policy, f"{problem.n} positive probabilities whose sum is 1")
-    if not problem.support.all():
-        raise InputError("base", problem.base.tolist(), "positive probabilities, because k1, k2 and k3 divide by them")
     pi = pi / pi.sum()
     return Setting(objective, problem, pi, enumerate_groups(pi, group))
 
@@ -207,7 +210,8 @@ def kl_estimate(given: Setting, term: str, placement: str) -> Estimate:
         in_loss = {"k1": np.ones_like(ratio), "k2": ratio, "k3": -np.expm1(-ratio)}
     weight = (in_reward if placement == "reward" else in_loss)[term]
     weights = np.broadcast_to(weight / given.groups.size, given.groups.counts.shape)
-    return _estimate(given, term, placement, kl_gradient(given.problem, given.policy), weights)
+    magnitude = 1.0 + float(np.max(np.abs(np.log(given.policy)) + np.abs(given.problem.log_base)))
+    return _estimate(given, term, placement, kl_gradient(given.problem, given.policy), weights, magnitude)
 
 
 def policy_gradient_estimate(given: Setting, advantage: str, aggregation: str = "sequence-sum") -> Estimate:
@@ -236,7 +240,7 @@ def policy_gradient_estimate(given: Setting, advantage: str, aggregation: str = 
     )
     weights = _ADVANTAGE[advantage](given.groups, reward) * _aggregate(given, aggregation)
     target = gradient(given.objective, given.problem, log_pi)
-    return _estimate(given, advantage, aggregation, target, weights)
+    return _estimate(given, advantage, aggregation, target, weights, float(np.max(np.abs(reward))))
 
 
 def estimates(given: Setting) -> tuple[Estimate, ...]:
@@ -295,18 +299,20 @@ def _aggregate(given: Setting, aggregation: str) -> FloatArray:
     return 1.0 / (groups.counts @ length)[:, None]
 
 
-def _estimate(given: Setting, name: str, placement: str, target: FloatArray, weights: FloatArray) -> Estimate:
+def _estimate(
+    given: Setting, name: str, placement: str, target: FloatArray, weights: FloatArray, magnitude: float
+) -> Estimate:
     """Return the moments of sum_x counts_x weights_x (e_x - pi) over the groups."""
-    total = given.groups.counts * weights  # [N, n]
-    drawn = total - total.sum(axis=1, keepdims=True) * given.policy
     probability = given.groups.probability
     with np.errstate(over="ignore", invalid="ignore"):
+        total = given.groups.counts * weights  # [N, n]
+        drawn = total - total.sum(axis=1, keepdims=True) * given.policy
         expectation = probability @ drawn
         centred = drawn - expectation
         covariance = (centred * probability[:, None]).T @ centred
     if not np.all(np.isfinite(covariance)) or not np.all(np.isfinite(target)):
         raise InputError("policy", given.policy, "probabilities whose log-ratios to the base do not overflow")
-    size = math.sqrt(float(np.trace(covariance) + expectation @ expectation)) + float(np.linalg.norm(target))
+    tolerance = EXACT * math.sqrt(float(np.trace(covariance) + expectation @ expectation)) + ROUNDING * magnitude
     along = float(expectation @ target) / max(float(target @ target), np.finfo(float).tiny)
     return Estimate(
         name=name,
@@ -314,6 +320,7 @@ def _estimate(given: Setting, name: str, placement: str, target: FloatArray, wei
         target=target,
         expectation=expectation,
         covariance=covariance,
-        unbiased=float(np.linalg.norm(expectation - target)) <= EXACT * size,
-        proportional=along > 0 and float(np.linalg.norm(expectation - along * target)) <= EXACT * size,
+        tolerance=tolerance,
+        unbiased=float(np.linalg.norm(expectation - target)) <= tolerance,
+        proportional=along > 0 and float(np.linalg.norm(expectation - along * target)) <= tolerance,
     )

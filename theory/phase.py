@@ -137,7 +137,7 @@ def _separatrices(line: AdvantageLine, field: Field) -> tuple[Separatrix, ...]:
     source = interior_point(line, np.ones(3, dtype=bool))
     # Equal slopes and the natural gradient: log-ratios of pi_i exp(a_i/|c|) all grow at one rate, so lines of equal
     # ones are invariant. With equal a too, exchanging the two outcomes is a symmetry of the softmax flow.
-    straight = np.ptp(line.slope) == 0.0 and (field == "natural" or np.ptp(line.constant) == 0.0)
+    straight = bool(np.ptp(line.slope) == 0.0 and (field == "natural" or np.ptp(line.constant) == 0.0))
     borders = []
     for edge in EDGES:
         saddle = interior_point(line, np.isin(np.arange(3), edge))

@@ -7,6 +7,7 @@ curve is a length, not the time, so that plateaus cost nothing.
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ MARGIN = {"natural": 30.0, "softmax": 10.0}
 ARRIVED = 1e-4  # distance in logits from the repeller at which a backward curve is joined to it
 NARROWEST = 12.0  # -log of the repeller's least probability up to which the softmax flow's borders are integrated
 CURVE_POINTS = 200
+MOST_STEPS = 30_000  # velocity evaluations of one curve, about 3 seconds; usual ones take hundreds
 STOPPED = 1e-4  # of the fastest speed on the simplex: where a trajectory is drawn no further
 INSET = 2e-3  # nullclines are traced this far from the edges, where A is infinite
 NULLCLINE_GRID = 241
@@ -72,19 +74,24 @@ def stable_manifold(line: AdvantageLine, saddle: FloatArray, source: FloatArray,
         field: Which flow.
 
     Raises:
-        InputError: the repeller lies so close to a vertex that the softmax flow there rounds to zero.
+        InputError: the repeller lies so close to a vertex that the softmax flow there rounds to zero, or rates differ
+            so much that the curve takes too many steps.
     """
     from scipy.integrate import solve_ivp
 
     if field == "softmax" and source.min() < -NARROWEST:
-        raise _too_narrow(field)
+        raise _too_uneven(field)
     lost = int(np.argmin(saddle))
     start = saddle.copy()
     start[lost] = source.min() - MARGIN[field]
     start -= start.mean()
     target = source - source.mean()
 
+    evaluations = itertools.count()
+
     def backward(_: float, theta: FloatArray) -> FloatArray:
+        if next(evaluations) > MOST_STEPS:
+            raise _too_uneven(field)
         velocity = logit_velocity(line, log_softmax(theta), field)
         return -velocity / max(float(np.linalg.norm(velocity)), np.finfo(float).tiny)
 
@@ -99,14 +106,15 @@ def stable_manifold(line: AdvantageLine, saddle: FloatArray, source: FloatArray,
         backward, (0.0, reach), start, method="LSODA", rtol=1e-9, atol=1e-9, events=Distance(), dense_output=True
     )
     if found.status != 1 or found.sol is None:
-        raise _too_narrow(field)
+        raise _too_uneven(field)
     dense = np.exp(log_softmax(found.sol(np.linspace(0.0, found.t[-1], 50 * CURVE_POINTS)).T))
     whole = np.concatenate([[np.exp(saddle)], dense, [np.exp(source)]])
     return _evenly(whole, CURVE_POINTS)
 
 
-def _too_narrow(field: Field) -> InputError:
-    return InputError("field", field, "a problem whose basins are wider; this one's repeller is too close to an edge")
+def _too_uneven(field: Field) -> InputError:
+    allowed = "rewards and lengths less extreme, so that curves can be integrated; this problem's are too uneven"
+    return InputError(f"field {field}", "a curve that takes too many steps", allowed)
 
 
 def _evenly(points: FloatArray, count: int) -> FloatArray:
@@ -128,6 +136,9 @@ def trajectory(line: AdvantageLine, start: FloatArray, field: Field, count: int 
         start: A policy with full support, shape [3].
         field: Which flow.
         count: Points, the start included; 1 comes back if the start is at rest.
+
+    Raises:
+        InputError: rates differ so much that the curve takes too many steps.
     """
     from scipy.integrate import solve_ivp
 
@@ -137,7 +148,11 @@ def trajectory(line: AdvantageLine, start: FloatArray, field: Field, count: int 
         return start[None, :]
     fastest = scale
 
+    evaluations = itertools.count()
+
     def forward(_: float, theta: FloatArray) -> FloatArray:
+        if next(evaluations) > MOST_STEPS:
+            raise _too_uneven(field)
         log_pi = log_softmax(theta)
         velocity = logit_velocity(line, log_pi, field)
         speed = float(np.linalg.norm(np.exp(log_pi) * growth(line, log_pi, field)))
