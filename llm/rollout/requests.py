@@ -13,9 +13,14 @@ from sharpen.objective import InputError
 
 
 def response_limits(
-    prompts: Sequence[Sequence[int]], samples: int, sampling: Sampling, seed: int, max_length: int
+    prompts: Sequence[Sequence[int]],
+    samples: int,
+    sampling: Sampling,
+    seed: int,
+    max_length: int,
+    limits: Sequence[int] | None = None,
 ) -> list[int]:
-    """Return the longest response in tokens that each prompt leaves room for, after checking the request.
+    """Return the longest response in tokens that each prompt may have, after checking the request.
 
     Raises:
         InputError: see :meth:`sharpen.llm.rollout.types.Engine.generate`.
@@ -30,7 +35,25 @@ def response_limits(
         if not 1 <= len(prompt) < max_length:
             allowed = f"1 to {max_length - 1} tokens, so that a response fits in max_length {max_length}"
             raise InputError(f"prompt {index}", f"{len(prompt)} tokens", allowed)
-    return [min(sampling.max_new_tokens, max_length - len(prompt)) for prompt in prompts]
+    if limits is None:
+        limits = [sampling.max_new_tokens] * len(prompts)
+    if len(limits) != len(prompts) or min(limits) < 1:
+        raise InputError("limits", list(limits), f"{len(prompts)} whole numbers >= 1, one for each prompt")
+    most = sampling.max_new_tokens
+    return [min(most, limit, max_length - len(prompt)) for limit, prompt in zip(limits, prompts, strict=True)]
+
+
+def seeds_of_rows(prompts: int, samples: int, seed: int, row_seeds: Sequence[int] | None) -> list[int]:
+    """Return the seed of each row, prompt-major: those given, or those derived from ``seed``.
+
+    Raises:
+        InputError: the seeds given are not one for each row, or one is not in [0, 2^63).
+    """
+    if row_seeds is None:
+        return [row_seed(seed, prompt, sample) for prompt in range(prompts) for sample in range(samples)]
+    if len(row_seeds) != prompts * samples or not all(0 <= given < 2**63 for given in row_seeds):
+        raise InputError("row_seeds", f"{len(row_seeds)} numbers", f"{prompts * samples} whole numbers in [0, 2^63)")
+    return list(row_seeds)
 
 
 def eos_token_ids(model: Any, tokenizer: Any = None) -> tuple[int, ...]:
@@ -51,9 +74,9 @@ def row_seed(seed: int, prompt: int, sample: int) -> int:
     return int(state[0] >> np.uint64(1))
 
 
-def row_uniforms(seed: int, prompt: int, sample: int, count: int) -> np.ndarray:
-    """Return ``count`` float64 numbers in [0, 1) for one row; a longer request begins with the shorter one's."""
-    return np.random.Generator(np.random.Philox(row_seed(seed, prompt, sample))).random(count)
+def row_uniforms(seed: int, count: int) -> np.ndarray:
+    """Return ``count`` float64 numbers in [0, 1) for the row with this seed; fewer are the beginning of more."""
+    return np.random.Generator(np.random.Philox(seed)).random(count)
 
 
 @contextmanager

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from sharpen.llm.rollout.requests import evaluating, response_limits, row_uniforms
-from sharpen.llm.rollout.sampler import sample
-from sharpen.llm.rollout.types import Rollout, Sampling
+from sharpen.llm.rollout.requests import evaluating, response_limits, row_uniforms, seeds_of_rows
+from sharpen.llm.rollout.sampler import sample, sampling_logprobs
+from sharpen.llm.rollout.types import Rollout, Sampling, WeightSyncError
+from sharpen.llm.weights import full_weights, is_plain
 
 # Ended rows are cut out of the batch once they are this share of it; cutting copies the cache.
 COMPACT_AT = 0.125
@@ -25,7 +26,7 @@ class _Row:
 
     index: int
     prompt: int
-    sample: int
+    seed: int
     limit: int
 
 
@@ -51,53 +52,77 @@ class TransformersEngine:
         self._eos_ids = tuple(eos_ids)
         self._max_rows = max_rows
 
-    def generate(self, prompts: list[list[int]], samples: int, sampling: Sampling, seed: int) -> Rollout:
+    def generate(
+        self,
+        prompts: list[list[int]],
+        samples: int,
+        sampling: Sampling,
+        seed: int,
+        *,
+        limits: Sequence[int] | None = None,
+        row_seeds: Sequence[int] | None = None,
+    ) -> Rollout:
         """Return ``samples`` responses to each prompt; see :class:`sharpen.llm.rollout.types.Engine`."""
-        limits = response_limits(prompts, samples, sampling, seed, self._max_length)
-        rows = [_Row(p * samples + s, p, s, limits[p]) for p in range(len(prompts)) for s in range(samples)]
+        longest = response_limits(prompts, samples, sampling, seed, self._max_length, limits)
+        seeds = seeds_of_rows(len(prompts), samples, seed, row_seeds)
+        rows = [_Row(i, i // samples, row_seed, longest[i // samples]) for i, row_seed in enumerate(seeds)]
         rollout = Rollout(
             prompt_ids=[list(prompts[row.prompt]) for row in rows],
             response_ids=[[] for _ in rows],
             logprobs=[[] for _ in rows],
             finished=[False] * len(rows),
+            model_logprobs=[[] for _ in rows],
         )
         # Neighbours in length share a micro-batch, so that little of it is padding.
         rows.sort(key=lambda row: (len(prompts[row.prompt]), row.index))
         with torch.no_grad(), evaluating(self._model):
             for start in range(0, len(rows), self._max_rows):
-                self._sample_rows(rows[start : start + self._max_rows], prompts, sampling, seed, rollout)
+                self._sample_rows(rows[start : start + self._max_rows], prompts, sampling, rollout)
         return rollout
 
     def push_weights(self, model: Any) -> None:
         """Sample from ``model`` from now on.
 
-        Nothing is copied: the engine reads the parameters of the model it is given, so there is nothing that could be
-        stale and nothing to verify.
+        The engine reads the parameters of a plain model itself, so there is nothing that could be stale and nothing to
+        verify. The weights of a sharded model, or of one with adapters, are copied into the engine's own model.
+
+        Raises:
+            WeightSyncError: the two models have different weights.
         """
-        self._model = model
+        if is_plain(model):
+            self._model = model
+            return
+        own = self._model.state_dict()
+        with torch.no_grad():
+            for name, weight in full_weights(model):
+                if name not in own or own[name].shape != weight.shape:
+                    raise WeightSyncError(f"the push found no place for {name} of shape {list(weight.shape)}")
+                own[name].copy_(weight)
 
     def close(self) -> None:
         """Let go of the model."""
         self._model = None
 
-    def _sample_rows(
-        self, rows: list[_Row], prompts: list[list[int]], sampling: Sampling, seed: int, rollout: Rollout
-    ) -> None:
+    def _sample_rows(self, rows: list[_Row], prompts: list[list[int]], sampling: Sampling, rollout: Rollout) -> None:
         batch = _DecodingBatch(self._model, rows, prompts)
         device = batch.logits_BV.device
         steps = max(row.limit for row in rows)
-        uniforms = np.stack([row_uniforms(seed, row.prompt, row.sample, steps) for row in rows])
+        uniforms = np.stack([row_uniforms(row.seed, steps) for row in rows])
         uniform_RT = torch.from_numpy(uniforms).to(device)
         eos = torch.tensor(() if sampling.ignore_eos else self._eos_ids, dtype=torch.long, device=device)
         limit_R = torch.tensor([row.limit for row in rows], device=device)
         token_RT = torch.zeros(uniform_RT.shape, dtype=torch.long, device=device)
-        logprob_RT = torch.zeros_like(uniform_RT)
+        logprob_RT, model_RT = torch.zeros_like(uniform_RT), torch.zeros_like(uniform_RT)
+        model_is_sampled = sampling.top_p == 1 and sampling.temperature in (0, 1)
         length_R, finished_R = torch.zeros_like(limit_R), torch.zeros_like(limit_R, dtype=torch.bool)
         row_B = torch.arange(len(rows), device=device)  # the places in `rows` of the rows still in the batch
         open_B = torch.ones_like(row_B, dtype=torch.bool)  # rows that ended stay in the batch until it is compacted
         for step in range(steps):
             token_B, logprob_B = sample(batch.logits_BV, uniform_RT[row_B, step], sampling.temperature, sampling.top_p)
             token_RT[row_B, step], logprob_RT[row_B, step] = token_B, logprob_B.double()
+            if not model_is_sampled:
+                model_BV = sampling_logprobs(batch.logits_BV, 1.0, 1.0)
+                model_RT[row_B, step] = model_BV.gather(-1, token_B[:, None])[:, 0].double()
             ended_B = torch.isin(token_B, eos)
             length_R[row_B] += open_B
             finished_R[row_B] |= open_B & ended_B
@@ -110,7 +135,8 @@ class TransformersEngine:
                 row_B, token_B, open_B = row_B[place_B], token_B[place_B], open_B[place_B]
                 batch.select(place_B)
             batch.advance(token_B)
-        _write(rollout, rows, length_R, token_RT, logprob_RT, finished_R)
+        model_RT = logprob_RT if model_is_sampled else model_RT
+        _write(rollout, rows, length_R, token_RT, logprob_RT, model_RT, finished_R)
 
 
 class _DecodingBatch:
@@ -120,7 +146,8 @@ class _DecodingBatch:
         self._model = model
         self._options = {"logits_to_keep": 1} if _keeps_logits(model) else {}
         device = model.get_input_embeddings().weight.device
-        used = sorted({row.prompt for row in rows})
+        distinct = {tuple(prompts[row.prompt]): row.prompt for row in reversed(rows)}
+        used = sorted(distinct.values())
         width = max(len(prompts[p]) for p in used)
         tokens_PL = torch.zeros(len(used), width, dtype=torch.long)  # padding is masked, so any token will do
         mask_PL = torch.zeros_like(tokens_PL)
@@ -133,8 +160,8 @@ class _DecodingBatch:
         self._padded = not bool(mask_PL.all())
         self._forward(tokens_PL.to(device), (self._mask_BL.cumsum(-1) - 1).clamp(min=0))
         if [row.prompt for row in rows] != used:
-            place_of = {p: place for place, p in enumerate(used)}
-            self.select(torch.tensor([place_of[row.prompt] for row in rows], device=device))
+            place_of = {tuple(prompts[p]): place for place, p in enumerate(used)}
+            self.select(torch.tensor([place_of[tuple(prompts[row.prompt])] for row in rows], device=device))
 
     def select(self, place_B: torch.Tensor) -> None:
         """Keep these rows of the batch, in this order; a row may be taken many times."""
@@ -165,12 +192,15 @@ def _write(
     length_R: torch.Tensor,
     token_RT: torch.Tensor,
     logprob_RT: torch.Tensor,
+    model_RT: torch.Tensor,
     finished_R: torch.Tensor,
 ) -> None:
-    columns = (length_R.tolist(), token_RT.tolist(), logprob_RT.tolist(), finished_R.tolist())
-    for row, length, tokens, logprobs, finished in zip(rows, *columns, strict=True):
+    assert rollout.model_logprobs is not None
+    columns = (array.tolist() for array in (length_R, token_RT, logprob_RT, model_RT, finished_R))
+    for row, length, tokens, logprobs, model_logprobs, finished in zip(rows, *columns, strict=True):
         rollout.response_ids[row.index] = tokens[:length]
         rollout.logprobs[row.index] = logprobs[:length]
+        rollout.model_logprobs[row.index] = model_logprobs[:length]
         rollout.finished[row.index] = finished
 
 

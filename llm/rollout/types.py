@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -49,12 +50,15 @@ class Rollout:
             after temperature and top-p, renormalised. Greedy decoding (temperature 0) samples from a point mass,
             whose log-probabilities say nothing, so there they are the model's at temperature 1.
         finished: R flags, True if the response ended by EOS, False if it was cut at its token limit.
+        model_logprobs: R lists, the same tokens' log-probabilities under the model itself (temperature 1, no nucleus);
+            None where the engine knows only those of the distribution it sampled from.
     """
 
     prompt_ids: list[list[int]]
     response_ids: list[list[int]]
     logprobs: list[list[float]]
     finished: list[bool]
+    model_logprobs: list[list[float]] | None = None
 
 
 @runtime_checkable
@@ -63,16 +67,33 @@ class Engine(Protocol):
 
     name: str
 
-    def generate(self, prompts: list[list[int]], samples: int, sampling: Sampling, seed: int) -> Rollout:
+    def generate(
+        self,
+        prompts: list[list[int]],
+        samples: int,
+        sampling: Sampling,
+        seed: int,
+        *,
+        limits: Sequence[int] | None = None,
+        row_seeds: Sequence[int] | None = None,
+    ) -> Rollout:
         """Return ``samples`` responses to each prompt.
 
         The same weights, prompts, samples, sampling and seed give the same tokens, whatever was generated before. A
         response is cut at ``sampling.max_new_tokens``, or earlier where prompt and response fill the engine's
         ``max_length``.
 
+        Args:
+            prompts: Token ids, at least one a prompt.
+            samples: Responses to each prompt.
+            sampling: Temperature, nucleus and length.
+            seed: Whole number >= 0; each row's own is derived from it, the prompt's place and the sample.
+            limits: Longest response to each prompt, where they differ; ``sampling.max_new_tokens`` still holds.
+            row_seeds: A seed in [0, 2^63) for each row instead of ``seed``: a row is then the same in any batch.
+
         Raises:
             InputError: no prompt, an empty one, or one that leaves no room for a response; ``samples`` < 1; a negative
-                ``seed``.
+                ``seed``; not one limit >= 1 for each prompt, or not one seed for each row.
         """
         ...
 

@@ -14,8 +14,9 @@ import torch
 
 from sharpen.llm.logprobs import token_logprobs
 from sharpen.llm.rollout.process import contained, random_states_kept
-from sharpen.llm.rollout.requests import evaluating, response_limits, row_seed
+from sharpen.llm.rollout.requests import evaluating, response_limits, seeds_of_rows
 from sharpen.llm.rollout.types import Rollout, Sampling, WeightSyncError
+from sharpen.llm.weights import full_weights
 from sharpen.objective import InputError
 
 # Largest difference in nats of a probe token's log-probability between engine and model after a push. In float32 the
@@ -96,32 +97,44 @@ class VLLMEngine:
             self.close()
             raise
 
-    def generate(self, prompts: list[list[int]], samples: int, sampling: Sampling, seed: int) -> Rollout:
+    def generate(
+        self,
+        prompts: list[list[int]],
+        samples: int,
+        sampling: Sampling,
+        seed: int,
+        *,
+        limits: Sequence[int] | None = None,
+        row_seeds: Sequence[int] | None = None,
+    ) -> Rollout:
         """Return ``samples`` responses to each prompt; see :class:`sharpen.llm.rollout.types.Engine`."""
         from vllm import SamplingParams
 
-        limits = response_limits(prompts, samples, sampling, seed, self._max_length)
-        rows = [(p, s) for p in range(len(prompts)) for s in range(samples)]
+        longest = response_limits(prompts, samples, sampling, seed, self._max_length, limits)
+        seeds = seeds_of_rows(len(prompts), samples, seed, row_seeds)
+        rows = [prompt for prompt in range(len(prompts)) for _ in range(samples)]
         parameters = [
             SamplingParams(
-                max_tokens=limits[p],
+                max_tokens=longest[p],
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 ignore_eos=sampling.ignore_eos,
                 stop_token_ids=None if sampling.ignore_eos else self._eos_ids,
-                seed=row_seed(seed, p, s),
+                seed=own_seed,
                 logprobs=0,  # the sampled token's only
                 detokenize=False,
             )
-            for p, s in rows
+            for p, own_seed in zip(rows, seeds, strict=True)
         ]
         self._llm.reset_prefix_cache()  # a cached prefix is computed in another order, so it rounds differently
-        answers = [answer.outputs[0] for answer in self._run([prompts[p] for p, _ in rows], parameters)]
+        answers = [answer.outputs[0] for answer in self._run([prompts[p] for p in rows], parameters)]
+        logprobs = [_sampled_logprobs(answer) for answer in answers]
         return Rollout(
-            prompt_ids=[list(prompts[p]) for p, _ in rows],
+            prompt_ids=[list(prompts[p]) for p in rows],
             response_ids=[list(answer.token_ids) for answer in answers],
-            logprobs=[_sampled_logprobs(answer) for answer in answers],
+            logprobs=logprobs,
             finished=[answer.finish_reason == "stop" for answer in answers],
+            model_logprobs=logprobs if sampling.top_p == 1 and sampling.temperature in (0, 1) else None,
         )
 
     def push_weights(self, model: Any) -> None:
@@ -134,8 +147,7 @@ class VLLMEngine:
             WeightSyncError: some weights were not loaded, engine and model disagree by more than
                 :data:`PUSH_TOLERANCE`, or the model moved since the last push and the engine did not.
         """
-        weights = model.state_dict()
-        missing: set[str] = self._llm.apply_model(lambda module: _load(module, weights))[0]
+        missing: set[str] = self._llm.apply_model(lambda module: _load(module, full_weights(model)))[0]
         if missing:
             raise WeightSyncError(f"the push left {len(missing)} of the engine's weights as they were: {min(missing)}")
         self._llm.reset_prefix_cache()  # its keys and values are the old weights'

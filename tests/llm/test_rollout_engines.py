@@ -207,6 +207,39 @@ def test_a_row_does_not_depend_on_its_neighbours(engine: Engine) -> None:
     assert few.response_ids == together.response_ids[:2]
 
 
+def test_rows_with_their_own_seeds_and_limits_are_the_same_in_any_batch(engine: Engine) -> None:
+    prompts, limits, seeds = [*PROMPTS, PROMPTS[0]], [3, 9, 1, 9], [11, 2**63 - 1, 13, 14]
+    sampling = Sampling(8, temperature=0.8)
+    together = engine.generate(prompts, 1, sampling, 0, limits=limits, row_seeds=seeds)
+    assert all(len(ids) <= min(8, limit) for ids, limit in zip(together.response_ids, limits, strict=True))
+    for place in (3, 1, 0):
+        alone = engine.generate([prompts[place]], 1, sampling, 5, limits=[limits[place]], row_seeds=[seeds[place]])
+        assert alone.response_ids == [together.response_ids[place]]
+    other = engine.generate(prompts, 1, sampling, 0, limits=limits, row_seeds=[1, 2, 3, 4])
+    assert other.response_ids != together.response_ids
+    for wrong in ({"limits": [3]}, {"limits": [0, 1, 1, 1]}, {"row_seeds": [1]}, {"row_seeds": [1, 2, 3, -1]}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            engine.generate(prompts, 1, sampling, 0, **wrong)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(12), Sampling(12, temperature=0.4), Sampling(12, top_p=0.6)], ids=str)
+def test_the_models_own_logprobs_come_along_where_the_engine_knows_them(
+    engine: Engine, model: PreTrainedModel, sampling: Sampling
+) -> None:
+    rollout = engine.generate(PROMPTS, 4, sampling, seed=1)
+    if rollout.model_logprobs is None:
+        assert engine.name == "vllm"
+        assert sampling != Sampling(12)
+        return
+    for prompt, response, logprobs in zip(
+        rollout.prompt_ids, rollout.response_ids, rollout.model_logprobs, strict=True
+    ):
+        with torch.no_grad():
+            logits = model.eval()(input_ids=torch.tensor([prompt + response])).logits[0]
+        expected = logits[len(prompt) - 1 : -1].double().log_softmax(-1)[range(len(response)), response]
+        np.testing.assert_allclose(logprobs, expected, atol=1e-4)
+
+
 def test_sampling_leaves_the_program_as_it_was(engine: Engine, model: PreTrainedModel) -> None:
     model.train()
     states = torch.get_rng_state(), random.getstate(), pickle.dumps(np.random.get_state())  # noqa: NPY002
