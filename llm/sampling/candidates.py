@@ -1,0 +1,53 @@
+"""Sampling without a chain: the model itself, token-level low temperature, best-of-N by likelihood."""
+
+from __future__ import annotations
+
+import math
+
+from sharpen.llm.sampling.kernel import Path, Tokens
+from sharpen.llm.sampling.requests import Extend, Key, Method, Sample
+
+
+def single(prompt: Tokens, longest: int, key: Key, temperature: float) -> Method:
+    """Draw one response at a temperature: 1 is the base model, 1/alpha token-level low temperature.
+
+    Low temperature draws each token from p(v | s)^alpha / sum_w p(w | s)^alpha. That is not p^alpha over responses: it
+    leaves out how likely the future of each token is (see :mod:`sharpen.llm.sampling.scalable`).
+
+    Args:
+        prompt: Token ids.
+        longest: Longest response in tokens.
+        key: The source of its random numbers.
+        temperature: What the logits are divided by.
+    """
+    (path,) = yield [Extend(prompt, longest, temperature, key.seeds(0)[0])]
+    assert isinstance(path, Path)
+    return Sample(path, len(path), proposals=1, accepted=1, moved=1)
+
+
+def best_of_n(
+    prompt: Tokens, longest: int, key: Key, *, n: int, score: str = "sum", budget: int | None = None
+) -> Method:
+    """Draw n responses from the base model and return the likeliest: arg max of log p(x), or of log p(x) / |x|.
+
+    This is the inference-time sharpening of Huang et al. 2024. The first of equals is returned.
+
+    Args:
+        prompt: Token ids.
+        longest: Longest response in tokens.
+        key: The source of its random numbers.
+        n: Candidates.
+        score: ``sum`` or ``mean``.
+        budget: Tokens to generate; candidates are drawn until it is spent, instead of n of them.
+    """
+    candidates: list[Path] = []
+    spent = 0
+    # With a budget one at a time: how many it pays for is not known before they are drawn.
+    while not candidates or (budget is not None and spent < budget):
+        count = n if budget is None else 1
+        numbers = range(len(candidates), len(candidates) + count)
+        drawn = yield [Extend(prompt, longest, 1.0, key.seeds(number)[0]) for number in numbers]
+        candidates += [path for path in drawn if isinstance(path, Path)]
+        spent = sum(map(len, candidates))
+    best = max(candidates, key=lambda path: math.fsum(path.base) / (len(path) if score == "mean" else 1))
+    return Sample(best, spent, proposals=len(candidates), accepted=1, moved=1)

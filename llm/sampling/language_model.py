@@ -1,0 +1,89 @@
+"""A rollout engine and the trainer's model as one autoregressive model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from sharpen.llm.logprobs import token_logprobs
+from sharpen.llm.rollout import Engine, Sampling
+from sharpen.llm.rollout.requests import eos_token_ids, evaluating
+from sharpen.llm.sampling.kernel import Path
+from sharpen.llm.sampling.requests import Extend, Likeliest, Next
+
+SCORED_TOKENS = 16384  # of a micro-batch when the model reads sequences
+
+
+class LanguageModel:
+    """Continuations from the engine; their log p from the engine where it knows it, else from the model.
+
+    The model computes log p of new tokens only; a kept prefix's are known since it was drawn. Log q is what the engine
+    sampled with, so Metropolis-Hastings is exact for the model's p also where engine and model round differently.
+
+    Args:
+        engine: Samples the model.
+        model: The same weights, in torch.
+        tokenizer: Names the end-of-sequence token, beside those the model names.
+    """
+
+    def __init__(self, engine: Engine, model: Any, tokenizer: Any = None) -> None:
+        self._engine, self._model = engine, model
+        self.eos_ids = frozenset(eos_token_ids(model, tokenizer))
+
+    def extend(self, requests: Sequence[Extend]) -> list[Path]:
+        """Return a continuation for each request; all have one temperature, so it is one call of the engine."""
+        (temperature,) = {request.temperature for request in requests}
+        limits = [request.limit for request in requests]
+        rollout = self._engine.generate(
+            [list(request.prefix) for request in requests],
+            1,
+            Sampling(max(limits), temperature=temperature),
+            0,
+            limits=limits,
+            row_seeds=[request.seed for request in requests],
+        )
+        base = rollout.model_logprobs or self._score(rollout.prompt_ids, rollout.response_ids)
+        columns = (rollout.response_ids, base, rollout.logprobs, rollout.finished)
+        return [
+            Path(tuple(tokens), tuple(base), tuple(proposal), ended)
+            for tokens, base, proposal, ended in zip(*columns, strict=True)
+        ]
+
+    def likeliest(self, requests: Sequence[Next]) -> list[Likeliest]:
+        """Return the likeliest next tokens for each request."""
+        order = sorted(range(len(requests)), key=lambda place: len(requests[place].prefix), reverse=True)
+        found: list[Likeliest | None] = [None] * len(requests)
+        with torch.no_grad(), evaluating(self._model):
+            while order:
+                count = max(1, SCORED_TOKENS // len(requests[order[0]].prefix))
+                places, order = order[:count], order[count:]
+                self._read([requests[place] for place in places], places, found)
+        return [top for top in found if top is not None]
+
+    def _read(self, requests: list[Next], places: list[int], found: list[Likeliest | None]) -> None:
+        """Read one micro-batch, padded on the left so that every prefix ends in the last column."""
+        width = len(requests[0].prefix)
+        tokens_BL = torch.tensor([[0] * (width - len(r.prefix)) + list(r.prefix) for r in requests])
+        mask_BL = torch.tensor([[0] * (width - len(r.prefix)) + [1] * len(r.prefix) for r in requests])
+        device = self._model.get_input_embeddings().weight.device
+        only_last = "logits_to_keep" in inspect.signature(type(self._model).forward).parameters
+        logits_BV = self._model(
+            input_ids=tokens_BL.to(device),
+            attention_mask=mask_BL.to(device),
+            position_ids=(mask_BL.cumsum(-1) - 1).clamp(min=0).to(device),
+            use_cache=False,
+            **({"logits_to_keep": 1} if only_last else {}),
+        ).logits[:, -1]
+        logprob_BV = torch.log_softmax(logits_BV.double(), dim=-1)
+        for place, request, logprob_V in zip(places, requests, logprob_BV, strict=True):
+            top = torch.topk(logprob_V, min(request.top, len(logprob_V)))
+            found[place] = Likeliest(top.indices.cpu().numpy(), top.values.cpu().numpy())
+
+    def _score(self, prefixes: list[list[int]], tokens: list[list[int]]) -> list[list[float]]:
+        with evaluating(self._model):
+            scored = token_logprobs(self._model, prefixes, tokens, micro_batch_tokens=SCORED_TOKENS)
+        rows = scored.logprobs_BT.double().tolist()
+        return [row[: len(new)] for row, new in zip(rows, tokens, strict=True)]
