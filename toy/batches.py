@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from sharpen.toy.engine import Ensemble, Machine, run, run_keys, stack, start
 from sharpen.toy.observe import measures, observer
+from sharpen.toy.signal_to_noise import closed_form
 from sharpen.toy.sweep_config import AXES, Point, SweepConfig
 
 
@@ -54,8 +55,9 @@ def compute(config: SweepConfig, batch: Batch, progress: Callable[[int], None] =
     """
     filled = [*range(len(batch.points))] + [0] * (config.batch - len(batch.points))
     (problem, family), keys = config.problem(), run_keys(config.seed, config.seeds)
+    kind, options = batch.points[0].columns["learner"], batch.points[0].options
     ensemble = Ensemble(
-        Machine(batch.points[0].columns["learner"], family, batch.points[0].options, observer(config.k)),
+        Machine(kind, family, options, observer(config.k, closed_form(kind, family, options))),
         stack([config.setting(batch.points[i], problem) for i in filled]),
         keys[[batch.seeds[i] for i in filled]],
     )
@@ -80,5 +82,8 @@ def _as_table(config: SweepConfig, batch: Batch, records: dict[str, np.ndarray])
     for name in measures(config.k):
         record = records[name]
         numbers = record[:, :runs].T.ravel()
-        columns[name] = pa.array(numbers, mask=np.isnan(numbers))
+        missing = np.isnan(numbers)
+        if name == "top_outcome":
+            numbers = config.outcomes()[np.where(missing, 0, numbers).astype(np.int64)]
+        columns[name] = pa.array(numbers, mask=missing)
     return pa.table(columns)

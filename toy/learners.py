@@ -156,7 +156,7 @@ def _after(
     return State(parameters, log_pi, moments, reference, state.error, behaviour, updates)
 
 
-def _log_reference(setting: Setting, options: Options, state: State, log_pi: Array) -> Array:
+def log_reference(setting: Setting, options: Options, state: State, log_pi: Array) -> Array:
     """Return the log p that the objective sees: with the reference ``policy`` that is pi at every moment."""
     if not options.reference_moves:
         return state.reference + state.error
@@ -190,7 +190,7 @@ def _ascent(
 ) -> Array:
     """Return grad_theta J, or for ``natural`` F^+ grad_theta J, at theta, where the policy is ``log_pi``."""
     pi, weight = jnp.exp(log_pi), jnp.asarray(setting.prompt_weight)
-    A = pseudo_reward(setting, jnp.asarray(setting.reward), _log_reference(setting, options, state, log_pi), log_pi)
+    A = pseudo_reward(setting, jnp.asarray(setting.reward), log_reference(setting, options, state, log_pi), log_pi)
     centred = A - jnp.sum(pi * A, axis=-1, keepdims=True)
     if method == "softmax" and family.separate:
         return weight[:, None] * pi * centred
@@ -221,7 +221,7 @@ def _sampled_update(
 ) -> tuple[Parameters, Any]:
     draw, disturb = jax.random.split(key)
     log_start = state.log_pi
-    log_p = _log_reference(setting, options, state, log_start)
+    log_p = log_reference(setting, options, state, log_start)
     behaviour = state.behaviour if kind == "off-policy" else log_start
     P, G = log_start.shape[0], options.group_size
     samples_PG = jax.random.categorical(draw, behaviour, axis=-1, shape=(G, P)).T

@@ -6,6 +6,8 @@ Axis letters: K records, S seeds, n outcomes.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -17,6 +19,7 @@ from sharpen.theory.problem import Problem
 
 FloatArray = NDArray[np.float64]
 CONFIDENCE = 0.95
+FIXED = 0.99  # top-1 mass from which a policy counts as collapsed, and as fixed at its likeliest outcome
 
 
 def measure(objective: Objective, problem: Problem, log_policy: FloatArray) -> dict[str, FloatArray]:
@@ -51,3 +54,41 @@ def mean_interval(samples: FloatArray) -> tuple[float, list[float] | None]:
     error = float(np.std(samples, ddof=1)) / math.sqrt(samples.size)
     half = float(scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, samples.size - 1)) * error
     return mean, [mean - half, mean + half]
+
+
+def wilson(count: int, of: int) -> list[float]:
+    """Return the 95% Wilson interval of a share (Wilson 1927).
+
+    Example:
+        >>> [round(end, 4) for end in wilson(0, 64)]
+        [0.0, 0.0566]
+    """
+    interval = scipy.stats.binomtest(count, of).proportion_ci(CONFIDENCE, method="wilson")
+    return [float(interval.low), float(interval.high)]
+
+
+def fixation(
+    top_outcome: NDArray[Any], top1: FloatArray, outcomes: Iterable[int], *, random: bool = True
+) -> list[dict[str, Any]]:
+    """Return the share of runs fixed at each vertex, those whose policy gives it 0.99 or more.
+
+    Args:
+        top_outcome: Likeliest outcome of each run, shape [S].
+        top1: Its probability, shape [S].
+        outcomes: The vertices to count.
+        random: Whether the runs are; the only run of an exact learner has no interval.
+
+    Returns:
+        For each vertex ``outcome``, ``runs``, ``share`` and its 95% Wilson ``interval``.
+
+    Example:
+        >>> fixation(np.array([0, 2]), np.array([0.999, 0.6]), [0])[0]["share"]
+        0.5
+    """
+    fixed = np.where(top1 >= FIXED, top_outcome, -1)
+    rows: list[dict[str, Any]] = []
+    for outcome in outcomes:
+        runs = int(np.sum(fixed == outcome))
+        interval = wilson(runs, len(fixed)) if random else None
+        rows.append({"outcome": outcome, "runs": runs, "share": runs / len(fixed), "interval": interval})
+    return rows

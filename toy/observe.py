@@ -13,6 +13,7 @@ from jax import Array
 
 from sharpen.toy.learners import State, pseudo_reward
 from sharpen.toy.setting import Setting
+from sharpen.toy.signal_to_noise import Signal
 
 Observer = Callable[[Setting, Array, State], dict[str, Array]]
 
@@ -22,12 +23,14 @@ MEASURES = (
     "entropy",
     "effective_support",
     "top1",
+    "top_outcome",
     "length",
     "kl_base",
     "kl_optimum",
     "face_mass",
     "kl_correct",
     "effective_alpha",
+    "gradient_snr",
 )
 
 
@@ -37,18 +40,21 @@ def measures(ks: tuple[int, ...]) -> list[str]:
 
 
 @lru_cache
-def observer(ks: tuple[int, ...]) -> Observer:
+def observer(ks: tuple[int, ...], signal: Signal | None = None) -> Observer:
     """Return the function that measures a policy, with pass@k for each k of ``ks``.
+
+    ``signal`` is the learner's `sharpen.toy.signal_to_noise.closed_form`, if it has one.
 
     Means over prompts by weight, in nats and tokens; NaN where a measure does not exist:
 
     - ``expected_reward`` E[r], ``entropy`` H(pi), ``effective_support`` exp H, ``top1`` the largest probability,
-      ``length`` E|x|;
+      ``length`` E|x|; ``top_outcome`` which outcome has the largest probability, with one prompt;
     - ``kl_base`` KL(pi || p); ``kl_optimum`` KL(pi || pi*) to the Gibbs optimum, for a frozen reference and w_h > 0;
       ``face_mass``, for w_h = 0, the probability of the optimal face;
     - ``kl_correct`` KL between pi and p, both conditioned on the outcomes of the largest reward: 0 while their ratios
       are the base's;
     - ``effective_alpha`` Cov_pi(log pi, log p) / Var_pi(log p) within prompts, the slope of log pi on log p;
+    - ``gradient_snr`` |E g| / sqrt(tr Cov g) of the next update's gradient g;
     - ``pass@k`` 1 - (1 - q)^k with q the probability of the largest reward.
     """
 
@@ -67,10 +73,12 @@ def observer(ks: tuple[int, ...]) -> Observer:
             "entropy": jnp.sum(weight * entropy),
             "effective_support": jnp.sum(weight * jnp.exp(entropy)),
             "top1": jnp.sum(weight * pi.max(axis=-1)),
+            "top_outcome": jnp.where(len(pi) == 1, pi[0].argmax(), jnp.nan),
             "length": mean(jnp.asarray(setting.length)),
             "kl_base": mean(log_pi - log_p),
             "kl_correct": jnp.sum(weight * _conditional_kl(log_pi, log_p, correct)),
             "effective_alpha": _slope(pi, log_pi, log_p, weight),
+            "gradient_snr": jnp.full((), jnp.nan) if signal is None else signal(setting, log_pi, state),
             **_distance_to_optimum(setting, log_pi, weight),
         }
         return found | {f"pass@{k}": jnp.sum(weight * -jnp.expm1(k * jnp.log1p(-_below_one(right)))) for k in ks}

@@ -20,9 +20,10 @@ from sharpen.theory.problem import Problem
 from sharpen.toy.config import SimulateConfig
 from sharpen.toy.engine import Ensemble, Machine, Progress, load, log_policy_only, run, run_keys, save, stack, start
 from sharpen.toy.learners import EXACT, check
-from sharpen.toy.measures import mean_interval, measure
+from sharpen.toy.measures import fixation, mean_interval, measure
 from sharpen.toy.policies import SEPARATE
 from sharpen.toy.setting import setting
+from sharpen.toy.signal_report import signal_report
 
 TRAJECTORY, SUMMARY, PARTS = "trajectory.npz", "summary.json", "parts"
 # Largest gap at which an end point counts as the theory's. The natural gradient converges exponentially; the softmax
@@ -88,12 +89,16 @@ def simulate(
     problem = config.problem()
     arrays: dict[str, NDArray[np.float64]] = {}
     updates = np.arange(config.steps // config.record_every + 1) * config.record_every
+    signals: dict[str, dict[str, Any]] = {}
     for number, track in enumerate(tracks(config)):
         part = out / PARTS / f"{number:03d}.npz"
-        for step in _advance(config, track, problem, part):
-            progress(track.key, step.updates, int(updates[-1]))
-            arrays[track.key] = _on_all_outcomes(step.records[:, :, 0], problem)
-    summary = summarise(config, problem, arrays)
+        ensemble = ensemble_of(config, track, log_policy_only)
+        reached = begun = start(ensemble)
+        for reached in _advance(config, ensemble, begun, part):
+            progress(track.key, reached.updates, int(updates[-1]))
+        arrays[track.key] = _on_all_outcomes(reached.records[:, :, 0], problem)
+        signals[track.key] = signal_report(ensemble, track.objective, supported(problem), reached.state, config.seed)
+    summary = summarise(config, problem, arrays, signals)
     part = out / (TRAJECTORY + ".part")
     with part.open("wb") as stream:
         np.savez_compressed(
@@ -111,19 +116,26 @@ def simulate(
     return summary
 
 
-def summarise(config: SimulateConfig, problem: Problem, arrays: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
+def summarise(
+    config: SimulateConfig,
+    problem: Problem,
+    arrays: dict[str, NDArray[np.float64]],
+    signals: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
     """Return where every track ended and how that compares with the theory.
 
     Args:
         config: What was run.
         problem: On what.
         arrays: log pi of each track by key, shape [K, S, n].
+        signals: The signal-to-noise of each track by key.
 
     Returns:
         ``version``, ``problem``, and ``tracks``: for each, the end policy (mean over seeds), its measures with 95%
-        t-intervals over seeds, the theory's limit and optimum, the ``gap`` and whether it ``agrees`` within the
-        tolerance. The gap is max |policy - limit|, or, for a learner that may end anywhere on a face of optima, the
-        mass off that face (``compared_with``).
+        t-intervals over seeds, the share of runs fixed at each outcome, the signal-to-noise of its updates, the
+        theory's limit and optimum, the ``gap`` and whether it ``agrees`` within the tolerance. The gap is
+        max |policy - limit|, or, for a learner that may end anywhere on a face of optima, the mass off that face
+        (``compared_with``).
     """
     rows = []
     for track in tracks(config):
@@ -151,6 +163,9 @@ def summarise(config: SimulateConfig, problem: Problem, arrays: dict[str, NDArra
         }
         for name, numbers in measure(track.objective, problem, log_end).items():
             row[name], row[f"{name}_interval"] = mean_interval(numbers)
+        top = log_end.argmax(axis=1), np.exp(log_end.max(axis=1))
+        row["fixation"] = fixation(*top, range(problem.n), random=track.kind not in EXACT)
+        row |= signals[track.key]
         rows.append(row)
     return {
         "version": metadata.version("sharpen-rl"),
@@ -159,18 +174,28 @@ def summarise(config: SimulateConfig, problem: Problem, arrays: dict[str, NDArra
     }
 
 
-def _advance(config: SimulateConfig, track: Track, problem: Problem, part: Path) -> Iterator[Progress]:
-    """Yield a track's progress, saving each chunk; a track found finished is yielded once."""
-    live = problem.support  # the simplex's faces are invariant: what the base excludes never enters
-    inner = Problem(problem.base[live], problem.reward[live], problem.length[live])
-    eta = config.step_size_of(track.kind)
-    options = config.options(track.objective)
+def supported(problem: Problem) -> Problem:
+    """Return a problem without what its base excludes, which never enters: the simplex's faces are invariant."""
+    live = problem.support
+    return Problem(problem.base[live], problem.reward[live], problem.length[live])
+
+
+def ensemble_of(config: SimulateConfig, track: Track, observe: Callable[..., Any]) -> Ensemble:
+    """Return the runs of a track, on the supported outcomes: ``config.seeds`` of them, one of an exact learner.
+
+    Raises:
+        InputError: the learner cannot run with these settings.
+    """
+    eta, options = config.step_size_of(track.kind), config.options(track.objective)
     check(track.kind, options, track.objective.coefficients.w_h, eta, separate=True)
     seeds = 1 if track.kind in EXACT else config.seeds
-    machine = Machine(track.kind, SEPARATE, options, log_policy_only)
-    settings = stack([setting(track.objective, inner, eta)] * seeds)
-    ensemble = Ensemble(machine, settings, run_keys(config.seed, seeds))
-    begun = start(ensemble)
+    machine = Machine(track.kind, SEPARATE, options, observe)
+    settings = stack([setting(track.objective, supported(config.problem()), eta)] * seeds)
+    return Ensemble(machine, settings, run_keys(config.seed, seeds))
+
+
+def _advance(config: SimulateConfig, ensemble: Ensemble, begun: Progress, part: Path) -> Iterator[Progress]:
+    """Yield a track's progress, saving each chunk; a track found finished is yielded once."""
     state = load(part, begun) if part.exists() else begun
     yield state
     for step in run(ensemble, state, steps=config.steps, record_every=config.record_every):

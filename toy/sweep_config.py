@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sharpen.objective import InputError, Objective
@@ -143,6 +144,12 @@ class SweepConfig(BaseModel):
         if (self.base, self.reward, self.length) != (None, None, None):
             raise InputError("policy", self.policy, "table, where base, reward or length are given")
         return _sequences(self.tokens, self.hazard, self.longest, self.correct, self.policy == "tree")
+
+    def outcomes(self) -> NDArray[np.int64]:
+        """Return the numbers, in the base as it was given, of the outcomes of :meth:`problem`."""
+        if self.policy == "table":
+            return np.flatnonzero(parse_problem(self.base, self.reward, self.length).support)
+        return np.arange(self.problem()[0].n)
 
     def points(self) -> list[Point]:
         """Return the settings in their fixed order: the last axis of ``AXES`` runs fastest.
