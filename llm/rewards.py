@@ -1,33 +1,238 @@
-"""The label firewall: the only place that turns answers into rewards.
+"""Rewards of a training run, behind the label firewall: the only place that turns answers into rewards.
 
 A run whose objective has no reward term never holds an answer: :func:`reward_for` returns None without opening them,
-and nothing else in the training path takes a source of answers.
+and nothing else in the training path takes a source of answers. Of the rewards, ``task`` and ``inverted`` alone open
+them; the others are controls and label-free signals, which see responses and the policy's own confidence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, Self, TypeVar, get_args
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sharpen.llm.data import AnswerKey, DataSource
-from sharpen.llm.verify import verify
-from sharpen.objective import Objective
+from sharpen.llm.verify import Verifier, vote
+from sharpen.objective import InputError, Objective
+
+RewardKind = Literal["task", "inverted", "format", "length", "majority", "self_certainty", "negative_entropy", "random"]
+KINDS: tuple[str, ...] = get_args(RewardKind)
+Number = TypeVar("Number", int, float)
+LABELLED = ("task", "inverted")  # the kinds that open the answers
+
+
+class RewardConfig(BaseModel):
+    """Which reward r a run is given; docs/verifier.md has a table.
+
+    Raises:
+        pydantic.ValidationError: a field is out of range, or belongs to another kind.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    kind: RewardKind = "task"
+    target: int | None = Field(default=None, ge=1, description="length: tokens at which the reward is 1 (or 0).")
+    prefer: Literal["long", "short"] = Field(default="long", description="length: what is rewarded.")
+    probability: float = Field(default=0.5, ge=0, le=1, description="random: chance of reward 1.")
+
+    @model_validator(mode="after")
+    def _fields_belong_to_the_kind(self) -> Self:
+        if (self.target is not None) != (self.kind == "length"):
+            allowed = "a number of tokens" if self.kind == "length" else f"none for the reward {self.kind}"
+            raise ValueError(f"target: got {self.target}, allowed: {allowed}")
+        return self
+
+    @property
+    def needs_answers(self) -> bool:
+        """Whether the reward opens the gold answers."""
+        return self.kind in LABELLED
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What a reward may read of a batch beside its texts, one entry a row; None where nobody has measured it.
+
+    Args:
+        step: Updates done.
+        rows: Place of each row in the step's whole batch, over all processes.
+        lengths: Response tokens, end-of-sequence included.
+        entropies: Mean over the response's tokens of the policy's entropy, nats.
+        certainties: Mean over the response's tokens of KL(U || pi), U uniform over the vocabulary, nats; see
+            :func:`sharpen.llm.certainty.self_certainty`.
+    """
+
+    step: int = 0
+    rows: Sequence[int] | None = None
+    lengths: Sequence[int] | None = None
+    entropies: Sequence[float] | None = None
+    certainties: Sequence[float] | None = None
+
+
+class Reward(Protocol):
+    """One number a response."""
+
+    kind: str
+
+    def __call__(
+        self, prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring | None = None
+    ) -> list[float]:
+        """Return one reward a response.
+
+        Args:
+            prompt_ids: Id of each response's prompt; the responses to one prompt are a group.
+            responses: Texts.
+            scoring: What else is known of them.
+
+        Raises:
+            ValueError: the reward needs something that ``scoring`` has not.
+        """
+        ...
 
 
 class TaskReward:
-    """Reward 1 for a response whose final answer equals the gold answer, else 0.
+    """Reward 1 for a response whose final answer equals the gold answer, else 0; or the reverse.
 
     Args:
         answers: Gold answers by prompt id.
+        inverted: Give 1 - r, a control: what is learned from wrong labels is not the task.
+        verifier: Compares; one is made if not given, and ends with the program.
     """
 
-    def __init__(self, answers: AnswerKey) -> None:
+    def __init__(self, answers: AnswerKey, *, inverted: bool = False, verifier: Verifier | None = None) -> None:
+        self.kind = "inverted" if inverted else "task"
+        self.verifier = verifier or Verifier()
         self._answers = answers
 
-    def __call__(self, prompt_ids: Sequence[str], responses: Sequence[str]) -> list[float]:
-        """Return one reward a response; ``prompt_ids`` and ``responses`` run in parallel."""
-        return [verify(text, self._answers[name]) for name, text in zip(prompt_ids, responses, strict=True)]
+    def __call__(
+        self, prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring | None = None
+    ) -> list[float]:
+        """Return one reward a response; see :class:`Reward`."""
+        right = self.verifier(responses, [self._answers[name] for name in prompt_ids])
+        return [1.0 - reward for reward in right] if self.kind == "inverted" else right
 
 
-def reward_for(objective: Objective, source: DataSource) -> TaskReward | None:
-    """Return the reward of a training run, or None, with the answers unopened, if the objective has no reward term."""
-    return TaskReward(source.answers()) if objective.needs_reward else None
+class LabelFreeReward:
+    """A reward that is a function of responses and scoring, and of no answer.
+
+    Args:
+        config: Of a kind that needs no answers.
+        seed: Of the random reward.
+    """
+
+    def __init__(self, config: RewardConfig, seed: int) -> None:
+        if config.needs_answers:
+            raise ValueError(f"kind: got {config.kind}, allowed: one that needs no answers")
+        self.kind, self._config, self._seed = config.kind, config, seed
+
+    def __call__(
+        self, prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring | None = None
+    ) -> list[float]:
+        """Return one reward a response; see :class:`Reward`."""
+        rewards = _LABEL_FREE[self.kind](prompt_ids, responses, scoring or Scoring(), self._config, self._seed)
+        if not len(rewards) == len(responses) == len(prompt_ids):
+            raise ValueError(f"rows: got {len(rewards)}, allowed: {len(responses)}, as many as responses")
+        return rewards
+
+
+def reward_for(
+    objective: Objective, source: DataSource, *, kind: str = "task", seed: int = 0, **settings: object
+) -> Reward | None:
+    """Return the reward of a training run, or None, with the answers unopened, if the objective has no reward term.
+
+    Args:
+        objective: The run's.
+        source: Opened for ``task`` and ``inverted`` only.
+        kind: One of ``KINDS``.
+        seed: The run's; the random reward draws from it.
+        settings: The other fields of :class:`RewardConfig`.
+
+    Raises:
+        InputError: there is no such reward.
+        pydantic.ValidationError: a setting is out of range.
+    """
+    if kind not in KINDS:
+        raise InputError("reward.kind", kind, ", ".join(KINDS))
+    config = RewardConfig.model_validate({"kind": kind, **settings})
+    if not objective.needs_reward:
+        return None
+    if config.needs_answers:
+        return TaskReward(source.answers(), inverted=kind == "inverted")
+    return LabelFreeReward(config, seed)
+
+
+def _format(
+    prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, config: RewardConfig, seed: int
+) -> list[float]:
+    r"""1 for a response with a complete, filled ``\boxed{}``, whatever it holds (Shao 2025's format reward)."""
+    return [float(vote(text) is not None) for text in responses]
+
+
+def _length(
+    prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, config: RewardConfig, seed: int
+) -> list[float]:
+    """min(1, |x| / target), or 1 minus that."""
+    assert config.target is not None
+    shares = [min(1.0, length / config.target) for length in _measured("lengths", scoring.lengths)]
+    return shares if config.prefer == "long" else [1.0 - share for share in shares]
+
+
+def _majority(
+    prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, config: RewardConfig, seed: int
+) -> list[float]:
+    """1 for the final answer that most responses of the group give (Zuo 2025, TTRL); of tied ones, the first seen.
+
+    Answers are one vote if their texts are equal, plain integers by value. A response without an answer has no vote.
+    """
+    votes = [vote(text) for text in responses]
+    groups: dict[str, Counter[str]] = {name: Counter() for name in prompt_ids}
+    for name, answer in zip(prompt_ids, votes, strict=True):
+        if answer is not None:
+            groups[name][answer] += 1
+    # max takes the first of equals, and a Counter keeps the order in which its keys came.
+    winners = {name: max(counts, key=counts.__getitem__, default=None) for name, counts in groups.items()}
+    return [
+        float(answer is not None and answer == winners[name]) for name, answer in zip(prompt_ids, votes, strict=True)
+    ]
+
+
+def _self_certainty(
+    prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, config: RewardConfig, seed: int
+) -> list[float]:
+    """Mean KL(U || pi) over tokens (Kang 2025; Zhao 2025, Intuitor)."""
+    return [float(value) for value in _measured("certainties", scoring.certainties)]
+
+
+def _negative_entropy(
+    prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, config: RewardConfig, seed: int
+) -> list[float]:
+    """Minus the mean token entropy (Prabhudesai 2025, RENT; Agarwal 2025)."""
+    return [-float(value) for value in _measured("entropies", scoring.entropies)]
+
+
+def _random(
+    prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, config: RewardConfig, seed: int
+) -> list[float]:
+    """1 with a fixed probability, a function of (seed, step, row) alone: a resumed run draws the same."""
+    rows = range(len(responses)) if scoring.rows is None else scoring.rows
+    return [float(np.random.default_rng([seed, scoring.step, row]).random() < config.probability) for row in rows]
+
+
+def _measured(name: str, given: Sequence[Number] | None) -> Sequence[Number]:
+    if given is None:
+        raise ValueError(f"scoring.{name}: got none, allowed: one number a response")
+    return given
+
+
+_Function = Callable[[Sequence[str], Sequence[str], Scoring, RewardConfig, int], list[float]]
+_LABEL_FREE: dict[str, _Function] = {
+    "format": _format,
+    "length": _length,
+    "majority": _majority,
+    "self_certainty": _self_certainty,
+    "negative_entropy": _negative_entropy,
+    "random": _random,
+}

@@ -17,7 +17,6 @@ import json
 import logging
 import mmap
 import os
-import resource
 import signal
 import socket
 import struct
@@ -83,6 +82,8 @@ def _fork(place: int, sockets: list[socket.socket], board: mmap.mmap, limit: flo
     pid = os.fork()
     if pid:
         return pid
+    import resource  # POSIX only, as forking is
+
     code = _BROKEN
     try:
         for other, connection in enumerate(sockets):
