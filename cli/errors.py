@@ -44,6 +44,6 @@ def _describe_field(detail: object) -> str:
     assert isinstance(detail, dict)
     message = str(detail["msg"]).removeprefix("Value error, ")
     field = ".".join(str(part) for part in detail["loc"])
-    if not field:  # a check of several fields together names them in its message
-        return message
+    if not field or ": got " in message:  # a check of several fields together names them in its message
+        return f"{field}.{message}" if field else message
     return f"{field}: got {detail['input']!r}, {message[0].lower()}{message[1:]}"

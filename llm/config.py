@@ -31,6 +31,55 @@ class OptimizerSettings(_Settings):
         return self.learning_rate * (self.warmup_start + (1.0 - self.warmup_start) * progress)
 
 
+LearnerKind = Literal["rloo", "reinforce", "grpo", "ppo", "dapo", "unlikeliness", "tb", "best-of-n"]
+KLPlace = Literal["k1-reward", "k2-reward", "k3-reward", "k1-loss", "k2-loss", "k3-loss"]
+CLIPPED = ("grpo", "ppo", "dapo", "unlikeliness")  # their loss is PPO's clipped surrogate
+DAPO_CLIP_HIGH = 0.28
+
+
+class LearnerSettings(_Settings):
+    """How the policy is moved towards the objective; docs/llm.md has a table of the learners."""
+
+    kind: LearnerKind = "rloo"
+    kl: KLPlace = Field(
+        default="k1-reward", description="Estimator of the KL of policy and reference, and where it stands."
+    )
+    epochs: int = Field(default=1, ge=1, le=64, description="Updates on one rollout batch.")
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    clip_high: float | None = Field(default=None, gt=0, description="None takes 0.28 for DAPO, otherwise 0.2.")
+    rank_penalty: float = Field(default=0.25, ge=0, le=1, description="beta_rank of the unlikeliness reward.")
+    dynamic_rounds: int = Field(
+        default=4, ge=1, le=64, description="DAPO: most rollout rounds a step, until enough groups have mixed rewards."
+    )
+
+    @property
+    def upper_clip(self) -> float:
+        """The upper clip in force."""
+        return self.clip_high if self.clip_high is not None else DAPO_CLIP_HIGH if self.kind == "dapo" else 0.2
+
+    @property
+    def clipped(self) -> bool:
+        """Whether the loss is PPO's clipped surrogate."""
+        return self.kind in CLIPPED
+
+    @model_validator(mode="after")
+    def _has_a_meaning(self) -> Self:
+        if self.epochs > 1 and self.kind not in (*CLIPPED, "tb"):
+            raise ValueError(
+                f"epochs: got {self.epochs}, allowed: 1 for {self.kind}; several are for {', '.join(CLIPPED)} and tb"
+            )
+        if self.kind == "tb" and self.kl != "k1-reward":
+            raise ValueError(f"kl: got {self.kl!r}, allowed: k1-reward for tb, whose loss holds log pi - log p itself")
+        return self
+
+
+class LoRASettings(_Settings):
+    """Low-rank adapters on every linear layer (Hu 2022), through peft."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32.0, gt=0, description="The adapter is scaled by alpha / rank.")
+
+
 class EvaluationSettings(_Settings):
     """What is measured after training, on which problems; see ``llm/evaluate.py``."""
 
@@ -60,6 +109,10 @@ class TrainConfig(_Settings):
     max_length: int = Field(default=2048, ge=2, description="Prompt and response together, in tokens.")
     ignore_eos: bool = Field(default=False, description="Fixed-length runs: go on after the end-of-sequence token.")
     aggregation: Literal["token_mean", "sequence_mean"] = "token_mean"
+    learner: LearnerSettings = LearnerSettings()
+    importance: Literal["token", "sequence", "none"] = Field(
+        default="token", description="Level of the sampler-trainer importance weights."
+    )
     importance_cap: float = Field(default=20.0, ge=1.0, description="Cap of the sampler-trainer importance weights.")
     optimizer: OptimizerSettings = OptimizerSettings()
     engine: Literal["auto", "vllm", "transformers"] = "auto"
@@ -69,6 +122,12 @@ class TrainConfig(_Settings):
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    lora: LoRASettings | None = Field(default=None, description="Train adapters only; None trains every weight.")
+    shard: Literal["auto", "always", "never"] = Field(
+        default="auto", description="FSDP2; auto: with several processes, or with a dtype other than the master copy's."
+    )
+    reference_offload: bool = Field(default=False, description="Keep a sharded reference in the machine's memory.")
+    gradient_checkpointing: bool = Field(default=False, description="Compute activations again in the backward pass.")
     tokens_per_microbatch: int = Field(default=16384, ge=16)
     checkpoint_every: int = Field(default=20, ge=1)
     seed: int = Field(default=42, ge=0, lt=2**31)
@@ -81,6 +140,14 @@ class TrainConfig(_Settings):
                 f"tokens_per_microbatch: got {self.tokens_per_microbatch}, allowed: at least max_length "
                 f"({self.max_length}), so that one sequence fits"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _learner_fits_the_objective(self) -> Self:
+        if self.learner.kind == "tb" and self.objective.coefficients.w_h == 0:
+            raise ValueError("learner.kind: got 'tb', allowed: with mode sampling; without entropy there is no target")
+        if self.lora is not None and self.objective.reference.startswith("refresh"):
+            raise ValueError(f"lora: got it with reference {self.objective.reference!r}, allowed: frozen or policy")
         return self
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -20,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 # Most logits of one chunk: 2^26 float32 numbers are 256 MiB.
 CHUNK_LOGITS = 2**26
+SHARDED_FORWARD = "sharpen_token_statistics"
 
 log = logging.getLogger(__name__)
 
@@ -127,23 +129,55 @@ def response_logprobs(
     row_N, offset_N = mask_BT.nonzero(as_tuple=True)
     target_N = batch.prompt_length_B[row_N] + offset_N
     token_N = batch.tokens_BL[row_N, target_N]
-    head, features_ND = _head_and_features(model, batch.tokens_BL, row_N, target_N - 1)
+    chunk = max(1, chunk_logits // _vocabulary(model))
+    forward = getattr(model, SHARDED_FORWARD, None) or partial(token_statistics, model)
+    places = (batch.tokens_BL, row_N, target_N - 1, token_N)
+    logprob_N, entropy_N = forward(*places, temperature=temperature, with_entropy=with_entropy, chunk=chunk)
+    blank_BT = logprob_N.new_zeros(mask_BT.shape)
+    entropy_BT = blank_BT.masked_scatter(mask_BT, entropy_N.detach()) if with_entropy else None
+    return TokenLogprobs(blank_BT.masked_scatter(mask_BT, logprob_N), entropy_BT, mask_BT)
 
-    def token_statistics(features_KD: torch.Tensor, token_K: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+
+def token_statistics(
+    model: Any,
+    tokens_BL: torch.Tensor,
+    row_N: torch.Tensor,
+    position_N: torch.Tensor,
+    token_N: torch.Tensor,
+    *,
+    temperature: float,
+    with_entropy: bool,
+    chunk: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return log-probability and entropy of N tokens, each predicted at one position of one row, shapes [N].
+
+    Everything that touches the model's weights is in here, so that a sharded model can gather them around it
+    (:mod:`sharpen.llm.sharding` makes it a method of the model, of the name :data:`SHARDED_FORWARD`).
+
+    Args:
+        model: A causal language model of transformers.
+        tokens_BL: Right-padded rows.
+        row_N: Row of each token.
+        position_N: Position that predicts it.
+        token_N: The token.
+        temperature: What the logits are divided by.
+        with_entropy: Without it the entropies are zeros.
+        chunk: Most tokens whose logits are held at a time.
+    """
+    head, features_ND = _head_and_features(model, tokens_BL, row_N, position_N)
+
+    def statistics(features_KD: torch.Tensor, token_K: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return _statistics(head(features_KD), token_K, temperature, with_entropy)
 
-    chunk = max(1, chunk_logits // _vocabulary(model))
     parts = []
     for features_KD, token_K in zip(features_ND.split(chunk), token_N.split(chunk), strict=True):
         if torch.is_grad_enabled() and len(token_N) > chunk:
             # Without it the logits of every chunk would live until the backward pass.
-            parts.append(checkpoint(token_statistics, features_KD, token_K, use_reentrant=False))
+            parts.append(checkpoint(statistics, features_KD, token_K, use_reentrant=False))
         else:
-            parts.append(token_statistics(features_KD, token_K))
+            parts.append(statistics(features_KD, token_K))
     logprob_N, entropy_N = (torch.cat(column) for column in zip(*parts, strict=True))
-    blank_BT = logprob_N.new_zeros(mask_BT.shape)
-    entropy_BT = blank_BT.masked_scatter(mask_BT, entropy_N.detach()) if with_entropy else None
-    return TokenLogprobs(blank_BT.masked_scatter(mask_BT, logprob_N), entropy_BT, mask_BT)
+    return logprob_N, entropy_N
 
 
 def token_logprobs(
@@ -154,12 +188,16 @@ def token_logprobs(
     micro_batch_tokens: int,
     with_entropy: bool = False,
     temperature: float = 1.0,
+    same_passes: Callable[[int], int] = lambda count: count,
 ) -> TokenLogprobs:
     """Return the log-probabilities of all R rows, in the caller's order and padded to the longest response.
 
     Without gradients and on the model's device; the model stays in its train or eval mode. A trainer that needs
     gradients calls :func:`response_logprobs` on each of :func:`make_batches`, so that only one micro-batch's graph
     lives at a time.
+
+    Processes with a sharded model have to make equally many forward passes: ``same_passes`` returns their largest
+    number, and passes beyond this process's own are repeated and thrown away.
     """
     device = next(model.parameters()).device
     batches = make_batches(prompt_ids, response_ids, micro_batch_tokens=micro_batch_tokens, device=device)
@@ -167,6 +205,8 @@ def token_logprobs(
         parts = [
             response_logprobs(model, batch, with_entropy=with_entropy, temperature=temperature) for batch in batches
         ]
+        for _ in range(same_passes(len(batches)) - len(batches)):
+            response_logprobs(model, batches[-1])
     entropies = [part.entropy_BT for part in parts if part.entropy_BT is not None]
     return TokenLogprobs(
         unbatch(batches, [part.logprobs_BT for part in parts]),
@@ -205,7 +245,7 @@ def _head_and_features(
     model: Any, tokens_BL: torch.Tensor, row_N: torch.Tensor, position_N: torch.Tensor
 ) -> tuple[Callable[[torch.Tensor], torch.Tensor], torch.Tensor]:
     """Return a map from features to logits, and the features at the N given positions."""
-    if _head_is_separable(model):
+    if head_is_separable(model):
         hidden_BLD = model.get_decoder()(input_ids=tokens_BL, use_cache=False).last_hidden_state
         return model.get_output_embeddings(), hidden_BLD[row_N, position_N]
     return torch.nn.Identity(), model(input_ids=tokens_BL, use_cache=False).logits[row_N, position_N]
@@ -214,7 +254,7 @@ def _head_and_features(
 _separable: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 
-def _head_is_separable(model: Any) -> bool:
+def head_is_separable(model: Any) -> bool:
     """Whether logits = head(decoder(tokens)), bit by bit; tried once for each model.
 
     It is not so where the model scales or caps its logits, or where a wrapper has to see every forward pass (its
@@ -232,7 +272,7 @@ def _try_head(model: Any) -> bool:
         return False
     decoder, head = model.get_decoder(), model.get_output_embeddings()
     if decoder is None or decoder is model or head is None or hasattr(head.weight, "full_tensor"):
-        return False  # a sharded weight (DTensor) is gathered only in the whole model's forward pass
+        return False  # sharded already: its weight (DTensor) is gathered only in the whole model's forward pass
     tokens = torch.arange(min(8, _vocabulary(model)), device=head.weight.device)[None]
     training = model.training
     model.eval()  # dropout would differ between the two passes

@@ -1,4 +1,4 @@
-"""The policy-gradient loss.
+"""Policy-gradient losses, token by token.
 
 Axis letters: B sequences, T response positions (padded).
 """
@@ -12,38 +12,59 @@ if TYPE_CHECKING:
 
 
 class Mismatch(NamedTuple):
-    """How far the sampling engine and the trainer disagree about the sampled tokens."""
+    """How far the sampling engine and the trainer disagree about the sampled tokens.
+
+    Args:
+        weights_BT: Importance weights, 1 outside the mask.
+        max_error: Largest |log pi_trainer - log pi_sampler| of a token, nats.
+        error_sum: Sum of |difference| over tokens.
+        kl_sum: Sum of log pi_sampler - log pi_trainer over tokens, whose mean estimates KL(sampler || trainer) a token.
+        max_ratio: Largest importance ratio before it is cut.
+        capped: Tokens (level ``token``) or sequences (``sequence``) whose ratio met the cap.
+        units: How many of them there are.
+        tokens: Response tokens.
+    """
 
     weights_BT: Tensor
     max_error: float
-    mean_error: float
-    share_capped: float
+    error_sum: float
+    kl_sum: float
+    max_ratio: float
+    capped: int
+    units: int
+    tokens: int
 
 
-def importance_weights(trainer_BT: Tensor, sampler_BT: Tensor, mask_BT: Tensor, cap: float) -> Mismatch:
-    """Return min(exp(log pi_trainer - log pi_sampler), cap) for each token, with statistics over the mask.
+def importance_weights(
+    trainer_BT: Tensor, sampler_BT: Tensor, mask_BT: Tensor, cap: float, level: str = "token"
+) -> Mismatch:
+    """Return truncated importance weights of the trainer's policy against the engine's, with statistics.
 
     The engine that samples and the model that is trained compute the same policy with different kernels. The truncated
-    weight corrects the gradient for it (truncated importance sampling; Precup 2000 for the untruncated form).
+    weight corrects the gradient for it (truncated importance sampling; Precup 2000 for the untruncated form):
+    min(exp(d_t), cap) for each token with d = log pi_trainer - log pi_sampler, or min(exp(sum_t d_t), cap) for all
+    tokens of a sequence, which is the whole correction and varies more, or 1.
 
     Args:
         trainer_BT: Token log-probabilities by the trainer before the update, shape [B, T], nats.
         sampler_BT: The engine's, of the distribution it sampled from, same shape.
         mask_BT: True at response tokens.
         cap: Largest weight, >= 1.
-
-    Returns:
-        Weights of shape [B, T] (1 outside the mask), the largest and mean |difference| and the share of capped tokens.
+        level: ``token``, ``sequence`` or ``none``.
     """
     difference = (trainer_BT.detach() - sampler_BT).masked_fill(~mask_BT, 0.0)
-    ratio = difference.exp()
-    tokens = mask_BT.sum()
-    error = difference.abs()
+    ratio = (difference.sum(dim=1, keepdim=True) if level == "sequence" else difference).exp()
+    weights = ratio.clamp(max=cap) if level != "none" else ratio.new_ones(())
+    counted = mask_BT if level == "token" else mask_BT.any(dim=1, keepdim=True)
     return Mismatch(
-        ratio.clamp(max=cap),
-        float(error.max()),
-        float(error.sum() / tokens),
-        float(((ratio > cap) & mask_BT).sum() / tokens),
+        weights.expand_as(difference).masked_fill(~mask_BT, 1.0),
+        float(difference.abs().max()),
+        float(difference.abs().sum()),
+        -float(difference.sum()),
+        float(ratio.max()),
+        0 if level == "none" else int(((ratio > cap) & counted).sum()),
+        int(counted.sum()),
+        int(mask_BT.sum()),
     )
 
 
@@ -62,3 +83,60 @@ def reinforce_loss(
     """
     per_token = weights_BT * advantages_B[:, None] * logprobs_BT
     return -per_token.masked_fill(~mask_BT, 0.0).sum() / normalizer
+
+
+def clipped_loss(
+    logprobs_BT: Tensor,
+    start_BT: Tensor,
+    advantages_B: Tensor,
+    weights_BT: Tensor,
+    mask_BT: Tensor,
+    normalizer: float,
+    clip_low: float,
+    clip_high: float,
+) -> Tensor:
+    """Return PPO's clipped surrogate (Schulman 2017), with its own upper clip as in DAPO (Yu 2025).
+
+    -(1/normalizer) sum_b sum_t w_bt min(rho A_b, clip(rho, 1 - clip_low, 1 + clip_high) A_b),
+    rho = exp(log pi(y_bt) - log pi_start(y_bt)). At the first update of a batch its gradient is REINFORCE's.
+
+    Args:
+        logprobs_BT: As for :func:`reinforce_loss`, as are the other arguments of these names.
+        start_BT: Token log-probabilities before the first update on the batch, constants.
+        advantages_B: See there.
+        weights_BT: See there.
+        mask_BT: See there.
+        normalizer: See there.
+        clip_low: Lower clip.
+        clip_high: Upper clip.
+    """
+    ratio = (logprobs_BT - start_BT).masked_fill(~mask_BT, 0.0).exp()
+    A = advantages_B[:, None]
+    gain = (ratio * A).minimum(ratio.clamp(1.0 - clip_low, 1.0 + clip_high) * A)
+    return -(weights_BT * gain).masked_fill(~mask_BT, 0.0).sum() / normalizer
+
+
+def kl_estimate(name: str, log_ratio: Tensor) -> Tensor:
+    """Return k1 = x, k2 = x^2 / 2 or k3 = exp(-x) - 1 + x of x = log pi - log p (Schulman 2020), elementwise.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name == "k1":
+        return log_ratio
+    if name == "k2":
+        return 0.5 * log_ratio**2
+    if name == "k3":
+        return (-log_ratio).expm1() + log_ratio
+    raise ValueError(f"KL estimator: got {name!r}, allowed: k1, k2, k3")
+
+
+def kl_loss(
+    name: str, logprobs_BT: Tensor, reference_BT: Tensor, weights_BT: Tensor, mask_BT: Tensor, normalizer: float
+) -> Tensor:
+    """Return (1/normalizer) sum_b sum_t w_bt k(log pi - log p) of the tokens, with the gradient through log pi.
+
+    Token by token, as GRPO's implementations do it: the gradient leaves out what a token does to the KL of later ones.
+    """
+    estimate = kl_estimate(name, logprobs_BT - reference_BT)
+    return (weights_BT * estimate).masked_fill(~mask_BT, 0.0).sum() / normalizer

@@ -12,13 +12,13 @@ from sharpen.llm import checkpoint
 from sharpen.llm.config import TrainConfig
 from sharpen.llm.data import DataSource, load_source
 from sharpen.llm.interrupt import deferred_interrupt
-from sharpen.llm.models import ModelSource, load_model, load_tokenizer, resolve
+from sharpen.llm.models import ModelSource, load_model, resolve
+from sharpen.llm.setup import Setup, placement, prepare
+from sharpen.llm.world import connect, launched
 from sharpen.objective import runfolder
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from sharpen.llm.rollout import Engine
+    from sharpen.llm.data import PromptSet
     from sharpen.llm.trainer import Trainer
 
 EVALUATION = "evaluation.json"  # written last: a folder that holds it is a finished run
@@ -40,17 +40,6 @@ class Report:
     evaluation: Callable[[str, dict[str, Any]], None] = lambda name, measures: None
 
 
-@dataclass
-class Setup:
-    """What training and evaluation share: the model, its tokenizer and the engine that samples from it."""
-
-    source: ModelSource
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    engine: Engine
-    template: str
-
-
 def train(config: TrainConfig, out: Path, *, force: bool = False, report: Report | None = None) -> dict[str, Any]:
     """Run, or continue, the training run of ``config`` in the folder ``out`` and evaluate it.
 
@@ -68,75 +57,88 @@ def train(config: TrainConfig, out: Path, *, force: bool = False, report: Report
         InputError: settings, model, data or folder cannot be used.
         KeyboardInterrupt: Ctrl-C; the state has been saved and the same call continues.
     """
-    report = report or Report()
+    world = launched()
+    report = report if report is not None and world.first else Report()
     source = resolve(config.model)
     training_data = load_source(config.data or source.default_data, config.split, config.problems)
     prompts = training_data.prompts()
-    runfolder.open_folder(out, config, force)
+    if world.first:
+        runfolder.open_folder(out, config, force)
+    if world.size > 1:
+        connect(world, placement(config)[0])
+        world.wait()  # the folder is open now
     if (out / EVALUATION).is_file():
         report.note(f"{out} holds this run, finished; nothing to do (--force starts it again)")
         return json.loads((out / EVALUATION).read_text(encoding="utf-8"))
-    setup = load(config, source)
+    setup = prepare(config, source, world)
     try:
-        from sharpen.llm.rewards import reward_for
-        from sharpen.llm.trainer import Trainer
-
-        reward = reward_for(config.objective, training_data)
-        trainer = Trainer(config, setup.model, setup.tokenizer, setup.engine, prompts, reward, setup.template)
-        _train(trainer, out, report)
+        _train(_trainer(config, setup, training_data, prompts), setup, out, report)
+        del setup.model, setup.reference  # evaluation reads checkpoints and wants the memory
         # Only here, after the last update, are answers opened for a run whose objective has no reward.
         return _evaluate(config, setup, out, report)
     finally:
         setup.engine.close()
 
 
-def load(config: TrainConfig, source: ModelSource) -> Setup:
-    """Load the model and start the engine that ``config`` asks for."""
-    import torch
+def _trainer(config: TrainConfig, setup: Setup, data: DataSource, prompts: PromptSet) -> Trainer:
+    from sharpen.llm.rewards import reward_for
+    from sharpen.llm.trainer import Trainer
 
-    from sharpen.llm.rollout import make_engine
-
-    device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = config.dtype if config.dtype != "auto" else ("bfloat16" if device == "cuda" else "float32")
-    torch.manual_seed(config.seed)
-    tokenizer = load_tokenizer(source)
-    model = load_model(source, device, dtype)
-    engine = make_engine(
-        config.engine,
-        model=model,
-        location=source.location,
-        max_length=config.max_length,
-        seed=config.seed,
-        tokenizer=tokenizer,
-        dtype=dtype,
-        memory_share=config.engine_memory,
+    return Trainer(
+        config,
+        setup.model,
+        setup.tokenizer,
+        setup.engine,
+        prompts,
+        reward_for(config.objective, data),
+        setup.template,
+        reference=setup.reference,
+        world=setup.world,
+        compute=setup.compute,
     )
-    return Setup(source, model, tokenizer, engine, config.template or source.template)
 
 
-def _train(trainer: Trainer, out: Path, report: Report) -> None:
+def _train(trainer: Trainer, setup: Setup, out: Path, report: Report) -> None:
     from sharpen.llm.metrics import MetricsWriter
 
-    config, folder = trainer.config, out / "checkpoints"
+    config, world, folder = trainer.config, setup.world, out / "checkpoints"
     newest = checkpoint.newest_resumable(folder)
     if newest is not None:
-        checkpoint.load_weights(newest, trainer.model)
-        trainer.load_state(checkpoint.load_state(newest, str(trainer.model.device)))
+        tensors, numbers = checkpoint.load_state(newest)
+        trainer.load_state(tensors, numbers, checkpoint.stored_weights(newest), str(newest))
         report.note(f"continuing from {newest.name}")
-    metrics = MetricsWriter(out, trainer.step_index)
+    metrics = MetricsWriter(out, trainer.step_index) if world.first else None
     try:
         with deferred_interrupt() as interrupt:
             while trainer.step_index < config.steps:
                 record, samples = trainer.step()
-                metrics.write(record, samples)
+                if metrics is not None:
+                    metrics.write(record, samples)
                 report.step(record)
                 done = trainer.step_index
-                if interrupt.requested or done % config.checkpoint_every == 0 or done == config.steps:
-                    checkpoint.save(folder, done, trainer.model, trainer.tokenizer, trainer.state())
-                if interrupt.requested:
+                stop = any(world.gather([interrupt.requested]))
+                if stop or done % config.checkpoint_every == 0 or done == config.steps:
+                    _save(folder, trainer, setup)
+                if stop:
                     raise KeyboardInterrupt
     finally:
-        metrics.close()
+        if metrics is not None:
+            metrics.close()
+
+
+def _save(folder: Path, trainer: Trainer, setup: Setup) -> None:
+    """Write a checkpoint; every process takes part in gathering, the first one writes."""
+    from sharpen.llm.weights import full_weights
+
+    tensors, numbers = trainer.state()
+    weights = {}
+    for name, weight in full_weights(setup.model):
+        if setup.world.first:
+            weights[name] = weight.to("cpu", setup.compute, copy=True)
+    if setup.world.first:
+        plain = setup.model.get_base_model() if hasattr(setup.model, "peft_config") else setup.model
+        checkpoint.save(folder, trainer.step_index, plain, setup.tokenizer, weights, tensors, numbers)
+    setup.world.wait()
 
 
 def _evaluate(config: TrainConfig, setup: Setup, out: Path, report: Report) -> dict[str, Any]:
@@ -169,17 +171,15 @@ def _scheduled(step: int, config: TrainConfig) -> bool:
     return step % config.checkpoint_every == 0 or step == config.steps
 
 
-def _measure(
-    config: TrainConfig, setup: Setup, weights: Path | None, source: DataSource, samples: int
-) -> dict[str, Any]:
-    """Evaluate one checkpoint (None: the base model) on ``source``."""
+def _measure(config: TrainConfig, setup: Setup, weights: Path | None, data: DataSource, samples: int) -> dict[str, Any]:
+    """Evaluate one checkpoint (None: the base model) on ``data``."""
     from sharpen.llm.evaluate import Exam, evaluate
     from sharpen.llm.rollout import Sampling
     from sharpen.llm.schedule import EVALUATION, derive_seed
 
-    checkpoint.load_weights(weights or setup.source.location, setup.model)
-    setup.engine.push_weights(setup.model)
-    exam = Exam.encoded(source.prompts(), source.answers(), setup.tokenizer, setup.template)
+    source = setup.source if weights is None else ModelSource(weights.name, str(weights))
+    setup.engine.push_weights(load_model(source, setup.device, str(setup.compute).removeprefix("torch.")))
+    exam = Exam.encoded(data.prompts(), data.answers(), setup.tokenizer, setup.template)
     room = config.max_length - min(len(ids) for ids in exam.prompt_ids)
     # Every checkpoint is asked with the same random numbers, so that differences between them are not noise.
     seed = derive_seed(config.seed, EVALUATION, 0)

@@ -1,29 +1,33 @@
-"""One RLOO step on a language model, top to bottom.
+"""One step of policy-gradient training of a language model, top to bottom.
 
 Axis letters: P prompts, G samples of one prompt, R = P G sequences (prompt-major), T response positions (padded).
 """
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from sharpen.llm.advantage import leave_one_out
 from sharpen.llm.config import TrainConfig
 from sharpen.llm.data import PromptSet
+from sharpen.llm.experience import Experience, joined
+from sharpen.llm.learners import LossInputs, advantages, learner_loss, learner_rewards, mixed_groups
 from sharpen.llm.logprobs import TokenLogprobs, make_batches, response_logprobs, token_logprobs
-from sharpen.llm.loss import Mismatch, importance_weights, reinforce_loss
-from sharpen.llm.measures import effective_alpha
+from sharpen.llm.loss import Mismatch, importance_weights
+from sharpen.llm.record import mismatch_metrics, rows_of, sample_metrics
+from sharpen.llm.reference import Reference, make_reference
 from sharpen.llm.rewards import TaskReward
 from sharpen.llm.rollout import Engine, Rollout, Sampling, WeightSyncError
+from sharpen.llm.rollout.requests import row_seed
 from sharpen.llm.schedule import ROLLOUT, derive_seed, prompt_indices
 from sharpen.llm.templates import encode
+from sharpen.llm.train_state import Tensors, load_optimizer_state, load_parameters, optimizer_state, parameters
+from sharpen.llm.world import World
 from sharpen.objective import InputError
 
 if TYPE_CHECKING:
@@ -35,22 +39,6 @@ ENGINE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2.0}
 SAMPLES_LOGGED = 4
 
 
-class Scored(NamedTuple):
-    """The log-probabilities that the pseudo-reward and the loss need.
-
-    Args:
-        policy: Token log-probabilities under the policy before the update, shape [R, T], with entropies.
-        policy_R: Sequence log-probabilities under the policy, nats.
-        reference_R: Under the reference.
-        mismatch: Importance weights of the trainer against the engine, shape [R, T].
-    """
-
-    policy: TokenLogprobs
-    policy_R: Tensor
-    reference_R: Tensor
-    mismatch: Mismatch
-
-
 class Trainer:
     """Trains a policy towards the objective of ``config``.
 
@@ -58,12 +46,15 @@ class Trainer:
 
     Args:
         config: Settings; only those of the training loop are read here.
-        model: The policy, updated in place.
+        model: The policy, updated in place; sharded already if it is to be.
         tokenizer: Encodes prompts, decodes responses.
         engine: Samples responses from the policy.
         prompts: Training prompts.
         reward: The task reward; None exactly when the objective has none.
         template: Prompt template.
+        reference: The reference policy; made of the model if not given.
+        world: The processes that train together.
+        compute: Dtype of the model's passes; None: that of its weights.
 
     Raises:
         InputError: a prompt leaves no room for a response.
@@ -79,23 +70,28 @@ class Trainer:
         prompts: PromptSet,
         reward: TaskReward | None,
         template: str,
+        *,
+        reference: Reference | None = None,
+        world: World | None = None,
+        compute: torch.dtype | None = None,
     ) -> None:
         if (reward is not None) != config.objective.needs_reward:
             raise ValueError(f"reward: got {reward}, allowed: one exactly if the objective has a reward term")
         self.config, self.model, self.tokenizer, self.engine = config, model, tokenizer, engine
-        self.prompts, self.reward = prompts, reward
+        self.prompts, self.reward, self.world = prompts, reward, world or World()
         self.prompt_ids = [encode(tokenizer, prompt.text, template) for prompt in prompts.prompts]
         longest = max(len(ids) for ids in self.prompt_ids)
         if longest >= config.max_length:
             raise InputError(
                 "max_length", config.max_length, f"more than the longest training prompt, {longest} tokens"
             )
+        self.world.share(range(config.prompts_per_step))  # refuses a number that the processes cannot share
         self.step_index = 0
-        # p is the policy itself in self-sharpening, so no copy is kept then.
-        self.reference = None if config.objective.reference == "policy" else _frozen_copy(model)
+        self.compute = compute or model.dtype
+        self.reference = reference or make_reference(config.objective, model)
         settings = config.optimizer
         self.optimizer = torch.optim.AdamW(
-            model.parameters(),
+            [weight for weight in model.parameters() if weight.requires_grad],
             lr=settings.learning_rate,
             betas=(settings.beta1, settings.beta2),
             eps=settings.epsilon,
@@ -103,7 +99,7 @@ class Trainer:
         )
 
     def step(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Sample, score, update the policy once and hand it to the engine.
+        """Sample, score, update the policy and hand it to the engine.
 
         Returns:
             The step's metrics (docs/llm.md defines each) and a few of its samples.
@@ -111,63 +107,142 @@ class Trainer:
         Raises:
             WeightSyncError: the engine samples from another policy than the one being trained.
         """
-        seconds: dict[str, float] = {}
-        with _timed(seconds, "rollout"):
-            chosen, rollout = self._sample()
-        with _timed(seconds, "logprobs"):
-            scored = self._score(rollout)
-        with _timed(seconds, "reward"):
-            texts = self.tokenizer.batch_decode(rollout.response_ids, skip_special_tokens=True)
-            rewards_R = self._rewards(chosen, texts)
-            pseudo_R = self._pseudo_rewards(rollout, scored, rewards_R)
+        seconds = dict.fromkeys(("rollout", "logprobs", "reward"), 0.0)
+        seen, batch, rounds = self._collect(seconds)
         with _timed(seconds, "update"):
-            update = self._update(rollout, scored, pseudo_R)
+            update = self._update(batch)
         with _timed(seconds, "push"):
             self.engine.push_weights(self.model)
-            self._refresh_reference()
-        record = self._record(rollout, scored, rewards_R, pseudo_R, update)
+            self.reference.after_update(self.step_index + 1)
+        pseudo_R = self._learner_rewards(seen, seen.policy.logprobs_BT)
+        record = {
+            "step": self.step_index,
+            **sample_metrics(self.world.gather(rows_of(seen, pseudo_R)), seen.group_size),
+            **mismatch_metrics(seen.mismatch, self.world),
+            **update,
+        }
+        if self.config.learner.kind == "dapo":
+            record |= {"rollout_rounds": rounds, "groups": len(self.world.gather(batch.chosen))}
         seconds["total"] = sum(seconds.values())
-        samples = self._samples(chosen, texts, rewards_R, pseudo_R)
+        samples = self._samples(seen, pseudo_R)
         self.step_index += 1
         return {**record, "seconds": seconds}, samples
 
-    def state(self) -> dict[str, Any]:
-        """Return what a resumed run needs besides the weights; random streams are functions of the step."""
-        moving = self.config.objective.reference.startswith("refresh")
-        reference = self.reference.state_dict() if moving and self.reference is not None else None
-        return {"step": self.step_index, "optimizer": self.optimizer.state_dict(), "reference": reference}
+    def state(self) -> tuple[dict[str, Tensors], dict[str, Any]]:
+        """Return what a resumed run needs besides the policy's files; random streams are functions of the step.
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Take up the state that :meth:`state` returned; the model's weights must have been loaded already."""
-        self.step_index = state["step"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        if state["reference"] is not None and self.reference is not None:
-            self.reference.load_state_dict(state["reference"])
+        Every process has to call it; the tensors are on the first one's CPU.
+        """
+        keep = self.world.first
+        tensors = {"optimizer": optimizer_state(self.optimizer, self.model, keep=keep)}
+        if self.reference.model is not None:
+            tensors["reference"] = parameters(self.reference.model, keep=keep)
+        if self._files_are_rounded():
+            tensors["policy"] = parameters(self.model, keep=keep, trained_only=True)
+        return tensors, {"step": self.step_index}
+
+    def load_state(self, tensors: dict[str, Tensors], numbers: dict[str, Any], weights: Tensors, where: str) -> None:
+        """Take up the state that :meth:`state` returned.
+
+        Args:
+            tensors: See there.
+            numbers: See there.
+            weights: The policy's stored weights.
+            where: Named in errors.
+
+        Raises:
+            InputError: the state is another model's.
+        """
+        for name in ("optimizer", *(["reference"] if self.reference.model is not None else [])):
+            if name not in tensors:
+                raise InputError("checkpoint", where, f"one with {name}.safetensors")
+        if "policy" in tensors:
+            load_parameters(self.model, tensors["policy"], where, trained_only=True)
+        else:
+            own = {name for name, _ in self.model.named_parameters()}
+            load_parameters(self.model, {name: weights[name] for name in own & weights.keys()}, where)
+        load_optimizer_state(self.optimizer, self.model, tensors["optimizer"], where)
+        if self.reference.model is not None:
+            load_parameters(self.reference.model, tensors["reference"], where)
+        self.step_index = int(numbers["step"])
         self.engine.push_weights(self.model)
 
-    def _sample(self) -> tuple[list[int], Rollout]:
+    def _files_are_rounded(self) -> bool:
+        """Whether the policy's files cannot give back what is trained: they hold less precise or merged weights."""
+        return self.compute != self.model.dtype or hasattr(self.model, "peft_config")
+
+    def _collect(self, seconds: dict[str, float]) -> tuple[Experience, Experience, int]:
+        """Return the step's samples, those that it learns from, and how many rounds of rollouts they took.
+
+        One round, and all of its samples; or for DAPO rounds until enough groups have mixed rewards, and those groups.
+        """
+        settings = self.config.learner
+        if settings.kind != "dapo":
+            batch = self._round(self.step_index, seconds)
+            return batch, batch, 1
+        needed, rounds = self.config.prompts_per_step // self.world.size, settings.dynamic_rounds
+        seen: list[Experience] = []
+        mixed: list[int] = []
+        while len(seen) < rounds and self.world.most(needed - len(mixed)) > 0:
+            batch = self._round(self.step_index * rounds + len(seen), seconds)
+            flags = mixed_groups(batch, batch.grouped(self._learner_rewards(batch, batch.policy.logprobs_BT)))
+            first = len(seen) * needed
+            mixed += [first + place for place, flag in enumerate(flags) if flag]
+            seen.append(batch)
+        everything = joined(seen)
+        # Every process has to take part in the update; a group that agrees has zero advantages.
+        return everything, everything.take(mixed[:needed] or [0]), len(seen)
+
+    def _round(self, round_index: int, seconds: dict[str, float]) -> Experience:
+        with _timed(seconds, "rollout"):
+            chosen, rollout = self._sample(round_index)
+        with _timed(seconds, "logprobs"):
+            policy, reference_RT, mismatch = self._score(rollout)
+        with _timed(seconds, "reward"):
+            texts = self.tokenizer.batch_decode(rollout.response_ids, skip_special_tokens=True)
+            rewards_R = self._rewards(chosen, texts)
+        return Experience(chosen, rollout, texts, policy, reference_RT, mismatch, rewards_R)
+
+    def _sample(self, round_index: int) -> tuple[list[int], Rollout]:
         config = self.config
-        chosen = prompt_indices(len(self.prompt_ids), config.prompts_per_step, self.step_index, config.seed)
+        everyones = prompt_indices(len(self.prompt_ids), config.prompts_per_step, round_index, config.seed)
+        chosen = list(self.world.share(everyones))
         prompts = [self.prompt_ids[index] for index in chosen]
         # The engine cuts every response where prompt and response together fill max_length.
         room = config.max_length - min(len(ids) for ids in prompts)
         sampling = Sampling(max_new_tokens=room, ignore_eos=config.ignore_eos)
-        seed = derive_seed(config.seed, ROLLOUT, self.step_index)
-        return chosen, self.engine.generate(prompts, config.samples_per_prompt, sampling, seed)
+        seed = derive_seed(config.seed, ROLLOUT, round_index)
+        G, first = config.samples_per_prompt, self.world.rank * len(chosen)
+        # By the prompt's place in the whole batch, so that samples do not depend on the number of processes.
+        row_seeds = [row_seed(seed, first + place, sample) for place in range(len(chosen)) for sample in range(G)]
+        return chosen, self.engine.generate(prompts, G, sampling, seed, row_seeds=row_seeds)
 
-    def _score(self, rollout: Rollout) -> Scored:
-        rows, budget = (rollout.prompt_ids, rollout.response_ids), self.config.tokens_per_microbatch
-        policy = token_logprobs(self.model, *rows, micro_batch_tokens=budget, with_entropy=True)
-        policy_R = reference_R = policy.logprobs_BT.sum(dim=1)
-        if self.reference is not None:
-            reference_R = token_logprobs(self.reference, *rows, micro_batch_tokens=budget).logprobs_BT.sum(dim=1)
+    def _score(self, rollout: Rollout) -> tuple[TokenLogprobs, Tensor, Mismatch]:
+        policy = self._policy_logprobs(rollout, with_entropy=True)
+        reference_RT = policy.logprobs_BT
+        if self.reference.differs:
+            reference_RT = self.reference.logprobs(
+                rollout, micro_batch_tokens=self.config.tokens_per_microbatch, same_passes=self.world.most
+            )
         sampler_RT = torch.zeros_like(policy.logprobs_BT)
         sampler_RT[policy.mask_BT] = torch.tensor(
             [logprob for row in rollout.logprobs for logprob in row], dtype=sampler_RT.dtype, device=sampler_RT.device
         )
-        mismatch = importance_weights(policy.logprobs_BT, sampler_RT, policy.mask_BT, self.config.importance_cap)
+        mismatch = importance_weights(
+            policy.logprobs_BT, sampler_RT, policy.mask_BT, self.config.importance_cap, self.config.importance
+        )
         self._check_engine(mismatch.max_error)
-        return Scored(policy, policy_R, reference_R, mismatch)
+        return policy, reference_RT, mismatch
+
+    def _policy_logprobs(self, rollout: Rollout, with_entropy: bool = False) -> TokenLogprobs:
+        return token_logprobs(
+            self.model,
+            rollout.prompt_ids,
+            rollout.response_ids,
+            micro_batch_tokens=self.config.tokens_per_microbatch,
+            with_entropy=with_entropy,
+            same_passes=self.world.most,
+        )
 
     def _rewards(self, chosen: list[int], texts: list[str]) -> Tensor | None:
         if self.reward is None:
@@ -175,107 +250,90 @@ class Trainer:
         names = [self.prompts.prompts[index].id for index in chosen for _ in range(self.config.samples_per_prompt)]
         return torch.tensor(self.reward(names, texts), device=self.model.device)
 
-    def _pseudo_rewards(self, rollout: Rollout, scored: Scored, rewards_R: Tensor | None) -> Tensor:
-        return self.config.objective.pseudo_reward(
-            reward=rewards_R,
-            ref_logprob=scored.reference_R,
-            policy_logprob=scored.policy_R,
-            length=torch.tensor([len(ids) for ids in rollout.response_ids], device=self.model.device),
-        )
+    def _learner_rewards(self, batch: Experience, policy_RT: Tensor) -> Tensor:
+        return learner_rewards(self.config.learner, self.config.objective, batch, policy_RT)
 
-    def _update(self, rollout: Rollout, scored: Scored, pseudo_R: Tensor) -> dict[str, float]:
-        config, mismatch = self.config, scored.mismatch
-        advantages_R = leave_one_out(pseudo_R.view(config.prompts_per_step, config.samples_per_prompt)).flatten()
-        lengths = [len(ids) for ids in rollout.response_ids]
-        normalizer = sum(lengths) if config.aggregation == "token_mean" else len(lengths)
+    def _update(self, batch: Experience) -> dict[str, float]:
+        """Make the updates of one batch; return the last one's loss, gradient norm and learning rate."""
+        config, w_h = self.config, self.config.objective.coefficients.w_h
+        units = sum(batch.lengths) if config.aggregation == "token_mean" else len(batch.texts)
+        normalizer = sum(self.world.gather([units]))
         for group in self.optimizer.param_groups:
             group["lr"] = config.optimizer.learning_rate_at(self.step_index)
-        batches = make_batches(
-            rollout.prompt_ids,
-            rollout.response_ids,
-            micro_batch_tokens=config.tokens_per_microbatch,
-            device=self.model.device,
-        )
-        loss_sum = 0.0
-        for batch in batches:
-            logprobs, _, mask = response_logprobs(self.model, batch)
-            weights = mismatch.weights_BT[batch.rows, : mask.shape[1]]
-            loss = reinforce_loss(logprobs, advantages_R[batch.rows], weights, mask, normalizer)
-            loss.backward()
-            loss_sum += float(loss.detach())
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.gradient_clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        loss = norm = 0.0
+        policy_RT = batch.policy.logprobs_BT
+        for epoch in range(config.learner.epochs):
+            if epoch and config.learner.kind == "tb":  # its residual is of the current policy
+                policy_RT = self._policy_logprobs(batch.rollout).logprobs_BT
+            pseudo_R = self._learner_rewards(batch, policy_RT)
+            inputs = LossInputs(
+                advantages(config.learner, batch.grouped(pseudo_R), w_h).flatten(),
+                batch.mismatch.weights_BT,
+                batch.policy.logprobs_BT,
+                batch.reference_RT,
+                normalizer,
+                w_h,
+            )
+            loss = self._backward(batch, inputs)
+            norm = self._descend()
         return {
-            "loss": loss_sum,
-            "gradient_norm": float(norm),
-            "engine_logprob_error": mismatch.max_error,
-            "engine_logprob_error_mean": mismatch.mean_error,
-            "importance_capped": mismatch.share_capped,
+            "loss": sum(self.world.gather([loss])),
+            "gradient_norm": norm,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
         }
 
+    def _backward(self, batch: Experience, inputs: LossInputs) -> float:
+        """Add the gradient of this process's part of the loss, a microbatch at a time, and return that part."""
+        batches = make_batches(
+            batch.rollout.prompt_ids,
+            batch.rollout.response_ids,
+            micro_batch_tokens=self.config.tokens_per_microbatch,
+            device=self.model.device,
+        )
+        total = 0.0
+        for place in range(self.world.most(len(batches))):
+            part = batches[min(place, len(batches) - 1)]
+            logprobs, _, mask = response_logprobs(self.model, part)
+            loss = learner_loss(self.config.learner, inputs, part.rows, logprobs, mask)
+            if place >= len(batches):  # another process has more: take part in its collectives, add nothing
+                loss = loss * 0.0
+            total += float(loss.detach())
+            (loss * self.world.size).backward()  # sharded gradients are averaged over processes
+        return total
+
+    def _descend(self) -> float:
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(weights, self.config.optimizer.gradient_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        whole = getattr(norm, "full_tensor", None)
+        return float(norm if whole is None else whole())
+
     def _check_engine(self, error: float) -> None:
-        allowed = self.config.engine_tolerance or ENGINE_TOLERANCE[self.model.dtype]
+        allowed = self.config.engine_tolerance or ENGINE_TOLERANCE[self.compute]
         if not error <= allowed:  # NaN fails too
             raise WeightSyncError(
                 f"the {self.engine.name} engine and the trainer differ by {error:.3g} nats on a sampled token "
                 f"(allowed: {allowed:g}): the engine does not sample from the policy being trained"
             )
 
-    def _refresh_reference(self) -> None:
-        every = self.config.objective.refresh_every
-        if self.reference is not None and every is not None and (self.step_index + 1) % every == 0:
-            self.reference.load_state_dict(self.model.state_dict())
-
-    def _record(
-        self, rollout: Rollout, scored: Scored, rewards_R: Tensor | None, pseudo_R: Tensor, update: dict[str, float]
-    ) -> dict[str, Any]:
-        shape = (self.config.prompts_per_step, self.config.samples_per_prompt)
-        lengths = [len(ids) for ids in rollout.response_ids]
-        reward = None if rewards_R is None else float(rewards_R.mean())
-        return {
-            "step": self.step_index,
-            "reward": reward,
-            "accuracy": reward,  # the task reward is 0 or 1; null in a run that must not see the answers
-            "pseudo_reward": float(pseudo_R.mean()),
-            "response_length": sum(lengths) / len(lengths),
-            "finished": sum(rollout.finished) / len(lengths),
-            "entropy": _entropy_per_token(scored.policy),
-            "kl_ref": float((scored.policy_R - scored.reference_R).mean()),
-            "ref_logprob": float(scored.reference_R.mean()),
-            "effective_alpha": effective_alpha(scored.policy_R.view(shape), scored.reference_R.view(shape)),
-            **update,
-        }
-
-    def _samples(
-        self, chosen: list[int], texts: list[str], rewards_R: Tensor | None, pseudo_R: Tensor
-    ) -> list[dict[str, Any]]:
-        G = self.config.samples_per_prompt
+    def _samples(self, batch: Experience, pseudo_R: Tensor) -> list[dict[str, Any]]:
+        G = batch.group_size
         return [
             {
                 "step": self.step_index,
-                "id": self.prompts.prompts[chosen[row // G]].id,
-                "prompt": self.prompts.prompts[chosen[row // G]].text,
-                "response": texts[row],
-                "reward": None if rewards_R is None else float(rewards_R[row]),
+                "id": self.prompts.prompts[batch.chosen[row // G]].id,
+                "prompt": self.prompts.prompts[batch.chosen[row // G]].text,
+                "response": batch.texts[row],
+                "reward": None if batch.rewards_R is None else float(batch.rewards_R[row]),
                 "pseudo_reward": float(pseudo_R[row]),
             }
-            for row in range(0, min(len(texts), SAMPLES_LOGGED * G), G)
+            for row in range(0, min(len(batch.texts), SAMPLES_LOGGED * G), G)
         ]
-
-
-def _entropy_per_token(policy: TokenLogprobs) -> float:
-    assert policy.entropy_BT is not None
-    return float(policy.entropy_BT.sum() / policy.mask_BT.sum())
-
-
-def _frozen_copy(model: PreTrainedModel) -> PreTrainedModel:
-    return copy.deepcopy(model).eval().requires_grad_(False)
 
 
 @contextmanager
 def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
-    seconds[phase] = time.perf_counter() - start
+    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start

@@ -61,7 +61,24 @@ def test_importance_weights_are_the_capped_ratio() -> None:
     mask = torch.tensor([[True, True, False]])
     found = importance_weights(trainer, sampler, mask, cap=20.0)
     torch.testing.assert_close(found.weights_BT, torch.tensor([[np.exp(0.5), 20.0, 1.0]], dtype=torch.float32))
-    assert (found.max_error, found.mean_error, found.share_capped) == (5.0, 2.75, 0.5)
+    assert (found.max_error, found.error_sum, found.kl_sum, found.max_ratio) == (
+        5.0,
+        5.5,
+        -5.5,
+        pytest.approx(np.exp(5)),
+    )
+    assert (found.capped, found.units, found.tokens) == (1, 2, 2)
+
+
+def test_a_sequence_has_one_importance_weight_and_none_is_one() -> None:
+    trainer, sampler = torch.tensor([[-1.0, -2.0, 9.0], [0.0, 0.0, 0.0]]), torch.tensor([[-1.5, -2.3, 0.0], [-4.0] * 3])
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    found = importance_weights(trainer, sampler, mask, cap=20.0, level="sequence")
+    torch.testing.assert_close(found.weights_BT, torch.tensor([[np.exp(0.8)] * 2 + [1.0], [20.0] * 3]).float())
+    assert (found.capped, found.units, found.tokens) == (1, 2, 5)
+    plain = importance_weights(trainer, sampler, mask, cap=20.0, level="none")
+    assert torch.equal(plain.weights_BT, torch.ones(2, 3))
+    assert plain.capped == 0
 
 
 @given(st.integers(1, 50), st.integers(1, 70), st.integers(0, 2**31 - 1))
@@ -86,7 +103,40 @@ def test_effective_alpha_is_the_pooled_within_prompt_slope(alpha: float, seed: i
     got = effective_alpha(torch.tensor(log_pi), torch.tensor(log_p))
     within = [(x - x.mean(axis=1, keepdims=True)).ravel() for x in (log_p, log_pi)]
     slope, *_ = scipy.stats.linregress(*within)
-    assert got == pytest.approx(slope, abs=1e-9)
+    assert got is not None
+    assert got.slope == pytest.approx(slope, abs=1e-9)
+    assert got.low is not None
+    assert got.high is not None
+    assert got.low < got.slope < got.high
+
+
+def test_the_interval_of_effective_alpha_covers_the_truth() -> None:
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(400):  # errors that samples of one prompt share through their log p: clusters matter
+        log_p, tilt = rng.normal(size=(24, 6)), 0.3 * rng.normal(size=(24, 1))
+        found = effective_alpha(
+            torch.tensor((1.5 + tilt) * log_p + 0.1 * rng.normal(size=(24, 6))), torch.tensor(log_p)
+        )
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        hits += found.low <= 1.5 <= found.high
+    low, high = scipy.stats.binomtest(hits, 400).proportion_ci(0.9999)
+    assert low < 0.95 < high + 0.03, hits / 400  # cluster-robust errors are a little small with few clusters
+
+
+def test_effective_alpha_at_fixed_length_compares_samples_of_one_length_only() -> None:
+    rng = np.random.default_rng(1)
+    log_p, length = rng.normal(size=(6, 12)), rng.integers(1, 4, size=(6, 12))
+    log_pi = 2.0 * log_p + 7.0 * length
+    found = effective_alpha(torch.tensor(log_pi), torch.tensor(log_p), torch.tensor(length))
+    free = effective_alpha(torch.tensor(log_pi), torch.tensor(log_p))
+    assert found is not None
+    assert free is not None
+    assert found.slope == pytest.approx(2.0, abs=1e-9)
+    assert abs(free.slope - 2.0) > 0.01
+    alone = effective_alpha(torch.tensor(log_pi[:, :2]), torch.tensor(log_p[:, :2]), torch.tensor([[1, 2]] * 6))
+    assert alone is None
 
 
 def test_effective_alpha_of_equally_likely_samples_is_unknown() -> None:

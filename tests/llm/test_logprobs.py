@@ -165,9 +165,9 @@ def test_no_array_of_all_logits_is_made() -> None:
 
 
 def test_the_full_logits_are_used_where_the_head_alone_would_be_wrong(caplog: pytest.LogCaptureFixture) -> None:
-    assert logprobs._head_is_separable(build("llama"))
-    assert logprobs._head_is_separable(build("qwen2-tied"))
-    assert not logprobs._head_is_separable(build("gemma2"))
+    assert logprobs.head_is_separable(build("llama"))
+    assert logprobs.head_is_separable(build("qwen2-tied"))
+    assert not logprobs.head_is_separable(build("gemma2"))
     assert "Gemma2ForCausalLM" in caplog.text
 
 

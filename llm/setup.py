@@ -1,0 +1,125 @@
+"""Everything that a training run needs before its first step: model, tokenizer, engine, reference, shards."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sharpen.llm import world as processes
+from sharpen.llm.config import LoRASettings, TrainConfig
+from sharpen.llm.models import ModelSource, load_model, load_tokenizer
+from sharpen.llm.world import World
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from sharpen.llm.reference import Reference
+    from sharpen.llm.rollout import Engine
+
+
+@dataclass
+class Setup:
+    """What training and evaluation share.
+
+    Args:
+        source: Where the model came from.
+        model: The policy as it is trained: sharded, with adapters, or plain.
+        tokenizer: The model's.
+        engine: Samples from the policy.
+        reference: The reference policy.
+        template: Prompt template.
+        compute: Dtype of the passes, a torch dtype.
+        device: ``cpu`` or ``cuda``.
+        world: The processes that train together.
+    """
+
+    source: ModelSource
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    engine: Engine
+    reference: Reference
+    template: str
+    compute: torch.dtype
+    device: str
+    world: World
+
+
+def placement(config: TrainConfig) -> tuple[str, str]:
+    """Return the device and the dtype of the passes that ``config`` means on this machine."""
+    import torch
+
+    device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = config.dtype if config.dtype != "auto" else ("bfloat16" if device == "cuda" else "float32")
+    return device, dtype
+
+
+def is_sharded_run(config: TrainConfig, world: World, dtype: str) -> bool:
+    """Return whether the run's weights are divided by FSDP2, which also keeps the float32 master copy."""
+    if config.shard != "auto":
+        return config.shard == "always"
+    return world.size > 1 or dtype != "float32"
+
+
+def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
+    """Load the model, start the engine and divide the weights as ``config`` asks.
+
+    The weights are loaded in float32, the master copy that the optimizer updates. Where they are to be divided they
+    stay on the CPU until then, so that no GPU ever holds all of them in float32.
+    """
+    import torch
+
+    from sharpen.llm.reference import make_reference
+    from sharpen.llm.rollout import make_engine
+
+    device, dtype = placement(config)
+    divided = is_sharded_run(config, world, dtype)
+    if divided or world.size > 1:
+        processes.connect(world, device)
+    torch.manual_seed(config.seed)
+    compute: torch.dtype = getattr(torch, dtype)
+    tokenizer = load_tokenizer(source)
+    plain = load_model(source, "cpu" if divided else device, "float32")
+    # A sharded or adapted policy cannot generate by itself: the engine then samples from a copy.
+    apart = divided or config.lora is not None
+    sampler = copy.deepcopy(plain).to(device=device, dtype=compute) if apart else plain
+    engine = make_engine(
+        config.engine,
+        model=sampler,
+        location=source.location,
+        max_length=config.max_length,
+        seed=config.seed,
+        tokenizer=tokenizer,
+        dtype=dtype,
+        memory_share=config.engine_memory,
+    )
+    del sampler  # vLLM has its own copy by now
+    model = plain if config.lora is None else with_adapters(plain, config.lora)
+    reference = make_reference(config.objective, model, dtype=compute if divided else None)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()  # transformers checkpoints in training mode only
+    if divided:
+        _divide(model, reference, config, compute, device)
+    return Setup(
+        source, model, tokenizer, engine, reference, config.template or source.template, compute, device, world
+    )
+
+
+def with_adapters(model: PreTrainedModel, settings: LoRASettings) -> Any:
+    """Return the model with a LoRA adapter on every linear layer but the head; only these are trained."""
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, lora_dropout=0.0, target_modules="all-linear")  # type: ignore[arg-type]
+    return get_peft_model(model, lora)
+
+
+def _divide(model: Any, reference: Reference, config: TrainConfig, compute: torch.dtype, device: str) -> None:
+    from sharpen.llm.reference import Copy
+    from sharpen.llm.sharding import shard
+
+    shard(model, compute=compute)
+    if isinstance(reference, Copy):
+        offload = config.reference_offload and device == "cuda"
+        shard(reference.copy_of_policy, compute=compute, offload=offload)

@@ -1,0 +1,59 @@
+"""A policy's weights as the plain model of its architecture has them, whatever it is trained as."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def full_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield the name and the value of every weight, one at a time.
+
+    A sharded weight is gathered (a collective: all processes have to ask), and a LoRA adapter is added to the weight it
+    adapts, without changing the model. Weights that are stored under two names (tied) come under both.
+    """
+    if hasattr(model, "peft_config"):
+        yield from _merged(model)
+        return
+    for name, weight in model.state_dict().items():
+        yield name, gathered(weight)
+
+
+def gathered(weight: Tensor) -> Tensor:
+    """Return a weight whole, also if it is sharded."""
+    whole = getattr(weight, "full_tensor", None)
+    return weight.detach() if whole is None else whole().detach()
+
+
+def _merged(model: Any) -> Iterator[tuple[str, Tensor]]:
+    from peft.tuners.lora import LoraLayer
+
+    base = model.get_base_model()
+    adapted = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
+    for name, weight in base.state_dict().items():
+        if ".lora_" in name:
+            continue
+        owner, _, leaf = name.rpartition(".base_layer.")
+        if not owner:
+            yield name, gathered(weight)
+        else:
+            whole = gathered(weight)
+            yield f"{owner}.{leaf}", whole + _delta(adapted[owner], whole) if leaf == "weight" else whole
+
+
+def _delta(layer: Any, weight: Tensor) -> Tensor:
+    """Return scaling B A of the active adapters, in the weight's shape and dtype."""
+    total = torch.zeros_like(weight)
+    for adapter in layer.active_adapters:
+        product = gathered(layer.lora_B[adapter].weight) @ gathered(layer.lora_A[adapter].weight)
+        total += (product.T if layer.fan_in_fan_out else product) * layer.scaling[adapter]
+    return total
+
+
+def is_plain(model: Any) -> bool:
+    """Return whether the model's own weights are the policy's: neither divided nor adapted."""
+    divided = any(hasattr(weight, "full_tensor") for weight in model.parameters())
+    return not divided and not hasattr(model, "peft_config")
