@@ -1,15 +1,12 @@
 """T5: sharpening sequences is not sharpening answers."""
 
-# SymPy is not annotated, and what pyright infers from its code is too narrow for symbolic expressions.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportIndexIssue=false
-# pyright: reportInvalidTypeForm=false, reportOperatorIssue=false, reportReturnType=false
-
 from __future__ import annotations
 
 import itertools
 import math
 from collections import Counter
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -35,9 +32,9 @@ AN_EXAMPLE = "an example, which is all that the claim needs"
 def modes(
     d: Derivation,
     *,
-    spread: sp.Expr = EVENLY,
-    flip: sp.Expr = FLIP,
-    exponent: sp.Expr = ALPHA,
+    spread: Any = EVENLY,
+    flip: Any = FLIP,
+    exponent: Any = ALPHA,
 ) -> None:
     """Derive what sharpening does to answers.
 
@@ -86,7 +83,7 @@ def modes(
     _mode_numbers(d, flip, exponent)
 
 
-def _flips(d: Derivation, flip: sp.Expr) -> None:
+def _flips(d: Derivation, flip: Any) -> None:
     """Find where an answer loses to one whose sequences are likelier, and the example."""
     odds = SPREAD * (1 + GAIN) ** (-ALPHA)
     d.equal(
@@ -118,23 +115,23 @@ def _flips(d: Derivation, flip: sp.Expr) -> None:
         scope=AN_EXAMPLE,
     )
     for k in (1, 3, 5):
-        before, after = (_vote_of(tuple(x**alpha for x in THREE), (0, 1, 1), k)[1] for alpha in (1, 4))
+        before, after = (_vote_of(tuple(Fraction(x) ** alpha for x in (4, 3, 3)), (0, 1, 1), k)[1] for alpha in (1, 4))
         d.has_sign(
             f"At alpha = 4 fewer votes of {k} are right than at alpha = 1 (all {3**k} samples counted).",
-            before - after,
+            sp.Rational(str(before - after)),
             "positive",
             scope=AN_EXAMPLE,
         )
 
 
-def _vote_of(weights: tuple[sp.Rational, ...], answers: tuple[int, ...], k: int) -> list[sp.Rational]:
+def _vote_of(weights: tuple[Fraction, ...], answers: tuple[int, ...], k: int) -> list[Fraction]:
     """Return the probability that each answer wins, over every ordered sample of k outcomes, ties shared."""
-    p = [Fraction(int(x.p), int(x.q)) / Fraction(int(sum(weights).p), int(sum(weights).q)) for x in weights]
+    p = [weight / sum(weights) for weight in weights]
     wins = [Fraction(0)] * (max(answers) + 1)
     for sample in itertools.product(range(len(p)), repeat=k):
         for answer, part in winners([answers[i] for i in sample]).items():
             wins[answer] += math.prod((p[i] for i in sample), start=Fraction(1)) * part
-    return [sp.Rational(x.numerator, x.denominator) for x in wins]
+    return wins
 
 
 def winners(votes: list[int]) -> dict[int, Fraction]:
@@ -144,9 +141,9 @@ def winners(votes: list[int]) -> dict[int, Fraction]:
     return dict.fromkeys(best, Fraction(1, max(1, len(best))))
 
 
-def _answers(d: Derivation, exponent: sp.Expr) -> None:
+def _answers(d: Derivation, exponent: Any) -> None:
     """Derive the optimum of the objective that takes the likelihood of the answer in place of the sequence's."""
-    mass = sp.IndexedBase("A", positive=True)
+    mass: Any = sp.IndexedBase("A", positive=True)
     objective = mean((ALPHA - 1) * sp.log(mass[I]) + sp.log(P[I]) - sp.log(PI[I]))
     slope = derivative(objective + LAMBDA * (1 - total(PI[I])), PI[K])
     best = P[K] * mass[K] ** (ALPHA - 1) / Z
@@ -182,9 +179,9 @@ def _answers(d: Derivation, exponent: sp.Expr) -> None:
     d.limit("In the end the answer of largest mass has everything.", (1 + GAIN) ** (-ALPHA), ALPHA, sp.oo, 0)
 
 
-def _mode_numbers(d: Derivation, flip: sp.Expr, exponent: sp.Expr) -> None:
+def _mode_numbers(d: Derivation, flip: Any, exponent: Any) -> None:
     """Compare with an optimizer, a root finder and numerical derivatives."""
-    from scipy.optimize import brentq, minimize
+    from scipy.optimize import minimize, root_scalar
 
     policies, masses, slopes, conflicts = [], [], [], []
     for _ in range(10):
@@ -218,7 +215,7 @@ def _mode_numbers(d: Derivation, flip: sp.Expr, exponent: sp.Expr) -> None:
         pi = optimum(preset("tempered", alpha=alpha), example).probabilities
         return float(winner_probabilities([pi[0], pi[1] + pi[2]], 3)[1]) - 0.5
 
-    root = float(np.real(brentq(above_half, 1.0, 8.0, xtol=1e-13)))
+    root = root_scalar(above_half, bracket=(1.0, 8.0), xtol=1e-13).root
     shown = sp.Eq(ALPHA, flip, evaluate=False)
     d.confirm(
         "The package's maj@3 of its optimum is one half at this alpha.", shown, [root - float(flip)], 1e-9, "example"
@@ -229,7 +226,7 @@ def _slope_error(p: np.ndarray, right: np.ndarray) -> float:
     """Return how far accuracy's slope from masses and entropies is from mpmath's derivative, at alpha = 1."""
     import mpmath
 
-    def accuracy(alpha: mpmath.mpf) -> mpmath.mpf:
+    def accuracy(alpha: Any) -> Any:
         weights = [mpmath.mpf(float(x)) ** alpha for x in p]
         return mpmath.fsum(w for w, r in zip(weights, right, strict=True) if r) / mpmath.fsum(weights)
 

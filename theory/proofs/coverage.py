@@ -1,14 +1,11 @@
 """T6: what k samples of an optimum contain, on one prompt and on a mix."""
 
-# SymPy is not annotated, and what pyright infers from its code is too narrow for symbolic expressions.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportIndexIssue=false
-# pyright: reportInvalidTypeForm=false, reportOperatorIssue=false, reportReturnType=false
-
 from __future__ import annotations
 
 import itertools
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -31,9 +28,9 @@ KEPT = sp.binomial(SAMPLES - RIGHT, VOTES) / sp.binomial(SAMPLES, VOTES)
 def samples(
     d: Derivation,
     *,
-    failure: sp.Expr = (1 - SUCCESS) ** VOTES,
-    kept: sp.Expr = KEPT,
-    tie: sp.Expr = 1 / (1 + TIED),
+    failure: Any = (1 - SUCCESS) ** VOTES,
+    kept: Any = KEPT,
+    tie: Any = 1 / (1 + TIED),
     crossing: int = 3,
 ) -> None:
     """Derive pass@k and maj@k.
@@ -79,11 +76,11 @@ def samples(
     _sample_numbers(d, failure, kept, crossing)
 
 
-def _estimator(d: Derivation, kept: sp.Expr, failure: sp.Expr) -> None:
+def _estimator(d: Derivation, kept: Any, failure: Any) -> None:
     """Prove the estimator from N samples unbiased for every N, k and a."""
     d.equal(
-        "C(N - c, k) / C(N, k), the share of k-subsets of N samples with none of the c right ones, meets the number of "
-        "ways that c are right like this.",
+        "The estimate C(N - c, k) / C(N, k) is the share of k-subsets of N samples with none of the c right ones. Times "
+        "the C(N, c) ways in which c can be right it is C(N - k, c): their ratio.",
         sp.combsimp(sp.binomial(SAMPLES, RIGHT) * kept / sp.binomial(SAMPLES - VOTES, RIGHT)),
         1,
         shown=sp.binomial(SAMPLES, RIGHT) * kept / sp.binomial(SAMPLES - VOTES, RIGHT),
@@ -112,18 +109,19 @@ def _estimator(d: Derivation, kept: sp.Expr, failure: sp.Expr) -> None:
     d.check(
         "1 - C(N - c, k) / C(N, k) is unbiased: its mean is pass@k as a polynomial.", shown, verdicts, "N <= 8", True
     )
-    plug_in = sum(
+    plug_in: Any = sum(
         math.comb(2, c) * SUCCESS**c * (1 - SUCCESS) ** (2 - c) * (1 - sp.Rational(c, 2)) ** 2 for c in range(3)
     )
+    bias: Any = sp.factor((plug_in - (1 - SUCCESS) ** 2).subs(SUCCESS, 1 / (1 + GAIN)))
     d.has_sign(
         "The plug-in 1 - (1 - c/N)^k is not, and reports too little: at N = k = 2 this much (a = 1 / (1 + g)).",
-        sp.factor((plug_in - (1 - SUCCESS) ** 2).subs(SUCCESS, 1 / (1 + GAIN))),
+        bias,
         "positive",
         scope=AN_EXAMPLE,
     )
 
 
-def _votes(d: Derivation, tie: sp.Expr) -> None:
+def _votes(d: Derivation, tie: Any) -> None:
     """Compare the generating function of votes with every sample of k."""
     level = sp.Symbol("y", positive=True)
     d.equal(
@@ -154,17 +152,17 @@ def _votes(d: Derivation, tie: sp.Expr) -> None:
     )
 
 
-def _all_samples(q: list[sp.Symbol], none: bool, k: int) -> list[sp.Expr]:
+def _all_samples(q: list[sp.Symbol], none: bool, k: int) -> list[Any]:
     p = [*q, sp.Symbol("q_0")] if none else q
     labels = [*range(len(q)), -1]
-    wins = [sp.Integer(0)] * len(q)
+    wins: list[Any] = [sp.Integer(0)] * len(q)
     for sample in itertools.product(range(len(p)), repeat=k):
         for answer, part in winners([labels[i] for i in sample]).items():
             wins[answer] += sp.Rational(part.numerator, part.denominator) * sp.Mul(*[p[i] for i in sample])
     return wins
 
 
-def _generating(q: list[sp.Symbol], none: bool, k: int, tie: sp.Expr) -> list[sp.Expr]:
+def _generating(q: list[sp.Symbol], none: bool, k: int, tie: Any) -> list[sp.Expr]:
     x, y = sp.symbols("x y")
     zero = sp.Symbol("q_0") if none else sp.Integer(0)
     series = sum((zero * x) ** i / math.factorial(i) for i in range(k + 1))
@@ -184,7 +182,7 @@ def _generating(q: list[sp.Symbol], none: bool, k: int, tie: sp.Expr) -> list[sp
     return wins
 
 
-def _mixes(d: Derivation, failure: sp.Expr, crossing: int) -> None:
+def _mixes(d: Derivation, failure: Any, crossing: int) -> None:
     """Derive the limit of a mix of prompts and where the base overtakes."""
     d.limit(
         "pass@k of a mix is a mean over its prompts. As k grows every prompt with a > 0 is solved (a = g / (1 + g)), "
@@ -243,7 +241,7 @@ def _crosses(d: Derivation, crossing: int) -> None:
     d.has_sign(
         "It stays behind: the base's failures over the sharpened policy's largest, to the k, add up to less than one "
         "here.",
-        1 - sum(x**start for x in odds),
+        1 - sp.Add(*[x**start for x in odds]),
         "positive",
         shown=1 - sp.Add(*[sp.Pow(x, start, evaluate=False) for x in odds], evaluate=False),
         scope=AN_EXAMPLE,
@@ -259,7 +257,7 @@ def _example_failures() -> tuple[list[Fraction], list[Fraction]]:
     return base, other
 
 
-def _sample_numbers(d: Derivation, failure: sp.Expr, kept: sp.Expr, crossing: int) -> None:
+def _sample_numbers(d: Derivation, failure: Any, kept: Any, crossing: int) -> None:
     """Compare with SciPy's distributions, simulated votes and an exact scan."""
     from scipy.stats import binom, hypergeom
 
