@@ -313,8 +313,8 @@ T6 = Theorem(
     "T6",
     "Coverage of the optimum",
     "With a = S_r exp(beta_inv) / (S_r exp(beta_inv) + S_w), S the sums of p^alpha over right and wrong outcomes, "
-    "pass@k of the optimum is 1 - (1 - a)^k, estimated without bias by 1 - C(N - c, k) / C(N, k) from c right ones of "
-    "N samples. maj@k with ties shared is a coefficient of a generating function. Over a mix pass@k tends to the "
+    "pass@k of the optimum is 1 - (1 - a)^k, estimated without bias by 1 - C(N - c, k) / C(N, k) from c right ones of"
+    " N samples. maj@k with ties shared is a coefficient of a generating function. Over a mix pass@k tends to the "
     "share of prompts with a > 0; of two policies the one with the largest failure on a prompt where they differ is "
     "overtaken.",
     r"\mathrm{pass@}k = 1 - (1 - a)^k, \quad E\Big[1 - \tbinom{N - c}{k} / \tbinom{N}{k}\Big] = \mathrm{pass@}k, \quad "
