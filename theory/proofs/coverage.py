@@ -79,8 +79,8 @@ def samples(
 def _estimator(d: Derivation, kept: Any, failure: Any) -> None:
     """Prove the estimator from N samples unbiased for every N, k and a."""
     d.equal(
-        "The estimate C(N - c, k) / C(N, k) is the share of k-subsets of N samples with none of the c right ones. Times "
-        "the C(N, c) ways in which c can be right it is C(N - k, c): their ratio.",
+        "The estimate C(N - c, k) / C(N, k) is the share of k-subsets of N samples with none of the c right ones. "
+        "Times the C(N, c) ways in which c can be right it is C(N - k, c): their ratio.",
         sp.combsimp(sp.binomial(SAMPLES, RIGHT) * kept / sp.binomial(SAMPLES - VOTES, RIGHT)),
         1,
         shown=sp.binomial(SAMPLES, RIGHT) * kept / sp.binomial(SAMPLES - VOTES, RIGHT),
