@@ -8,7 +8,7 @@ The folder holds aime24/, gsm8k/, math/, math500/ and minerva_math/ with data fi
 - ``math_verify_agreement``: of the different answers, those that math-verify takes for themselves (the verifier takes
   equal strings for equal without asking it).
 - ``sentence_agreement``: the same for ``The final answer is $...$.``, without a box.
-- ``neighbour_right``: boxed answers to the next problem that score 1 although they are written otherwise: equal values in
+- ``neighbour_right``: boxed answers to the next problem that score 1 although written otherwise: equal values in
   another notation, or mistakes, with examples.
 - ``answers_per_second``: answers through math-verify that no cache has seen, with one process and with one a core, and
   of a whole call of the verifier in which every string is equal to its gold answer.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import llm_eval, options
 from sharpen.cli.errors import fail
 
 if TYPE_CHECKING:
@@ -99,6 +99,9 @@ def train(
         "evaluation": _given({"problems": eval_problems, "samples": eval_samples, "data": eval_data}),
     }
     _run(_given(flags), chosen, config, out, force, json_output)
+
+
+llm_eval.register(app)
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:

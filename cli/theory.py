@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options, theory_coverage, theory_estimators, theory_phase, theory_sensitivity, theory_sequences
+from sharpen.cli import (
+    options,
+    theory_coverage,
+    theory_estimators,
+    theory_optimum,
+    theory_phase,
+    theory_sensitivity,
+    theory_sequences,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -166,3 +174,4 @@ theory_phase.register(app)
 theory_estimators.register(app)
 theory_coverage.register(app)
 theory_sensitivity.register(app)
+theory_optimum.register(app)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options, toy_findings, toy_sweep
+from sharpen.cli import options, toy_findings, toy_sweep, toy_watch
+from sharpen.cli.toy_settings import names, resolve
 
 if TYPE_CHECKING:
     from sharpen.toy.config import SimulateConfig
@@ -26,6 +27,7 @@ def group() -> None:
 
 toy_sweep.register(app)
 toy_findings.register(app)
+toy_watch.register(app)
 
 
 @app.command()
@@ -59,27 +61,9 @@ def simulate(
         "seeds": seeds,
         "seed": seed,
         "record_every": record_every,
-        "learners": [kind.strip() for given in learner for kind in given.split(",")] if learner else None,
+        "learners": names(learner),
     }
-    settings = _resolve({name: flag for name, flag in flags.items() if flag is not None}, step_size, chosen, config)
-    _run(settings, out, force, json_output)
-
-
-def _resolve(
-    changes: dict[str, Any], step_size: float | None, chosen: options.ObjectiveFlags, file: Path | None
-) -> SimulateConfig:
-    from sharpen.toy.config import SimulateConfig, load_settings
-
-    settings = load_settings(file) if file is not None else {}
-    settings |= changes
-    if chosen.any_given():
-        objective = chosen.build(default="tempered")
-        settings["objectives"] = {chosen.preset or objective.regime: objective.to_dict()}
-    resolved = SimulateConfig.model_validate(settings)
-    if step_size is None:
-        return resolved
-    sizes = {**resolved.step_size, **dict.fromkeys(resolved.learners, step_size)}
-    return SimulateConfig.model_validate({**resolved.model_dump(mode="json"), "step_size": sizes})
+    _run(resolve(flags, step_size, chosen, config), out, force, json_output)
 
 
 def _run(settings: SimulateConfig, out: Path, force: bool, as_json: bool) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sharpen.llm.rewards import RewardConfig
 from sharpen.objective import PRESETS, InputError, Objective
 
 
@@ -110,6 +111,7 @@ class TrainConfig(_Settings):
     ignore_eos: bool = Field(default=False, description="Fixed-length runs: go on after the end-of-sequence token.")
     aggregation: Literal["token_mean", "sequence_mean"] = "token_mean"
     learner: LearnerSettings = LearnerSettings()
+    reward: RewardConfig = Field(default=RewardConfig(), description="What the objective's reward term is.")
     importance: Literal["token", "sequence", "none"] = Field(
         default="token", description="Level of the sampler-trainer importance weights."
     )

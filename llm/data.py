@@ -78,6 +78,10 @@ class DataSource(Protocol):
         """
         ...
 
+    def categories(self) -> Mapping[str, Mapping[str, str]]:
+        """Return ``subject`` and ``level`` by prompt id, where the data set names them; only evaluation asks."""
+        return {}
+
 
 def load_source(spec: str, split: str, limit: int | None = None) -> DataSource:
     """Return the data set that ``spec`` names; nothing is read before its prompts or answers are asked for.

@@ -1,23 +1,23 @@
-"""pass@k and maj@k of a policy with intervals over problems."""
+"""Ask a policy problems and mark its answers; the measures of what comes back are in ``llm/summary.py``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sharpen.llm.data import AnswerKey, PromptSet
-from sharpen.llm.passk import maj_at_k, pass_at_k
-from sharpen.llm.rollout import Engine, Sampling
+from sharpen.llm.records import Record
+from sharpen.llm.rollout import Engine, Rollout, Sampling
+from sharpen.llm.rollout.requests import row_seed
+from sharpen.llm.summary import summarise
 from sharpen.llm.templates import encode
-from sharpen.llm.verify import final_answer, verify
+from sharpen.llm.verify import Verifier, vote
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-BOOTSTRAP_RESAMPLES = 2000
-CONFIDENCE = 0.95
+MICRO_BATCH_TOKENS = 16384
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,45 @@ class Exam:
         prompts: The problems.
         answers: Gold answers by prompt id.
         prompt_ids: Token ids of each prompt, in the order of ``prompts``.
+        categories: Subject and level by prompt id, where the data set has them.
     """
 
     prompts: PromptSet
     answers: AnswerKey
     prompt_ids: list[list[int]]
+    categories: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
-    def encoded(cls, prompts: PromptSet, answers: AnswerKey, tokenizer: PreTrainedTokenizerBase, template: str) -> Exam:
+    def encoded(
+        cls,
+        prompts: PromptSet,
+        answers: AnswerKey,
+        tokenizer: PreTrainedTokenizerBase,
+        template: str,
+        categories: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> Exam:
         """Return the exam with its prompts rendered by ``template``."""
-        return cls(prompts, answers, [encode(tokenizer, prompt.text, template) for prompt in prompts.prompts])
+        ids = [encode(tokenizer, prompt.text, template) for prompt in prompts.prompts]
+        return cls(prompts, answers, ids, categories or {})
+
+
+@dataclass
+class Examinee:
+    """A policy and what is needed to ask and to mark it.
+
+    Args:
+        engine: Samples the policy.
+        tokenizer: Decodes the responses.
+        verifier: Marks them.
+        model: The policy, if its entropy and log-probabilities are to be measured.
+        base: The base model, if the KL to it is to be measured; may be ``model`` itself.
+    """
+
+    engine: Engine
+    tokenizer: PreTrainedTokenizerBase
+    verifier: Verifier
+    model: Any = None
+    base: Any = None
 
 
 def evaluate(
@@ -59,58 +88,58 @@ def evaluate(
         seed: Seed of the samples.
 
     Returns:
-        ``pass@k`` and ``maj@k`` for k = 1, 2, 4, … up to n, each with a 95% percentile-bootstrap interval over problems
-        under ``pass@k_interval``; ``response_length`` (mean tokens), ``finished`` (share that stopped by itself),
-        ``answered`` (share with a final answer), ``problems``, ``samples``.
+        See :func:`sharpen.llm.summary.summarise`.
     """
-    rollout = engine.generate(exam.prompt_ids, samples, sampling, seed)
-    texts = tokenizer.batch_decode(rollout.response_ids, skip_special_tokens=True)
-    per_problem: dict[str, list[float]] = {
-        f"{kind}@{k}": [] for k in powers_of_two(samples) for kind in ("pass", "maj")
+    with Verifier() as verifier:
+        examinee = Examinee(engine, tokenizer, verifier)
+        return summarise(ask(examinee, exam, range(len(exam.prompt_ids)), samples, sampling, seed), seed)
+
+
+def ask(
+    examinee: Examinee, exam: Exam, places: Sequence[int], samples: int, sampling: Sampling, seed: int
+) -> list[Record]:
+    """Return the records of the problems at ``places``.
+
+    A sample depends on the seed, the problem's place and the sample's number, and not on what it is asked with.
+    """
+    prompt_ids = [exam.prompt_ids[place] for place in places]
+    seeds = [row_seed(seed, place, sample) for place in places for sample in range(samples)]
+    rollout = examinee.engine.generate(prompt_ids, samples, sampling, seed, row_seeds=seeds)
+    texts = examinee.tokenizer.batch_decode(rollout.response_ids, skip_special_tokens=True)
+    prompts = [exam.prompts.prompts[place] for place in places]
+    golds = [exam.answers[prompt.id] for prompt in prompts for _ in range(samples)]
+    columns: dict[str, list[Any]] = {
+        "responses": texts,
+        "votes": [vote(text) for text in texts],
+        "correct": [reward == 1.0 for reward in examinee.verifier(texts, golds)],
+        "lengths": [len(ids) for ids in rollout.response_ids],
+        "finished": list(rollout.finished),
+        **_likelihoods(examinee, rollout),
     }
-    answered = 0
-    for index, prompt in enumerate(exam.prompts.prompts):
-        responses = texts[index * samples : (index + 1) * samples]
-        correct = [verify(response, exam.answers[prompt.id]) == 1.0 for response in responses]
-        votes = _votes(responses, correct)
-        answered += sum(final_answer(response) is not None for response in responses)
-        for k in powers_of_two(samples):
-            per_problem[f"pass@{k}"].append(pass_at_k(samples, sum(correct), k))
-            per_problem[f"maj@{k}"].append(maj_at_k(votes, correct, k))
-    rows = len(texts)
-    summary: dict[str, Any] = {"problems": len(exam.prompt_ids), "samples": samples}
-    for name, scores in per_problem.items():
-        summary[name] = float(np.mean(scores))
-        summary[f"{name}_interval"] = bootstrap_interval(np.array(scores), seed)
-    summary["response_length"] = float(np.mean([len(ids) for ids in rollout.response_ids]))
-    summary["finished"] = float(np.mean(rollout.finished))
-    summary["answered"] = answered / rows
-    return summary
+    records = []
+    for index, prompt in enumerate(prompts):
+        category = exam.categories.get(prompt.id, {})
+        own = {name: column[index * samples : (index + 1) * samples] for name, column in columns.items()}
+        records.append(Record(prompt.id, category.get("subject"), category.get("level"), **own))
+    return records
 
 
-def powers_of_two(limit: int) -> list[int]:
-    """Return 1, 2, 4, … up to ``limit``.
+def _likelihoods(examinee: Examinee, rollout: Rollout) -> dict[str, list[float]]:
+    """Return what the models say about the responses, one number a row: log-probabilities and summed entropies."""
+    if examinee.model is None:
+        return {}
+    from sharpen.llm.logprobs import token_logprobs  # torch, which asking alone does not need
 
-    Example:
-        >>> powers_of_two(16)
-        [1, 2, 4, 8, 16]
-    """
-    return [2**i for i in range(limit.bit_length())]
-
-
-def bootstrap_interval(scores: np.ndarray, seed: int) -> list[float]:
-    """Return the 95% percentile-bootstrap interval of the mean of ``scores``, shape [problems]."""
-    rng = np.random.default_rng(seed)
-    means = scores[rng.integers(0, len(scores), size=(BOOTSTRAP_RESAMPLES, len(scores)))].mean(axis=1)
-    tail = (1.0 - CONFIDENCE) / 2.0
-    return [float(x) for x in np.quantile(means, [tail, 1.0 - tail])]
-
-
-def _votes(responses: list[str], correct: list[bool]) -> list[str | None]:
-    """Return what each response votes for; all right answers are one class, however they are written."""
-    return ["right" if good else _wrong_vote(text) for text, good in zip(responses, correct, strict=True)]
-
-
-def _wrong_vote(response: str) -> str | None:
-    answer = final_answer(response)
-    return None if answer is None else f"wrong: {answer.strip()}"
+    rows = (rollout.prompt_ids, rollout.response_ids)
+    policy = token_logprobs(examinee.model, *rows, micro_batch_tokens=MICRO_BATCH_TOKENS, with_entropy=True)
+    assert policy.entropy_BT is not None
+    found = {
+        "logprob": policy.logprobs_BT.double().sum(dim=1).tolist(),
+        "entropy": policy.entropy_BT.double().sum(dim=1).tolist(),
+    }
+    if examinee.base is examinee.model:
+        found["base_logprob"] = found["logprob"]
+    elif examinee.base is not None:
+        base = token_logprobs(examinee.base, *rows, micro_batch_tokens=MICRO_BATCH_TOKENS)
+        found["base_logprob"] = base.logprobs_BT.double().sum(dim=1).tolist()
+    return found

@@ -49,12 +49,12 @@ class Experience:
         return [len(ids) for ids in self.rollout.response_ids]
 
     @property
-    def policy_R(self) -> Tensor:
+    def policy_R(self) -> Tensor:  # noqa: N802  # axis letters
         """Sequence log-probabilities under the policy before the update, nats."""
         return self.policy.logprobs_BT.sum(dim=1)
 
     @property
-    def reference_R(self) -> Tensor:
+    def reference_R(self) -> Tensor:  # noqa: N802
         """Sequence log-probabilities under the reference, nats."""
         return self.reference_RT.sum(dim=1)
 

@@ -40,7 +40,7 @@ def rows_of(batch: Experience, pseudo_rewards: torch.Tensor) -> list[Row]:
     return [Row(*entry) for entry in zip(*columns, strict=True)]
 
 
-def sample_metrics(rows: list[Row], group_size: int) -> dict[str, Any]:
+def sample_metrics(rows: list[Row], group_size: int, reward_kind: str) -> dict[str, Any]:
     """Return the metrics that are means over samples, and the effective alpha."""
     policy, reference, length = (
         torch.tensor([row[place] for row in rows], dtype=torch.float64).view(-1, group_size) for place in range(3)
@@ -51,7 +51,8 @@ def sample_metrics(rows: list[Row], group_size: int) -> dict[str, Any]:
     free, fixed = effective_alpha(policy, reference), effective_alpha(policy, reference, length)
     return {
         "reward": reward,
-        "accuracy": reward,  # the task reward is 0 or 1; null in a run that must not see the answers
+        # The task reward is 0 or 1; null in a run that must not see the answers.
+        "accuracy": reward if reward_kind == "task" else None,
         "pseudo_reward": sum(row.pseudo_reward for row in rows) / len(rows),
         "response_length": tokens / len(rows),
         "finished": sum(row.finished for row in rows) / len(rows),

@@ -14,7 +14,7 @@ from sharpen.llm.data import DataSource, load_source
 from sharpen.llm.interrupt import deferred_interrupt
 from sharpen.llm.models import ModelSource, load_model, resolve
 from sharpen.llm.setup import Setup, placement, prepare
-from sharpen.llm.world import connect, launched
+from sharpen.llm.world import connect, disconnect, launched
 from sharpen.objective import runfolder
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def train(config: TrainConfig, out: Path, *, force: bool = False, report: Report
         return _evaluate(config, setup, out, report)
     finally:
         setup.engine.close()
+        disconnect()
 
 
 def _trainer(config: TrainConfig, setup: Setup, data: DataSource, prompts: PromptSet) -> Trainer:
@@ -90,7 +91,7 @@ def _trainer(config: TrainConfig, setup: Setup, data: DataSource, prompts: Promp
         setup.tokenizer,
         setup.engine,
         prompts,
-        reward_for(config.objective, data),
+        reward_for(config.objective, data, seed=config.seed, **config.reward.model_dump()),
         setup.template,
         reference=setup.reference,
         world=setup.world,
@@ -162,8 +163,10 @@ def _evaluate(config: TrainConfig, setup: Setup, out: Path, report: Report) -> d
         result[name] = {**measures, "step": 0 if path is None else checkpoint.step_of(path)}
         report.evaluation(name, result[name])
     result["selection"] = selection
-    runfolder.write(out / EVALUATION, json.dumps(result, indent=2, allow_nan=False) + "\n")
-    checkpoint.keep(folder, candidates[-1], best)
+    if setup.world.first:
+        runfolder.write(out / EVALUATION, json.dumps(result, indent=2, allow_nan=False) + "\n")
+        checkpoint.keep(folder, candidates[-1], best)
+    setup.world.wait()
     return result
 
 
@@ -173,9 +176,11 @@ def _scheduled(step: int, config: TrainConfig) -> bool:
 
 def _measure(config: TrainConfig, setup: Setup, weights: Path | None, data: DataSource, samples: int) -> dict[str, Any]:
     """Evaluate one checkpoint (None: the base model) on ``data``."""
-    from sharpen.llm.evaluate import Exam, evaluate
+    from sharpen.llm.evaluate import Exam, Examinee, ask
     from sharpen.llm.rollout import Sampling
     from sharpen.llm.schedule import EVALUATION, derive_seed
+    from sharpen.llm.summary import summarise
+    from sharpen.llm.verify import Verifier
 
     source = setup.source if weights is None else ModelSource(weights.name, str(weights))
     setup.engine.push_weights(load_model(source, setup.device, str(setup.compute).removeprefix("torch.")))
@@ -183,4 +188,9 @@ def _measure(config: TrainConfig, setup: Setup, weights: Path | None, data: Data
     room = config.max_length - min(len(ids) for ids in exam.prompt_ids)
     # Every checkpoint is asked with the same random numbers, so that differences between them are not noise.
     seed = derive_seed(config.seed, EVALUATION, 0)
-    return evaluate(setup.engine, setup.tokenizer, exam, samples, Sampling(max_new_tokens=room), seed)
+    world, problems = setup.world, len(exam.prompt_ids)
+    own = range(problems * world.rank // world.size, problems * (world.rank + 1) // world.size)
+    with Verifier() as verifier:
+        examinee = Examinee(setup.engine, setup.tokenizer, verifier)
+        records = ask(examinee, exam, own, samples, Sampling(max_new_tokens=room), seed) if own else []
+    return summarise(world.gather(records), seed)

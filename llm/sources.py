@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from sharpen.objective import InputError
 TEXT_COLUMNS = ("problem", "question", "prompt", "input")
 ANSWER_COLUMNS = ("answer", "final_answer", "solution", "target")
 ID_COLUMNS = ("id", "unique_id")
+CATEGORY_COLUMNS = {"subject": ("subject", "type", "category"), "level": ("level", "difficulty")}
 MOST_EMBEDDED = 20_000  # the smaller splits have some 36,000 different problems, drawn until there are enough
 _MARKED = re.compile(r"####\s*(.+?)\s*$")
 
@@ -80,6 +81,10 @@ class EmbeddedSource:
         """Return the sums."""
         return AnswerKey({problem.text: str(problem.answer()) for problem in self._problems})
 
+    def categories(self) -> Mapping[str, Mapping[str, str]]:
+        """Return nothing: all problems are of one kind."""
+        return {}
+
 
 class TableSource:
     """Rows of a file or of the hub.
@@ -112,6 +117,18 @@ class TableSource:
         if not any(answers.values()):
             raise InputError("data", self._name, f"a data set with answers ({', '.join(ANSWER_COLUMNS)})")
         return AnswerKey(answers)
+
+    def categories(self) -> Mapping[str, Mapping[str, str]]:
+        """Return ``subject`` and ``level`` of the rows that have them."""
+        wanted = tuple(column for columns in CATEGORY_COLUMNS.values() for column in columns)
+        found: dict[str, dict[str, str]] = {}
+        for name, _, row in self._rows(wanted):
+            found[name] = {}
+            for label, columns in CATEGORY_COLUMNS.items():
+                column = next((column for column in columns if _filled(row.get(column))), None)
+                if column is not None:
+                    found[name][label] = str(row[column]).strip()
+        return found
 
     def _rows(self, columns: tuple[str, ...]) -> Iterator[tuple[str, str, Row]]:
         """Yield id, text and row; an id that comes again, or a repeated problem without one, gets the row's number."""

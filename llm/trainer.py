@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sharpen.llm.certainty import self_certainty
 from sharpen.llm.config import TrainConfig
 from sharpen.llm.data import PromptSet
 from sharpen.llm.experience import Experience, joined
@@ -21,7 +22,7 @@ from sharpen.llm.logprobs import TokenLogprobs, make_batches, response_logprobs,
 from sharpen.llm.loss import Mismatch, importance_weights
 from sharpen.llm.record import mismatch_metrics, rows_of, sample_metrics
 from sharpen.llm.reference import Reference, make_reference
-from sharpen.llm.rewards import TaskReward
+from sharpen.llm.rewards import Reward, Scoring
 from sharpen.llm.rollout import Engine, Rollout, Sampling, WeightSyncError
 from sharpen.llm.rollout.requests import row_seed
 from sharpen.llm.schedule import ROLLOUT, derive_seed, prompt_indices
@@ -50,7 +51,7 @@ class Trainer:
         tokenizer: Encodes prompts, decodes responses.
         engine: Samples responses from the policy.
         prompts: Training prompts.
-        reward: The task reward; None exactly when the objective has none.
+        reward: The run's reward; None exactly when the objective has no reward term.
         template: Prompt template.
         reference: The reference policy; made of the model if not given.
         world: The processes that train together.
@@ -68,7 +69,7 @@ class Trainer:
         tokenizer: PreTrainedTokenizerBase,
         engine: Engine,
         prompts: PromptSet,
-        reward: TaskReward | None,
+        reward: Reward | None,
         template: str,
         *,
         reference: Reference | None = None,
@@ -117,7 +118,7 @@ class Trainer:
         pseudo_R = self._learner_rewards(seen, seen.policy.logprobs_BT)
         record = {
             "step": self.step_index,
-            **sample_metrics(self.world.gather(rows_of(seen, pseudo_R)), seen.group_size),
+            **sample_metrics(self.world.gather(rows_of(seen, pseudo_R)), seen.group_size, self.config.reward.kind),
             **mismatch_metrics(seen.mismatch, self.world),
             **update,
         }
@@ -200,7 +201,7 @@ class Trainer:
             policy, reference_RT, mismatch = self._score(rollout)
         with _timed(seconds, "reward"):
             texts = self.tokenizer.batch_decode(rollout.response_ids, skip_special_tokens=True)
-            rewards_R = self._rewards(chosen, texts)
+            rewards_R = self._rewards(chosen, rollout, texts, policy)
         return Experience(chosen, rollout, texts, policy, reference_RT, mismatch, rewards_R)
 
     def _sample(self, round_index: int) -> tuple[list[int], Rollout]:
@@ -244,11 +245,25 @@ class Trainer:
             same_passes=self.world.most,
         )
 
-    def _rewards(self, chosen: list[int], texts: list[str]) -> Tensor | None:
+    def _rewards(self, chosen: list[int], rollout: Rollout, texts: list[str], policy: TokenLogprobs) -> Tensor | None:
         if self.reward is None:
             return None
         names = [self.prompts.prompts[index].id for index in chosen for _ in range(self.config.samples_per_prompt)]
-        return torch.tensor(self.reward(names, texts), device=self.model.device)
+        assert policy.entropy_BT is not None
+        tokens_R = policy.mask_BT.sum(dim=1).clamp(min=1)
+        certainties = None
+        if self.reward.kind == "self_certainty":
+            rows = (rollout.prompt_ids, rollout.response_ids)
+            certainties = self_certainty(self.model, *rows, same_passes=self.world.most)
+        first = self.world.rank * len(texts)
+        scoring = Scoring(
+            step=self.step_index,
+            rows=range(first, first + len(texts)),
+            lengths=[len(ids) for ids in rollout.response_ids],
+            entropies=(policy.entropy_BT.sum(dim=1) / tokens_R).tolist(),
+            certainties=certainties,
+        )
+        return torch.tensor(self.reward(names, texts, scoring), device=self.model.device)
 
     def _learner_rewards(self, batch: Experience, policy_RT: Tensor) -> Tensor:
         return learner_rewards(self.config.learner, self.config.objective, batch, policy_RT)

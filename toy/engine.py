@@ -21,6 +21,8 @@ from sharpen.toy.setting import Setting
 
 Tree = Any  # a pytree of arrays
 CHUNK_UPDATES = 200_000  # updates x runs between two yields; seconds at most
+BLOCK_NUMBERS = 4096  # logits of runs that advance together: with what goes with them they fit the first-level cache
+UNROLLED = 8  # affine updates that become one pass over the logits
 _RECORD_KEY = 2**32 - 1  # updates stay below it
 
 
@@ -32,12 +34,14 @@ class Machine(NamedTuple):
         family: Of the policies.
         options: Of the learner.
         observe: What a record holds, from a setting, log pi [P, n] and the state to a pytree of arrays.
+        precision: ``float64`` or ``float32``, of settings, states and records.
     """
 
     kind: str
     family: Family
     options: Options
     observe: Callable[[Setting, jax.Array, State], Tree]
+    precision: str = "float64"
 
 
 class Ensemble(NamedTuple):
@@ -120,6 +124,7 @@ def _beginning(machine: Machine) -> Callable[..., tuple[State, Tree]]:
     """Return the jitted map (settings [R], keys [R]) -> (states, first records)."""
 
     def begin(setting: Setting, seed: jax.Array) -> tuple[State, Tree]:
+        setting = _in_precision(machine, setting)
         learner = make(machine.kind, setting, machine.family, machine.options)
         state = learner.init(jax.random.fold_in(jax.random.key(seed), _RECORD_KEY))
         return state, _observe(machine, setting, state)
@@ -131,7 +136,10 @@ def _beginning(machine: Machine) -> Callable[..., tuple[State, Tree]]:
 def _advance(machine: Machine, record_every: int) -> Callable[..., tuple[State, Tree]]:
     """Return the jitted map (settings [R], keys [R], states [R], count) -> (states, records [R, count, ...])."""
 
+    unroll = UNROLLED if machine.kind in ("natural", "mirror") and machine.family.separate else 1
+
     def one_run(setting: Setting, seed: jax.Array, state: State, count: int) -> tuple[State, Tree]:
+        setting = _in_precision(machine, setting)
         learner = make(machine.kind, setting, machine.family, machine.options)
         key = jax.random.key(seed)
 
@@ -139,15 +147,40 @@ def _advance(machine: Machine, record_every: int) -> Callable[..., tuple[State, 
             return learner.step(state, jax.random.fold_in(key, state.updates)), None
 
         def record(state: State, _: None) -> tuple[State, Tree]:
-            state, _ = jax.lax.scan(update, state, None, length=record_every)
+            state, _ = jax.lax.scan(update, state, None, length=record_every, unroll=unroll)
             return state, _observe(machine, setting, state)
 
         return jax.lax.scan(record, state, None, length=count)
 
     def all_runs(settings: Setting, keys: jax.Array, states: State, count: int) -> tuple[State, Tree]:
-        return jax.vmap(partial(one_run, count=count))(settings, keys, states)
+        together = block(len(keys), settings.log_base[0].size)
+        if together == len(keys):
+            return jax.vmap(partial(one_run, count=count))(settings, keys, states)
+        return jax.lax.map(lambda run: one_run(*run, count), (settings, keys, states), batch_size=together)
 
     return jax.jit(all_runs, static_argnums=3)
+
+
+def block(runs: int, numbers: int) -> int:
+    """Return how many runs of ``numbers`` logits each advance together, one block after the other.
+
+    A divisor of ``runs`` where there is one of the right size, so that no shorter block is compiled.
+
+    Example:
+        >>> block(2000, 64), block(256, 5), block(7, 10**6)
+        (50, 256, 1)
+    """
+    most = max(1, min(runs, BLOCK_NUMBERS // numbers))
+    divisor = max(width for width in range(1, most + 1) if runs % width == 0)
+    return divisor if 2 * divisor > most else most
+
+
+def _in_precision(machine: Machine, setting: Setting) -> Setting:
+    def cast(part: Any) -> jax.Array:
+        array = jnp.asarray(part)
+        return array.astype(machine.precision) if jnp.issubdtype(array.dtype, jnp.floating) else array
+
+    return jax.tree.map(cast, setting)
 
 
 def _observe(machine: Machine, setting: Setting, state: State) -> Tree:

@@ -48,6 +48,7 @@ class Options(NamedTuple):
         importance_cap: Largest importance weight of ``off-policy``.
         rank_penalty: beta_rank of the unlikeliness reward.
         reference_moves: Whether p is ever replaced by the policy; false saves its update.
+        noisy_reward: Whether a setting has noise on its rewards; false saves drawing it.
     """
 
     group_size: int = 16
@@ -61,6 +62,7 @@ class Options(NamedTuple):
     importance_cap: float = 20.0
     rank_penalty: float = 0.25
     reference_moves: bool = True
+    noisy_reward: bool = True
 
 
 Loss = Callable[[Array, Batch, Array, Array, Array, Options], Array]
@@ -172,7 +174,9 @@ def unlikeliness(log_pi: Array, batch: Batch, weight: Array, w_h: Array, log_z: 
     """GRPO on r (1 - beta_rank (G - rank) / G), rank 0 the likeliest of the group (He 2025)."""
     G = batch.reward.shape[-1]
     rank = jnp.argsort(jnp.argsort(-batch.log_start, axis=-1), axis=-1)
-    scaled = batch._replace(reward=batch.reward * (1.0 - options.rank_penalty * (G - rank) / G))
+    scaled = batch._replace(
+        reward=batch.reward * (1.0 - options.rank_penalty * (G - rank).astype(batch.reward.dtype) / G)
+    )
     return grpo(log_pi, scaled, weight, w_h, log_z, options)
 
 

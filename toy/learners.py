@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.experimental.ode import odeint
-from numpy.typing import NDArray
 
 from sharpen.objective import InputError
 from sharpen.toy.estimators import EVERY_EPOCH, KL_PLACES, LOSSES, NEEDS_ENTROPY, Batch, Options
@@ -52,16 +51,15 @@ class State(NamedTuple):
 
     Args:
         parameters: Of the policy.
-        log_pi: Log-probabilities of the policy, shape [P, n].
         moments: State of the optimizer.
-        reference: Log-probabilities of p, shape [P, n]; moves only if the objective's reference does.
+        reference: Log-probabilities of p, shape [P, n]; moves only if the objective's reference does, when the update
+            after the one that is due begins.
         error: Error of the log p that the objective sees, shape [P, n].
         behaviour: log-probabilities of the policy that ``off-policy`` samples from, shape [P, n].
         updates: Updates done.
     """
 
     parameters: Parameters
-    log_pi: Array
     moments: Any
     reference: Array
     error: Array
@@ -118,18 +116,23 @@ def make(kind: str, setting: Setting, family: Family, options: Options) -> Learn
 
     def init(key: Array) -> State:
         theta = family.start(setting)
-        parameters = Parameters(theta, jnp.zeros((weight.shape[0], 1)))
+        parameters = Parameters(theta, jnp.zeros((weight.shape[0], 1), theta.dtype))
         base = jnp.asarray(setting.log_base)
-        error = jnp.asarray(setting.base_noise) * jax.random.normal(key, base.shape)
+        error = jnp.asarray(setting.base_noise) * jax.random.normal(key, base.shape, base.dtype)
         start = family.log_policy(setting, theta)
-        return State(parameters, start, optimizer.init(parameters), base, error, start, jnp.zeros((), dtype=jnp.int64))
+        return State(parameters, optimizer.init(parameters), base, error, start, jnp.zeros((), dtype=jnp.int64))
 
     def step(state: State, key: Array) -> State:
+        if _lazily_normalised(kind, family, options):
+            parameters, moments = _descend(optimizer, _affine_gradient(setting, state), state, setting)
+            return state._replace(parameters=parameters, moments=moments, updates=state.updates + 1)
+        log_pi = family.log_policy(setting, state.parameters.theta)
+        state = _renewed(kind, setting, options, state, log_pi)
         if kind in EXACT:
-            parameters, moments = _exact_update(kind, setting, family, optimizer, options, state)
+            parameters, moments = _exact_update(kind, setting, family, optimizer, options, state, log_pi)
         else:
-            parameters, moments = _sampled_update(kind, setting, family, optimizer, options, state, key)
-        return _after(kind, setting, family, options, state, parameters, moments)
+            parameters, moments = _sampled_update(kind, setting, family, optimizer, options, state, log_pi, key)
+        return state._replace(parameters=parameters, moments=moments, updates=state.updates + 1)
 
     return Learner(init, step)
 
@@ -140,20 +143,34 @@ def pseudo_reward(setting: Setting, reward: Array, log_p: Array, log_pi: Array) 
     return jax.lax.stop_gradient(jnp.asarray(A))
 
 
-def _after(
-    kind: str, setting: Setting, family: Family, options: Options, state: State, parameters: Parameters, moments: Any
-) -> State:
-    log_pi = family.log_policy(setting, parameters.theta)
-    if family.separate:  # keeps logits from growing without bound
-        parameters = parameters._replace(theta=log_pi)
-    updates, reference, behaviour = state.updates + 1, state.reference, state.behaviour
+def _lazily_normalised(kind: str, family: Family, options: Options) -> bool:
+    """Return whether an update is affine in logits that are known up to a constant a prompt.
+
+    A natural step of separate logits against a frozen reference is: the constant that would centre A shifts every logit
+    of a prompt alike, and stays such a shift. So the policy need not be computed until someone looks.
+    """
+    plain = family.separate and not options.reference_moves and options.optimizer != "adam"
+    return plain and kind in ("natural", "mirror")
+
+
+def _affine_gradient(setting: Setting, state: State) -> Parameters:
+    theta = state.parameters.theta
+    log_p = state.reference + state.error
+    fixed = pseudo_reward(setting, jnp.asarray(setting.reward), log_p, jnp.zeros_like(theta))
+    # Best outcomes at 0: the logits of what is left do not drift, and keep their digits.
+    anchored = fixed - fixed.max(axis=-1, keepdims=True)
+    return Parameters(-(anchored + setting.on_policy * theta), jnp.zeros_like(state.parameters.log_z))
+
+
+def _renewed(kind: str, setting: Setting, options: Options, state: State, log_pi: Array) -> State:
     # Only what changes is written: the rest stays where it is in the compiled loop.
     if options.reference_moves:
-        due = (setting.refresh_every > 0) & (updates % jnp.maximum(setting.refresh_every, 1) == 0)
-        reference = jnp.where(due, log_pi, reference)
+        every = jnp.asarray(setting.refresh_every)
+        due = (every > 0) & (state.updates % jnp.maximum(every, 1) == 0)
+        state = state._replace(reference=jnp.where(due, log_pi, state.reference))
     if kind == "off-policy":
-        behaviour = jnp.where(updates % options.stale == 0, log_pi, behaviour)
-    return State(parameters, log_pi, moments, reference, state.error, behaviour, updates)
+        state = state._replace(behaviour=jnp.where(state.updates % options.stale == 0, log_pi, state.behaviour))
+    return state
 
 
 def log_reference(setting: Setting, options: Options, state: State, log_pi: Array) -> Array:
@@ -170,18 +187,19 @@ def _exact_update(
     optimizer: optax.GradientTransformation,
     options: Options,
     state: State,
+    log_pi: Array,
 ) -> tuple[Parameters, Any]:
     theta = state.parameters.theta
     method = "softmax" if kind.startswith("softmax") else "natural"
     if kind.endswith("-flow"):
-        times = jnp.array([0.0, 1.0]) * setting.step_size
+        times = jnp.array([0.0, 1.0], theta.dtype) * setting.step_size
 
         def velocity(theta: Array, _: Array) -> Array:
             return _ascent(method, setting, family, options, state, theta, family.log_policy(setting, theta))
 
         path = odeint(velocity, theta, times, **FLOW_ACCURACY)
         return state.parameters._replace(theta=path[-1]), state.moments
-    ascent = _ascent(method, setting, family, options, state, theta, state.log_pi)
+    ascent = _ascent(method, setting, family, options, state, theta, log_pi)
     return _descend(optimizer, Parameters(-ascent, jnp.zeros_like(state.parameters.log_z)), state, setting)
 
 
@@ -189,7 +207,8 @@ def _ascent(
     method: str, setting: Setting, family: Family, options: Options, state: State, theta: Array, log_pi: Array
 ) -> Array:
     """Return grad_theta J, or for ``natural`` F^+ grad_theta J, at theta, where the policy is ``log_pi``."""
-    pi, weight = jnp.exp(log_pi), jnp.asarray(setting.prompt_weight)
+    weight = jnp.asarray(setting.prompt_weight)
+    pi = jax.nn.softmax(theta, axis=-1) if family.separate else jnp.exp(log_pi)  # shares log_pi's exponentials
     A = pseudo_reward(setting, jnp.asarray(setting.reward), log_reference(setting, options, state, log_pi), log_pi)
     centred = A - jnp.sum(pi * A, axis=-1, keepdims=True)
     if method == "softmax" and family.separate:
@@ -217,23 +236,24 @@ def _sampled_update(
     optimizer: optax.GradientTransformation,
     options: Options,
     state: State,
+    log_start: Array,
     key: Array,
 ) -> tuple[Parameters, Any]:
     draw, disturb = jax.random.split(key)
-    log_start = state.log_pi
     log_p = log_reference(setting, options, state, log_start)
     behaviour = state.behaviour if kind == "off-policy" else log_start
-    P, G = log_start.shape[0], options.group_size
-    samples_PG = jax.random.categorical(draw, behaviour, axis=-1, shape=(G, P)).T
+    samples_PG = _samples(draw, behaviour, options.group_size)
 
-    def chosen(table: Array | NDArray[Any]) -> Array:
-        return jnp.take_along_axis(jnp.broadcast_to(jnp.asarray(table), log_start.shape), samples_PG, axis=-1)
+    def chosen(table: Array) -> Array:
+        return jnp.take_along_axis(table, samples_PG, axis=-1)
 
-    noise = setting.reward_noise * jax.random.normal(disturb, samples_PG.shape)
-    task = chosen(setting.on_reward) * (chosen(setting.reward) + noise)
     # on_reference holds the score's part and the KL pair's w_h; the pair is the estimators' to place.
-    likelihood = chosen((setting.on_reference - setting.kl_weight) * log_p)
-    batch = Batch(task + likelihood, chosen(log_p), chosen(behaviour), chosen(log_start))
+    score = (setting.on_reference - setting.kl_weight) * log_p
+    reward = chosen(jnp.asarray(setting.on_reward * setting.reward + score))
+    if options.noisy_reward:
+        noise = jax.random.normal(disturb, samples_PG.shape, log_start.dtype)
+        reward = reward + setting.reward_noise * noise * chosen(jnp.asarray(setting.on_reward))
+    batch = Batch(reward, chosen(log_p), chosen(behaviour), chosen(log_start))
     weight, w_h = jnp.asarray(setting.prompt_weight), jnp.asarray(setting.kl_weight)
 
     def loss(parameters: Parameters) -> Array:
@@ -244,6 +264,13 @@ def _sampled_update(
         parameters, moments = _descend(optimizer, jax.grad(loss)(state.parameters), state, setting)
         state = state._replace(parameters=parameters, moments=moments)
     return state.parameters, state.moments
+
+
+def _samples(key: Array, log_pi: Array, G: int) -> Array:
+    """Return G independent outcomes of each prompt, shape [P, G], by inverting the cumulative probabilities."""
+    cumulative = jnp.cumsum(jnp.exp(log_pi), axis=-1)
+    at = jax.random.uniform(key, (log_pi.shape[0], G), log_pi.dtype) * cumulative[:, -1:]
+    return jnp.sum(cumulative[:, None, :-1] <= at[..., None], axis=-1)
 
 
 def _descend(

@@ -41,7 +41,7 @@ SEPARATE = Family(lambda at: jnp.asarray(at.log_base), lambda at, logits: jax.nn
 
 # One shift of the base's logits that all prompts share, log pi = log softmax(log p + theta): theta [n].
 SHARED = Family(
-    lambda at: jnp.zeros(at.log_base.shape[-1]),
+    lambda at: jnp.zeros(at.log_base.shape[-1], jnp.asarray(at.log_base).dtype),
     lambda at, shift: jax.nn.log_softmax(jnp.asarray(at.log_base) + shift, axis=-1),
     False,
 )
@@ -93,6 +93,6 @@ def sequences(
 
     def log_policy(_: Setting, logits: Array) -> Array:
         log_tokens = jax.nn.log_softmax(logits.reshape(-1, width), axis=-1).ravel()
-        return (jnp.asarray(counts) @ log_tokens)[None]
+        return (jnp.asarray(counts, logits.dtype) @ log_tokens)[None]
 
-    return problem, Family(lambda _: jnp.asarray(start), log_policy, False)
+    return problem, Family(lambda at: jnp.asarray(start, jnp.asarray(at.log_base).dtype), log_policy, False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -204,9 +204,9 @@ class VLLMEngine:
         return scored.logprobs_BT[0].double().cpu().numpy()
 
 
-def _load(module: Any, weights: dict[str, torch.Tensor]) -> set[str]:
+def _load(module: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
     """Copy the weights into vLLM's model; return the names of its parameters that none was copied into."""
-    loaded = module.load_weights(weights.items())
+    loaded = module.load_weights(weights)
     return {name for name, _ in module.named_parameters()} - set(loaded or ())
 
 

@@ -11,7 +11,7 @@ from sharpen.llm.rollout import Sampling, make_engine
 from sharpen.llm.templates import encode
 from sharpen.llm.tiny.corpus import problems, style_of
 from sharpen.llm.tiny.mode import likeliest
-from sharpen.llm.verify import verify
+from sharpen.llm.verify import Verifier
 
 Z_95 = 1.959963984540054
 LONGEST = 80
@@ -48,8 +48,9 @@ def measure(location: str, count: int = 512, samples: int = 4, modes: int = 128,
 
     def read(responses: list[list[int]], golds: list[str]) -> list[tuple[str, bool]]:
         texts = tokenizer.batch_decode(responses, skip_special_tokens=True)
-        return [(style_of(text), verify(text, gold) == 1.0) for text, gold in zip(texts, golds, strict=True)]
+        return [(style_of(text), right == 1.0) for text, right in zip(texts, verifier(texts, golds), strict=True)]
 
+    verifier = Verifier()
     sampled = read(drawn, [answer for answer in answers for _ in range(samples)])
     right = sum(good for _, good in sampled)
     return {

@@ -58,7 +58,8 @@ class Tabular:
             law = self.tempered(tokens, request.temperature)
             tokens = (*tokens, int(np.searchsorted(law.cumsum() / law.sum(), uniform(), side="right")))
         whole = self.path(tokens, request.temperature)
-        return Path(*(part[len(start) :] for part in (whole.tokens, whole.base, whole.proposal)), whole.ended)
+        skip = len(start)
+        return Path(whole.tokens[skip:], whole.base[skip:], whole.proposal[skip:], whole.ended)
 
     def likeliest(self, requests: Sequence[Next]) -> list[Likeliest]:
         raise AssertionError("no method here reads next tokens")

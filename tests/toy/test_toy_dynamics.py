@@ -121,7 +121,7 @@ def test_the_softmax_step_is_the_gradient_of_the_objective(objective: Objective)
         learner = make("softmax", at, SEPARATE, Options())
         state = learner.init(jax.random.key(0))
         log_pi = jax.nn.log_softmax(logits)[None]
-        state = state._replace(parameters=state.parameters._replace(theta=log_pi), log_pi=log_pi)
+        state = state._replace(parameters=state.parameters._replace(theta=log_pi))
         moved = (learner.step(state, jax.random.key(0)).parameters.theta - state.parameters.theta)[0] / 1e-3
         gradient = jax.grad(value)(logits)
         numeric = [float(value(logits + h) - value(logits - h)) / 2e-6 for h in 1e-6 * jnp.eye(PROBLEM.n)]

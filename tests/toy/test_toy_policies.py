@@ -76,7 +76,7 @@ def test_the_softmax_gradient_of_sequences_by_finite_differences(by_position: bo
         learner = make("softmax", at, family, Options())
         state = learner.init(jax.random.key(0))
         at_theta = state.parameters._replace(theta=jnp.asarray(theta))
-        state = state._replace(parameters=at_theta, log_pi=family.log_policy(at, at_theta.theta))
+        state = state._replace(parameters=at_theta)
         moved = np.asarray(learner.step(state, jax.random.key(0)).parameters.theta) - np.asarray(theta)
     np.testing.assert_allclose(moved, numeric, atol=1e-7)
 

@@ -1,0 +1,204 @@
+"""``sharpen llm eval``: one checkpoint on one set of problems, in a folder that survives a kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sharpen.llm import records as store
+from sharpen.llm.data import DataSource, load_source
+from sharpen.llm.interrupt import deferred_interrupt
+from sharpen.llm.records import Record
+from sharpen.llm.summary import compare, summarise
+from sharpen.objective import InputError, runfolder
+
+if TYPE_CHECKING:
+    from sharpen.llm.data import AnswerKey, PromptSet
+    from sharpen.llm.evaluate import Exam, Examinee
+    from sharpen.llm.models import ModelSource
+
+RECORDS, EVALUATION = "records.jsonl", "evaluation.json"
+
+
+class EvalConfig(BaseModel):
+    """One evaluation, resolved: what its folder belongs to.
+
+    Raises:
+        pydantic.ValidationError: a field is out of range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    model: str = Field(description="Hub id, or folder of the weights themselves.")
+    base: str | None = Field(default=None, description="Where the base model is; None: its KL is not measured.")
+    data: str
+    split: str = "test"
+    problems: int | None = Field(default=None, ge=1)
+    samples: int = Field(default=16, ge=1, le=1024)
+    template: str
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_length: int = Field(default=2048, ge=2)
+    likelihoods: bool = Field(default=True, description="Measure entropy, log-probabilities and the KL to the base.")
+    engine: Literal["auto", "vllm", "transformers"] = "auto"
+    engine_memory: float = Field(default=0.6, gt=0, lt=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    batch: int = Field(default=32, ge=1, description="Problems asked together; a kill loses at most one batch.")
+    seed: int = Field(default=42, ge=0, lt=2**31)
+
+
+@dataclass
+class EvalReport:
+    """Where an evaluation tells what it does; the default tells nobody.
+
+    Args:
+        note: Called with one line of text.
+        progress: Called with the records so far, the number of problems, and how many records an earlier call left.
+    """
+
+    note: Callable[[str], None] = lambda text: None
+    progress: Callable[[list[Record], int, int], None] = lambda records, total, earlier: None
+
+
+def run_evaluation(
+    config: EvalConfig, out: Path | None, *, force: bool = False, report: EvalReport | None = None
+) -> tuple[dict[str, Any], list[Record]]:
+    """Evaluate, or go on evaluating, and return the measures and the records.
+
+    Args:
+        config: What is asked, and how.
+        out: Folder for ``config.yaml``, ``provenance.json``, ``records.jsonl`` (one problem a line, as it is done) and
+            ``evaluation.json``; None keeps nothing.
+        force: Delete an earlier evaluation in ``out`` first.
+        report: Told about progress.
+
+    Raises:
+        InputError: settings, model, data or folder cannot be used.
+        KeyboardInterrupt: Ctrl-C; what is done has been saved and the same call continues.
+    """
+    report = report or EvalReport()
+    data = load_source(config.data, config.split, config.problems)
+    prompts, answers = data.prompts(), data.answers()
+    done: list[Record] = []
+    if out is not None:
+        runfolder.open_folder(out, config, force)
+        store.cut_torn_line(out / RECORDS)
+        done = store.read(out / RECORDS) if (out / RECORDS).exists() else []
+        if [record.id for record in done] != [prompt.id for prompt in prompts.prompts[: len(done)]]:
+            raise InputError("data", config.data, f"the problems that {out} has answers to; --force starts again")
+    if len(done) < len(prompts.prompts):
+        if done:
+            report.note(f"continuing after {len(done)} of {len(prompts.prompts)} problems")
+        done += _ask_the_rest(config, prompts, answers, data, done, out, report)
+    summary = {"model": config.model, "data": config.data, "split": config.split, **summarise(done, config.seed)}
+    if (config.temperature, config.top_p) != (1.0, 1.0):
+        # These are of pi itself, of which such samples are no sample.
+        summary |= dict.fromkeys(("entropy", "entropy_interval", "kl_base", "kl_base_interval"))
+    if out is not None:
+        runfolder.write(out / EVALUATION, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    return summary, done
+
+
+def check_comparison(other: Path) -> None:
+    """Refuse a folder that holds no evaluation.
+
+    Raises:
+        InputError: it holds none.
+    """
+    if not (other / RECORDS).is_file():
+        raise InputError("compare", str(other), f"a folder that sharpen llm eval --out has written, with {RECORDS}")
+
+
+def compare_with(records: list[Record], other: Path, seed: int) -> dict[str, Any]:
+    """Return how an evaluation differs from the one in the folder ``other``; see ``llm/summary.py``.
+
+    Raises:
+        InputError: the folder holds no evaluation, or none of the same problems.
+    """
+    check_comparison(other)
+    return {"with": str(other), **compare(records, store.read(other / RECORDS), seed)}
+
+
+def _ask_the_rest(
+    config: EvalConfig,
+    prompts: PromptSet,
+    answers: AnswerKey,
+    data: DataSource,
+    done: list[Record],
+    out: Path | None,
+    report: EvalReport,
+) -> list[Record]:
+    """Return the records of the problems after those that are done, saved batch by batch."""
+    from sharpen.llm.evaluate import Exam, ask
+    from sharpen.llm.rollout import Sampling
+    from sharpen.llm.schedule import EVALUATION as PURPOSE
+    from sharpen.llm.schedule import derive_seed
+    from sharpen.llm.verify import Verifier
+
+    with Verifier() as verifier:
+        examinee = _examinee(config, verifier)
+        try:
+            exam = Exam.encoded(prompts, answers, examinee.tokenizer, config.template, data.categories())
+            sampling = Sampling(_room(config, exam), temperature=config.temperature, top_p=config.top_p)
+            seed, total, new = derive_seed(config.seed, PURPOSE, 0), len(prompts.prompts), []
+            with deferred_interrupt() as interrupt:
+                for start in range(len(done), total, config.batch):
+                    places = range(start, min(total, start + config.batch))
+                    batch = ask(examinee, exam, places, config.samples, sampling, seed)
+                    if out is not None:
+                        store.append(out / RECORDS, batch)
+                    new += batch
+                    report.progress([*done, *new], total, len(done))
+                    if interrupt.requested:
+                        raise KeyboardInterrupt
+            return new
+        finally:
+            examinee.engine.close()
+
+
+def _room(config: EvalConfig, exam: Exam) -> int:
+    """Return the most tokens of a response; the engine cuts each where prompt and response fill ``max_length``."""
+    longest = max(len(ids) for ids in exam.prompt_ids)
+    if longest >= config.max_length:
+        raise InputError("max_length", config.max_length, f"more than the longest prompt, {longest} tokens")
+    return config.max_length - min(len(ids) for ids in exam.prompt_ids)
+
+
+def _examinee(config: EvalConfig, verifier: Any) -> Examinee:
+    """Load the policy, start its engine, and load the base model if it is another."""
+    import torch
+
+    from sharpen.llm.evaluate import Examinee
+    from sharpen.llm.models import load_model, load_tokenizer
+    from sharpen.llm.rollout import make_engine
+
+    device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = config.dtype if config.dtype != "auto" else ("bfloat16" if device == "cuda" else "float32")
+    tokenizer = load_tokenizer(_at(config.model))
+    model = load_model(_at(config.model), device, dtype).eval()
+    base = None
+    if config.likelihoods and config.base is not None:
+        base = model if config.base == config.model else load_model(_at(config.base), device, dtype).eval()
+    engine = make_engine(
+        config.engine,
+        model=model,
+        location=config.model,
+        max_length=config.max_length,
+        seed=config.seed,
+        tokenizer=tokenizer,
+        dtype=dtype,
+        memory_share=config.engine_memory,
+    )
+    return Examinee(engine, tokenizer, verifier, model if config.likelihoods else None, base)
+
+
+def _at(location: str) -> ModelSource:
+    from sharpen.llm.models import ModelSource
+
+    return ModelSource(location, location)

@@ -1,0 +1,63 @@
+"""The results in their order, and the module that proves each."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from sharpen.objective import InputError
+
+if TYPE_CHECKING:
+    from sharpen.theory.proofs.result import Theorem
+
+MODULES = {
+    "T1": "optima",
+    "T2": "optima",
+    "T3": "optima",
+    "T4": "response",
+    "T5": "answers",
+    "T6": "coverage",
+    "T7": "response",
+    "T8": "lengths",
+    "T9": "sequences",
+    "T10": "likelihood",
+    "T11": "selfmap",
+    "T12": "dynamics",
+    "T13": "finite_samples",
+    "T14": "estimators",
+}
+
+
+def select(names: Iterable[str] = ()) -> list[str]:
+    """Return the ids that the names mean, each once, in the order of the theory; all fourteen for no name.
+
+    Args:
+        names: ``T1`` ... ``T14``, in either case.
+
+    Raises:
+        InputError: A name is none of these.
+
+    Example:
+        >>> select(["t7", "T1", "T7"]), len(select())
+        (['T1', 'T7'], 14)
+    """
+    wanted = set()
+    for name in names:
+        if name.upper() not in MODULES:
+            raise InputError("theorem", name, ", ".join(MODULES))
+        wanted.add(name.upper())
+    return [each for each in MODULES if each in wanted or not wanted]
+
+
+def theorem(name: str) -> Theorem:
+    """Return a result before it is derived, importing the one module that proves it.
+
+    Args:
+        name: ``T1`` ... ``T14``.
+
+    Raises:
+        InputError: The name is none of these.
+    """
+    (found,) = select([name])
+    return getattr(importlib.import_module(f"sharpen.theory.proofs.{MODULES[found]}"), found)
