@@ -22,8 +22,8 @@ RESULT = Path(__file__).parent / "results" / "regimes.json"
 SHARPEN = str(Path(sys.executable).with_name("sharpen"))
 LAST_STEPS = 10  # training metrics are means over the last ten updates
 REGIMES = {**PRESETS, "task-likelihood": Objective(alpha=1.0, beta_inv=10.0, mode="optimization")}
-# Half of the embedded recipe's batch, so that 300 updates of five regimes take an hour or two on one core.
-SETTINGS = ["--prompts-per-step", "16", "--samples-per-prompt", "8", "--checkpoint-every", "100"]
+# A quarter of the embedded recipe's batch, so that 300 updates of five regimes take an hour or two on one core.
+SETTINGS = ["--prompts-per-step", "8", "--samples-per-prompt", "8", "--checkpoint-every", "100"]
 
 
 def flags(objective: Objective) -> list[str]:
