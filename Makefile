@@ -10,7 +10,7 @@ READY := .venv/ready
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install demo test lint types unit unit-llm unit-rest format docs bench clean
+.PHONY: help install browser demo test lint types unit unit-llm unit-rest format docs bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -34,6 +34,13 @@ $(READY): pyproject.toml constraints.txt
 	  $(BIN)/python -c "import $$package" 2> /dev/null || $(BIN)/pip uninstall --quiet --yes $$package; done
 	touch $@
 
+# The report is tested in a real browser: Debian's, where this may install it; elsewhere its tests say that they skip.
+browser:
+	@command -v chromium > /dev/null && command -v chromedriver > /dev/null \
+	  || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null \
+	       && apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium chromium-driver > /dev/null; } \
+	  || echo 'no chromium and chromedriver: the tests of the report in a browser will be skipped'
+
 demo: $(READY)
 	$(BIN)/sharpen theory fixed-points --alpha 2 --plot $(OUT)/theory.png
 	$(BIN)/sharpen toy simulate --out $(OUT)/toy
@@ -53,7 +60,7 @@ types: $(READY)
 
 # Two processes with a thread each: on two cores that beats one process with two threads. (pytest-xdist cannot do it:
 # vLLM's worker closes streams that xdist's processes still need.)
-unit: $(READY)
+unit: $(READY) browser
 	$(MAKE) -j2 unit-llm unit-rest
 
 unit-llm: $(READY)
