@@ -68,7 +68,7 @@ class ProblemFlags:
         str | None,
         typer.Option(
             help="Base: p1,p2,...  zipf:N  uniform:N  dirichlet:N:SEED  or a .npy, .json or .csv file. "
-            "Default 0.40,0.25,0.15,0.12,0.08.",
+            "log: before a list or a file says that it is of log p. Default 0.40,0.25,0.15,0.12,0.08.",
             rich_help_panel=PROBLEM,
             show_default=False,
         ),

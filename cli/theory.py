@@ -13,6 +13,7 @@ from sharpen.cli import (
     theory_estimators,
     theory_optimum,
     theory_phase,
+    theory_response,
     theory_sensitivity,
     theory_sequences,
 )
@@ -175,3 +176,4 @@ theory_estimators.register(app)
 theory_coverage.register(app)
 theory_sensitivity.register(app)
 theory_optimum.register(app)
+theory_response.register(app)

@@ -1,4 +1,4 @@
-"""``sharpen theory optimum`` and ``sharpen theory response``: where training ends, and how that answers to a dial."""
+"""``sharpen theory optimum``: where training ends, its limits, and what a budget of KL to the base buys."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from sharpen.cli import options
 if TYPE_CHECKING:
     from sharpen.objective import Objective
     from sharpen.theory.problem import Problem
-    from sharpen.theory.response import Curve, Turn, TurningPoint
 
 NAMED_OUTCOMES = 2  # of a policy, in a row of the table
-MOST_BEST_OF_N = 10_000  # outcomes up to which best-of-N is solved for a KL, about 3 seconds
-MOST_GRID = 100_001
-PLOT_POINTS = 201
-LIMIT_NAMES = {"beta_inv": "beta_inv -> inf", "alpha": "alpha -> inf", "base": "alpha -> 1, b -> 0"}
+MOST_BEST_OF_N = 10**6  # outcomes up to which best-of-N is solved for a KL, about 10 seconds
+MOST_BUDGETS = 1000
+NOTHING = 1e-15  # smaller entropies and KLs are rounding
+WIDTH = 78  # of a table, less its margins
+LIMIT_NAMES = {"beta_inv": "beta_inv -> inf", "alpha": "alpha -> inf", "base": "both -> base"}
+FAMILIES = {"power": "power", "best-of-n": "best_of_n", "tilt": "tilt", "answer-power": "answer_power"}
+PARAMETERS = {"power": "alpha", "tilt": "beta_inv", "best_of_n": "samples", "answer_power": "alpha"}
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the theory group."""
+    """Add the command to the theory group."""
     app.command("optimum")(optimum)
-    app.command("response")(response)
 
 
 @options.flat
@@ -33,9 +34,17 @@ def optimum(
     chosen: options.ObjectiveFlags,
     outcomes: options.ProblemFlags,
     kl: Annotated[
-        float | None, typer.Option(help="Also the best policies with this KL to the base, nats.", show_default=False)
+        str | None,
+        typer.Option(help="Also the best policies at these KLs to the base, nats, a comma list.", show_default=False),
     ] = None,
-    points: Annotated[int, typer.Option(help="Points of the Pareto frontier at that KL, in --json and --plot.")] = 17,
+    points: Annotated[int, typer.Option(help="Points of the Pareto frontier at each KL, in --json and --plot.")] = 17,
+    answers: Annotated[
+        str | None,
+        typer.Option(
+            help="Answer of each outcome, whole numbers, -1 for none: also the optimum that sharpens answers.",
+            show_default=False,
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(help="List so many of the likeliest outcomes of each policy in --json.")] = 10,
     plot: Annotated[
         Path | None, typer.Option(help="Draw reward against KL and the Pareto frontier to a .png, .pdf or .svg file.")
@@ -52,26 +61,61 @@ def optimum(
 
     if top < 1:
         raise InputError("top", top, "a whole number >= 1")
-    problem = outcomes.build()
-    report = _optimum_report(spec, problem, top)
-    report["kl_budget"] = None if kl is None else _budget(spec, problem, kl, points)
+    problem, budgets = outcomes.build(), _budgets(kl)
+    labels = None if answers is None else _labels(answers, problem.n)
+    report = _report(spec, problem, labels, top)
+    report["kl_budgets"] = [_budget(spec, problem, each, labels) for each in budgets]
     if plot is not None:
         from sharpen.figures.optimum import plot_optimum
 
-        plot_optimum(spec, problem, kl, points, plot, with_best_of_n=problem.n <= MOST_BEST_OF_N)
+        plot_optimum(spec, problem, budgets, points, plot, with_best_of_n=problem.n <= MOST_BEST_OF_N // 100)
     if json_output:
-        _print_json(report)
+        import json
+
+        for budget in report["kl_budgets"]:
+            budget["frontier"] = _frontier(spec, problem, budget["kl"], points)
+        print(json.dumps(report, allow_nan=False))
     else:
-        _print_optimum(spec, report)
+        _print(spec, report)
 
 
-def _optimum_report(spec: Objective, problem: Problem, top: int) -> dict[str, Any]:
-    """Return the command's JSON object but for the KL budget."""
+def _budgets(text: str | None) -> list[float]:
+    from sharpen.objective import InputError
+
+    if text is None:
+        return []
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError("kl", text, "numbers of nats >= 0 separated by commas") from error
+    if len(found) > MOST_BUDGETS:
+        raise InputError("kl", f"{len(found)} budgets", f"at most {MOST_BUDGETS}")
+    for each in found:
+        if not 0.0 <= each < math.inf:
+            raise InputError("kl", each, "a finite number of nats >= 0")
+    return found
+
+
+def _labels(text: str, n: int) -> list[int]:
+    from sharpen.objective import InputError
+    from sharpen.theory.majority import answer_classes
+
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError("answers", text, "a comma list of whole numbers") from error
+    answer_classes(found, n)  # refuses a list that does not fit
+    return found
+
+
+def _report(spec: Objective, problem: Problem, answers: list[int] | None, top: int) -> dict[str, Any]:
+    """Return the command's JSON object but for the KL budgets."""
     import numpy as np
 
     from sharpen.objective import InputError
-    from sharpen.theory.flow import softmax_limit
+    from sharpen.theory.flow import log_softmax_limit
     from sharpen.theory.limits import limits
+    from sharpen.theory.marginal import log_answer_optimum
     from sharpen.theory.optimum import optimum as find
 
     def row(log_policy: Any) -> dict[str, Any]:
@@ -81,8 +125,7 @@ def _optimum_report(spec: Objective, problem: Problem, top: int) -> dict[str, An
     w = spec.coefficients
     frozen = spec.refresh_every is None
     try:
-        with np.errstate(divide="ignore"):
-            softmax = row(np.log(softmax_limit(spec, problem, problem.base)))
+        softmax = row(log_softmax_limit(spec, problem, problem.base))
     except InputError:  # the flow passes so near a saddle that rounding decides
         softmax = None
     face = None
@@ -97,6 +140,7 @@ def _optimum_report(spec: Objective, problem: Problem, top: int) -> dict[str, An
         "base": row(problem.log_base),
         "optimum": {**row(best.log_probabilities), "unique": best.unique},
         "softmax_gradient": softmax,
+        "answer_optimum": None if answers is None else row(log_answer_optimum(spec, problem, answers)),
         "face": face,
         "limits": {name: row(law) for name, law in limits(spec, problem).items()} if frozen and w.w_h > 0.0 else None,
         "pareto": _hull(spec, problem),
@@ -116,8 +160,8 @@ def _policy(spec: Objective, problem: Problem, log_policy: Any, top: int) -> dic
     return {
         "expected_reward": float(found.expected_reward),
         "value": float(found.value),
-        "entropy": max(0.0, float(found.entropy)),
-        "kl_to_base": max(0.0, float(found.kl_to_base)),
+        "entropy": _no_noise(float(found.entropy)),
+        "kl_to_base": _no_noise(float(found.kl_to_base)),
         "support_size": size,
         "outcomes": [
             {"outcome": i, "probability": math.exp(log_policy[i]), "log_probability": float(log_policy[i])}
@@ -141,69 +185,80 @@ def _hull(spec: Objective, problem: Problem) -> dict[str, Any] | None:
     }
 
 
-def _budget(spec: Objective, problem: Problem, kl: float, points: int) -> dict[str, Any]:
-    """Return the best policies at a KL: along the objective's own ray, of three families, and the frontier."""
-    from sharpen.objective import Objective
+def _no_noise(number: float) -> float:
+    return number if number > NOTHING else 0.0
+
+
+def _budget(spec: Objective, problem: Problem, kl: float, answers: list[int] | None) -> dict[str, Any]:
+    """Return the policies at a KL: on the objective's own ray, and of three or four families."""
     from sharpen.theory.best_of_n import compare_at_equal_kl
-    from sharpen.theory.frontier import at_kl, frontier
 
-    normalization = {"normalization": spec.normalization, "weight": spec.weight}
-    rays = {"objective": spec, "tilt": Objective(alpha=1.0, beta_inv=1.0)}
-    if spec.normalization != "none":
-        rays["power"] = Objective.model_validate({"alpha": 2.0, **normalization})
-    rows: dict[str, Any] = {"power": None, "best_of_n": None}
-    for name, ray in rays.items():
-        found = at_kl(ray, problem, kl)
-        rows[name] = found and {
-            "alpha": found.alpha,
-            "beta_inv": found.beta_inv,
-            "expected_reward": found.expected_reward,
-            "log_likelihood": found.log_likelihood,
-            "entropy": max(0.0, found.entropy),
-        }
-    winner = compare_at_equal_kl(problem, kl)["best-of-n"] if problem.n <= MOST_BEST_OF_N else None
-    if winner is not None:
-        rows["best_of_n"] = {
-            "samples": winner.parameter,
-            "expected_reward": winner.expected_reward,
-            "log_likelihood": winner.log_likelihood,
-            "entropy": max(0.0, winner.entropy),
-        }
+    rows: dict[str, Any] = {"objective": _own_ray(spec, problem, kl)}
+    for name, found in compare_at_equal_kl(problem, kl, answers, problem.n <= MOST_BEST_OF_N).items():
+        key = FAMILIES[name]
+        rows[key] = found and {PARAMETERS[key]: found.parameter, **_numbers(found)}
+    return {"kl": kl, "policies": rows}
+
+
+def _frontier(spec: Objective, problem: Problem, kl: float, points: int) -> dict[str, Any] | None:
+    """Return the Pareto frontier within a KL as columns; None without a score."""
+    from sharpen.theory.frontier import frontier
+
+    if spec.normalization == "none":
+        return None
+    edge = frontier(spec, problem, kl, points)
     names = ("alpha", "beta_inv", "kl", "expected_reward", "expected_score", "log_likelihood")
-    edge = None if spec.normalization == "none" else frontier(spec, problem, kl, points)
-    columns = edge and {name: _or_null(getattr(edge, name).tolist()) for name in names}
-    order = ("objective", "power", "tilt", "best_of_n")
-    return {"kl": kl, "policies": {name: rows[name] for name in order}, "frontier": columns}
+    return {name: [x if math.isfinite(x) else None for x in getattr(edge, name).tolist()] for name in names}
 
 
-def _or_null(numbers: list[float]) -> list[float | None]:
-    return [x if math.isfinite(x) else None for x in numbers]
+def _own_ray(spec: Objective, problem: Problem, kl: float) -> dict[str, Any] | None:
+    """Return the policy at this KL whose alpha - 1 and beta_inv are in the objective's ratio; None if there is none."""
+    from sharpen.theory.frontier import at_kl
+
+    w = spec.coefficients
+    if spec.refresh_every is None and w.w_r == 0.0 and w.w_p == w.w_h:  # the optimum is the base: a ray of no length
+        return None
+    found = at_kl(spec, problem, kl)
+    return found and {"alpha": found.alpha, "beta_inv": found.beta_inv, **_numbers(found)}
 
 
-def _print_json(report: dict[str, Any]) -> None:
-    import json
+def _numbers(found: Any) -> dict[str, float]:
+    return {
+        "expected_reward": found.expected_reward,
+        "log_likelihood": found.log_likelihood,
+        "entropy": _no_noise(found.entropy),
+    }
 
-    print(json.dumps(report, allow_nan=False))
 
-
-def _print_optimum(spec: Objective, report: dict[str, Any]) -> None:
+def _print(spec: Objective, report: dict[str, Any]) -> None:
     console, table = _console(), _table(["policy", "E[r]", "J", "H", "KL to base", "outcome:probability"])
     table.columns[5].justify = "left"
-    console.print(_headline(spec) + f", n = {report['n']:,}")
+    w = spec.coefficients
+    moving = "" if spec.refresh_every is None else f", reference {spec.reference}"
+    console.print(
+        f"{spec.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}{moving}, n = {report['n']:,}"
+    )
     rows = {"base": report["base"], "optimum": report["optimum"], "softmax gradient": report["softmax_gradient"]}
+    if report["answer_optimum"] is not None:
+        rows["answer optimum"] = report["answer_optimum"]
     rows |= {LIMIT_NAMES[name]: row for name, row in (report["limits"] or {}).items()}
-    for name, row in rows.items():
-        if row is None:
-            table.add_row(name, "not decided: the flow passes near a saddle")
-            continue
-        numbers = (row["expected_reward"], row["value"], row["entropy"], row["kl_to_base"])
-        table.add_row(name, *(f"{x:.4g}" for x in numbers), _likeliest(row))
+    shown = {name: row for name, row in rows.items() if row is not None}
+    cells = [[name, *_cells(row)] for name, row in shown.items()]
+    titles = [column.header for column in table.columns]
+    taken = sum(max(len(line[i]) for line in [titles, *cells]) + 2 for i in range(len(titles) - 1))
+    for line, row in zip(cells, shown.values(), strict=True):
+        table.add_row(*line, _likeliest(row, WIDTH - taken))
     console.print(table)
+    for name in (name for name, row in rows.items() if row is None):
+        console.print(f"{name}: not decided, the flow passes too near a saddle")
     if report["face"] is not None:
         size, mass = report["face"]["size"], report["face"]["base_mass"]
         console.print(f"every policy on {size:,} outcome{'s' if size > 1 else ''} of base mass {mass:.4g} is optimal")
-    if report["kl_budget"] is not None:
-        _print_budget(report["kl_budget"])
+    budgets = report["kl_budgets"]
+    if len(budgets) == 1:
+        _print_budget(budgets[0])
+    elif budgets:
+        _print_budgets(budgets)
 
 
 def _print_budget(budget: dict[str, Any]) -> None:
@@ -214,116 +269,41 @@ def _print_budget(budget: dict[str, Any]) -> None:
         if row is None:
             table.add_row(title, "not reached")
             continue
-        shown = {"power": ("alpha",), "tilt": ("beta_inv",), "best_of_n": ("samples",)}.get(name, ("alpha", "beta_inv"))
+        shown = (PARAMETERS[name],) if name in PARAMETERS else ("alpha", "beta_inv")
         numbers = (row["expected_reward"], row["log_likelihood"], row["entropy"])
         table.add_row(title, ", ".join(f"{key} {row[key]:.5g}" for key in shown), *(f"{x:.4g}" for x in numbers))
     _console().print(table)
 
 
-def _likeliest(row: dict[str, Any]) -> str:
-    """Return the likeliest outcomes as ``outcome:probability``, and how many more there are."""
+def _print_budgets(budgets: list[dict[str, Any]]) -> None:
+    names = list(budgets[0]["policies"])
+    table = _table(["KL", *(name.replace("_", " ") for name in names)])
+    for budget in budgets:
+        rows = [budget["policies"][name] for name in names]
+        table.add_row(f"{budget['kl']:g}", *("-" if row is None else f"{row['expected_reward']:.4f}" for row in rows))
+    console = _console()
+    console.print("E[r] at equal KL to the base (- where it is not reached):")
+    console.print(table)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    numbers = (row[name] for name in ("expected_reward", "value", "entropy", "kl_to_base"))
+    return [f"{x if abs(x) > NOTHING else 0.0:.4g}" for x in numbers]
+
+
+def _likeliest(row: dict[str, Any], width: int) -> str:
+    """Return the likeliest outcomes as ``outcome:probability``, as many as fit, and how many more there are."""
     named = []
     for each in row["outcomes"][:NAMED_OUTCOMES]:
         p = each["probability"]
         exponent = math.floor(each["log_probability"] / math.log(10.0))  # also where p underflows
         named.append(f"{each['outcome']}:" + (f"{p:.3f}" if p >= 5e-4 else f"1e{exponent}"))
-    more = row["support_size"] - len(named)
-    return " ".join(named) + (f" +{more}" if more else "")
-
-
-@options.flat
-def response(
-    chosen: options.ObjectiveFlags,
-    outcomes: options.ProblemFlags,
-    over: Annotated[str, typer.Option(help="alpha or beta_inv; the other one is the objective's.")] = "alpha",
-    low: Annotated[float, typer.Option("--from", help="First value.")] = 0.0,
-    high: Annotated[float, typer.Option("--to", help="Last value.")] = 4.0,
-    points: Annotated[int, typer.Option(help="Number of values, evenly spaced.")] = 9,
-    plot: Annotated[Path | None, typer.Option(help="Draw reward and derivative to a .png, .pdf or .svg file.")] = None,
-    json_output: options.JsonOutput = False,
-) -> None:
-    """Compute the optimum's expected reward against alpha or beta_inv, where it turns, when sharpening stops helping.
-
-    Without flags: the tempered objective on five outcomes whose likeliest one is wrong.
-    """
-    spec = chosen.build(default="tempered")
-
-    import numpy as np
-
-    from sharpen.objective import InputError
-    from sharpen.theory.response import Turn, curve, stops_helping, turning_points
-
-    if over not in ("alpha", "beta_inv"):
-        raise InputError("over", over, "alpha or beta_inv")
-    if not 2 <= points <= MOST_GRID:
-        raise InputError("points", points, f"a whole number from 2 to {MOST_GRID:,}")
-    if not 0.0 <= low < high < math.inf:
-        raise InputError("from, to", [low, high], "0 <= from < to, both finite")
-    problem = outcomes.build()
-    parameter = "alpha" if over == "alpha" else "beta_inv"
-    found = curve(spec, problem, parameter, np.linspace(low, high, points))
-    turns: tuple[TurningPoint, ...] = ()
-    turn = Turn(None, None)
-    if over == "alpha":
-        turns, turn = turning_points(spec, problem, low, high), stops_helping(problem, spec)
-    base = problem.expected_reward(problem.base)
-    if plot is not None:
-        from sharpen.figures.optimum import plot_response
-
-        smooth = curve(spec, problem, parameter, np.linspace(low, high, max(points, PLOT_POINTS)))
-        plot_response(spec, problem, smooth, turns, turn, plot)
-    if json_output:
-        _print_json(
-            {
-                "objective": spec.to_dict(),
-                "regime": spec.regime,
-                "n": problem.n,
-                "over": over,
-                "base_expected_reward": base,
-                "grid": found.grid.tolist(),
-                "expected_reward": found.expected_reward.tolist(),
-                "derivative": found.derivative.tolist(),
-                "turning_points": [
-                    {"alpha": each.alpha, "expected_reward": each.expected_reward, "kind": each.kind} for each in turns
-                ],
-                "stops_helping": turn.stops_helping,
-                "below_base": turn.below_base,
-            }
-        )
-    else:
-        _print_response(spec, found, turns, turn, base)
-
-
-def _print_response(spec: Objective, found: Curve, turns: tuple[TurningPoint, ...], turn: Turn, base: float) -> None:
-    console, table = _console(), _table([found.over, "E[r]", f"dE[r]/d {found.over}"])
-    held = f"beta_inv = {spec.beta_inv:g}" if found.over == "alpha" else f"alpha = {spec.alpha:g}"
-    console.print(f"E[r] of the optimum against {found.over}, {held}; base {base:.6g}")
-    columns = (found.grid.tolist(), found.expected_reward.tolist(), found.derivative.tolist())
-    for t, reward, slope in zip(*columns, strict=True):
-        table.add_row(f"{t:.6g}", f"{reward:.6g}", f"{slope:.4g}")
-    console.print(table)
-    if found.over == "beta_inv":
-        console.print("the derivative is Var(r) >= 0: a task reward can only help")
-        return
-    for each in turns:
-        console.print(f"{each.kind} of E[r] at alpha = {each.alpha:.10g}: {each.expected_reward:.6g}")
-    helps, below = turn.stops_helping, turn.below_base
-    console.print(
-        "sharpening never lowers E[r] from alpha = 1 on"
-        if helps is None
-        else f"sharpening stops helping at alpha = {helps:.10g}"
-    )
-    console.print(
-        "E[r] never falls below the base's from alpha = 1 on"
-        if below is None
-        else f"E[r] is below the base's from alpha = {below:.10g}"
-    )
-
-
-def _headline(spec: Objective) -> str:
-    w = spec.coefficients
-    moving = "" if spec.refresh_every is None else f", reference {spec.reference}"
-    return f"{spec.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}{moving}"
+    for count in range(len(named), 0, -1):
+        more = row["support_size"] - count
+        text = " ".join(named[:count]) + (f" +{more}" if 0 < more < 10**4 else f" +{more:.0e}" if more else "")
+        if len(text) <= width:
+            return text
+    return named[0]
 
 
 def _console() -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,18 +29,18 @@ RAY_COLORS = {"power": REGIME_COLORS["tempered"], "tilt": REGIME_COLORS["tilted"
 def plot_optimum(
     objective: Objective,
     problem: Problem,
-    kl: float | None,
+    budgets: Sequence[float],
     points: int,
     path: str | Path,
     with_best_of_n: bool = True,
 ) -> Path:
-    """Draw E[r] against KL of three families, and E[r] against E[s] with the Pareto frontier; return the path.
+    """Draw E[r] against KL of three families, and E[r] against E[s] with Pareto frontiers; return the path.
 
     Args:
         objective: Marked by its optimum; its length normalisation makes s.
         problem: n outcomes.
-        kl: A KL budget whose frontier is drawn too, or None.
-        points: Points of that frontier.
+        budgets: KL budgets in nats whose frontiers are drawn too.
+        points: Points of each frontier.
         path: A .png, .pdf or .svg file.
         with_best_of_n: Whether to draw best-of-N.
 
@@ -53,15 +54,18 @@ def plot_optimum(
         paired = objective.normalization != "none"
         fig = Figure(figsize=(7.2 if paired else 3.8, 3.3))
         axes = fig.subplots(1, 2 if paired else 1, squeeze=False)[0]
-        _draw_budget(axes[0], objective, problem, kl, with_best_of_n)
+        fig.get_layout_engine().set(w_pad=0.1)  # type: ignore[union-attr]  # a tick's number may hang over the end
+        _draw_budget(axes[0], objective, problem, budgets, with_best_of_n)
         if paired:
-            _draw_pareto(axes[1], objective, problem, kl, points)
+            _draw_pareto(axes[1], objective, problem, budgets, points)
         handles = {label: handle for each in axes for handle, label in zip(*each.get_legend_handles_labels())}  # noqa: B905
         fig.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
         return save_figure(fig, path)
 
 
-def _draw_budget(axes: Axes, objective: Objective, problem: Problem, kl: float | None, with_best_of_n: bool) -> None:
+def _draw_budget(
+    axes: Axes, objective: Objective, problem: Problem, budgets: Sequence[float], with_best_of_n: bool
+) -> None:
     furthest = 0.0
     for name, ray in RAYS.items():
         x, y = _family_curve(ray, problem, "alpha" if name == "power" else "beta_inv")
@@ -80,8 +84,8 @@ def _draw_budget(axes: Axes, objective: Objective, problem: Problem, kl: float |
     axes.plot(
         best.kl_to_base, best.expected_reward, "*", color=color, markersize=11, label=f"{objective.regime} optimum"
     )
-    if kl is not None:
-        axes.axvline(kl, color="black", linewidth=0.8, linestyle=":")
+    for budget, color in zip(budgets, _shades(len(budgets)), strict=True):
+        axes.axvline(budget, color=color, linewidth=0.9, linestyle=":")
     axes.set_xlabel("KL to the base, nats")
     axes.set_ylabel("E[r]")
     axes.set_title("reward against KL")
@@ -101,13 +105,18 @@ def _family_curve(ray: Objective, problem: Problem, over: str) -> tuple[FloatArr
     return found.kl, found.expected_reward
 
 
-def _draw_pareto(axes: Axes, objective: Objective, problem: Problem, kl: float | None, points: int) -> None:
+def _shades(count: int) -> list[Any]:
+    """Return colours for so many budgets, darker for larger ones in the order given."""
+    from matplotlib import colormaps
+
+    return [colormaps["YlOrBr"](0.45 + 0.45 * (i + 1) / count) for i in range(count)]
+
+
+def _draw_pareto(axes: Axes, objective: Objective, problem: Problem, budgets: Sequence[float], points: int) -> None:
     outer = hull(objective, problem)
     axes.plot(outer.expected_score, outer.expected_reward, "-o", color="black", markersize=3, label="any KL")
-    budgets = [kl] if kl is not None else []
-    for budget in budgets:
+    for budget, color in zip(budgets, _shades(len(budgets)), strict=True):
         edge = frontier(objective, problem, budget, points)
-        color = REGIME_COLORS["task-reward+likelihood"]
         axes.plot(edge.expected_score, edge.expected_reward, "-", color=color, label=f"KL at most {budget:g}")
     best = optimum(objective, problem)
     s = objective.score(np.where(problem.support, problem.log_base, 0.0), problem.length)
@@ -155,7 +164,7 @@ def plot_response(
         fig.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
         bottom.plot(found.grid, found.derivative, color=color)
         bottom.axhline(0.0, color=BASE_COLOR, linewidth=0.8)
-        name = "$\\alpha$" if found.over == "alpha" else "$1/\\beta$"
+        name = "$\\alpha$" if found.over == "alpha" else "$\\beta^{-1}$"
         bottom.set_xlabel(name)
-        bottom.set_ylabel(f"dE[r]/d{name}")
+        bottom.set_ylabel(f"dE[r] / d{name}")
         return save_figure(fig, path)

@@ -112,13 +112,20 @@ def ties(level: FloatArray) -> list[NDArray[np.intp]]:
         >>> [group.tolist() for group in ties(np.array([0.0, 1.0, 0.0]))]
         [[1], [0, 2]]
     """
+    order, starts = tie_starts(level)
+    return [np.sort(group) for group in np.split(order, starts[1:])]
+
+
+def tie_starts(level: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the indices by falling level, shape [m], and where in them each group of :func:`ties` starts."""
     order = np.argsort(-level, kind="stable")
     jumps = -np.diff(level[order]) > TIE_TOLERANCE * np.max(np.abs(level))
-    return [np.sort(group) for group in np.split(order, np.flatnonzero(jumps) + 1)]
+    return order, np.concatenate([[0], np.flatnonzero(jumps) + 1])
 
 
 def top_ties(level: FloatArray) -> NDArray[np.bool_]:
     """Return the mask of the levels that are tied for the highest, shape [m], as the first group of :func:`ties`."""
+    order, starts = tie_starts(level)
     mask = np.zeros(level.size, dtype=bool)
-    mask[ties(level)[0]] = True
+    mask[order[: starts[1] if starts.size > 1 else None]] = True
     return mask

@@ -19,13 +19,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sharpen.objective import InputError, Objective
-from sharpen.theory.advantage import ties
+from sharpen.theory.advantage import tie_starts, top_ties
+from sharpen.theory.backend import gibbs
 from sharpen.theory.flow import log_limit
+from sharpen.theory.marginal import log_answer_mass
 from sharpen.theory.problem import FloatArray, Problem
 
 LOG_HALF = math.log(0.5)
@@ -55,11 +58,7 @@ def best_of_n(problem: Problem, n_samples: float, score: ArrayLike | None = None
 
 def log_best_of_n(problem: Problem, n_samples: float, score: ArrayLike | None = None) -> FloatArray:
     """Return the logarithm of :func:`best_of_n`, shape [n], also where the probability underflows."""
-    count = _samples(n_samples)
-    out = np.full(problem.n, -np.inf)
-    for members, log_class, log_win in zip(*_classes(problem, count, score), strict=True):
-        out[members] = problem.log_base[members] - log_class + log_win
-    return out
+    return _log_law(problem, _ranking(problem, score), _samples(n_samples))
 
 
 def best_of_n_kl(problem: Problem, n_samples: float, score: ArrayLike | None = None) -> float:
@@ -72,8 +71,9 @@ def best_of_n_kl(problem: Problem, n_samples: float, score: ArrayLike | None = N
         >>> round(best_of_n_kl(Problem([0.5, 0.5], [0, 1]), 2, [0, 1]), 4)
         0.1308
     """
-    _, log_class, log_win = _classes(problem, _samples(n_samples), score)
-    return max(0.0, math.fsum(np.exp(log_win) * np.where(log_win > -np.inf, log_win - log_class, 0.0)))
+    ranked = _ranking(problem, score)
+    log_win = _log_win(ranked, _samples(n_samples))
+    return max(0.0, math.fsum(np.exp(log_win) * np.where(log_win > -np.inf, log_win - ranked.log_class, 0.0)))
 
 
 def kl_bound(n_samples: float) -> float:
@@ -140,7 +140,7 @@ class EqualKl:
     """One policy at a given KL to the base.
 
     Attributes:
-        parameter: alpha of ``power``, N of ``best-of-n``, beta_inv of ``tilt``.
+        parameter: alpha of ``power`` and ``answer-power``, N of ``best-of-n``, beta_inv of ``tilt``.
         kl: KL(policy || base), nats.
         expected_reward: E[r].
         entropy: H, nats.
@@ -156,22 +156,28 @@ class EqualKl:
     probabilities: FloatArray
 
 
-def compare_at_equal_kl(problem: Problem, kl: float) -> dict[str, EqualKl | None]:
-    """Return the members of three families at the same KL to the base.
+def compare_at_equal_kl(
+    problem: Problem, kl: float, answers: ArrayLike | None = None, with_best_of_n: bool = True
+) -> dict[str, EqualKl | None]:
+    """Return the members of three families, or four, at the same KL to the base.
 
     ``power`` is p^alpha with alpha >= 1, ``best-of-n`` keeps the likeliest of N samples (N real, see the module),
     ``tilt`` is p exp(beta_inv r), the policy of largest E[r] at its KL. In each family the KL grows from 0 with the
     parameter, towards -log p(likeliest outcomes) in the first two and -log p(outcomes of highest reward) in the last.
+    With answers also ``answer-power``, p(x | a) p(a)^alpha (`sharpen.theory.marginal`), which sharpens the vote; its KL
+    is that of the answers' law, of exponents alpha, and grows towards -log p(likeliest answers).
 
     Args:
         problem: n outcomes.
         kl: KL to the base in nats, >= 0.
+        answers: Answer of each outcome, whole numbers, shape [n]; -1 for none.
+        with_best_of_n: Whether to solve for N, which sorts the outcomes.
 
     Returns:
         For each name the policy, or None if the family does not reach the KL.
 
     Raises:
-        InputError: the KL is negative or not finite.
+        InputError: the KL is negative or not finite, or the answers do not fit.
 
     Example:
         >>> from sharpen.theory.problem import DEFAULT_PROBLEM
@@ -185,19 +191,30 @@ def compare_at_equal_kl(problem: Problem, kl: float) -> dict[str, EqualKl | None
     def power(alpha: float) -> FloatArray:
         return log_limit(Objective(alpha=alpha), problem, problem.base)
 
+    ranked = _ranking(problem, None) if with_best_of_n else None
+
     def best(n_samples: float) -> FloatArray:
-        return log_best_of_n(problem, n_samples)
+        assert ranked is not None  # only called then
+        return _log_law(problem, ranked, n_samples)
 
     def tilt(beta_inv: float) -> FloatArray:
         return log_limit(Objective(alpha=1.0, beta_inv=beta_inv), problem, problem.base)
 
     most_likelihood = -_log_top(problem, problem.log_base)
     most_reward = -_log_top(problem, problem.reward)
-    return {
+    found = {
         "power": _at_kl(problem, kl, most_likelihood, power, 1.0),
-        "best-of-n": _at_kl(problem, kl, most_likelihood, best, 1.0),
+        "best-of-n": _at_kl(problem, kl, most_likelihood, best, 1.0) if with_best_of_n else None,
         "tilt": _at_kl(problem, kl, most_reward, tilt, 0.0),
     }
+    if answers is not None:
+        log_answer = log_answer_mass(problem, answers)
+
+        def vote(alpha: float) -> FloatArray:
+            return gibbs(np.where(problem.support, problem.log_base + (alpha - 1.0) * log_answer, -np.inf))
+
+        found["answer-power"] = _at_kl(problem, kl, -_log_top(problem, log_answer), vote, 1.0)
+    return found
 
 
 def _at_kl(
@@ -252,19 +269,37 @@ def _samples(n_samples: float) -> float:
 def _log_top(problem: Problem, level: FloatArray) -> float:
     """Return the log of the base's mass on the outcomes of its support that are tied for the highest level."""
     inside = np.flatnonzero(problem.support)
-    return float(min(0.0, np.logaddexp.reduce(problem.log_base[inside[ties(level[inside])[0]]])))
+    return float(min(0.0, np.logaddexp.reduce(problem.log_base[inside[top_ties(level[inside])]])))
 
 
-def _classes(
-    problem: Problem, count: float, score: ArrayLike | None
-) -> tuple[list[np.ndarray], FloatArray, FloatArray]:
-    """Return the tie classes, best first, and the logs of their base mass P and winning probability W, [classes]."""
+class _Ranking(NamedTuple):
+    """The outcomes of the base's support by falling score, in tie classes.
+
+    Attributes:
+        order: Indices of the outcomes, best first, shape [m].
+        size: Outcomes in each class, shape [classes].
+        log_class: log P of each class under the base.
+        log_f: log F(s), the base's mass with this score or a lower one.
+        log_ratio: log F(s-) / F(s).
+        log_share: log P / F(s).
+    """
+
+    order: np.ndarray
+    size: np.ndarray
+    log_class: FloatArray
+    log_f: FloatArray
+    log_ratio: FloatArray
+    log_share: FloatArray
+
+
+def _ranking(problem: Problem, score: ArrayLike | None) -> _Ranking:
     inside = np.flatnonzero(problem.support)
     level = problem.log_base if score is None else np.asarray(score, dtype=np.float64)
     if level.shape != (problem.n,) or not np.all(np.isfinite(level[inside])):
         raise InputError("score", score, f"{problem.n} finite numbers")
-    groups = [inside[group] for group in ties(level[inside])]
-    log_class = np.array([np.logaddexp.reduce(problem.log_base[group]) for group in groups])
+    order, starts = tie_starts(level[inside])
+    order = inside[order]
+    log_class = np.logaddexp.reduceat(problem.log_base[order], starts)
     log_upto = np.logaddexp.accumulate(log_class[::-1])[::-1]  # log F(s), summed from the bottom
     log_above = np.concatenate([[-np.inf], np.logaddexp.accumulate(log_class)[:-1]])
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -272,9 +307,24 @@ def _classes(
         log_f = np.where(log_upto > LOG_HALF, np.log1p(-np.exp(np.minimum(log_above, 0.0))), log_upto)
         log_share = np.minimum(log_class - log_upto, 0.0)
         share = np.exp(log_share)
-        next_log_f = np.append(log_f[1:], -np.inf)
-        log_ratio = np.where(share < 0.5, np.log1p(-share), next_log_f - log_f)  # log F(s-) / F(s)
-        log_ratio[-1] = -np.inf
-        some = np.where(share > TINY, np.log(-np.expm1(count * log_ratio)), math.log(count) + log_share)
-        log_win = count * log_f + some  # log F(s)^N + log(1 - (F(s-) / F(s))^N)
-    return groups, log_class, log_win
+        log_ratio = np.where(share < 0.5, np.log1p(-share), np.append(log_f[1:], -np.inf) - log_f)
+    log_ratio[-1] = -np.inf
+    return _Ranking(order, np.diff(np.append(starts, order.size)), log_class, log_f, log_ratio, log_share)
+
+
+def _log_win(ranked: _Ranking, count: float) -> FloatArray:
+    """Return log W = log(F(s)^N - F(s-)^N) of every class."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        some = np.where(
+            np.exp(ranked.log_share) > TINY,
+            np.log(-np.expm1(count * ranked.log_ratio)),
+            math.log(count) + ranked.log_share,
+        )
+        return count * ranked.log_f + some  # log F(s)^N + log(1 - (F(s-) / F(s))^N)
+
+
+def _log_law(problem: Problem, ranked: _Ranking, count: float) -> FloatArray:
+    out = np.full(problem.n, -np.inf)
+    per_class = _log_win(ranked, count) - ranked.log_class
+    out[ranked.order] = problem.log_base[ranked.order] + np.repeat(per_class, ranked.size)
+    return out

@@ -155,6 +155,13 @@ def softmax_limit(objective: Objective, problem: Problem, start: ArrayLike, *, l
         >>> softmax_limit(preset("task-reward"), DEFAULT_PROBLEM, DEFAULT_PROBLEM.base).tolist()
         [0.0, 1.0, 0.0, 0.0, 0.0]
     """
+    return np.exp(log_softmax_limit(objective, problem, start, log_start=log_start))
+
+
+def log_softmax_limit(
+    objective: Objective, problem: Problem, start: ArrayLike, *, log_start: bool = False
+) -> FloatArray:
+    """Return the logarithm of :func:`softmax_limit`, shape [n]: minus infinity off the end's support, nowhere else."""
     log_pi = _log_policy(problem, start, log_start)
     inside = log_pi > -np.inf
     line = advantage_line(objective, problem, inside)
@@ -171,7 +178,7 @@ def softmax_limit(objective: Objective, problem: Problem, start: ArrayLike, *, l
         found = _integrated_softmax_limit(line, found)
     end = np.full(problem.n, -np.inf)
     end[inside] = found
-    return np.exp(end)
+    return end
 
 
 def _log_policy(problem: Problem, start: ArrayLike, log_start: bool) -> FloatArray:

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sharpen.objective import InputError, Objective
-from sharpen.theory.advantage import ties
+from sharpen.theory.advantage import top_ties
+from sharpen.theory.backend import condition, gibbs
 from sharpen.theory.flow import log_limit
 from sharpen.theory.majority import answer_classes, answer_probabilities
 from sharpen.theory.optimum import optimum
@@ -86,11 +87,16 @@ def answer_optimum(objective: Objective, problem: Problem, answers: ArrayLike) -
         >>> answer_optimum(preset("tempered", alpha=2), problem, [0, 1, 1]).round(3).tolist()
         [0.308, 0.346, 0.346]
     """
+    return np.exp(log_answer_optimum(objective, problem, answers))
+
+
+def log_answer_optimum(objective: Objective, problem: Problem, answers: ArrayLike) -> FloatArray:
+    """Return the logarithm of :func:`answer_optimum`, shape [n], minus infinity off its support and nowhere else."""
     if objective.length_exponent != 0.0:
         raise InputError("normalization", objective.normalization, "sum or none: an answer has no length")
     if objective.refresh_every is not None:
         raise InputError("reference", objective.reference, "frozen")
-    log_answer = _log_answer(problem, answers)
+    log_answer = log_answer_mass(problem, answers)
     inside = problem.support
     w_h = objective.coefficients.w_h
     with np.errstate(over="ignore", invalid="ignore"):
@@ -98,16 +104,9 @@ def answer_optimum(objective: Objective, problem: Problem, answers: ArrayLike) -
         level = level + w_h * (problem.log_base[inside] - log_answer[inside])  # the KL pair stays the sequence's
     if not np.all(np.isfinite(level)):
         raise InputError("alpha", objective.alpha, f"a number whose weights {objective.coefficients} do not overflow")
-    kept = problem.log_base[inside]
-    if w_h > 0:
-        log_pi = level / w_h
-    else:
-        log_pi = np.full(level.size, -np.inf)
-        log_pi[ties(level)[0]] = kept[ties(level)[0]]
-    policy = np.zeros(problem.n)
-    weights = np.exp(log_pi - log_pi.max())
-    policy[inside] = weights / weights.sum()
-    return policy
+    log_policy = np.full(problem.n, -np.inf)
+    log_policy[inside] = gibbs(level / w_h) if w_h > 0 else condition(problem.log_base[inside], top_ties(level))
+    return log_policy
 
 
 def compare_sharpening(objective: Objective, problem: Problem, answers: ArrayLike) -> SharpeningPair:
@@ -145,11 +144,11 @@ def mode_conflict(problem: Problem, answers: ArrayLike) -> ModeConflict:
     classes, count = answer_classes(answers, problem.n)
     labels = np.asarray(answers, dtype=np.int64)
     inside = np.flatnonzero(problem.support)
-    modes = np.sort(inside[ties(problem.log_base[inside])[0]])
+    modes = np.sort(inside[top_ties(problem.log_base[inside])])
     answer_modes: tuple[int, ...] = ()
     if np.any(classes[inside] >= 0):
         mass = answer_probabilities(problem.base, classes, count)
-        likeliest = ties(mass)[0]
+        likeliest = np.flatnonzero(top_ties(mass))
         answer_modes = tuple(sorted(set(labels[np.isin(classes, likeliest)].tolist())))
     given = tuple(sorted(set(labels[modes].tolist())))
     sharp = Objective(alpha=1.0, beta_inv=0.0, mode="optimization")
@@ -163,8 +162,12 @@ def mode_conflict(problem: Problem, answers: ArrayLike) -> ModeConflict:
     )
 
 
-def _log_answer(problem: Problem, answers: ArrayLike) -> FloatArray:
-    """Return log p(a(x)) of every outcome, shape [n]; log p(x) where there is no answer."""
+def log_answer_mass(problem: Problem, answers: ArrayLike) -> FloatArray:
+    """Return log p(a(x)) of every outcome in nats, shape [n]; log p(x) where there is no answer.
+
+    Raises:
+        InputError: the answers are not n whole numbers >= -1.
+    """
     classes, count = answer_classes(answers, problem.n)
     answered = (classes >= 0) & problem.support
     top = np.full(count, -np.inf)

@@ -27,6 +27,7 @@ SUM_TOLERANCE = 1e-6  # hand-rounded probabilities pass and are renormalised; a 
 FILE_SUFFIXES = (".npy", ".json", ".csv")
 NAMED_FORMS = "zipf:N, uniform:N, dirichlet:N:SEED"
 BASE_FORMS = f"probabilities p1,p2,..., {NAMED_FORMS}, or a .npy, .json or .csv file"
+LOG_PREFIX = "log:"  # before a list or a file of log-probabilities
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -84,7 +85,10 @@ class Problem:
             >>> problem.base.tolist(), problem.support.tolist()
             ([1.0, 0.0], [True, True])
         """
-        log_p = np.array(log_base, dtype=np.float64)
+        try:
+            log_p = np.array(log_base, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError("log_base", log_base, "a list of real numbers") from error
         if log_p.ndim != 1 or not 1 <= log_p.size <= MAX_OUTCOMES or not np.max(log_p) < np.inf:
             raise InputError("log_base", f"shape {list(log_p.shape)}", f"1 to {MAX_OUTCOMES} log-probabilities, no NaN")
         with np.errstate(over="ignore"):
@@ -142,7 +146,8 @@ def parse_problem(base: str | None = None, reward: str | None = None, length: st
     """Return the problem that command-line texts describe.
 
     Args:
-        base: See :func:`parse_base`; without it the default problem's base.
+        base: See :func:`parse_base`; or ``log:`` and a comma list or a file of log-probabilities in nats (see
+            :meth:`Problem.from_log`), which may underflow; without it the default problem's base.
         reward: See :func:`parse_reward`; without it, as in the default problem, outcomes 1 and 3 are the correct ones
             (those of them that the base has).
         length: See :func:`parse_length`; all 1 if not given.
@@ -155,10 +160,29 @@ def parse_problem(base: str | None = None, reward: str | None = None, length: st
         [1.0, 0.0, 0.0, 0.0]
         >>> parse_problem("uniform:4").reward.tolist()
         [0.0, 1.0, 0.0, 1.0]
+        >>> parse_problem("log:0,-1000000").log_base.tolist()
+        [0.0, -1000000.0]
     """
-    p = DEFAULT_PROBLEM.base if base is None else parse_base(base)
+    given = (base or "").strip()
+    logarithmic = given.startswith(LOG_PREFIX)
+    if logarithmic:
+        p = _log_base(given.removeprefix(LOG_PREFIX))
+    else:
+        p = DEFAULT_PROBLEM.base if base is None else parse_base(base)
     r = np.isin(np.arange(p.size), DEFAULT_CORRECT) if reward is None else parse_reward(reward, p.size)
-    return Problem(p, r, None if length is None else parse_length(length, p.size))
+    lengths = None if length is None else parse_length(length, p.size)
+    return Problem.from_log(p, r, lengths) if logarithmic else Problem(p, r, lengths)
+
+
+def _log_base(text: str) -> FloatArray:
+    """Return the log-probabilities of a list or a file, checked as a base, shape [n]."""
+    given = _read_raw(text, "base")
+    if given is None:
+        given = _numbers(text, "base", "log: and log-probabilities l1,l2,... or a .npy, .json or .csv file of them")
+    try:
+        return Problem.from_log(given, np.zeros(np.size(given))).log_base
+    except InputError as error:
+        raise InputError("base", error.value, error.allowed) from error
 
 
 def parse_base(text: str) -> FloatArray:
@@ -268,7 +292,13 @@ def _named(text: str, name: str) -> FloatArray | None:
 
 
 def _read_file(text: str, name: str) -> FloatArray | None:
-    """Return the numbers in the file that the text names by its suffix, or None if it names none."""
+    """Return the finite numbers in the file that the text names by its suffix, or None if it names none."""
+    found = _read_raw(text, name)
+    return None if found is None else _vector(found, name)
+
+
+def _read_raw(text: str, name: str) -> ArrayLike | None:
+    """Return what is in the file that the text names by its suffix, or None if it names none."""
     path = Path(text.strip())
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -276,7 +306,7 @@ def _read_file(text: str, name: str) -> FloatArray | None:
     try:
         if path.stat().st_size > MAX_FILE_BYTES or not path.is_file():
             raise InputError(name, text, f"a regular file of at most {MAX_FILE_BYTES} bytes")
-        return _vector(reader(path), name)
+        return reader(path)
     except InputError:
         raise
     except (OSError, ValueError, EOFError, RecursionError) as error:
