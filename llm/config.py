@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sharpen.llm.recipes import model_settings
 from sharpen.llm.rewards import RewardConfig
 from sharpen.objective import PRESETS, InputError, Objective
 
@@ -86,7 +87,8 @@ class EvaluationSettings(_Settings):
 
     data: str | None = Field(default=None, description="Data spec; None takes the model's default.")
     split: str = "test"
-    selection_split: str = Field(default="validation", description="Where the best checkpoint is chosen.")
+    selection_data: str | None = Field(default=None, description="Where the best checkpoint is chosen; None: data.")
+    selection_split: str = Field(default="validation", description="Its part.")
     problems: int = Field(default=200, ge=1)
     samples: int = Field(default=16, ge=1, le=1024)
 
@@ -119,6 +121,12 @@ class TrainConfig(_Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     engine: Literal["auto", "vllm", "transformers"] = "auto"
     engine_memory: float = Field(default=0.6, gt=0, lt=1, description="Share of GPU memory that vLLM may take.")
+    engine_sleep: bool = Field(default=True, description="vLLM gives its GPU memory back during the update.")
+    engine_restarts: int = Field(default=2, ge=0, description="How often a step starts an engine that died again.")
+    tensor_parallel: int = Field(default=1, ge=1, description="Processes that share one vLLM engine.")
+    temperature: float = Field(
+        default=1.0, ge=0.01, le=100.0, description="Of the rollouts; other than 1 for trajectory balance only."
+    )
     engine_tolerance: float | None = Field(
         default=None, gt=0, description="Largest |log-probability difference| of engine and trainer; None: by dtype."
     )
@@ -133,6 +141,7 @@ class TrainConfig(_Settings):
     tokens_per_microbatch: int = Field(default=16384, ge=16)
     checkpoint_every: int = Field(default=20, ge=1)
     seed: int = Field(default=42, ge=0, lt=2**31)
+    wandb: str | None = Field(default=None, description="Project at Weights & Biases that gets the metrics too.")
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")
@@ -148,35 +157,19 @@ class TrainConfig(_Settings):
     def _learner_fits_the_objective(self) -> Self:
         if self.learner.kind == "tb" and self.objective.coefficients.w_h == 0:
             raise ValueError("learner.kind: got 'tb', allowed: with mode sampling; without entropy there is no target")
+        if self.temperature != 1.0 and self.learner.kind != "tb":
+            raise ValueError(
+                f"temperature: got {self.temperature}, allowed: 1 for {self.learner.kind}, whose gradient is of the "
+                "policy that is sampled; tb takes samples of any policy"
+            )
         if self.lora is not None and self.objective.reference.startswith("refresh"):
             raise ValueError(f"lora: got it with reference {self.objective.reference!r}, allowed: frozen or policy")
         return self
 
 
-# The embedded model is ten thousand times smaller than the paper's, so it takes a larger step and shorter responses.
-_EMBEDDED: dict[str, Any] = {
-    "steps": 100,
-    "max_length": 80,
-    "checkpoint_every": 20,
-    "optimizer": {"learning_rate": 3e-4, "warmup_steps": 10},
-    "evaluation": {"problems": 256, "samples": 16},
-}
-_RECIPES: dict[str, dict[str, Any]] = {
-    "embedded": _EMBEDDED,
-    "llama-3.2-3b": {},
-    "qwen2.5-3b": {},
-    "qwen3-4b": {
-        "steps": 1000,
-        "prompts_per_step": 64,
-        "max_length": 4096,
-        "evaluation": {"data": "aime24", "split": "train", "selection_split": "train"},
-    },
-}
-
-
 def recipe(model: str) -> dict[str, Any]:
     """Return the fields in which runs of ``model`` depart from ``TrainConfig``'s defaults; any other model: none."""
-    return dict(_RECIPES.get(model, {}))
+    return model_settings(model)
 
 
 def resolve(changes: dict[str, Any]) -> TrainConfig:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sharpen.llm.hub import prefer_cache
 from sharpen.objective import InputError
@@ -23,18 +24,56 @@ class ModelSource:
         location: Hub id or folder, what ``from_pretrained`` takes.
         template: Prompt template.
         default_data: Training data unless the user names other.
+        architecture: Fields of its transformers config that its size follows from, where the registry knows them.
     """
 
     name: str
     location: str
     template: str = "boxed-cot"
     default_data: str = "math"
+    architecture: Mapping[str, object] = field(default_factory=dict, hash=False)
 
 
+# As their config.json say; `sharpen llm train --dry-run` works out sizes from these without a network.
+_QWEN25_3B: dict[str, object] = {
+    "model_type": "qwen2",
+    "hidden_size": 2048,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "vocab_size": 151936,
+    "tie_word_embeddings": True,
+}
+_LLAMA32_3B: dict[str, object] = {
+    "model_type": "llama",
+    "hidden_size": 3072,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 24,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 128256,
+    "tie_word_embeddings": True,
+}
+_QWEN3_4B: dict[str, object] = {
+    "model_type": "qwen3",
+    "hidden_size": 2560,
+    "intermediate_size": 9728,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "tie_word_embeddings": True,
+}
 REGISTRY: dict[str, ModelSource] = {
-    "qwen2.5-3b": ModelSource("qwen2.5-3b", "Qwen/Qwen2.5-3B-Instruct"),
-    "llama-3.2-3b": ModelSource("llama-3.2-3b", "meta-llama/Llama-3.2-3B-Instruct"),
-    "qwen3-4b": ModelSource("qwen3-4b", "Qwen/Qwen3-4B-Instruct-2507", default_data="deepscaler"),
+    source.name: source
+    for source in (
+        ModelSource("qwen2.5-3b", "Qwen/Qwen2.5-3B-Instruct", architecture=_QWEN25_3B),
+        ModelSource("llama-3.2-3b", "meta-llama/Llama-3.2-3B-Instruct", architecture=_LLAMA32_3B),
+        ModelSource("qwen3-4b", "Qwen/Qwen3-4B-Instruct-2507", default_data="deepscaler", architecture=_QWEN3_4B),
+    )
 }
 
 
@@ -60,6 +99,24 @@ def resolve(name: str) -> ModelSource:
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
         return ModelSource(name, name)
     raise InputError("model", name, f"embedded, {', '.join(REGISTRY)}, a hub id (org/name) or an existing folder")
+
+
+def load_architecture(source: ModelSource) -> Any:
+    """Return the model's transformers config: the registry's where it has one, so that no network is needed.
+
+    Raises:
+        InputError: it is neither on this machine nor to be had from the hub.
+    """
+    from transformers import AutoConfig
+
+    if source.architecture:
+        fields = dict(source.architecture)
+        return AutoConfig.for_model(str(fields.pop("model_type")), **fields)
+    _prepare(source)
+    try:
+        return AutoConfig.from_pretrained(source.location)
+    except (OSError, ValueError) as error:
+        raise _not_there(source, error) from error
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:

@@ -149,7 +149,7 @@ def _evaluate(config: TrainConfig, setup: Setup, out: Path, report: Report) -> d
     folder = out / "checkpoints"
     # A run that was interrupted off the schedule leaves one checkpoint more; the choice must not depend on it.
     candidates = [path for path in checkpoint.listed(folder) if _scheduled(checkpoint.step_of(path), config)]
-    choose = load_source(data, settings.selection_split, settings.problems)
+    choose = load_source(settings.selection_data or data, settings.selection_split, settings.problems)
     selection = [{"step": 0, **_measure(config, setup, None, choose, SELECTION_SAMPLES)}]
     for path in candidates:
         selection.append({"step": checkpoint.step_of(path), **_measure(config, setup, path, choose, SELECTION_SAMPLES)})

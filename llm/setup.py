@@ -10,6 +10,7 @@ from sharpen.llm import world as processes
 from sharpen.llm.config import LoRASettings, TrainConfig
 from sharpen.llm.models import ModelSource, load_model, load_tokenizer
 from sharpen.llm.world import World
+from sharpen.objective import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +63,18 @@ def is_sharded_run(config: TrainConfig, world: World, dtype: str) -> bool:
     return world.size > 1 or dtype != "float32"
 
 
+def check_processes(config: TrainConfig, world: World) -> None:
+    """Refuse numbers that the processes cannot share.
+
+    Raises:
+        InputError: prompts do not divide by the processes, or the processes by those of one engine.
+    """
+    world.share(range(config.prompts_per_step))
+    if world.size % config.tensor_parallel:
+        allowed = f"a divisor of the number of processes, {world.size}"
+        raise InputError("tensor_parallel", config.tensor_parallel, allowed)
+
+
 def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
     """Load the model, start the engine and divide the weights as ``config`` asks.
 
@@ -80,7 +93,7 @@ def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
     torch.manual_seed(config.seed)
     compute: torch.dtype = getattr(torch, dtype)
     tokenizer = load_tokenizer(source)
-    plain = load_model(source, "cpu" if divided else device, "float32")
+    plain: Any = load_model(source, "cpu" if divided else device, "float32")
     # A sharded or adapted policy cannot generate by itself: the engine then samples from a copy.
     apart = divided or config.lora is not None
     sampler = copy.deepcopy(plain).to(device=device, dtype=compute) if apart else plain

@@ -27,6 +27,8 @@ def shard(model: Any, *, compute: torch.dtype, offload: bool = False) -> None:
     options: dict[str, Any] = {"mp_policy": MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)}
     if offload:
         options["offload_policy"] = CPUOffloadPolicy()
+    # Without it embedding and head would stay whole after a pass, and the model's parameters would be plain tensors.
+    options["reshard_after_forward"] = True
     for layer in decoder_layers(model):
         fully_shard(layer, **options)
     fully_shard(model, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,19 +15,53 @@ import torch
 from safetensors.torch import load_file
 
 from sharpen.llm import metrics
+from sharpen.llm.config import TrainConfig, resolve
+from sharpen.llm.run import Report, train
 from sharpen.llm.world import World
-from sharpen.objective import InputError
+from sharpen.objective import InputError, preset
 
-FLAGS = ["--engine", "transformers", "--prompts-per-step", "4", "--samples-per-prompt", "4", "--checkpoint-every", "2"]
-FLAGS += ["--eval-problems", "5", "--eval-samples", "2", "--learning-rate", "1e-3", "--seed", "3"]
+SMALL: dict[str, Any] = {
+    "prompts_per_step": 4,
+    "samples_per_prompt": 4,
+    "checkpoint_every": 2,
+    "engine": "transformers",
+    "optimizer": {"learning_rate": 1e-3},
+    "evaluation": {"problems": 5, "samples": 2},  # an odd number, which two processes share unequally
+    "seed": 3,
+}
 ROUNDING = 1e-5
 
 
-def run(out: Path, processes: int, *flags: str) -> subprocess.CompletedProcess[str]:
-    module = ["-m", "sharpen.cli.main", "llm", "train", *FLAGS, *flags, "--out", str(out)]
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+class KilledError(RuntimeError):
+    pass
+
+
+def small(**changes: Any) -> TrainConfig:
+    return resolve({**SMALL, "objective": preset("tilted", reference="refresh:2").to_dict(), **changes})
+
+
+def die_at(step: int) -> Report:
+    def die(record: dict[str, Any]) -> None:
+        if record["step"] == step:
+            raise KilledError
+
+    return Report(step=die)
+
+
+def by_two(out: Path) -> subprocess.CompletedProcess[str]:
+    """Continue a run folder by two processes."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    module = [
+        "-m",
+        "sharpen.cli.main",
+        "llm",
+        "train",
+        "--config",
+        str(out / "config.yaml"),
+        "--out",
+        str(out),
+        "--json",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run([*launcher, *module], capture_output=True, text=True, env=environment, timeout=300)
 
@@ -46,28 +81,45 @@ def assert_agree(a: Any, b: Any, where: str = "") -> None:
         assert a == b, where
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one_and_continue_each_others_runs(tmp_path: Path) -> None:
-    """A moving reference and an odd number of evaluation problems; two steps by two processes, two more by one."""
-    flags = ("--preset", "tilted", "--reference", "refresh:2", "--steps", "4")
-    one, two = tmp_path / "one", tmp_path / "two"
-    for out, processes in ((one, 1), (two, 2)):
-        done = run(out, processes, *flags)
-        assert done.returncode == 0, done.stderr[-2000:]
-    ours, theirs = (metrics.read(out / "metrics.jsonl") for out in (one, two))
+def assert_same_training(a: Path, b: Path) -> None:
     noise = ("engine_logprob_error", "engine_logprob_error_mean", "engine_kl", "importance_max")
-    for record in (*ours, *theirs):
+    records = [metrics.read(out / "metrics.jsonl") for out in (a, b)]
+    for record in (*records[0], *records[1]):
         assert max(abs(record[name]) for name in noise[:3]) < ROUNDING
-    assert_agree(*([{k: v for k, v in r.items() if k not in noise} for r in x] for x in (ours, theirs)))
-    assert_agree(*(json.loads((out / "evaluation.json").read_text()) for out in (one, two)))
-    weights = [load_file(out / "checkpoints" / "last" / "model.safetensors") for out in (one, two)]
+    first, second = ([{k: v for k, v in r.items() if k not in noise} for r in run] for run in records)
+    assert_agree(first, second)
+    weights = [load_file(out / "checkpoints" / "last" / "model.safetensors") for out in (a, b)]
     assert weights[0].keys() == weights[1].keys()
     for name, tensor in weights[0].items():
         torch.testing.assert_close(tensor, weights[1][name], atol=ROUNDING, rtol=0)
-    (two / "evaluation.json").unlink()  # as if two processes had been killed after their last checkpoint
-    again = run(two, 1, *flags)
-    assert again.returncode == 0, again.stderr[-2000:]
-    assert_agree(*(json.loads((out / "evaluation.json").read_text()) for out in (one, two)))
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_both_continue_each_others_runs(tmp_path: Path) -> None:
+    """Losses, gradient norms, metrics, weights and evaluation, with a reference that moves."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    train(small(steps=4), one)
+    with pytest.raises(KilledError):
+        train(small(steps=4), two, report=die_at(2))  # the newest checkpoint is that of two updates
+    done = by_two(two)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert_same_training(one, two)
+    evaluations = [json.loads((out / "evaluation.json").read_text()) for out in (one, two)]
+    assert_agree(evaluations[0], evaluations[1])
+    (printed,) = done.stdout.splitlines()  # by one of the processes
+    assert json.loads(printed) == evaluations[1]
+
+    # What two processes saved is continued by one, here to more steps.
+    longer, again = tmp_path / "longer", tmp_path / "again"
+    train(small(steps=6), longer)
+    shutil.copytree(two, again, symlinks=True)
+    (again / "evaluation.json").unlink()
+    settings = (again / "config.yaml").read_text()
+    (again / "config.yaml").write_text(settings.replace("\nsteps: 4\n", "\nsteps: 6\n"))
+    notes: list[str] = []
+    train(small(steps=6), again, report=Report(note=notes.append))
+    assert notes == ["continuing from step_000004"]
+    assert_same_training(longer, again)
 
 
 def test_shares_are_contiguous_and_equal() -> None:

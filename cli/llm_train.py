@@ -1,0 +1,363 @@
+"""``sharpen llm train``: the objective on a language model, by any learner, on one process or many."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sharpen.cli import options
+from sharpen.cli.errors import fail
+
+if TYPE_CHECKING:
+    from sharpen.llm.config import TrainConfig
+    from sharpen.llm.run import Report
+
+LINE_EVERY = 10  # steps between two progress lines
+RUN, ROLLOUT, LEARNER, REWARD = "Run", "Rollout", "Learner", "Reward"
+SCALE, EVALUATION = "Memory and several processes", "Final evaluation"
+
+
+def _flag(panel: str, help: str, *names: str) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel)
+
+
+@dataclass(frozen=True)
+class RunFlags:
+    """Length, data and seeds of a run."""
+
+    steps: Annotated[int | None, _flag(RUN, "Updates.")] = None
+    seed: Annotated[int | None, _flag(RUN, "Seed of prompts and samples.")] = None
+    checkpoint_every: Annotated[int | None, _flag(RUN, "Updates between checkpoints.")] = None
+    data: Annotated[str | None, _flag(RUN, "embedded, math, gsm8k, deepscaler, …, or a file or folder.")] = None
+    split: Annotated[str | None, _flag(RUN, "Part of the data.")] = None
+    problems: Annotated[int | None, _flag(RUN, "Use only N training problems.")] = None
+    template: Annotated[str | None, _flag(RUN, "Prompt template, a name or a file.")] = None
+    wandb: Annotated[str | None, _flag(RUN, "Project at Weights & Biases that gets the metrics too.")] = None
+
+
+@dataclass(frozen=True)
+class RolloutFlags:
+    """How responses are sampled."""
+
+    prompts_per_step: Annotated[int | None, _flag(ROLLOUT, "Prompts a step, over all processes.")] = None
+    samples_per_prompt: Annotated[int | None, _flag(ROLLOUT, "Samples a prompt, at least 2.")] = None
+    max_length: Annotated[int | None, _flag(ROLLOUT, "Prompt and response, in tokens.")] = None
+    ignore_eos: Annotated[bool | None, _flag(ROLLOUT, "Fixed-length training.", "--ignore-eos")] = None
+    temperature: Annotated[float | None, _flag(ROLLOUT, "Of the rollouts; other than 1 for tb only.")] = None
+    engine: Annotated[str | None, _flag(ROLLOUT, "auto (vLLM if installed), vllm or transformers.")] = None
+    engine_memory: Annotated[float | None, _flag(ROLLOUT, "Share of GPU memory for vLLM.")] = None
+    engine_sleep: Annotated[
+        bool | None, _flag(ROLLOUT, "vLLM gives its memory back in the update.", "--engine-sleep/--no-engine-sleep")
+    ] = None
+    tensor_parallel: Annotated[int | None, _flag(ROLLOUT, "Processes that share one vLLM engine.")] = None
+
+
+@dataclass(frozen=True)
+class LearnerFlags:
+    """How the policy is moved."""
+
+    learner: Annotated[
+        str | None, _flag(LEARNER, "rloo, reinforce, grpo, ppo, dapo, unlikeliness, tb or best-of-n.")
+    ] = None
+    kl: Annotated[str | None, _flag(LEARNER, "Estimator and place of the KL: k1-reward, k2-loss, k3-loss, …")] = None
+    epochs: Annotated[int | None, _flag(LEARNER, "Updates on one rollout batch.")] = None
+    clip_low: Annotated[float | None, _flag(LEARNER, "Lower clip of PPO's ratio.")] = None
+    clip_high: Annotated[float | None, _flag(LEARNER, "Upper clip of PPO's ratio.")] = None
+    aggregation: Annotated[str | None, _flag(LEARNER, "token_mean (the paper) or sequence_mean.")] = None
+    importance: Annotated[str | None, _flag(LEARNER, "Sampler-trainer weights: token, sequence or none.")] = None
+    importance_cap: Annotated[float | None, _flag(LEARNER, "Their cap.")] = None
+    learning_rate: Annotated[float | None, _flag(LEARNER, "AdamW's, after warm-up.")] = None
+    warmup_steps: Annotated[int | None, _flag(LEARNER, "Updates of warm-up.")] = None
+    weight_decay: Annotated[float | None, _flag(LEARNER, "AdamW's.")] = None
+    gradient_clip: Annotated[float | None, _flag(LEARNER, "Largest norm of the gradient.")] = None
+
+
+@dataclass(frozen=True)
+class RewardFlags:
+    """What the objective's reward term is."""
+
+    reward: Annotated[
+        str | None,
+        _flag(REWARD, "task, inverted, format, length, majority, self_certainty, negative_entropy or random."),
+    ] = None
+    reward_target: Annotated[int | None, _flag(REWARD, "length: tokens of full reward.")] = None
+    reward_prefer: Annotated[str | None, _flag(REWARD, "length: long or short.")] = None
+    reward_probability: Annotated[float | None, _flag(REWARD, "random: chance of reward 1.")] = None
+
+
+@dataclass(frozen=True)
+class ScaleFlags:
+    """What fits where."""
+
+    device: Annotated[str | None, _flag(SCALE, "auto, cpu or cuda.")] = None
+    dtype: Annotated[str | None, _flag(SCALE, "Of the passes: auto, float32 or bfloat16.")] = None
+    microbatch_tokens: Annotated[int | None, _flag(SCALE, "Tokens of one forward and backward pass.")] = None
+    activation_checkpointing: Annotated[
+        bool | None, _flag(SCALE, "Compute activations again in the backward pass.", "--activation-checkpointing")
+    ] = None
+    lora_rank: Annotated[int | None, _flag(SCALE, "Train adapters of this rank only.")] = None
+    lora_alpha: Annotated[float | None, _flag(SCALE, "Their scale, times 1/rank.")] = None
+    shard: Annotated[str | None, _flag(SCALE, "FSDP2: auto, always or never.")] = None
+    reference_offload: Annotated[
+        bool | None, _flag(SCALE, "Keep the sharded reference in the machine's memory.", "--reference-offload")
+    ] = None
+
+
+@dataclass(frozen=True)
+class EvaluationFlags:
+    """What is measured in the end."""
+
+    eval_problems: Annotated[int | None, _flag(EVALUATION, "Problems.")] = None
+    eval_samples: Annotated[int | None, _flag(EVALUATION, "Samples a problem.")] = None
+    eval_data: Annotated[str | None, _flag(EVALUATION, "As --data.")] = None
+    eval_split: Annotated[str | None, _flag(EVALUATION, "Part of the data.")] = None
+    eval_selection_data: Annotated[str | None, _flag(EVALUATION, "Where the best checkpoint is chosen.")] = None
+    eval_selection_split: Annotated[str | None, _flag(EVALUATION, "Its part.")] = None
+
+
+# Settings that are not a field of the same name at the top of TrainConfig.
+PLACES = {
+    "learner": "learner.kind",
+    "microbatch_tokens": "tokens_per_microbatch",
+    "activation_checkpointing": "gradient_checkpointing",
+    "reward": "reward.kind",
+    **{name: f"learner.{name}" for name in ("kl", "epochs", "clip_low", "clip_high")},
+    **{name: f"optimizer.{name}" for name in ("learning_rate", "warmup_steps", "weight_decay", "gradient_clip")},
+    **{f"reward_{name}": f"reward.{name}" for name in ("target", "prefer", "probability")},
+    **{f"lora_{name}": f"lora.{name}" for name in ("rank", "alpha")},
+    **{f"eval_{name}": f"evaluation.{name}" for name in ("problems", "samples", "data", "split")},
+    **{f"eval_{name}": f"evaluation.{name}" for name in ("selection_data", "selection_split")},
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the llm group."""
+    app.command("train")(train)
+    app.command("recipes")(recipes)
+
+
+@options.flat
+def train(
+    chosen: options.ObjectiveFlags,
+    run: RunFlags,
+    rollout: RolloutFlags,
+    learn: LearnerFlags,
+    reward: RewardFlags,
+    scale: ScaleFlags,
+    evaluation: EvaluationFlags,
+    out: Annotated[Path, typer.Option(help="Run folder; the same command continues it.")] = Path("runs/llm"),
+    model: Annotated[
+        str | None,
+        typer.Option(help="embedded (the default), qwen2.5-3b, llama-3.2-3b, qwen3-4b, a hub id or a local folder."),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="One of the paper's runs, as `sharpen llm recipes` lists them.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML or JSON file of settings; flags change it.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other setting, as optimizer.beta2=0.95; repeatable.", metavar="NAME=VALUE"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print settings, memory and token budget; train nothing.")
+    ] = False,
+    processes: Annotated[
+        int | None, typer.Option(help="For --dry-run: of how many processes; default: of this launch.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Delete an earlier run in --out first.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print evaluation.json (or the plan) on stdout.")] = False,
+) -> None:
+    """Train on the objective, then evaluate base, last and best checkpoints.
+
+    Without --model this trains the embedded arithmetic model, in minutes on two cores. A run whose objective has no
+    reward term (sharpening, tempered) never opens the answers before training has ended. Under torchrun the
+    processes train together.
+    """
+    from sharpen.cli.llm import require_packages
+
+    require_packages()
+    flags: dict[str, Any] = {"model": model}
+    for group in (run, rollout, learn, reward, scale, evaluation):
+        flags |= asdict(group)
+    settings = resolved(chosen, nested(flags), recipe, config, set_ or [])
+    if dry_run:
+        _plan(settings, processes, json_output)
+    else:
+        _train(settings, out, force, json_output)
+
+
+def nested(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the flags that were given, each at its place in the settings."""
+    changes: dict[str, Any] = {}
+    for name, given in flags.items():
+        if given is not None:
+            _put(changes, PLACES.get(name, name), given)
+    return changes
+
+
+def resolved(
+    chosen: options.ObjectiveFlags, flags: dict[str, Any], recipe: str | None, file: Path | None, assignments: list[str]
+) -> TrainConfig:
+    """Return the settings: the model's, then the recipe's, then the file's, then the flags', then ``--set``'s.
+
+    Raises:
+        InputError: recipe, file or an assignment cannot be read.
+        pydantic.ValidationError: a setting is out of range.
+    """
+    from sharpen.llm import config, recipes
+
+    changes = recipes.load(recipe) if recipe is not None else {}
+    if file is not None:
+        changes = config.merge(changes, config.load_changes(str(file)))
+    if chosen.any_given() or "objective" not in changes:
+        flags["objective"] = chosen.build(default="task-reward").to_dict()
+    changes = config.merge(changes, flags)
+    for assignment in assignments:
+        changes = config.merge(changes, assigned(assignment))
+    return config.resolve(changes)
+
+
+def assigned(assignment: str) -> dict[str, Any]:
+    """Return ``a.b=value`` as nested settings; the value is read as YAML.
+
+    Raises:
+        InputError: it has another form.
+
+    Example:
+        >>> assigned("optimizer.beta2=0.95")
+        {'optimizer': {'beta2': 0.95}}
+    """
+    import yaml
+
+    from sharpen.objective import InputError
+
+    name, sign, text = assignment.partition("=")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value, sign = None, ""
+    if not sign or not name.strip(". "):
+        raise InputError("set", assignment, "NAME=VALUE, for example optimizer.beta2=0.95")
+    changes: dict[str, Any] = {}
+    _put(changes, name.strip(), value)
+    return changes
+
+
+def _put(changes: dict[str, Any], place: str, value: Any) -> None:
+    *groups, leaf = place.split(".")
+    for group in groups:
+        changes = changes.setdefault(group, {})
+    changes[leaf] = value
+
+
+def _train(config: TrainConfig, out: Path, force: bool, as_json: bool) -> None:
+    from transformers.utils import logging  # imports torch: only once the settings have proved valid
+
+    from sharpen.llm.run import train as run_training
+    from sharpen.llm.world import launched
+
+    logging.disable_progress_bar()  # it draws one for every checkpoint
+    result = run_training(config, out, force=force, report=_progress(config.steps))
+    if not launched().first:
+        return
+    if as_json:
+        import json
+
+        print(json.dumps(result))
+    else:
+        _print_result(result, out)
+
+
+def _plan(config: TrainConfig, processes: int | None, as_json: bool) -> None:
+    from sharpen.llm.plan import plan
+    from sharpen.llm.world import launched
+
+    world = launched()
+    if processes is not None and processes < 1:
+        fail(f"processes: got {processes}, allowed: a whole number >= 1")
+    found = plan(config, processes or world.size)
+    if not world.first:
+        return
+    if as_json:
+        import json
+
+        print(json.dumps(found.to_dict(), allow_nan=False))
+    else:
+        print(found.text())
+
+
+def recipes(
+    model: Annotated[str | None, typer.Option(help="Of this model only.")] = None,
+    write: Annotated[Path | None, typer.Option(help="Write each as a file of settings in this folder.")] = None,
+    json_output: options.JsonOutput = False,
+) -> None:
+    """List the paper's runs by name, for `sharpen llm train --recipe NAME`."""
+    import json
+
+    from sharpen.llm import recipes as grid
+
+    names = grid.names(model)
+    if not names:
+        fail(f"model: got {model!r}, allowed: {', '.join(grid.grid()['models'])}")
+    if write is not None:
+        written = grid.write(write, model)
+        print(f"wrote {len(written)} files in {write}", file=sys.stderr)
+    elif json_output:
+        print(json.dumps(names))
+    else:
+        print("\n".join(names))
+
+
+def _progress(steps: int) -> Report:
+    """Return a reporter that writes to stderr: every step on a terminal, every tenth otherwise."""
+    from rich.console import Console
+
+    from sharpen.llm.run import Report
+
+    console = Console(stderr=True, highlight=False)
+    every = 1 if console.is_terminal else LINE_EVERY
+
+    def step(record: dict[str, Any]) -> None:
+        done = record["step"] + 1
+        if done % every and done not in (1, steps):
+            return
+        reward = "    -" if record["reward"] is None else f"{record['reward']:5.3f}"
+        console.print(
+            f"step {done:>4}/{steps}  reward {reward}  length {record['response_length']:6.1f}  "
+            f"log p {record['ref_logprob']:8.2f}  {record['seconds']['total']:5.2f} s"
+        )
+
+    def evaluation(name: str, measures: dict[str, Any]) -> None:
+        low, high = measures["pass@1_interval"]
+        console.print(f"evaluated {name}: pass@1 {measures['pass@1']:.3f} [{low:.3f}, {high:.3f}]")
+
+    return Report(note=lambda text: print(text, file=sys.stderr), step=step, evaluation=evaluation)
+
+
+def _print_result(result: dict[str, Any], out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    samples = result["base"]["samples"]
+    table = Table(title=f"Held-out problems ({result['base']['problems']} x {samples} samples)", title_justify="left")
+    for heading in ("checkpoint", "step", "pass@1 [95%]", f"pass@{samples}", f"maj@{samples}", "length"):
+        table.add_column(heading, justify="left" if heading == "checkpoint" else "right")
+    for name in ("base", "last", "best"):
+        measures = result[name]
+        low, high = measures["pass@1_interval"]
+        largest = max(int(key.removeprefix("pass@")) for key in measures if key.startswith("pass@") and "_" not in key)
+        table.add_row(
+            name,
+            str(measures["step"]),
+            f"{measures['pass@1']:.3f} [{low:.3f}, {high:.3f}]",
+            f"{measures[f'pass@{largest}']:.3f}",
+            f"{measures[f'maj@{largest}']:.3f}",
+            f"{measures['response_length']:.1f}",
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"run folder: {out}", soft_wrap=True)

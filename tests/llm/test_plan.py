@@ -1,0 +1,134 @@
+"""The dry run's bytes against those of real tensors, its sizes against published ones."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from sharpen.cli.main import main
+from sharpen.llm import recipes
+from sharpen.llm.config import TrainConfig, resolve
+from sharpen.llm.logprobs import make_batches, response_logprobs
+from sharpen.llm.memory import activations, kv_cache, shape_of
+from sharpen.llm.models import load_architecture
+from sharpen.llm.models import resolve as resolve_model
+from sharpen.llm.plan import plan
+from sharpen.llm.setup import prepare
+from sharpen.llm.world import World, disconnect
+from sharpen.objective import preset
+
+
+def size(tensors: Any) -> int:
+    """Bytes of distinct storages; of a sharded tensor, this process's part."""
+    own = {}
+    for tensor in tensors:
+        local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+        own[local.data_ptr()] = local.numel() * local.element_size()
+    return sum(own.values())
+
+
+def settings(**changes: Any) -> TrainConfig:
+    return resolve({"engine": "transformers", "objective": preset("tempered").to_dict(), **changes})
+
+
+@pytest.mark.parametrize("changes", [{}, {"shard": "always"}, {"lora": {"rank": 4}}], ids=["plain", "sharded", "lora"])
+def test_the_trainers_bytes_are_the_real_ones(changes: dict[str, Any]) -> None:
+    config = settings(**changes)
+    setup = prepare(config, resolve_model("embedded"), World())
+    try:
+        trained = [weight for weight in setup.model.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(trained)
+        batch = make_batches([[1, 2]] * 3, [[3, 4, 5]] * 3, micro_batch_tokens=100)[0]
+        response_logprobs(setup.model, batch).logprobs_BT.sum().backward()
+        gradients = size(weight.grad for weight in trained)
+        optimizer.step()
+        moments = size(v for state in optimizer.state.values() for n, v in state.items() if n.startswith("exp_"))
+        memory = plan(config).memory
+        assert memory.parameters == size(setup.model.parameters())
+        assert memory.gradients == gradients
+        assert memory.optimizer == moments
+        reference = getattr(setup.reference, "copy_of_policy", None)
+        assert memory.reference == (0 if reference is None else size(reference.parameters()))
+        sampler = setup.engine._model  # type: ignore[attr-defined]
+        apart = {w.data_ptr() for w in sampler.parameters()}.isdisjoint(w.data_ptr() for w in setup.model.parameters())
+        assert memory.engine_weights == (size(sampler.parameters()) if apart else 0)
+    finally:
+        setup.engine.close()
+        disconnect()
+
+
+def test_keys_and_values_are_the_real_ones() -> None:
+    source = resolve_model("embedded")
+    setup = prepare(settings(), source, World())
+    cache = setup.model(torch.ones(5, 7, dtype=torch.long), use_cache=True).past_key_values
+    held = size(tensor for layer in cache.layers for tensor in (layer.keys, layer.values))
+    assert kv_cache(shape_of(load_architecture(source)), 35, 4) == held
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_activations_are_what_the_backward_pass_keeps(checkpointing: bool) -> None:
+    """Within 15 %: the formula leaves out masks, positions and what is kept once for all layers."""
+    source = resolve_model("embedded")
+    setup = prepare(settings(gradient_checkpointing=checkpointing), source, World())
+    weights = {weight.data_ptr() for weight in setup.model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    rows, length = 16, 64
+    tokens = torch.randint(0, 10, (rows, length))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        hidden = setup.model.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state
+    assert hidden.requires_grad
+    shape = shape_of(load_architecture(source))
+    expected = activations(shape, rows * length, 4, checkpointing=checkpointing)
+    if checkpointing:  # the estimate also holds the one layer that is being computed again
+        layer = replace(shape, layers=1)
+        expected -= activations(layer, rows * length, 4, checkpointing=False) - 8 * rows * length * shape.hidden
+    assert sum(kept.values()) == pytest.approx(expected, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("model", "millions"), [("qwen2.5-3b", 3085.9), ("llama-3.2-3b", 3212.7), ("qwen3-4b", 4022.5)]
+)
+def test_the_registrys_architectures_have_the_published_numbers_of_parameters(model: str, millions: float) -> None:
+    assert shape_of(load_architecture(resolve_model(model))).parameters / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+def test_sharding_divides_and_sleep_and_offload_free() -> None:
+    config = resolve({**recipes.load("qwen2.5-3b/tempered-2-0"), "reference_offload": True})
+    one, eight = (plan(config, processes).memory for processes in (1, 8))
+    assert eight.parameters == one.parameters // 8
+    assert eight.optimizer == 2 * eight.parameters
+    assert eight.reference == 0
+    assert one.update < 80e9  # a recipe of the paper fits one H100
+    awake = plan(config.model_copy(update={"engine_sleep": False}), 8).memory
+    assert awake.update - eight.update == awake.engine_weights + awake.kv_cache
+
+
+def test_the_token_budget_counts_what_the_recipe_samples() -> None:
+    budget = plan(resolve(recipes.load("qwen3-4b/task-reward-0-1")), 4).budget()
+    assert budget["responses"] == 1000 * 64 * 8
+    assert budget["tokens"] == 1000 * 64 * 8 * 4096
+    assert budget["checkpoints"] == 50
+
+
+def test_the_command_prints_settings_that_are_yaml(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["llm", "train", "--recipe", "llama-3.2-3b/tilted-1-100", "--dry-run", "--processes", "4"])
+    assert exited.value.code == 0
+    printed = capsys.readouterr().out
+    assert TrainConfig.model_validate(yaml.safe_load(printed)) == resolve(recipes.load("llama-3.2-3b/tilted-1-100"))
+    assert "GiB" in printed
+    with pytest.raises(SystemExit):
+        main(["llm", "train", "--recipe", "llama-3.2-3b/tilted-1-100", "--dry-run", "--processes", "4", "--json"])
+    assert json.loads(capsys.readouterr().out)["memory"]["parameters"] > 3e9
