@@ -14,14 +14,17 @@ from sharpen.cli import (
     theory_optimum,
     theory_phase,
     theory_response,
+    theory_selfsharpening,
     theory_sensitivity,
     theory_sequences,
 )
+from sharpen.cli.counts import count_json, count_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sharpen.objective import Objective
+    from sharpen.theory.families import StationaryFamily
     from sharpen.theory.optimum import Optimum
     from sharpen.theory.problem import Problem
     from sharpen.theory.stationary import FixedPoint, FixedPoints
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Optima, fixed points and stability on a finite problem, exactly.")
 TABLE_ROWS = 40
 NAMED_OUTCOMES = 3  # of a policy, in a row of the table
-MOST_DIGITS = 1000  # a longer count is written as a power of two
 
 
 @app.callback()
@@ -74,6 +76,8 @@ def fixed_points(
 
 def _as_json(objective: Objective, problem: Problem, best: Optimum, found: FixedPoints) -> dict[str, Any]:
     """Return the command's JSON object; infinite eigenvalues are the strings "inf" and "-inf"."""
+    from sharpen.theory.families import stationary_families
+
     return {
         "objective": objective.to_dict(),
         "regime": objective.regime,
@@ -91,7 +95,8 @@ def _as_json(objective: Objective, problem: Problem, best: Optimum, found: Fixed
             }
             for point in found.points
         ],
-        "total": found.total if _is_short(found.total) else _count(found.total),
+        "families": [_family_as_json(family) for family in stationary_families(objective, problem)],
+        "total": count_json(found.total),
         "complete": found.complete,
     }
 
@@ -105,13 +110,19 @@ def _policy_as_json(point: Optimum | FixedPoint) -> dict[str, Any]:
     }
 
 
-def _is_short(count: int) -> bool:
-    return count.bit_length() * 0.30103 < MOST_DIGITS  # log10(2)
+def _family_as_json(family: StationaryFamily) -> dict[str, Any]:
+    def ends(given: tuple[float, float] | None) -> list[float | str] | None:
+        return given and [x if abs(x) < float("inf") else str(x) for x in given]
 
-
-def _count(total: int) -> str:
-    """Return a count for people: with commas, or as a power of two (every long count is one, less 1)."""
-    return f"{total:,}" if total < 10**9 else f"2^{total.bit_length()} - 1"
+    return {
+        "class": family.kind,
+        "count": count_json(family.count),
+        "smallest": family.smallest,
+        "largest": family.largest,
+        "inside": ends(family.inside),
+        "across": ends(family.across),
+        "continuum": family.continuum,
+    }
 
 
 def _print_tables(objective: Objective, problem: Problem, best: Optimum, found: FixedPoints) -> None:
@@ -148,7 +159,22 @@ def _print_tables(objective: Objective, problem: Problem, best: Optimum, found: 
     console.print(table)
     shown = min(TABLE_ROWS, len(found.points))
     more = "" if shown == len(found.points) else f"; --json lists {len(found.points):,}"
-    console.print(f"{shown} of {_count(found.total)} fixed points{more}")
+    console.print(f"{shown} of {count_text(found.total)} fixed points{more}")
+    if not found.complete:
+        from sharpen.theory.families import stationary_families
+
+        for family in stationary_families(objective, problem):
+            console.print(_family_in_words(family))
+
+
+def _family_in_words(family: StationaryFamily) -> str:
+    size = str(family.smallest) + (f" to {family.largest:,}" if family.largest > family.smallest else "")
+    parts = [f"{family.kind}: {count_text(family.count)}, supports of {size}"]
+    for name, ends in (("inside", family.inside), ("towards others", family.across)):
+        if ends is not None:
+            low, high = (f"{x:.3g}" for x in ends)
+            parts.append(f"{name} {low}" + (f" to {high}" if high != low else ""))
+    return "; ".join(parts)
 
 
 def _describe(policy: Any, size: int) -> str:
@@ -177,3 +203,4 @@ theory_coverage.register(app)
 theory_sensitivity.register(app)
 theory_optimum.register(app)
 theory_response.register(app)
+theory_selfsharpening.register(app)

@@ -235,8 +235,18 @@ def log_residual(log_policy: ArrayLike, alpha: float, rounds: int) -> float:
         >>> [round(log_residual(np.log([0.6, 0.4]), 2.0, k), 2) for k in range(6)]
         [-0.92, -1.18, -1.8, -3.28, -6.49, -12.97]
     """
-    after = iterate(log_policy, alpha, rounds)
-    others = np.delete(after, int(np.argmax(after)))
+    return log_lost(iterate(log_policy, alpha, rounds))
+
+
+def log_lost(log_policy: ArrayLike) -> float:
+    """Return log(1 - largest probability) of a policy given as log-probabilities, shape [m], without cancellation.
+
+    Example:
+        >>> log_lost([0.0, -1e6])
+        -1000000.0
+    """
+    log_pi = np.asarray(log_policy, dtype=np.float64)
+    others = np.delete(log_pi, int(np.argmax(log_pi)))
     top = np.max(others, initial=-np.inf)
     return float(top + np.log(np.sum(np.exp(others - top)))) if top > -np.inf else -math.inf
 

@@ -165,7 +165,7 @@ def test_bad_input_is_one_line_and_status_two(
 
 def test_the_documented_examples_are_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"```console\n\$ sharpen theory fixed-points(.*?)\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for flags, shown in blocks:
         code, out, _ = run(flags.split(), capsys)
         assert code == 0
