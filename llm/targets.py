@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sharpen.llm import checkpoint
 from sharpen.llm.config import TrainConfig
 from sharpen.llm.config import resolve as resolve_config
-from sharpen.llm.models import resolve
+from sharpen.llm.models import REGISTRY, resolve
 from sharpen.objective import InputError, runfolder
 
 CHECKPOINTS = "checkpoints"
@@ -19,7 +19,7 @@ class Target(NamedTuple):
 
     Args:
         location: Hub id, or folder of the weights.
-        base: Location of the base model it was trained from; None if unknown.
+        base: Location of the base model it was trained from, its own for a model of the registry; None if unknown.
         template: Prompt template.
         data: Data set unless another is named.
         max_length: Prompt and response, in tokens.
@@ -59,7 +59,8 @@ def find_target(name: str, which: str | None = None) -> Target:
         return _of_run(runfolder.read_config(run, TrainConfig), str(path.resolve()))
     source = resolve(name)
     config = resolve_config({"model": name})
-    return Target(source.location, None, source.template, source.default_data, config.max_length)
+    base = source.location if name == "embedded" or name in REGISTRY else None
+    return Target(source.location, base, source.template, source.default_data, config.max_length)
 
 
 def _of_run(config: TrainConfig, location: str) -> Target:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-from sharpen.llm.config import recipe
 
 LOWEST_TEMPERATURE = 0.01  # the least that engines divide by
 
@@ -20,14 +18,15 @@ class SampleConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
-    method: Literal["base", "low-temperature", "best-of-n", "power", "scalable"] = "power"
+    method: Literal["plain", "low-temperature", "best-of-n", "power", "scalable-power"] = "power"
     alpha: float = Field(default=4.0, gt=0, le=1 / LOWEST_TEMPERATURE, description="Exponent of the target p^alpha.")
-    model: str = "embedded"
-    data: str | None = Field(default=None, description="Data spec; None takes the model's default.")
+    model: str = Field(default="embedded", description="Hub id, or folder of the weights themselves.")
+    base: str | None = Field(default=None, description="The model that this one was trained from; None: it is a base.")
+    data: str = "embedded"
     split: str = "test"
     problems: int | None = Field(default=None, ge=1)
-    samples: int = Field(default=1, ge=1, description="Responses a prompt.")
-    template: str | None = None
+    samples: int = Field(default=1, ge=1, le=1024, description="Responses a prompt.")
+    template: str = "plain"
     max_length: int = Field(default=4096, ge=3, description="Prompt and response together, in tokens.")
     budget: int | None = Field(default=None, ge=1, description="Tokens to generate for each response.")
     block: int = Field(default=192, ge=1, description="power: tokens between two runs of the chain.")
@@ -39,10 +38,10 @@ class SampleConfig(BaseModel):
     early_stop: bool = Field(default=False, description="power: return once a block ends with EOS.")
     n: int = Field(default=16, ge=1, description="best-of-n: candidates.")
     score: Literal["sum", "mean"] = Field(default="sum", description="best-of-n: log p, or log p a token.")
-    candidates: int = Field(default=8, ge=1, description="scalable: next tokens that are weighed.")
-    rollouts: int = Field(default=8, ge=1, description="scalable: rollouts a candidate.")
-    horizon: int | None = Field(default=None, ge=1, description="scalable: longest rollout; None: to the end.")
-    jackknife: bool = Field(default=True, description="scalable: correct the bias of the ratio.")
+    candidates: int = Field(default=8, ge=1, description="scalable-power: next tokens that are weighed.")
+    rollouts: int = Field(default=8, ge=1, description="scalable-power: rollouts a candidate.")
+    horizon: int | None = Field(default=None, ge=1, description="scalable-power: longest rollout; None: to the end.")
+    jackknife: bool = Field(default=True, description="scalable-power: correct the bias of the ratio.")
     prompts_per_batch: int = Field(
         default=32, ge=1, description="Prompts that advance together and are saved together."
     )
@@ -54,14 +53,8 @@ class SampleConfig(BaseModel):
 
     @model_validator(mode="after")
     def _temperatures_are_possible(self) -> Self:
-        if self.method in ("low-temperature", "power", "scalable") and self.alpha < LOWEST_TEMPERATURE:
+        if self.method in ("low-temperature", "power", "scalable-power") and self.alpha < LOWEST_TEMPERATURE:
             raise ValueError(f"alpha: got {self.alpha}, allowed: {LOWEST_TEMPERATURE} to {1 / LOWEST_TEMPERATURE:g}")
-        if self.method == "scalable" and self.jackknife and self.rollouts < 2:
+        if self.method == "scalable-power" and self.jackknife and self.rollouts < 2:
             raise ValueError("rollouts: got 1, allowed: at least 2 with the jackknife")
         return self
-
-
-def resolve(changes: dict[str, Any]) -> SampleConfig:
-    """Return the settings: defaults, then the model's length limit, then ``changes``."""
-    own = {name: value for name, value in recipe(str(changes.get("model", "embedded"))).items() if name == "max_length"}
-    return SampleConfig.model_validate({**own, **changes})

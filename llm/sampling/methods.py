@@ -25,7 +25,7 @@ def method(config: SampleConfig, prompt: Tokens, longest: int, key: Key, model: 
         temperature = config.proposal_temperature or 1 / alpha
         chain = Power(alpha, config.block, config.steps, temperature, config.chunk, config.early_stop, budget)
         return power(prompt, longest, key, chain)
-    if config.method == "scalable":
+    if config.method == "scalable-power":
         weighing = Scalable(alpha, config.candidates, config.rollouts, config.horizon, config.jackknife, budget)
         return scalable(prompt, longest, key, weighing, model)
     if config.method == "best-of-n":

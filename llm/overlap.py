@@ -1,0 +1,159 @@
+r"""Which training problems are test problems too.
+
+Three degrees, each a test problem's:
+
+- ``identical``: a training problem has the same text.
+- ``same``: or the same text after :func:`normalised`, which undoes what editing and typesetting change. These leave the
+  training set (:func:`without`).
+- ``near``: or a training problem holds at least :data:`NEAR` of its runs of :data:`RUN` words (Brown et al. 2020 call
+  such an overlap contamination, with runs of 13). Problems that differ in one number, or of which one adds a
+  condition, can be near: they are told, not removed.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sharpen.llm.data import PromptSet
+
+RUN, NEAR = 8, 0.8
+# Typesetting that says nothing: spaces, sizes, text fonts, delimiters of formulas.
+_LAYOUT = re.compile(
+    r"\\(?:left|right|displaystyle|textstyle|big|Big|bigg|Bigg|quad|qquad|text|mathrm|textbf|mathbf|textit|mbox)(?![A-Za-z])"
+    r"|\\[,;:!> ()\[\]]|~|\$"
+)
+_FRACTION = re.compile(r"\\[dt]frac(?![A-Za-z])")
+_MEANT = re.compile(r"[^\W_]+|[-+*/^=<>\\]")
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How much of a test set is in a training set.
+
+    Args:
+        train: Name of the training set.
+        test: Name of the test set.
+        train_problems: Its number of problems.
+        test_problems: Its number of problems.
+        repeated: Training problems that are the same as an earlier training problem.
+        identical: Test problems whose very text is in the training set.
+        same: Test problems that are in it after normalisation; ``identical`` ones included.
+        near: Further test problems that are nearly in it.
+        removed: Training problems that are the same as a test problem.
+        pairs: (training id, test id, degree) of each of these test problems.
+    """
+
+    train: str
+    test: str
+    train_problems: int
+    test_problems: int
+    repeated: int
+    identical: int
+    same: int
+    near: int
+    removed: int
+    pairs: tuple[tuple[str, str, str], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """Return one line that tells it."""
+        return (
+            f"{self.test}: {self.same} of its {self.test_problems} problems are among the {self.train_problems} of "
+            f"{self.train}, {self.near} more nearly"
+        )
+
+
+def normalised(text: str) -> str:
+    r"""Return what a problem says, without how it is set: one word or operator after another.
+
+    Unicode compatibility forms are made one (NFKC) and letters lower-case; LaTeX's spaces, sizes, fonts and formula
+    delimiters go, \dfrac and \tfrac become \frac, and of the rest only letters, digits and the signs
+    ``+ - * / ^ = < > \`` stay. Figures in Asymptote code stay: problems may differ in them alone.
+
+    Example:
+        >>> normalised(r"Find  $\dfrac{1}{2} + x$.") == normalised(r"find \(\frac 1 2+x\)")
+        True
+        >>> normalised("Find 12 + 3") == normalised("Find 1 + 23")
+        False
+    """
+    text = unicodedata.normalize("NFKC", text).lower()
+    text = _FRACTION.sub(r"\\frac", _LAYOUT.sub(" ", text))
+    return " ".join(_MEANT.findall(text))
+
+
+def overlap(train: PromptSet, test: PromptSet) -> Overlap:
+    """Return which problems of ``test`` are in ``train``; only prompts are read."""
+    by_text = {prompt.text: prompt.id for prompt in reversed(train.prompts)}
+    ids: dict[str, str] = {}
+    for prompt in train.prompts:
+        ids.setdefault(normalised(prompt.text), prompt.id)
+    runs = _index(train)
+    pairs: list[tuple[str, str, str]] = []
+    for prompt in test.prompts:
+        plain = normalised(prompt.text)
+        if prompt.text in by_text:
+            pairs.append((by_text[prompt.text], prompt.id, "identical"))
+        elif plain in ids:
+            pairs.append((ids[plain], prompt.id, "same"))
+        elif (place := _nearest(plain, runs)) is not None:
+            pairs.append((train.prompts[place].id, prompt.id, "near"))
+    degrees = Counter(degree for _, _, degree in pairs)
+    return Overlap(
+        train.name,
+        test.name,
+        len(train.prompts),
+        len(test.prompts),
+        repeated=len(train.prompts) - len(ids),
+        identical=degrees["identical"],
+        same=degrees["identical"] + degrees["same"],
+        near=degrees["near"],
+        removed=len(train.prompts) - len(_different(train, [test])),
+        pairs=tuple(pairs),
+    )
+
+
+def without(train: PromptSet, tests: Sequence[PromptSet]) -> PromptSet:
+    """Return the training set without the problems that are, after normalisation, in one of the test sets.
+
+    Raises:
+        InputError: none is left.
+    """
+    kept = _different(train, tests)
+    return train if len(kept) == len(train.prompts) else PromptSet(train.name, tuple(kept))
+
+
+def _different(train: PromptSet, tests: Sequence[PromptSet]) -> list[Any]:
+    held_out = {normalised(prompt.text) for test in tests for prompt in test.prompts}
+    return [prompt for prompt in train.prompts if normalised(prompt.text) not in held_out]
+
+
+def _runs(text: str) -> set[int]:
+    words = text.split(" ")
+    return {hash(tuple(words[start : start + RUN])) for start in range(len(words) - RUN + 1)}
+
+
+def _index(train: PromptSet) -> dict[int, list[int]]:
+    """Return the places of the training problems that hold each run of words."""
+    index: dict[int, list[int]] = {}
+    for place, prompt in enumerate(train.prompts):
+        for run in _runs(normalised(prompt.text)):
+            index.setdefault(run, []).append(place)
+    return index
+
+
+def _nearest(text: str, index: dict[int, list[int]]) -> int | None:
+    """Return the training problem that holds most of a text's runs, if it holds enough of them."""
+    runs = _runs(text)
+    holders = Counter(place for run in runs for place in index.get(run, ()))
+    if not holders:
+        return None
+    place, count = min(holders.items(), key=lambda item: (-item[1], item[0]))
+    return place if count >= NEAR * len(runs) else None
