@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options, toy_findings, toy_sweep, toy_watch
+from sharpen.cli import options, toy_findings, toy_phase, toy_sweep, toy_target, toy_watch
 from sharpen.cli.toy_settings import names, resolve
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def group() -> None:
 
 toy_sweep.register(app)
 toy_findings.register(app)
+toy_phase.register(app)
+toy_target.register(app)
 toy_watch.register(app)
 
 
@@ -43,8 +45,18 @@ def simulate(
     config: Annotated[Path | None, typer.Option(help="YAML or JSON file of settings; flags change it.")] = None,
     steps: Annotated[int | None, typer.Option(help="Updates.", rich_help_panel=RUN)] = None,
     step_size: Annotated[float | None, typer.Option(help="eta of every learner chosen.", rich_help_panel=RUN)] = None,
-    group_size: Annotated[int | None, typer.Option(help="Samples of an RLOO update.", rich_help_panel=RUN)] = None,
-    seeds: Annotated[int | None, typer.Option(help="Independent RLOO runs.", rich_help_panel=RUN)] = None,
+    group_size: Annotated[int | None, typer.Option(help="Samples of an update.", rich_help_panel=RUN)] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd, momentum, adam.", rich_help_panel=RUN)] = None,
+    kl: Annotated[
+        str | None, typer.Option(help="k1-reward, k2-loss, …: estimator of the KL and its place.", rich_help_panel=RUN)
+    ] = None,
+    reward_noise: Annotated[
+        float | None, typer.Option(help="Standard deviation of noise on sampled rewards.", rich_help_panel=RUN)
+    ] = None,
+    base_noise: Annotated[
+        float | None, typer.Option(help="Standard deviation of a fixed error of log p.", rich_help_panel=RUN)
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Independent runs.", rich_help_panel=RUN)] = None,
     seed: Annotated[int | None, typer.Option(help="Of all random numbers.", rich_help_panel=RUN)] = None,
     record_every: Annotated[int | None, typer.Option(help="Updates between records.", rich_help_panel=RUN)] = None,
     force: Annotated[bool, typer.Option("--force", help="Delete an earlier run in --out first.")] = False,
@@ -58,6 +70,10 @@ def simulate(
         **asdict(outcomes),
         "steps": steps,
         "group_size": group_size,
+        "optimizer": optimizer,
+        "kl": kl,
+        "reward_noise": reward_noise,
+        "base_noise": base_noise,
         "seeds": seeds,
         "seed": seed,
         "record_every": record_every,
@@ -119,7 +135,7 @@ def _print_table(summary: dict[str, Any]) -> None:
             f"{row['expected_reward']:.4f}{spread}",
             f"{row['limit_expected_reward']:.4f}",
             f"{row['gap']:.1e}",
-            "agrees" if row["agrees"] else "DIFFERS",
+            {True: "agrees", False: "DIFFERS", None: "noisy"}[row["agrees"]],
         )
     console = Console(highlight=False)
     console.print(table)

@@ -14,7 +14,7 @@ from sharpen.cli import options
 if TYPE_CHECKING:
     from sharpen.toy.sweep_config import SweepConfig
 
-GRID, RUN, SEQUENCES = "Grid (comma lists)", "Run", "Sequences"
+GRID, RUN, SEQUENCES, PROMPTS = "Grid (comma lists)", "Run", "Sequences", "Prompts"
 
 SHOWN = {"expected_reward": "E[r]", "length": "length", "entropy": "entropy", "effective_alpha": "alpha_eff"}
 
@@ -45,6 +45,16 @@ def sweep(
     step_size: _values("eta.") = None,  # type: ignore[valid-type]
     reward_noise: _values("Standard deviation of noise on sampled rewards.") = None,  # type: ignore[valid-type]
     base_noise: _values("Standard deviation of a fixed error of log p.") = None,  # type: ignore[valid-type]
+    prompts: Annotated[
+        int | None,
+        typer.Option(help="Prompts made of one --base; forms with a SEED are drawn for each.", rich_help_panel=PROMPTS),
+    ] = None,
+    prompt_weights: Annotated[
+        str | None, typer.Option(help="Their weights, w1,w2,...", rich_help_panel=PROMPTS)
+    ] = None,
+    parameters: Annotated[
+        str | None, typer.Option(help="separate logits for each prompt, or shared.", rich_help_panel=PROMPTS)
+    ] = None,
     policy: Annotated[
         str | None, typer.Option(help="table, or for token sequences: tree, machine.", rich_help_panel=SEQUENCES)
     ] = None,
@@ -55,6 +65,14 @@ def sweep(
     longest: Annotated[
         int | None, typer.Option(help="Tokens of the longest sequence.", rich_help_panel=SEQUENCES)
     ] = None,
+    transition: Annotated[
+        str | None,
+        typer.Option(help="File with a Markov chain's matrix: the machine's states.", rich_help_panel=SEQUENCES),
+    ] = None,
+    stop: Annotated[str | None, typer.Option(help="File with its stop vector.", rich_help_panel=SEQUENCES)] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Start states, one for each prompt: 0,1,...", rich_help_panel=SEQUENCES)
+    ] = None,
     correct: Annotated[
         int | None, typer.Option(help="Reward 1 for sequences that end in this token.", rich_help_panel=SEQUENCES)
     ] = None,
@@ -62,7 +80,14 @@ def sweep(
     seed: Annotated[int | None, typer.Option(help="Of all random numbers.", rich_help_panel=RUN)] = None,
     steps: Annotated[int | None, typer.Option(help="Updates.", rich_help_panel=RUN)] = None,
     record_every: Annotated[int | None, typer.Option(help="Updates between records.", rich_help_panel=RUN)] = None,
-    batch: Annotated[int | None, typer.Option(help="Runs computed, and saved, together.", rich_help_panel=RUN)] = None,
+    record_at: Annotated[
+        str | None, typer.Option(help="Updates after which to record, k1,k2,...", rich_help_panel=RUN)
+    ] = None,
+    k: Annotated[str | None, typer.Option(help="Of pass@k, k1,k2,...", rich_help_panel=RUN)] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Most runs computed, and saved, together.", rich_help_panel=RUN)
+    ] = None,
+    memory: Annotated[int | None, typer.Option(help="MiB that the process may take.", rich_help_panel=RUN)] = None,
     ray: Annotated[
         str | None, typer.Option(help="Compute on the Ray cluster at this address, or: local.", rich_help_panel=RUN)
     ] = None,
@@ -89,9 +114,14 @@ def sweep(
         "reward_noise": reward_noise,
         "base_noise": base_noise,
         "tokens": tokens,
+        "prompt_weights": prompt_weights,
+        "start": start,
+        "record_at": record_at,
+        "k": k,
     }
     single = {"policy": policy, "hazard": hazard, "longest": longest, "correct": correct, "seeds": seeds, "seed": seed}
-    single |= {"steps": steps, "record_every": record_every, "batch": batch}
+    single |= {"steps": steps, "record_every": record_every, "batch": batch, "memory": memory, "prompts": prompts}
+    single |= {"parameters": parameters, "transition": transition, "stop": stop}
     changes = {
         name: tuple(part.strip() for part in text.split(",")) for name, text in lists.items() if text is not None
     }
@@ -108,7 +138,7 @@ def _run(settings: SweepConfig, out: Path, force: bool, ray: str | None, as_json
     from rich.console import Console
     from rich.progress import Progress
 
-    from sharpen.toy.summary import read, summarise
+    from sharpen.toy.summary import summarise_table
     from sharpen.toy.sweep import sweep as run_sweep
 
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
@@ -120,7 +150,7 @@ def _run(settings: SweepConfig, out: Path, force: bool, ray: str | None, as_json
             ray_address=ray,
             progress=lambda done, total: bars.update(bar, completed=done, total=total),
         )
-    rows = summarise(read(table))
+    rows = summarise_table(table)
     if as_json:
         import json
 

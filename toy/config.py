@@ -9,9 +9,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sharpen.objective import PRESETS, InputError, Objective
-from sharpen.theory.problem import Problem, parse_problem
+from sharpen.theory.problem import Problem
 from sharpen.toy.estimators import Options
 from sharpen.toy.learners import KINDS
+from sharpen.toy.problems import parse_task
 
 DEFAULT_LEARNERS = ("natural", "softmax", "rloo")
 # A natural step moves log pi by eta A, a softmax step by eta pi A, so the latter can be larger for the same change; the
@@ -26,13 +27,17 @@ class SimulateConfig(BaseModel):
 
     Args:
         base: The base distribution, in the forms of ``sharpen theory``; None takes the default problem's.
-        reward: The task reward, likewise.
+        reward: The task reward, likewise, or ``correlated:RHO:SEED`` (`sharpen.toy.problems`).
         length: Lengths of the outcomes; None for ones.
         objectives: By name; the name heads the figure's column.
         learners: Names in ``sharpen.toy.learners.KINDS``.
         steps: Updates.
         step_size: eta by learner, for those that do not take the default.
         group_size: Samples of one update.
+        optimizer: ``sgd``, ``momentum`` or ``adam``, of all learners but the flows.
+        kl: Where the KL estimate of a sampled learner stands, see ``sharpen.toy.estimators.KL_PLACES``.
+        reward_noise: Standard deviation of noise on every sampled reward.
+        base_noise: Standard deviation of an error of the log p that the objective sees, drawn once a run.
         seeds: Independent runs of a sampled learner.
         seed: Of all random numbers.
         record_every: Updates between two records.
@@ -51,6 +56,10 @@ class SimulateConfig(BaseModel):
     steps: int = Field(default=3000, ge=1, le=10**9)
     step_size: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     group_size: int = Field(default=16, ge=2, le=10**6)
+    optimizer: str = "sgd"
+    kl: str = "k1-reward"
+    reward_noise: float = Field(default=0.0, ge=0)
+    base_noise: float = Field(default=0.0, ge=0)
     seeds: int = Field(default=16, ge=1, le=10**6)
     seed: int = Field(default=0, ge=0, lt=2**32)
     record_every: int = Field(default=10, ge=1)
@@ -76,7 +85,13 @@ class SimulateConfig(BaseModel):
 
     def options(self, objective: Objective) -> Options:
         """Return what is fixed when a learner is compiled."""
-        return Options(group_size=self.group_size, reference_moves=objective.refresh_every is not None)
+        return Options(
+            group_size=self.group_size,
+            optimizer=self.optimizer,
+            kl=self.kl,
+            reference_moves=objective.refresh_every is not None,
+            noisy_reward=self.reward_noise > 0,
+        )
 
     def problem(self) -> Problem:
         """Return the problem that the texts describe.
@@ -84,7 +99,7 @@ class SimulateConfig(BaseModel):
         Raises:
             InputError: a text cannot be used.
         """
-        return parse_problem(self.base, self.reward, self.length)
+        return parse_task(self.base, self.reward, self.length)
 
 
 def load_settings(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Axis letters: K records, R runs, P prompts, n outcomes of a prompt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from sharpen.toy.estimators import Options
-from sharpen.toy.learners import State, make
+from sharpen.toy.learners import EXACT, State, make
 from sharpen.toy.policies import Family
 from sharpen.toy.setting import Setting
 
 Tree = Any  # a pytree of arrays
 CHUNK_UPDATES = 200_000  # updates x runs between two yields; seconds at most
-BLOCK_NUMBERS = 4096  # logits of runs that advance together: with what goes with them they fit the first-level cache
+BLOCK_NUMBERS = 4096  # of one array of the runs that advance together: with the others it fits the first caches
 UNROLLED = 8  # affine updates that become one pass over the logits
 _RECORD_KEY = 2**32 - 1  # updates stay below it
 
@@ -119,6 +119,31 @@ def run(ensemble: Ensemble, progress: Progress, *, steps: int, record_every: int
         yield progress
 
 
+def run_at(ensemble: Ensemble, progress: Progress, at: Sequence[int]) -> Iterator[Progress]:
+    """Advance runs and record them after chosen numbers of updates, yielding the progress after each chunk.
+
+    As :func:`run`, for records that are not evenly spaced: nothing in between is observed or stored.
+
+    Args:
+        ensemble: What to run.
+        progress: Where to start.
+        at: Updates after which to record, increasing; those that ``progress`` has passed are not recorded again.
+    """
+    most = max(1, CHUNK_UPDATES // len(ensemble.keys))
+    advance = _advance_by(ensemble.machine)
+    for target in at:
+        while progress.updates < target:
+            count = min(most, target - progress.updates)
+            with jax.enable_x64():
+                state, seen = advance(ensemble.settings, ensemble.keys, progress.state, count)
+                state, seen = jax.tree.map(np.asarray, (state, seen))
+            records, updates = progress.records, progress.updates + count
+            if updates == target:
+                records = jax.tree.map(lambda old, new: np.concatenate([old, new[None]]), records, seen)
+            progress = Progress(state, updates, records)
+            yield progress
+
+
 @lru_cache(maxsize=64)
 def _beginning(machine: Machine) -> Callable[..., tuple[State, Tree]]:
     """Return the jitted map (settings [R], keys [R]) -> (states, first records)."""
@@ -135,34 +160,75 @@ def _beginning(machine: Machine) -> Callable[..., tuple[State, Tree]]:
 @lru_cache(maxsize=64)
 def _advance(machine: Machine, record_every: int) -> Callable[..., tuple[State, Tree]]:
     """Return the jitted map (settings [R], keys [R], states [R], count) -> (states, records [R, count, ...])."""
-
     unroll = UNROLLED if machine.kind in ("natural", "mirror") and machine.family.separate else 1
 
     def one_run(setting: Setting, seed: jax.Array, state: State, count: int) -> tuple[State, Tree]:
         setting = _in_precision(machine, setting)
-        learner = make(machine.kind, setting, machine.family, machine.options)
-        key = jax.random.key(seed)
-
-        def update(state: State, _: None) -> tuple[State, None]:
-            return learner.step(state, jax.random.fold_in(key, state.updates)), None
+        update = _update(machine, setting, seed)
 
         def record(state: State, _: None) -> tuple[State, Tree]:
-            state, _ = jax.lax.scan(update, state, None, length=record_every, unroll=unroll)
+            state, _ = jax.lax.scan(lambda state, _: (update(state), None), state, None, record_every, unroll=unroll)
             return state, _observe(machine, setting, state)
 
         return jax.lax.scan(record, state, None, length=count)
 
     def all_runs(settings: Setting, keys: jax.Array, states: State, count: int) -> tuple[State, Tree]:
-        together = block(len(keys), settings.log_base[0].size)
-        if together == len(keys):
-            return jax.vmap(partial(one_run, count=count))(settings, keys, states)
-        return jax.lax.map(lambda run: one_run(*run, count), (settings, keys, states), batch_size=together)
+        return _by_blocks(machine, partial(one_run, count=count), settings, keys, states)
 
     return jax.jit(all_runs, static_argnums=3)
 
 
-def block(runs: int, numbers: int) -> int:
-    """Return how many runs of ``numbers`` logits each advance together, one block after the other.
+@lru_cache(maxsize=64)
+def _advance_by(machine: Machine) -> Callable[..., tuple[State, Tree]]:
+    """Return the jitted map (settings [R], keys [R], states [R], updates) -> (states, one record [R, ...])."""
+
+    def one_run(setting: Setting, seed: jax.Array, state: State, count: jax.Array) -> tuple[State, Tree]:
+        setting = _in_precision(machine, setting)
+        update = _update(machine, setting, seed)
+        state = jax.lax.fori_loop(0, count, lambda _, state: update(state), state)  # compiled once for every count
+        return state, _observe(machine, setting, state)
+
+    def all_runs(settings: Setting, keys: jax.Array, states: State, count: jax.Array) -> tuple[State, Tree]:
+        return _by_blocks(machine, partial(one_run, count=count), settings, keys, states)
+
+    return jax.jit(all_runs)
+
+
+def _update(machine: Machine, setting: Setting, seed: jax.Array) -> Callable[[State], State]:
+    learner = make(machine.kind, setting, machine.family, machine.options)
+    key = jax.random.key(seed)
+    return lambda state: learner.step(state, jax.random.fold_in(key, state.updates))
+
+
+def _by_blocks(
+    machine: Machine,
+    one_run: Callable[[Setting, jax.Array, State], tuple[State, Tree]],
+    settings: Setting,
+    keys: jax.Array,
+    states: State,
+) -> tuple[State, Tree]:
+    prompts, outcomes = settings.log_base[0].shape
+    together = block(len(keys), numbers(machine, prompts, outcomes))
+    if together == len(keys):
+        return jax.vmap(one_run)(settings, keys, states)
+
+    def one_block(run: tuple[Setting, jax.Array, State]) -> tuple[State, Tree]:
+        return one_run(*run)
+
+    return jax.lax.map(one_block, (settings, keys, states), batch_size=together)
+
+
+def numbers(machine: Machine, prompts: int, outcomes: int) -> int:
+    """Return the size of the largest array in an update of one run."""
+    logits = prompts * outcomes
+    if machine.kind in EXACT:
+        natural = machine.kind.startswith(("natural", "mirror")) and not machine.family.separate
+        return logits * max(1, machine.family.parameters or outcomes) if natural else logits
+    return max(logits, prompts * machine.options.group_size, machine.family.parameters)
+
+
+def block(runs: int, size: int) -> int:
+    """Return how many runs with arrays of ``size`` numbers advance together, one block after the other.
 
     A divisor of ``runs`` where there is one of the right size, so that no shorter block is compiled.
 
@@ -170,7 +236,7 @@ def block(runs: int, numbers: int) -> int:
         >>> block(2000, 64), block(256, 5), block(7, 10**6)
         (50, 256, 1)
     """
-    most = max(1, min(runs, BLOCK_NUMBERS // numbers))
+    most = max(1, min(runs, BLOCK_NUMBERS // size))
     divisor = max(width for width in range(1, most + 1) if runs % width == 0)
     return divisor if 2 * divisor > most else most
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import jax.numpy as jnp
+import scipy.stats
 from jax import Array
 
 from sharpen.toy.learners import State, pseudo_reward
@@ -29,18 +30,24 @@ MEASURES = (
     "kl_optimum",
     "face_mass",
     "kl_correct",
+    "kl_from_correct",
     "effective_alpha",
+    "effective_alpha_low",
+    "effective_alpha_high",
     "gradient_snr",
 )
 
 
-def measures(ks: tuple[int, ...]) -> list[str]:
+CONFIDENCE = 0.95
+
+
+def measures(ks: tuple[int, ...], sizes: tuple[float, ...] = ()) -> list[str]:
     """Return the names of what is recorded, in the order of the table's columns."""
-    return [*MEASURES, *(f"pass@{k}" for k in ks)]
+    return [*MEASURES, *(f"pass@{k}" for k in ks), *(f"length={size:g}" for size in sizes)]
 
 
 @lru_cache
-def observer(ks: tuple[int, ...], signal: Signal | None = None) -> Observer:
+def observer(ks: tuple[int, ...], signal: Signal | None = None, sizes: tuple[float, ...] = ()) -> Observer:
     """Return the function that measures a policy, with pass@k for each k of ``ks``.
 
     ``signal`` is the learner's `sharpen.toy.signal_to_noise.closed_form`, if it has one.
@@ -53,9 +60,14 @@ def observer(ks: tuple[int, ...], signal: Signal | None = None) -> Observer:
       ``face_mass``, for w_h = 0, the probability of the optimal face;
     - ``kl_correct`` KL between pi and p, both conditioned on the outcomes of the largest reward: 0 while their ratios
       are the base's;
-    - ``effective_alpha`` Cov_pi(log pi, log p) / Var_pi(log p) within prompts, the slope of log pi on log p;
+    - ``kl_from_correct`` KL(p(. | correct) || pi), p conditioned on the largest reward: 0 where task reward's natural
+      gradient ends;
+    - ``effective_alpha`` Cov_pi(log pi, log p) / Var_pi(log p) within prompts, the slope of log pi on log p, and the
+      ends ``_low`` and ``_high`` of its 95% interval from the residuals (:func:`_slope`): narrow where pi is a power
+      of p;
     - ``gradient_snr`` |E g| / sqrt(tr Cov g) of the next update's gradient g;
-    - ``pass@k`` 1 - (1 - q)^k with q the probability of the largest reward.
+    - ``pass@k`` 1 - (1 - q)^k with q the probability of the largest reward;
+    - ``length=L`` the probability of length L, for each L of ``sizes``.
     """
 
     def observe(setting: Setting, log_pi: Array, state: State) -> dict[str, Array]:
@@ -77,11 +89,13 @@ def observer(ks: tuple[int, ...], signal: Signal | None = None) -> Observer:
             "length": mean(jnp.asarray(setting.length)),
             "kl_base": mean(log_pi - log_p),
             "kl_correct": jnp.sum(weight * _conditional_kl(log_pi, log_p, correct)),
-            "effective_alpha": _slope(pi, log_pi, log_p, weight),
+            "kl_from_correct": jnp.sum(weight * _kl_from_conditioned(log_pi, log_p, correct)),
+            **_slope(pi, log_pi, log_p, weight),
             "gradient_snr": jnp.full((), jnp.nan) if signal is None else signal(setting, log_pi, state),
             **_distance_to_optimum(setting, log_pi, weight),
         }
-        return found | {f"pass@{k}": jnp.sum(weight * -jnp.expm1(k * jnp.log1p(-_below_one(right)))) for k in ks}
+        found |= {f"pass@{k}": jnp.sum(weight * -jnp.expm1(k * jnp.log1p(-_below_one(right)))) for k in ks}
+        return found | {f"length={size:g}": mean(jnp.asarray(setting.length) == size) for size in sizes}
 
     return observe
 
@@ -105,12 +119,32 @@ def _logsumexp(x: Array) -> Array:
     return top + jnp.log(jnp.sum(jnp.exp(x - top), axis=-1, keepdims=True))
 
 
-def _slope(pi: Array, log_pi: Array, log_p: Array, weight: Array) -> Array:
+def _kl_from_conditioned(log_pi: Array, log_p: Array, inside: Array) -> Array:
+    """Return KL(p(. | inside) || pi), shape [P]."""
+    base = jnp.where(inside, log_p, -jnp.inf)
+    base = base - _logsumexp(base)
+    return jnp.sum(jnp.where(inside, jnp.exp(base) * (base - log_pi), 0.0), axis=-1)
+
+
+def _slope(pi: Array, log_pi: Array, log_p: Array, weight: Array) -> dict[str, Array]:
+    """Return the regression of log pi on log p, weighted by the policy, with a constant for each prompt.
+
+    The interval is White's (1980) for n P outcomes, with Student's t and the factor of lost degrees of freedom (HC1).
+    """
+
     def centre(x: Array) -> Array:
         return x - jnp.sum(pi * x, axis=-1, keepdims=True)
 
-    x, y = centre(log_p), centre(log_pi)
-    return jnp.sum(weight * jnp.sum(pi * x * y, axis=-1)) / jnp.sum(weight * jnp.sum(pi * x * x, axis=-1))
+    x, y, w = centre(log_p), centre(log_pi), weight[:, None] * pi
+    spread = jnp.sum(w * x * x)
+    slope = jnp.sum(w * x * y) / spread
+    left = x.size - x.shape[0] - 1
+    if left < 1:
+        half = jnp.full((), jnp.nan, x.dtype)
+    else:
+        variance = jnp.sum((w * x * (y - slope * x)) ** 2) / spread**2 * (x.size / left)
+        half = float(scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, left)) * jnp.sqrt(variance)
+    return {"effective_alpha": slope, "effective_alpha_low": slope - half, "effective_alpha_high": slope + half}
 
 
 def _distance_to_optimum(setting: Setting, log_pi: Array, weight: Array) -> dict[str, Array]:

@@ -21,6 +21,8 @@ from sharpen.toy.batches import Batch, batches, compute
 from sharpen.toy.sweep_config import SweepConfig
 
 TABLE, PARTS = "sweep.parquet", "parts"
+METADATA = "sharpen.config"  # of the table: the sweep's settings in JSON
+GROUP_ROWS = 2**18  # of the table at most in one group, some 60 MB
 
 
 Progress = Callable[[int, int], None]  # (runs x updates done, in all)
@@ -58,43 +60,47 @@ def sweep(
     def report(updates: int) -> None:
         progress((done + updates) * config.batch, total * config.batch)
 
-    for batch, rows in _computed(config, missing, ray_address, report):
-        _write(_part(out, batch), [rows])
-        done += config.steps
     report(0)
-    _write(table, (pq.read_table(_part(out, batch)) for batch in todo))
+    for batch, rows in _computed(config, out, missing, ray_address, report):
+        _write(_part(out, batch), [rows], config)
+        _kept(out, batch).unlink(missing_ok=True)
+        done += config.steps
+        report(0)
+    _write(table, (pq.read_table(_part(out, batch)) for batch in todo), config)
     shutil.rmtree(out / PARTS)
     return table
 
 
 def _computed(
-    config: SweepConfig, missing: list[Batch], ray_address: str | None, report: Callable[[int], None]
+    config: SweepConfig, out: Path, missing: list[Batch], ray_address: str | None, report: Callable[[int], None]
 ) -> Iterator[tuple[Batch, pa.Table]]:
     if ray_address is not None:
         from sharpen.toy.spread import computed_on_ray
 
         yield from computed_on_ray(config, missing, ray_address)
         return
-    devices = jax.local_devices()
+    devices = jax.local_devices()[: config.devices(config.task())]
     if len(devices) == 1:
         for batch in missing:
-            yield batch, compute(config, batch, report)
+            yield batch, compute(config, batch, report, _kept(out, batch))
         return
     # One batch a device, not one batch over all: the program, and so every bit, is the same as on one device.
-    with ThreadPoolExecutor(len(devices)) as pool:
-        free = queue.SimpleQueue[Any]()
-        for device in devices:
-            free.put(device)
-        waiting = {pool.submit(_compute_on, free, config, batch): batch for batch in missing}
+    pool, free = ThreadPoolExecutor(len(devices)), queue.SimpleQueue[Any]()
+    for device in devices:
+        free.put(device)
+    try:
+        waiting = {pool.submit(_compute_on, free, config, batch, _kept(out, batch)): batch for batch in missing}
         for finished in as_completed(waiting):
-            yield waiting[finished], finished.result()
+            yield waiting.pop(finished), finished.result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C: batches that have not begun are for the next time
 
 
-def _compute_on(free: queue.SimpleQueue[Any], config: SweepConfig, batch: Batch) -> pa.Table:
+def _compute_on(free: queue.SimpleQueue[Any], config: SweepConfig, batch: Batch, keep: Path) -> pa.Table:
     device = free.get()
     try:
         with jax.default_device(device):
-            return compute(config, batch)
+            return compute(config, batch, keep=keep)
     finally:
         free.put(device)
 
@@ -103,13 +109,23 @@ def _part(out: Path, batch: Batch) -> Path:
     return out / PARTS / f"{batch.number:06d}.parquet"
 
 
-def _write(file: Path, tables: Iterable[pa.Table]) -> None:
-    """Write tables one after the other so that a reader, or a run after a kill, sees all of them or none."""
+def _kept(out: Path, batch: Batch) -> Path:
+    return out / PARTS / f"{batch.number:06d}.npz"
+
+
+def _write(file: Path, tables: Iterable[pa.Table], config: SweepConfig) -> None:
+    """Write tables one after the other so that a reader, or a run after a kill, sees all of them or none.
+
+    Groups of rows hold whole runs, so that a reader can take them one by one. The file's metadata hold the settings
+    that are the same in all rows.
+    """
     beside = file.with_suffix(".tmp")
-    writer = None
+    writer, records = None, len(config.recorded())
+    group = records * max(1, GROUP_ROWS // records)
     for rows in tables:
+        rows = rows.replace_schema_metadata({METADATA: config.model_dump_json()})
         writer = writer or pq.ParquetWriter(beside, rows.schema)
-        writer.write_table(rows)
+        writer.write_table(rows, row_group_size=group)
     assert writer is not None, "a sweep has at least one batch"
     writer.close()
     beside.replace(file)

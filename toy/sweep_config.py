@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from functools import lru_cache
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from sharpen.objective import InputError, Objective
-from sharpen.theory.problem import Problem, parse_problem
 from sharpen.toy.estimators import Options
 from sharpen.toy.learners import check
-from sharpen.toy.policies import SEPARATE, Family, sequences
+from sharpen.toy.memory import fixed_bytes, run_bytes
+from sharpen.toy.observe import measures
+from sharpen.toy.problems import ProblemConfig, Task
 from sharpen.toy.setting import Setting, setting
 
 NonNegative = Annotated[float, Field(ge=0)]
@@ -24,6 +23,9 @@ OBJECTIVE = ("reference", "mode", "normalization", "weight", "alpha", "beta_inv"
 OTHER = ("step_size", "reward_noise", "base_noise")
 AXES = COMPILED + OBJECTIVE[1:] + OTHER
 MOST_RUNS = 10**7
+MIB = 2**20
+MOST_SIZES = 64  # lengths with a column of their own
+RESERVED = 640  # MiB: Python, JAX, the compiled program and a part of the table on its way to the file
 
 
 class Point(NamedTuple):
@@ -40,20 +42,10 @@ class Point(NamedTuple):
     options: Options
 
 
-class SweepConfig(BaseModel):
-    """A grid: every combination of the tuples, with ``seeds`` runs each.
+class SweepConfig(ProblemConfig):
+    """A grid: every combination of the tuples, with ``seeds`` runs each, on one problem (:class:`ProblemConfig`).
 
     Args:
-        base: Base distribution, in the forms of ``sharpen theory``; None takes the default problem's.
-        reward: Task reward, likewise.
-        length: Lengths; None for ones.
-        policy: ``table``, a logit an outcome; ``tree`` or ``machine``, token sequences under a policy with a state for
-            each prefix or with one state (see :func:`sharpen.toy.policies.sequences`), which take the next four instead
-            of the three above.
-        tokens: Token probabilities.
-        hazard: Probability of stopping before each token.
-        longest: Tokens of the longest sequence.
-        correct: The reward is 1 for sequences that end in this token; None for no reward.
         learner: Names of learners.
         group_size: Samples of an update.
         optimizer: ``sgd``, ``momentum`` or ``adam``.
@@ -71,23 +63,16 @@ class SweepConfig(BaseModel):
         seed: Of all random numbers.
         steps: Updates.
         record_every: Updates between two records; None for about a hundred records.
+        record_at: Updates after which to record, increasing, instead of evenly spaced ones; the start always is.
         k: Of pass@k.
-        batch: Runs that are computed together, and the unit that is saved.
+        batch: Most runs that are computed together; a batch is the unit that is saved.
+        memory: MiB that a process of the sweep may take: batches are made narrower, and fewer devices are used, where
+            more would not fit (`sharpen.toy.memory`).
 
     Raises:
         pydantic.ValidationError: a setting is out of range.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    base: str | None = None
-    reward: str | None = None
-    length: str | None = None
-    policy: Literal["table", "tree", "machine"] = "table"
-    tokens: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.3, 0.2)
-    hazard: float = Field(default=0.25, gt=0, lt=1)
-    longest: int = Field(default=5, ge=1, le=20)
-    correct: int | None = Field(default=None, ge=0)
     learner: tuple[str, ...] = Field(default=("rloo",), min_length=1)
     group_size: tuple[Annotated[int, Field(ge=1, le=10**5)], ...] = Field(default=(16,), min_length=1)
     optimizer: tuple[str, ...] = Field(default=("sgd",), min_length=1)
@@ -105,8 +90,10 @@ class SweepConfig(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**32)
     steps: int = Field(default=2000, ge=1, le=10**8)
     record_every: int | None = Field(default=None, ge=1)
+    record_at: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(default=None, min_length=1)
     k: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = (1, 4, 16)
     batch: int = Field(default=256, ge=1, le=10**5)
+    memory: int = Field(default=2048, ge=RESERVED + 64)
 
     @model_validator(mode="after")
     def _grid_is_usable(self) -> Self:
@@ -116,14 +103,20 @@ class SweepConfig(BaseModel):
                 raise ValueError(f"{axis}: got {', '.join(map(str, given))}, allowed: each value once")
         if self.every > self.steps:
             raise ValueError(f"record_every: got {self.record_every}, allowed: at most steps = {self.steps}")
-        problem, family = self.problem()  # texts first: their errors are the likelier ones
+        if self.record_at is not None:
+            if self.record_every is not None:
+                raise ValueError(f"record_at: got {self.record_at}, allowed: either record_at or record_every")
+            if sorted(set(self.record_at)) != list(self.record_at) or self.record_at[-1] > self.steps:
+                raise ValueError(f"record_at: got {self.record_at}, allowed: increasing, up to steps = {self.steps}")
+        task = self.task()  # texts first: their errors are the likelier ones
         points = self.points()
         if len(points) * self.seeds > MOST_RUNS:
             raise ValueError(f"seeds: got {self.seeds} for {len(points)} settings, allowed: at most {MOST_RUNS} runs")
         for point in points:
             w_h = point.objective.coefficients.w_h
-            check(point.columns["learner"], point.options, w_h, point.columns["step_size"], family.separate)
-            setting(point.objective, problem, point.columns["step_size"])
+            check(point.columns["learner"], point.options, w_h, point.columns["step_size"], task.family.separate)
+        setting(points[0].objective, task.prompts, 1.0, weights=task.weights)
+        self.batch_width(task)
         return self
 
     @property
@@ -131,25 +124,40 @@ class SweepConfig(BaseModel):
         """Updates between two records."""
         return self.record_every or max(1, self.steps // 100)
 
-    def problem(self) -> tuple[Problem, Family]:
-        """Return the outcomes, without those that the base excludes, and the family of policies over them.
+    def recorded(self) -> list[int]:
+        """Return the updates after which there is a record, 0 first."""
+        if self.record_at is not None:
+            return [0, *self.record_at]
+        return list(range(0, self.steps + 1, self.every))
+
+    def sizes(self, task: Task) -> tuple[float, ...]:
+        """Return the lengths whose probabilities are recorded: all, if there are several, up to 64."""
+        found = np.unique([problem.length for problem in task.prompts])
+        return tuple(found.tolist()) if 1 < found.size <= MOST_SIZES else ()
+
+    def batch_width(self, task: Task) -> int:
+        """Return how many runs are computed together, a function of the settings alone.
 
         Raises:
-            InputError: a text cannot be used, or there are too many sequences.
+            InputError: ``memory`` has no room for a single run.
         """
-        if self.policy == "table":
-            whole = parse_problem(self.base, self.reward, self.length)
-            live = whole.support
-            return Problem(whole.base[live], whole.reward[live], whole.length[live]), SEPARATE
-        if (self.base, self.reward, self.length) != (None, None, None):
-            raise InputError("policy", self.policy, "table, where base, reward or length are given")
-        return _sequences(self.tokens, self.hazard, self.longest, self.correct, self.policy == "tree")
+        fixed, each = self._bytes(task)
+        fits = ((self.memory - RESERVED) * MIB - fixed) // each
+        if fits < 1:
+            needed = RESERVED + 1 + (fixed + each) // MIB
+            raise InputError("memory", self.memory, f"{needed} MiB or more for these prompts, samples and records")
+        return min(self.batch, fits)
 
-    def outcomes(self) -> NDArray[np.int64]:
-        """Return the numbers, in the base as it was given, of the outcomes of :meth:`problem`."""
-        if self.policy == "table":
-            return np.flatnonzero(parse_problem(self.base, self.reward, self.length).support)
-        return np.arange(self.problem()[0].n)
+    def devices(self, task: Task) -> int:
+        """Return how many devices may compute a batch at the same time within ``memory``."""
+        fixed, each = self._bytes(task)
+        return max(1, (self.memory - RESERVED) * MIB // (fixed + self.batch_width(task) * each))
+
+    def _bytes(self, task: Task) -> tuple[int, int]:
+        """Return what a batch takes whatever its width, and for each run."""
+        learners = {(point.columns["learner"], point.options) for point in self.points()}
+        names = measures(self.k, self.sizes(task))
+        return fixed_bytes(task, learners), run_bytes(task, len(self.recorded()), len(names))
 
     def points(self) -> list[Point]:
         """Return the settings in their fixed order: the last axis of ``AXES`` runs fastest.
@@ -170,15 +178,13 @@ class SweepConfig(BaseModel):
             found.append(Point(columns, objective, options))
         return found
 
-    def setting(self, point: Point, problem: Problem) -> Setting:
-        """Return a point's setting on the grid's problem."""
-        noise = {name: point.columns[name] for name in ("reward_noise", "base_noise")}
-        return setting(point.objective, problem, point.columns["step_size"], **noise)
-
-
-@lru_cache(maxsize=8)
-def _sequences(
-    tokens: tuple[float, ...], hazard: float, longest: int, correct: int | None, by_position: bool
-) -> tuple[Problem, Family]:
-    """Return the sequences once for each request, so that what is compiled for their family is found again."""
-    return sequences(np.array(tokens), hazard, longest, correct, by_position=by_position)
+    def setting(self, point: Point, task: Task) -> Setting:
+        """Return a point's setting on the grid's prompts."""
+        return setting(
+            point.objective,
+            task.prompts,
+            point.columns["step_size"],
+            weights=task.weights,
+            reward_noise=point.columns["reward_noise"],
+            base_noise=point.columns["base_noise"],
+        )
