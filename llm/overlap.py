@@ -4,7 +4,7 @@ Three degrees, each a test problem's:
 
 - ``identical``: a training problem has the same text.
 - ``same``: or the same text after :func:`normalised`, which undoes what editing and typesetting change. These leave the
-  training set (:func:`without`).
+  training set (:func:`set_apart`).
 - ``near``: or a training problem holds at least :data:`NEAR` of its runs of :data:`RUN` words (Brown et al. 2020 call
   such an overlap contamination, with runs of 13). Problems that differ in one number, or of which one adds a
   condition, can be near: they are told, not removed.
@@ -120,14 +120,15 @@ def overlap(train: PromptSet, test: PromptSet) -> Overlap:
     )
 
 
-def without(train: PromptSet, tests: Sequence[PromptSet]) -> PromptSet:
-    """Return the training set without the problems that are, after normalisation, in one of the test sets.
+def set_apart(train: PromptSet, tests: Sequence[PromptSet]) -> tuple[PromptSet, list[Overlap]]:
+    """Return the problems to train on, and what each test set shared with them before.
 
-    Raises:
-        InputError: none is left.
+    Those that are in a test set are left out unless that leaves none: whoever trains on nothing but
+    test problems means to.
     """
+    found = [overlap(train, test) for test in tests]
     kept = _different(train, tests)
-    return train if len(kept) == len(train.prompts) else PromptSet(train.name, tuple(kept))
+    return (PromptSet(train.name, tuple(kept)) if kept else train), found
 
 
 def _different(train: PromptSet, tests: Sequence[PromptSet]) -> list[Any]:

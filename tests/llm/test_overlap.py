@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sharpen.cli.main import main
+from sharpen.llm.config import resolve
 from sharpen.llm.data import Prompt, PromptSet, load_source
-from sharpen.llm.overlap import normalised, overlap, without
-from sharpen.objective import InputError
+from sharpen.llm.overlap import normalised, overlap, set_apart
+from sharpen.llm.run import Report, train
 
 DATA = os.environ.get("SHARPEN_DATA_DIR")
 
@@ -60,11 +61,34 @@ def test_degrees_and_counts() -> None:
     )
     assert (found.identical, found.same, found.near, found.repeated, found.removed) == (1, 2, 1, 1, 3)
     assert "2 of its 5 problems are among the 5 of train, 1 more nearly" in found.line()
-    left = without(train, [test, problems("other", "ALONE")])
+    left, told = set_apart(train, [test, problems("other", "ALONE")])
     assert [prompt.id for prompt in left.prompts] == ["train3"]
-    assert without(train, [problems("other", "nothing of it")]) is train
-    with pytest.raises(InputError, match="at least one problem"):
-        without(problems("train", "a"), [problems("test", "A")])
+    assert [(one.test, one.removed) for one in told] == [("test", 3), ("other", 1)]
+    assert set_apart(train, [problems("other", "nothing of it")])[0] == train
+    whole, told = set_apart(train, [train])  # nothing would be left
+    assert whole == train
+    assert told[0].removed == 5
+
+
+def test_training_leaves_test_problems_out_and_says_so(tmp_path: Path) -> None:
+    """The two problems of the test set are in the training set too, one of them set differently."""
+    rows = {"train": ["11+22+33=?", "45+16+27=?", "64+75+86=?"], "test": ["11+22+33=?", "45 + 16 + 27 = ?"]}
+    rows["validation"] = ["10+20+30=?"]
+    for split, texts in rows.items():
+        lines = [json.dumps({"problem": text, "answer": "1"}) + "\n" for text in texts]
+        (tmp_path / f"{split}.jsonl").write_text("".join(lines))
+    evaluation = {"data": str(tmp_path), "problems": 1, "samples": 1}
+    config = resolve({"steps": 1, "prompts_per_step": 2, "samples_per_prompt": 2, "data": str(tmp_path)})
+    config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update=evaluation)})
+    notes: list[str] = []
+    train(config.model_copy(update={"engine": "transformers"}), tmp_path / "run", report=Report(note=notes.append))
+    told = json.loads((tmp_path / "run" / "overlap.json").read_text())
+    assert [(one["same"], one["removed"]) for one in told["test_sets"]] == [(0, 0), (2, 2)]
+    assert (told["problems"], told["problems_trained_on"]) == (3, 1)
+    assert any("2 of its 2 problems are among the 3 of" in note for note in notes)
+    samples = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    assert samples
+    assert all("64+75+86" in json.dumps(sample) for sample in samples)
 
 
 def test_the_embedded_splits_share_nothing() -> None:
