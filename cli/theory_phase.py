@@ -55,15 +55,16 @@ def phase(
     if json_output:
         import json
 
-        print(json.dumps(_as_json(spec, problem, found, on_grid, resolution), allow_nan=False))
+        report = as_json(spec, problem, found)
+        for basin, share in zip(report["basins"], on_grid, strict=True):
+            basin["grid_share"] = share
+        print(json.dumps(report | {"grid_resolution": resolution}, allow_nan=False))
     else:
-        _print_tables(spec, problem, found)
+        print_tables(spec, problem, found)
 
 
-def _as_json(
-    objective: Objective, problem: Problem, found: Portrait, on_grid: list[float], resolution: int
-) -> dict[str, Any]:
-    """Return the command's JSON object; infinite eigenvalues are the strings "inf" and "-inf"."""
+def as_json(objective: Objective, problem: Problem, found: Portrait) -> dict[str, Any]:
+    """Return a portrait as JSON; infinite eigenvalues are the strings "inf" and "-inf"."""
     from sharpen.theory.phase import null_curves, streamlines
 
     return {
@@ -91,12 +92,10 @@ def _as_json(
                 "end": basin.end.tolist(),
                 "continuum": basin.continuum,
                 "share": basin.share,
-                "grid_share": share,
             }
-            for basin, share in zip(found.basins, on_grid, strict=True)
+            for basin in found.basins
         ],
         "exact": found.exact,
-        "grid_resolution": resolution,
         "separatrices": [
             {"saddle": list(border.saddle), "exact": border.exact, "points": border.points.tolist()}
             for border in found.separatrices
@@ -106,7 +105,8 @@ def _as_json(
     }
 
 
-def _print_tables(objective: Objective, problem: Problem, found: Portrait) -> None:
+def print_tables(objective: Objective, problem: Problem, found: Portrait) -> None:
+    """Print the fixed points and where the simplex ends."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -115,23 +115,24 @@ def _print_tables(objective: Objective, problem: Problem, found: Portrait) -> No
     w = objective.coefficients
     moving = "" if objective.refresh_every is None else f", reference {objective.reference}"
     console.print(f"{objective.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}{moving}")
-    console.print(f"base {_policy(problem.base)}, {found.field} gradient")
+    console.print(f"base {policy_text(problem.base)}, {found.field} gradient")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in ("class", "policy", "E[r]", "eigenvalues"):
         table.add_column(name, no_wrap=True, justify="right" if name == "E[r]" else "left")
     for point, eigenvalues in zip(found.points, found.eigenvalues, strict=True):
         table.add_row(
             f"{point.kind} face" if point.continuum else point.kind,
-            _policy(point.probabilities),
+            policy_text(point.probabilities),
             f"{point.expected_reward:.3f}",
             ", ".join(f"{x:.3g}" for x in eigenvalues.tolist()),
         )
     console.print(table)
     how = "exact" if found.exact else "borders integrated"
     for basin in found.basins:
-        where = f"the face of outcomes {list(basin.support)}" if basin.continuum else _policy(basin.end)
+        where = f"the face of outcomes {list(basin.support)}" if basin.continuum else policy_text(basin.end)
         console.print(f"{100 * basin.share:6.2f} % of the simplex ends at {where} ({how})")
 
 
-def _policy(probabilities: Any) -> str:
+def policy_text(probabilities: Any) -> str:
+    """Return probabilities to three decimals."""
     return " ".join(f"{p:.3f}" if p == 0 or p >= 5e-4 else f"{p:.0e}" for p in probabilities.tolist())

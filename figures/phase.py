@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,16 @@ def plot_phase(objective: Objective, problem: Problem, found: Portrait, path: st
 
         fig = Figure(figsize=(5.6, 4.4))
         axes: Any = fig.add_subplot(projection="ternary")
-        _draw_basins(axes, found)
-        _draw_flow(axes, found)
-        _draw_borders(axes, found)
-        _draw_points(axes, problem, found)
+        draw_basins(axes, found)
+        draw_flow(axes, *exact_flow(found))
+        draw_borders(axes, found)
+        draw_points(axes, problem, found)
         _label(axes, objective, problem, found)
         return save_figure(fig, path)
 
 
-def _draw_basins(axes: Any, found: Portrait) -> None:
+def draw_basins(axes: Any, found: Portrait) -> None:
+    """Tint the basins, one colour an outcome."""
     for basin in found.basins:
         color = ONE_BASIN_TINT if len(found.basins) == 1 else OUTCOME_TINTS[min(basin.support)]
         axes.fill(*basin.polygon.T, color=color, linewidth=0, zorder=0.5, label=_basin_name(basin))
@@ -66,21 +68,25 @@ def _basin_name(basin: Basin) -> str:
     return f"to outcome {min(basin.support)}: {100 * basin.share:.1f} %"
 
 
-def _draw_flow(axes: Any, found: Portrait) -> None:
-    """Draw evenly spaced streamlines, traced on a Cartesian grid over the triangle, the velocity 0 outside."""
+def draw_flow(axes: Any, velocity: Callable[[FloatArray], FloatArray], noise: float) -> None:
+    """Draw evenly spaced streamlines, traced on a Cartesian grid over the triangle, the velocity 0 outside.
+
+    Args:
+        axes: A ternary plot.
+        velocity: From policies, shape [m, 3], to d pi / dt.
+        noise: A field that is nowhere faster is at rest, and not drawn.
+    """
     from matplotlib.axes import Axes
 
     x = np.linspace(CORNERS[1, 0], CORNERS[2, 0], STREAM_GRID)
     y = np.linspace(0.0, 1.0, STREAM_GRID)
     pi = _barycentric(np.stack(np.meshgrid(x, y), axis=-1))
     inside = np.all(pi > 0, axis=-1)
-    safe = np.where(inside[..., None], pi, 1.0 / 3.0)
-    velocity = (safe * growth(found.line, np.log(safe), found.field)) @ CORNERS
-    velocity = np.where(inside[..., None], velocity, np.nan)
-    noise = 1e-12 * (np.abs(found.line.constant).max() + np.abs(found.line.slope).max())
-    if not np.nanmax(np.abs(velocity)) > noise:
+    flow = np.full((*inside.shape, 2), np.nan)
+    flow[inside] = velocity(pi[inside]) @ CORNERS
+    if not np.nanmax(np.abs(flow)) > noise:
         return  # every policy is at rest
-    masked = np.ma.masked_invalid(velocity)
+    masked = np.ma.masked_invalid(flow)
     # The plain Axes method: mpltern's data coordinates are those of CORNERS.
     Axes.streamplot(
         axes,
@@ -96,6 +102,12 @@ def _draw_flow(axes: Any, found: Portrait) -> None:
     )
 
 
+def exact_flow(found: Portrait) -> tuple[Callable[[FloatArray], FloatArray], float]:
+    """Return a portrait's velocity and the speed below which it is rounding."""
+    noise = 1e-12 * float(np.abs(found.line.constant).max() + np.abs(found.line.slope).max())
+    return lambda pi: pi * growth(found.line, np.log(pi), found.field), noise
+
+
 def _barycentric(points: FloatArray) -> FloatArray:
     """Return the policies at Cartesian points, shape [..., 2] to [..., 3]."""
     edges = CORNERS[1:] - CORNERS[0]
@@ -103,14 +115,16 @@ def _barycentric(points: FloatArray) -> FloatArray:
     return np.concatenate([1.0 - rest.sum(axis=-1, keepdims=True), rest], axis=-1)
 
 
-def _draw_borders(axes: Any, found: Portrait) -> None:
+def draw_borders(axes: Any, found: Portrait) -> None:
+    """Draw the borders of the basins."""
     name = "border of basins"
     for border in found.separatrices:
         axes.plot(*border.points.T, color="black", linewidth=1.3, linestyle=(0, (4, 2)), zorder=2, label=name)
         name = "_" + name  # one legend entry
 
 
-def _draw_points(axes: Any, problem: Problem, found: Portrait) -> None:
+def draw_points(axes: Any, problem: Problem, found: Portrait) -> None:
+    """Mark the fixed points by class, and the base."""
     seen: set[str] = set()
     for point in sorted(found.points, key=lambda point: -CLASSES.index(point.kind)):  # stable ones on top
         color = CLASS_COLORS[point.kind]
@@ -144,6 +158,20 @@ def _draw_points(axes: Any, problem: Problem, found: Portrait) -> None:
 
 
 def _label(axes: Any, objective: Objective, problem: Problem, found: Portrait) -> None:
+    label_corners(axes, problem)
+    w = objective.coefficients
+    moving = "" if objective.refresh_every is None else f", reference {objective.reference}"
+    axes.set_title(
+        f"{objective.regime}: $w_r$ = {w.w_r:.3g}, $w_p$ = {w.w_p:.3g}, $w_h$ = {w.w_h:.3g}{moving}\n"
+        f"{found.field} gradient",
+        color=REGIME_COLORS[objective.regime],
+        pad=24,
+    )
+    axes.legend(loc="upper left", bbox_to_anchor=(0.82, 1.05), handletextpad=0.5)
+
+
+def label_corners(axes: Any, problem: Problem) -> None:
+    """Name the outcome at each corner and take the ticks away."""
     best = problem.reward.max() if np.ptp(problem.reward) > 0 else np.inf
     name = "correct" if np.all(np.isin(problem.reward, (0.0, 1.0))) else "highest reward"
     places = (((0, 9), "bottom"), ((0, -9), "top"), ((0, -9), "top"))  # in points, off each corner
@@ -159,12 +187,3 @@ def _label(axes: Any, objective: Objective, problem: Problem, found: Portrait) -
     for axis in (axes.taxis, axes.laxis, axes.raxis):
         axis.set_ticks([])
     axes.grid(False)
-    w = objective.coefficients
-    moving = "" if objective.refresh_every is None else f", reference {objective.reference}"
-    axes.set_title(
-        f"{objective.regime}: $w_r$ = {w.w_r:.3g}, $w_p$ = {w.w_p:.3g}, $w_h$ = {w.w_h:.3g}{moving}\n"
-        f"{found.field} gradient",
-        color=REGIME_COLORS[objective.regime],
-        pad=24,
-    )
-    axes.legend(loc="upper left", bbox_to_anchor=(0.82, 1.05), handletextpad=0.5)

@@ -8,6 +8,7 @@ curve is a length, not the time, so that plateaus cost nothing.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -178,26 +179,46 @@ def trajectory(line: AdvantageLine, start: FloatArray, field: Field, count: int 
 def nullclines(line: AdvantageLine, field: Field) -> tuple[tuple[FloatArray, ...], ...]:
     """Return, for each of the three outcomes, the curves on which its probability is momentarily at rest.
 
-    They are traced in the square (s, t) with pi = (s, (1 - s) t, (1 - s)(1 - t)) on a grid of 241 x 241 points that
-    keeps 0.002 from its border, linearly between grid points.
+    Args:
+        line: A of the three outcomes.
+        field: Which flow.
 
     Returns:
-        One tuple of polylines, shapes [k, 3], an outcome.
+        One tuple of polylines, shapes [k, 3], an outcome; see :func:`zero_curves`.
+    """
+    noise = 1e-12 * float(np.max(np.abs(line.constant)) + np.max(np.abs(line.slope)))
+    return zero_curves(lambda pi: growth(line, np.log(pi), field), NULLCLINE_GRID, noise)
+
+
+def zero_curves(
+    rates: Callable[[FloatArray], FloatArray], grid: int, noise: float = 1e-12
+) -> tuple[tuple[FloatArray, ...], ...]:
+    """Return the curves on the simplex on which each component of a field changes sign.
+
+    They are traced in the square (s, t) with pi = (s, (1 - s) t, (1 - s)(1 - t)) on a grid of ``grid`` x ``grid``
+    points that keeps 0.002 from its border, linearly between grid points.
+
+    Args:
+        rates: From policies, shape [..., 3], to the field there, shape [..., 3].
+        grid: Points a side.
+        noise: A field that is nowhere larger vanishes, and has no curves.
+
+    Returns:
+        One tuple of polylines, shapes [k, 3], a component.
     """
     from contourpy import contour_generator
 
-    side = np.linspace(INSET, 1.0 - INSET, NULLCLINE_GRID)
+    side = np.linspace(INSET, 1.0 - INSET, grid)
     s, t = np.meshgrid(side, side)
 
     def simplex(s: FloatArray, t: FloatArray) -> FloatArray:
         return np.stack([s, (1.0 - s) * t, (1.0 - s) * (1.0 - t)], axis=-1)
 
-    rates = growth(line, np.log(simplex(s, t)), field)
-    noise = 1e-12 * (np.max(np.abs(line.constant)) + np.max(np.abs(line.slope)))
-    if np.max(np.abs(rates)) <= noise:
+    values = rates(simplex(s, t))
+    if np.max(np.abs(values)) <= noise:
         return ((), (), ())  # every policy is at rest
     found = []
     for i in range(3):
-        lines = contour_generator(x=s, y=t, z=rates[..., i]).lines(0.0)
+        lines = contour_generator(x=s, y=t, z=values[..., i]).lines(0.0)
         found.append(tuple(simplex(np.asarray(path)[:, 0], np.asarray(path)[:, 1]) for path in lines))
     return tuple(found)

@@ -1,0 +1,173 @@
+"""``sharpen toy target``: when sampled learners reach p^alpha, and what it costs."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sharpen.cli import options
+
+if TYPE_CHECKING:
+    from sharpen.toy.findings_core import Interval
+    from sharpen.toy.target import Reached
+    from sharpen.toy.target_slope import SlopeRow
+
+SLOPE = "slope"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the group."""
+    app.command("target")(target)
+
+
+def target(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="learners, alpha, outcomes, length, slope. Default: all.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs that are reported, beside 16 that choose the step size.")] = 64,
+    within: Annotated[float, typer.Option(help="Share of KL(p || p^alpha) that may be missing.")] = 0.01,
+    out: Annotated[Path, typer.Option(help="Folder of the sweeps; the same command continues it.")] = Path(
+        "runs/target"
+    ),
+    json_output: options.JsonOutput = False,
+) -> None:
+    """Measure when sampled learners reach p^alpha: which learner, and how updates grow with alpha, n and length.
+
+    slope shows why effective alpha can stay near 1 while the objective rises.
+    """
+    from sharpen.objective import InputError
+    from sharpen.toy.target import STUDIES
+
+    chosen = names or [*STUDIES, SLOPE]
+    for name in chosen:  # before anything is run
+        if name not in (*STUDIES, SLOPE):
+            raise InputError("study", name, ", ".join((*STUDIES, SLOPE)))
+    found = _run(chosen, out, seeds, within)
+    if json_output:
+        import json
+
+        print(json.dumps(as_json(found, seeds, within), allow_nan=False))
+        return
+    for name, rows in found.items():
+        if name == SLOPE:
+            _print_slope(rows)
+        else:
+            _print_study(name, rows, within)
+
+
+def _run(names: list[str], out: Path, seeds: int, within: float) -> dict[str, list[Any]]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from sharpen.toy.target import study
+    from sharpen.toy.target_slope import accounts
+
+    found: dict[str, list[Any]] = {}
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+        for name in names:
+            bar = bars.add_task(name, total=None)
+
+            def report(cell: str, done: int = 0, total: int | None = None, bar: Any = bar, name: str = name) -> None:
+                bars.update(bar, description=f"{name}: {cell}", completed=done, total=total)
+
+            found[name] = (
+                accounts(seeds, report)
+                if name == SLOPE
+                else study(name, out, seeds=seeds, within=within, progress=report)
+            )
+    return found
+
+
+def as_json(found: dict[str, list[Any]], seeds: int, within: float) -> dict[str, Any]:
+    """Return the command's JSON object; updates that were never reached are null."""
+    from sharpen.toy.target import exponent
+
+    report: dict[str, Any] = {"seeds": seeds, "within": within}
+    for name, rows in found.items():
+        if name == SLOPE:
+            report[name] = [row._asdict() for row in rows]
+            continue
+        report[name] = {"rows": [_row(row) for row in rows], "exponent": exponent(rows)}
+    return report
+
+
+def _row(row: Reached) -> dict[str, Any]:
+    return {
+        "name": row.cell.name,
+        "learner": row.cell.learner,
+        "step_size": row.step_size,
+        "samples_per_update": row.samples,
+        "reached": row.share,
+        "updates": _finite(row.updates),
+        "samples": _finite([x * row.samples for x in row.updates]) if row.samples else None,
+        "effective_alpha": row.effective_alpha,
+        "missing": row.missing,
+    }
+
+
+def _finite(numbers: Any) -> list[float | None]:
+    return [x if math.isfinite(x) else None for x in numbers]
+
+
+def _print_study(name: str, rows: list[Reached], within: float) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from sharpen.toy.target import exponent
+
+    console = Console(highlight=False, markup=False)
+    lines = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for heading in (name, "step", "reached", "updates", "samples", "alpha_eff at the end"):
+        lines.add_column(heading, justify="left" if heading == name else "right", no_wrap=True)
+    for row in rows:
+        share = f"{row.share.mean:.2f}" if row.samples == 0 else f"{row.share.low:.2f}-{row.share.high:.2f}"
+        samples = f"{row.updates.mean * row.samples:,.0f}" if row.samples and math.isfinite(row.updates.mean) else "-"
+        lines.add_row(row.cell.name, f"{row.step_size:g}", share, _updates(row.updates), samples, _alpha(row))
+    console.print(lines)
+    if (slope := exponent(rows)) is not None:
+        console.print(f"updates grow like {name}^{slope.mean:.2f} [{slope.low:.2f}, {slope.high:.2f}]")
+    console.print(f"reached: KL to p^alpha stays within {within:g} of its start; share (Wilson), median updates")
+
+
+def _updates(updates: Interval) -> str:
+    if not math.isfinite(updates.mean):
+        return "-"
+    if updates.low == updates.high:
+        return f"{updates.mean:g}"
+    high = f"{updates.high:g}" if math.isfinite(updates.high) else "never"
+    return f"{updates.mean:g} [{updates.low:g}, {high}]"
+
+
+def _alpha(row: Reached) -> str:
+    mean, low, high = row.effective_alpha
+    return f"{mean:.3f}" if row.samples == 0 else f"{mean:.3f} ±{(high - low) / 2:.3f}"
+
+
+def _print_slope(rows: list[SlopeRow]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    lines = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for heading in ("policy", "gain, nats", "of possible", "alpha_eff", "1st order", "in kinds", "E[r]"):
+        lines.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
+    for row in rows:
+        inside = "-" if row.within is None else f"{row.within.mean:.3f}"
+        reward = "-" if row.within is None else f"{row.reward_base:.3f} to {row.reward.mean:.3f}"
+        lines.add_row(
+            row.name,
+            f"{row.gain.mean:.3f}",
+            f"{row.gained.mean:.3f}",
+            f"{row.effective_alpha.mean:.3f} ±{(row.effective_alpha.high - row.effective_alpha.low) / 2:.3f}",
+            f"{row.predicted.mean:.3f}",
+            inside,
+            reward,
+        )
+    console.print(lines)
+    console.print("RLOO aiming at alpha 4. 1st order: 1 + gain / ((alpha - 1) Var log p). In kinds: slope within them")
