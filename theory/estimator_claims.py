@@ -55,7 +55,7 @@ def claims(given: Setting) -> tuple[Claim, ...]:
     Raises:
         InputError: the group has one sample, or weights overflow.
     """
-    return (*_kl_claims(given), bernoulli_claim(), *_advantage_claims(given))
+    return (*_kl_claims(given), bernoulli_claim(), *_step_claims(given), *_advantage_claims(given))
 
 
 def _kl_claims(given: Setting) -> list[Claim]:
@@ -86,6 +86,28 @@ def _kl_claims(given: Setting) -> list[Claim]:
         equals(SHAH, "biased", ("k3", "loss"), reverse, holds=False),
         equals(OURS, "grad KL(pi||p)", ("k2", "loss"), reverse),
     ]
+
+
+def _step_claims(given: Setting) -> list[Claim]:
+    """Return what a small step against E[g], added as a penalty, does to KL(pi||p): its slope is -E[g] . grad KL.
+
+    Shah's stable and collapsing runs are read as the sign of this slope at the policy given. It is not the whole
+    dynamics: k3 in the reward raises the KL from some policies and lowers it from others.
+    """
+    reverse = kl_gradient(given.problem, given.policy)
+    found = []
+    for term, place, word, sign in (
+        ("k1", "reward", "stable", -1.0),
+        ("k3", "reward", "collapses", 1.0),
+        ("k3", "loss", "stable", -1.0),
+    ):
+        estimate = kl_estimate(given, term, place)
+        slope = -float(estimate.expectation @ reverse)
+        told = abs(slope) > estimate.tolerance * float(np.linalg.norm(reverse))
+        effect = "raises" if sign > 0 else "lowers"
+        words = f"{term} in the {place} {word}: its step {effect} KL(pi||p)"
+        found.append(Claim(SHAH, words, bool(sign * slope > 0) if told else None, {"kl_slope": slope}))
+    return found
 
 
 def bernoulli_claim() -> Claim:

@@ -277,8 +277,32 @@ def test_multisets_carry_all_probability(n: int, group: int) -> None:
 
 def test_every_claim_holds_where_it_can_be_told() -> None:
     found = claims(setting(TASK, PROBLEM, POLICY, 4))
-    assert len(found) == 13
+    assert len(found) == 16
     assert [claim.claim for claim in found if claim.confirmed is not True] == []
+
+
+@pytest.mark.parametrize("policy", [[0.8, 0.2], [0.3, 0.7], [0.55, 0.45]])
+def test_steps_change_the_kl_as_their_sign_says(policy: list[float]) -> None:
+    """Two outcomes: a small step of the expected gradients, written out, and the KL before and after it."""
+    p, pi = np.array([0.5, 0.5]), np.array(policy)
+    reverse = pi * (np.log(pi / p) - pi @ np.log(pi / p))
+    forward = pi - p
+    steps = {"k1 in the reward": reverse, "k3 in the reward": reverse - forward, "k3 in the loss": forward}
+    kl = pi @ np.log(pi / p)
+    decided = {claim.claim: claim for claim in claims(setting(TASK, Problem(p, [0, 1]), pi, 2))[9:12]}
+    for words, claim in decided.items():
+        gradient = next(step for name, step in steps.items() if words.startswith(name))
+        theta = np.log(pi) - 1e-6 * gradient
+        moved = np.exp(theta) / np.exp(theta).sum()
+        change = (moved @ np.log(moved / p) - kl) / 1e-6
+        assert claim.numbers["kl_slope"] == pytest.approx(change, rel=1e-3, abs=1e-9)
+        assert claim.confirmed == ((change > 0) == ("raises" in words))
+    assert all(claim.confirmed for claim in decided.values())  # with p = (1/2, 1/2), from either side
+
+
+def test_k3_in_the_reward_lowers_the_kl_from_some_policies() -> None:
+    found = claims(setting(TASK, Problem([0.8, 0.2], [0, 1]), [0.7, 0.3], 2))[10]
+    assert (found.confirmed, found.numbers["kl_slope"] < 0) == (False, True)
 
 
 def test_the_published_bernoulli_numbers() -> None:
@@ -302,6 +326,7 @@ def test_a_wrong_estimator_refutes_the_claims(monkeypatch: pytest.MonkeyPatch) -
 def test_claims_that_the_problem_cannot_tell_are_left_open() -> None:
     at_the_base = claims(setting(TASK, PROBLEM, PROBLEM.base, 2))
     assert [claim.confirmed for claim in at_the_base[:8]] == [None] * 8
+    assert [claim.confirmed for claim in at_the_base[9:12]] == [None] * 3
     level = claims(setting(TASK, Problem(PROBLEM.base, [1, 1, 1], PROBLEM.length), POLICY, 2))
     assert [claim.confirmed for claim in level[-2:]] == [None, None]
     equal = claims(setting(TASK, Problem(PROBLEM.base, PROBLEM.reward), POLICY, 2))
@@ -369,7 +394,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
         ("reinforce", "sequence-sum"),
         ("rloo", "sequence-sum"),
     }
-    assert len(report["claims"]) == 13
+    assert len(report["claims"]) == 16
     assert all(claim["confirmed"] is True for claim in report["claims"])
 
 
@@ -379,7 +404,7 @@ def test_the_table_fits_eighty_columns(arguments: list[str], capsys: pytest.Capt
     assert code == 0
     assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
     assert "…" not in out
-    assert out.count("confirmed") + out.count("undecided") == 13
+    assert out.count("confirmed") + out.count("undecided") == 16
 
 
 @pytest.mark.parametrize(
