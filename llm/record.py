@@ -63,6 +63,8 @@ def sample_metrics(rows: list[Row], group_size: int, reward_kind: str) -> dict[s
         "effective_alpha_low": None if free is None else free.low,
         "effective_alpha_high": None if free is None else free.high,
         "effective_alpha_fixed_length": None if fixed is None else fixed.slope,
+        "effective_alpha_fixed_length_low": None if fixed is None else fixed.low,
+        "effective_alpha_fixed_length_high": None if fixed is None else fixed.high,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,14 @@ from sharpen.llm.config import TrainConfig
 from sharpen.llm.data import DataSource, load_source
 from sharpen.llm.interrupt import deferred_interrupt
 from sharpen.llm.models import ModelSource, load_model, resolve
+from sharpen.llm.overlap import Overlap, set_apart
 from sharpen.llm.setup import Setup, placement, prepare
 from sharpen.llm.world import connect, disconnect, launched
-from sharpen.objective import runfolder
+from sharpen.objective import InputError, runfolder
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from sharpen.llm.data import PromptSet
     from sharpen.llm.trainer import Trainer
 
@@ -45,8 +49,8 @@ def train(config: TrainConfig, out: Path, *, force: bool = False, report: Report
 
     Args:
         config: The resolved configuration.
-        out: Run folder: ``config.yaml``, ``provenance.json``, ``metrics.jsonl``, ``samples.jsonl``, ``tensorboard/``,
-            ``checkpoints/`` and, in the end, ``evaluation.json``.
+        out: Run folder: ``config.yaml``, ``provenance.json``, ``overlap.json``, ``metrics.jsonl``, ``samples.jsonl``,
+            ``tensorboard/``, ``checkpoints/`` and, in the end, ``evaluation.json``.
         force: Delete an earlier run in ``out`` first.
         report: Told about progress.
 
@@ -58,12 +62,15 @@ def train(config: TrainConfig, out: Path, *, force: bool = False, report: Report
         KeyboardInterrupt: Ctrl-C; the state has been saved and the same call continues.
     """
     world = launched()
+    if config.wandb is not None and find_spec("wandb") is None:
+        raise InputError("wandb", config.wandb, "a project where the package is installed: pip install wandb")
     report = report if report is not None and world.first else Report()
     source = resolve(config.model)
     training_data = load_source(config.data or source.default_data, config.split, config.problems)
-    prompts = training_data.prompts()
+    prompts, overlaps = set_apart(training_data.prompts(), _held_out(config, source))
     if world.first:
         runfolder.open_folder(out, config, force)
+        _tell_overlap(out, prompts, overlaps, report)
     if world.size > 1:
         connect(world, placement(config)[0])
         world.wait()  # the folder is open now
@@ -79,6 +86,28 @@ def train(config: TrainConfig, out: Path, *, force: bool = False, report: Report
     finally:
         setup.engine.close()
         disconnect()
+
+
+def _held_out(config: TrainConfig, source: ModelSource) -> list[PromptSet]:
+    """Return the problems that choose and measure checkpoints; their answers stay closed."""
+    settings = config.evaluation
+    data = settings.data or source.default_data
+    parts = ((settings.selection_data or data, settings.selection_split), (data, settings.split))
+    return [load_source(*part).prompts() for part in dict.fromkeys(parts)]
+
+
+def _tell_overlap(out: Path, prompts: PromptSet, overlaps: list[Overlap], report: Report) -> None:
+    for found in overlaps:
+        if found.same or found.near:
+            report.note(found.line())
+    if any(found.removed for found in overlaps):
+        report.note(f"training on {len(prompts.prompts)} of {overlaps[0].train_problems} problems")
+    told = {
+        "problems": overlaps[0].train_problems,
+        "problems_trained_on": len(prompts.prompts),
+        "test_sets": [found.to_dict() for found in overlaps],
+    }
+    runfolder.write(out / "overlap.json", json.dumps(told, indent=2) + "\n")
 
 
 def _trainer(config: TrainConfig, setup: Setup, data: DataSource, prompts: PromptSet) -> Trainer:
@@ -100,15 +129,16 @@ def _trainer(config: TrainConfig, setup: Setup, data: DataSource, prompts: Promp
 
 
 def _train(trainer: Trainer, setup: Setup, out: Path, report: Report) -> None:
-    from sharpen.llm.metrics import MetricsWriter
+    from sharpen.llm.metrics import MetricsWriter, Mirror
 
     config, world, folder = trainer.config, setup.world, out / "checkpoints"
+    mirror = Mirror(config.wandb, out, config.model_dump(mode="json")) if config.wandb and world.first else None
     newest = checkpoint.newest_resumable(folder)
     if newest is not None:
         tensors, numbers = checkpoint.load_state(newest)
         trainer.load_state(tensors, numbers, checkpoint.stored_weights(newest), str(newest))
         report.note(f"continuing from {newest.name}")
-    metrics = MetricsWriter(out, trainer.step_index) if world.first else None
+    metrics = MetricsWriter(out, trainer.step_index, mirror) if world.first else None
     try:
         with deferred_interrupt() as interrupt:
             while trainer.step_index < config.steps:
@@ -163,11 +193,46 @@ def _evaluate(config: TrainConfig, setup: Setup, out: Path, report: Report) -> d
         result[name] = {**measures, "step": 0 if path is None else checkpoint.step_of(path)}
         report.evaluation(name, result[name])
     result["selection"] = selection
+    result["effective_alpha"] = _effective_alpha(config, setup, candidates[-1])
     if setup.world.first:
         runfolder.write(out / EVALUATION, json.dumps(result, indent=2, allow_nan=False) + "\n")
         checkpoint.keep(folder, candidates[-1], best)
     setup.world.wait()
     return result
+
+
+def _effective_alpha(config: TrainConfig, setup: Setup, last: Path) -> dict[str, Any] | None:
+    """Measure how far the last policy got towards p^alpha, p the base model; None if no prompts are asked for."""
+    from sharpen.llm.effective import measure
+    from sharpen.llm.rollout import Sampling
+    from sharpen.llm.schedule import ALPHA, derive_seed
+    from sharpen.llm.templates import encode
+
+    own = config.evaluation
+    if own.alpha_prompts == 0:
+        return None
+    data = load_source(own.data or setup.source.default_data, own.split, own.alpha_prompts).prompts()
+    prompts = [encode(setup.tokenizer, prompt.text, setup.template) for prompt in data.prompts]
+    room = config.max_length - min(len(ids) for ids in prompts)
+    found = measure(
+        setup.engine,
+        _plain_model(setup, last).eval(),
+        _plain_model(setup, None).eval(),
+        prompts,
+        Sampling(room, ignore_eos=config.ignore_eos),
+        derive_seed(config.seed, ALPHA, 0),
+        micro_batch_tokens=config.tokens_per_microbatch,
+        world=setup.world,
+    )
+    # What the objective names as its optimum's slope; a reward or a length normalization bends the line.
+    plain = config.objective.regime == "tempered" and config.objective.length_exponent == 0
+    return {"target": config.objective.alpha if plain else None, "prompts": len(prompts), **found}
+
+
+def _plain_model(setup: Setup, weights: Path | None) -> PreTrainedModel:
+    """Return a checkpoint's model (None: the base), neither divided nor adapted."""
+    source = setup.source if weights is None else ModelSource(weights.name, str(weights))
+    return load_model(source, setup.device, str(setup.compute).removeprefix("torch."))
 
 
 def _scheduled(step: int, config: TrainConfig) -> bool:
@@ -182,8 +247,7 @@ def _measure(config: TrainConfig, setup: Setup, weights: Path | None, data: Data
     from sharpen.llm.summary import summarise
     from sharpen.llm.verify import Verifier
 
-    source = setup.source if weights is None else ModelSource(weights.name, str(weights))
-    setup.engine.push_weights(load_model(source, setup.device, str(setup.compute).removeprefix("torch.")))
+    setup.engine.push_weights(_plain_model(setup, weights))
     exam = Exam.encoded(data.prompts(), data.answers(), setup.tokenizer, setup.template)
     room = config.max_length - min(len(ids) for ids in exam.prompt_ids)
     # Every checkpoint is asked with the same random numbers, so that differences between them are not noise.
@@ -192,5 +256,9 @@ def _measure(config: TrainConfig, setup: Setup, weights: Path | None, data: Data
     own = range(problems * world.rank // world.size, problems * (world.rank + 1) // world.size)
     with Verifier() as verifier:
         examinee = Examinee(setup.engine, setup.tokenizer, verifier)
-        records = ask(examinee, exam, own, samples, Sampling(max_new_tokens=room), seed) if own else []
+        if own:
+            records = ask(examinee, exam, own, samples, Sampling(max_new_tokens=room), seed)
+        else:  # more processes than problems: take part in what they do together
+            setup.engine.generate([], samples, Sampling(max_new_tokens=room), seed)
+            records = []
     return summarise(world.gather(records), seed)

@@ -80,13 +80,17 @@ def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
 
     The weights are loaded in float32, the master copy that the optimizer updates. Where they are to be divided they
     stay on the CPU until then, so that no GPU ever holds all of them in float32.
+
+    Raises:
+        InputError: the model cannot be loaded, or the processes cannot share the work.
     """
     import torch
 
+    from sharpen.llm.recovery import ResilientEngine
     from sharpen.llm.reference import make_reference
-    from sharpen.llm.rollout import make_engine
 
     device, dtype = placement(config)
+    check_processes(config, world)
     divided = is_sharded_run(config, world, dtype)
     if divided or world.size > 1:
         processes.connect(world, device)
@@ -96,19 +100,18 @@ def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
     plain: Any = load_model(source, "cpu" if divided else device, "float32")
     # A sharded or adapted policy cannot generate by itself: the engine then samples from a copy.
     apart = divided or config.lora is not None
-    sampler = copy.deepcopy(plain).to(device=device, dtype=compute) if apart else plain
-    engine = make_engine(
-        config.engine,
-        model=sampler,
-        location=source.location,
-        max_length=config.max_length,
-        seed=config.seed,
-        tokenizer=tokenizer,
-        dtype=dtype,
-        memory_share=config.engine_memory,
-    )
-    del sampler  # vLLM has its own copy by now
+    copies = iter([copy.deepcopy(plain).to(device=device, dtype=compute) if apart else plain])
+
+    def start() -> Engine:
+        # One that replaces a dead one is made of the base model again; the current weights are pushed to it.
+        sampler = next(copies, None)
+        if sampler is None:
+            sampler = load_model(source, device, dtype)
+        return _engine(config, source, sampler, tokenizer, dtype, world)
+
+    engine = ResilientEngine(start, world, config.engine_restarts)
     model = plain if config.lora is None else with_adapters(plain, config.lora)
+    engine.follow(model)
     reference = make_reference(config.objective, model, dtype=compute if divided else None)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -118,6 +121,26 @@ def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
     return Setup(
         source, model, tokenizer, engine, reference, config.template or source.template, compute, device, world
     )
+
+
+def _engine(config: TrainConfig, source: ModelSource, sampler: Any, tokenizer: Any, dtype: str, world: World) -> Engine:
+    """Start an engine that samples from ``sampler``'s weights; vLLM keeps a copy of its own."""
+    from sharpen.llm.rollout import make_engine
+    from sharpen.llm.rollout.shared import SharedEngine
+
+    engine = make_engine(
+        config.engine,
+        model=sampler,
+        location=source.location,
+        max_length=config.max_length,
+        seed=config.seed,
+        tokenizer=tokenizer,
+        dtype=dtype,
+        memory_share=config.engine_memory,
+        tensor_parallel=config.tensor_parallel,
+        sleeps=config.engine_sleep,
+    )
+    return engine if config.tensor_parallel == 1 else SharedEngine(engine, world, config.tensor_parallel)
 
 
 def with_adapters(model: PreTrainedModel, settings: LoRASettings) -> Any:

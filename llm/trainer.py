@@ -108,7 +108,7 @@ class Trainer:
         Raises:
             WeightSyncError: the engine samples from another policy than the one being trained.
         """
-        seconds = dict.fromkeys(("rollout", "logprobs", "reward"), 0.0)
+        seconds: dict[str, float] = {"rollout": 0.0, "logprobs": 0.0, "reward": 0.0}
         seen, batch, rounds = self._collect(seconds)
         with _timed(seconds, "update"):
             update = self._update(batch)
@@ -197,6 +197,7 @@ class Trainer:
     def _round(self, round_index: int, seconds: dict[str, float]) -> Experience:
         with _timed(seconds, "rollout"):
             chosen, rollout = self._sample(round_index)
+            self.engine.sleep()  # its memory is the trainer's until the push
         with _timed(seconds, "logprobs"):
             policy, reference_RT, mismatch = self._score(rollout)
         with _timed(seconds, "reward"):
@@ -211,7 +212,7 @@ class Trainer:
         prompts = [self.prompt_ids[index] for index in chosen]
         # The engine cuts every response where prompt and response together fill max_length.
         room = config.max_length - min(len(ids) for ids in prompts)
-        sampling = Sampling(max_new_tokens=room, ignore_eos=config.ignore_eos)
+        sampling = Sampling(room, temperature=config.temperature, ignore_eos=config.ignore_eos)
         seed = derive_seed(config.seed, ROLLOUT, round_index)
         G, first = config.samples_per_prompt, self.world.rank * len(chosen)
         # By the prompt's place in the whole batch, so that samples do not depend on the number of processes.
@@ -229,19 +230,23 @@ class Trainer:
         sampler_RT[policy.mask_BT] = torch.tensor(
             [logprob for row in rollout.logprobs for logprob in row], dtype=sampler_RT.dtype, device=sampler_RT.device
         )
+        sampled_from = policy
+        if self.config.temperature != 1.0:
+            sampled_from = self._policy_logprobs(rollout, temperature=self.config.temperature)
         mismatch = importance_weights(
-            policy.logprobs_BT, sampler_RT, policy.mask_BT, self.config.importance_cap, self.config.importance
+            sampled_from.logprobs_BT, sampler_RT, policy.mask_BT, self.config.importance_cap, self.config.importance
         )
         self._check_engine(mismatch.max_error)
         return policy, reference_RT, mismatch
 
-    def _policy_logprobs(self, rollout: Rollout, with_entropy: bool = False) -> TokenLogprobs:
+    def _policy_logprobs(self, rollout: Rollout, with_entropy: bool = False, temperature: float = 1.0) -> TokenLogprobs:
         return token_logprobs(
             self.model,
             rollout.prompt_ids,
             rollout.response_ids,
             micro_batch_tokens=self.config.tokens_per_microbatch,
             with_entropy=with_entropy,
+            temperature=temperature,
             same_passes=self.world.most,
         )
 

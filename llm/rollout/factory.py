@@ -32,6 +32,8 @@ def make_engine(
     tokenizer: Any = None,
     dtype: str = "float32",
     memory_share: float = 0.6,
+    tensor_parallel: int = 1,
+    sleeps: bool = False,
 ) -> Engine:
     """Return the rollout engine ``name``, ready to sample from ``model``'s current weights.
 
@@ -45,6 +47,8 @@ def make_engine(
         tokenizer: Names the end-of-sequence token, beside those the model names.
         dtype: vLLM's ``float32``, ``bfloat16`` or ``float16``; the transformers engine runs in the model's own.
         memory_share: Share of the GPU's memory that vLLM may take.
+        tensor_parallel: Processes that hold one vLLM engine together; see :mod:`sharpen.llm.rollout.shared`.
+        sleeps: Whether vLLM gives its GPU memory back between calls of ``sleep`` and the next.
 
     Raises:
         InputError: the name is unknown, or ``vllm`` is asked for and not installed.
@@ -59,7 +63,8 @@ def make_engine(
 
         options = {"location": location, "max_length": max_length, "seed": seed, "eos_ids": eos_ids}
         try:
-            return VLLMEngine(model, **options, dtype=dtype, memory_share=memory_share)
+            more = {"memory_share": memory_share, "tensor_parallel": tensor_parallel, "sleeps": sleeps}
+            return VLLMEngine(model, **options, dtype=dtype, **more)  # type: ignore[arg-type]
         except Exception as error:
             # vLLM fails to start in many ways that are no defect of this program: memory, drivers, an architecture.
             if name == "vllm" or isinstance(error, InputError):

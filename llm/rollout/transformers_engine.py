@@ -99,6 +99,9 @@ class TransformersEngine:
                     raise WeightSyncError(f"the push found no place for {name} of shape {list(weight.shape)}")
                 own[name].copy_(weight)
 
+    def sleep(self) -> None:
+        """Nothing to give back: between calls the engine holds no memory of its own."""
+
     def close(self) -> None:
         """Let go of the model."""
         self._model = None

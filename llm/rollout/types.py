@@ -105,6 +105,10 @@ class Engine(Protocol):
         """
         ...
 
+    def sleep(self) -> None:
+        """Give memory back until the next call, which wakes the engine, where the platform can; else do nothing."""
+        ...
+
     def close(self) -> None:
         """Release the engine's memory; it cannot be used afterwards."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from sharpen.llm.logprobs import token_logprobs
+from sharpen.llm.rollout.loading import Loaded, load
 from sharpen.llm.rollout.process import contained, random_states_kept
 from sharpen.llm.rollout.requests import evaluating, response_limits, seeds_of_rows
 from sharpen.llm.rollout.types import Rollout, Sampling, WeightSyncError
-from sharpen.llm.weights import full_weights
 from sharpen.objective import InputError
 
 # Largest difference in nats of a probe token's log-probability between engine and model after a push. In float32 the
@@ -43,6 +43,9 @@ class VLLMEngine:
         eos_ids: Tokens that end a response.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         memory_share: Share of the GPU's memory that weights and KV cache may take; not used on a CPU.
+        tensor_parallel: Processes of the group, neighbours in rank, that hold one engine together. All of them have to
+            make the same calls; :class:`sharpen.llm.rollout.shared.SharedEngine` sees to it.
+        sleeps: Whether :meth:`sleep` frees the GPU's memory, where the platform can.
 
     Raises:
         InputError: a setting cannot be used.
@@ -61,6 +64,8 @@ class VLLMEngine:
         eos_ids: Sequence[int],
         dtype: str = "float32",
         memory_share: float = 0.6,
+        tensor_parallel: int = 1,
+        sleeps: bool = False,
     ) -> None:
         if dtype not in PUSH_TOLERANCE:
             raise InputError("dtype", dtype, ", ".join(PUSH_TOLERANCE))
@@ -68,11 +73,15 @@ class VLLMEngine:
             raise InputError("max_length", max_length, "a whole number >= 3")
         self._max_length, self._eos_ids, self._tolerance = max_length, list(eos_ids), PUSH_TOLERANCE[dtype]
         self._group_was_there = torch.distributed.is_available() and torch.distributed.is_initialized()
+        # Among several processes each engine's worker takes the place in the group, and the GPU, of its own process.
+        several = self._group_was_there and torch.distributed.get_world_size() > 1
+        self._tensor_parallel, self._asleep = tensor_parallel, False
         with contained():
             from vllm import LLM
             from vllm.platforms import current_platform
 
             self._on_cpu = current_platform.is_cpu()
+            self._sleeps = sleeps and current_platform.is_sleep_mode_available()
             with _plain_cpu_linears():
                 self._llm: Any = LLM(
                     str(location),
@@ -83,7 +92,9 @@ class VLLMEngine:
                     skip_tokenizer_init=True,  # prompts and responses are token ids
                     load_format="dummy",  # the weights are pushed below
                     logprobs_mode="processed_logprobs",  # those of the tempered, truncated distribution
-                    distributed_executor_backend="uni",
+                    distributed_executor_backend="external_launcher" if several else "uni",
+                    tensor_parallel_size=tensor_parallel,
+                    enable_sleep_mode=self._sleeps,
                     use_tqdm_on_load=False,
                     **self._platform_options(memory_share),
                 )
@@ -91,6 +102,8 @@ class VLLMEngine:
         length = min(PROBE_TOKENS, max_length - 1)
         self._probe: list[int] = np.random.default_rng(0).integers(vocabulary, size=length).tolist()
         self._last_push: tuple[np.ndarray, np.ndarray] | None = None
+        # Whether sums over the engine's and the model's weights are comparable; the first push finds out.
+        self._summable: bool | None = None if tensor_parallel == 1 else False
         try:
             self.push_weights(model)
         except BaseException:
@@ -110,6 +123,7 @@ class VLLMEngine:
         """Return ``samples`` responses to each prompt; see :class:`sharpen.llm.rollout.types.Engine`."""
         from vllm import SamplingParams
 
+        self._wake()
         longest = response_limits(prompts, samples, sampling, seed, self._max_length, limits)
         seeds = seeds_of_rows(len(prompts), samples, seed, row_seeds)
         rows = [prompt for prompt in range(len(prompts)) for _ in range(samples)]
@@ -140,16 +154,20 @@ class VLLMEngine:
     def push_weights(self, model: Any) -> None:
         """Copy the model's weights into the engine's, in place, and check that it computes the same.
 
-        The check compares the log-probabilities of a fixed probe sequence, because an engine can hold the new weights
-        and still compute with repacked copies of the old ones.
+        Two checks: the sum over the bits of all weights is the model's, and the log-probabilities of a fixed probe
+        sequence are, because an engine can hold the new weights and still compute with repacked copies of the old ones.
 
         Raises:
-            WeightSyncError: some weights were not loaded, engine and model disagree by more than
-                :data:`PUSH_TOLERANCE`, or the model moved since the last push and the engine did not.
+            WeightSyncError: some weights were not loaded or are others than the model's, engine and model disagree by
+                more than :data:`PUSH_TOLERANCE`, or the model moved since the last push and the engine did not.
         """
-        missing: set[str] = self._llm.apply_model(lambda module: _load(module, full_weights(model)))[0]
-        if missing:
-            raise WeightSyncError(f"the push left {len(missing)} of the engine's weights as they were: {min(missing)}")
+        self._wake("weights")
+        loaded: Loaded = self._llm.apply_model(lambda module: load(module, model))[0]
+        if loaded.missing:
+            named = f"{len(loaded.missing)} of the engine's weights as they were: {min(loaded.missing)}"
+            raise WeightSyncError(f"the push left {named}")
+        self._check_sums(loaded)
+        self._wake("kv_cache")
         self._llm.reset_prefix_cache()  # its keys and values are the old weights'
         mine, models = self._probe_logprobs(), self._model_logprobs(model)
         error = float(np.abs(mine - models).max())
@@ -162,6 +180,14 @@ class VLLMEngine:
             if moves[0] == 0 and moves[1] > STALE_MOVE:
                 raise WeightSyncError(f"the model moved by {moves[1]:.3g} nats on a token and the engine not at all")
         self._last_push = mine, models
+        if self._summable is None:
+            self._summable = loaded.pushed == loaded.held
+
+    def sleep(self) -> None:
+        """Move the engine's weights to the machine's memory and drop its KV cache, until the next call."""
+        if self._sleeps and not self._asleep:
+            self._llm.sleep(level=1)  # level 2 would forget the weights: a call before a push would sample from noise
+            self._asleep = True
 
     def close(self) -> None:
         """Shut the engine down and free its memory."""
@@ -177,6 +203,20 @@ class VLLMEngine:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _wake(self, part: str | None = None) -> None:
+        """Take the memory back: of ``weights`` first, where they are about to be replaced, then of ``kv_cache``."""
+        if self._asleep:
+            gc.collect()
+            torch.cuda.empty_cache()  # what the trainer's allocator holds on to is not there for the engine's
+            self._llm.wake_up(tags=None if part is None else [part])
+            self._asleep = part == "weights"
+
+    def _check_sums(self, loaded: Loaded) -> None:
+        if self._summable and loaded.pushed != loaded.held:
+            raise WeightSyncError(
+                f"after a push the engine's weights add up to {loaded.held:x} and the model's to {loaded.pushed:x}"
+            )
 
     def _platform_options(self, memory_share: float) -> dict[str, Any]:
         if self._on_cpu:
@@ -202,12 +242,6 @@ class VLLMEngine:
         with evaluating(model):
             scored = token_logprobs(model, [self._probe[:1]], [self._probe[1:]], micro_batch_tokens=PROBE_TOKENS)
         return scored.logprobs_BT[0].double().cpu().numpy()
-
-
-def _load(module: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
-    """Copy the weights into vLLM's model; return the names of its parameters that none was copied into."""
-    loaded = module.load_weights(weights)
-    return {name for name, _ in module.named_parameters()} - set(loaded or ())
 
 
 def _sampled_logprobs(answer: Any) -> list[float]:

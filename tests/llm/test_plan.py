@@ -54,7 +54,7 @@ def test_the_trainers_bytes_are_the_real_ones(changes: dict[str, Any]) -> None:
         assert memory.optimizer == moments
         reference = getattr(setup.reference, "copy_of_policy", None)
         assert memory.reference == (0 if reference is None else size(reference.parameters()))
-        sampler = setup.engine._model  # type: ignore[attr-defined]
+        sampler = setup.engine.inner._model  # type: ignore[attr-defined]
         apart = {w.data_ptr() for w in sampler.parameters()}.isdisjoint(w.data_ptr() for w in setup.model.parameters())
         assert memory.engine_weights == (size(sampler.parameters()) if apart else 0)
     finally:

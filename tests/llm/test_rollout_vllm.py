@@ -26,6 +26,7 @@ from transformers import (
 
 from sharpen.llm.logprobs import token_logprobs
 from sharpen.llm.rollout import Engine, Rollout, Sampling, WeightSyncError, make_engine, vllm_available
+from sharpen.llm.rollout.loading import Loaded, load
 from sharpen.objective import InputError
 
 pytestmark = [pytest.mark.vllm, pytest.mark.skipif(not vllm_available(), reason="vLLM is not installed")]
@@ -132,9 +133,33 @@ def test_a_push_that_does_nothing_is_noticed(
 ) -> None:
     engine, model = pair
     perturb(model, seed=9)
-    monkeypatch.setattr("sharpen.llm.rollout.vllm_engine._load", lambda _module, _weights: set())
+    monkeypatch.setattr("sharpen.llm.rollout.vllm_engine.load", lambda _module, _model: Loaded(set(), 0, 0))
     with pytest.raises(WeightSyncError, match="nats on a token"):
         engine.push_weights(model)
+    monkeypatch.undo()
+    engine.push_weights(model)
+
+
+def test_one_wrong_bit_is_noticed(pair: tuple[Engine, PreTrainedModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far too small a change for the log-probabilities of the probe; joined and padded weights add up all the same."""
+    engine, model = pair
+
+    def torn(module: Any, given: Any) -> Loaded:
+        whole = module.load_weights
+
+        def load_weights(weights: Any) -> Any:
+            done = whole(weights)
+            flat = next(module.parameters()).data.view(torch.int32).view(-1)
+            flat[0] ^= 1
+            return done
+
+        monkeypatch.setattr(module, "load_weights", load_weights)
+        return load(module, given)
+
+    with monkeypatch.context() as changed:
+        changed.setattr("sharpen.llm.rollout.vllm_engine.load", torn)
+        with pytest.raises(WeightSyncError, match="add up to"):
+            engine.push_weights(model)
     monkeypatch.undo()
     engine.push_weights(model)
 
@@ -202,7 +227,7 @@ def test_half_precision_engines_pass_their_check_and_fail_it_when_stale(
             step(size)
             engine.push_weights(model)
         step(1e-3)
-        monkeypatch.setattr("sharpen.llm.rollout.vllm_engine._load", lambda _module, _weights: set())
+        monkeypatch.setattr("sharpen.llm.rollout.vllm_engine.load", lambda _module, _model: Loaded(set(), 0, 0))
         with pytest.raises(WeightSyncError, match="and the engine not at all"):
             engine.push_weights(model)
         perturb(model, seed=9)
