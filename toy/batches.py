@@ -7,7 +7,7 @@ or when it was computed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,7 +79,7 @@ def compute(
     return _as_table(config, batch, task, reached.records)
 
 
-def _advance(config: SweepConfig, ensemble: Ensemble, reached: Progress) -> Any:
+def _advance(config: SweepConfig, ensemble: Ensemble, reached: Progress) -> Iterator[Progress]:
     if config.record_at is not None:
         return run_at(ensemble, reached, config.record_at)
     return run(ensemble, reached, steps=config.steps, record_every=config.every)

@@ -26,9 +26,10 @@ def computed_on_ray(config: SweepConfig, missing: list[Batch], address: str) -> 
         import ray  # type: ignore[import-not-found]  # an extra
     except ImportError as error:
         raise InputError("ray", address, "pip install 'sharpen-rl[ray]'") from error
+    own = {"include_dashboard": False} if address == "local" else {}  # only a cluster of one's own can be told so
     try:
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+        ray.init(address=address, log_to_driver=False, configure_logging=False, **own)
+    except Exception as error:  # Ray raises the bare class when a node does not come up in time
         raise InputError("ray", address, f"local, or the address of a cluster that answers ({error})") from error
     try:
         remote = ray.remote(num_cpus=1)(compute)
