@@ -10,6 +10,7 @@ import typer
 from sharpen.cli import (
     options,
     theory_coverage,
+    theory_derive,
     theory_estimators,
     theory_optimum,
     theory_phase,
@@ -196,6 +197,7 @@ def _summarize(eigenvalues: Iterable[float]) -> str:
     return ", ".join(parts) if len(parts) <= 3 else f"{parts[0]}, ..., {parts[-1]}"
 
 
+theory_derive.register(app)
 theory_sequences.register(app)
 theory_phase.register(app)
 theory_estimators.register(app)

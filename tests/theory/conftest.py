@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from sharpen.objective import Objective
 from sharpen.theory.problem import Problem
+from sharpen.theory.proofs.result import Derivation, Theorem
 
 NUMBER = st.floats(0.05, 1.0)
 
@@ -83,6 +85,36 @@ class Oracle:
 def kit() -> SimpleNamespace:
     """What the test files share; a fixture, because test files cannot import each other."""
     return SimpleNamespace(problems=problems, objectives=objectives, policies=policies, Oracle=Oracle)
+
+
+@pytest.fixture
+def refuted() -> Callable[..., bool]:
+    """Return whether a theorem's proof fails with false claims, up to the first step that does, which saves time."""
+
+    class FailedError(Exception):
+        pass
+
+    class Strict(Derivation):
+        def _add(self, *args: Any, **kwargs: Any) -> None:
+            super()._add(*args, **kwargs)
+            self._stop()
+
+        def confirm(self, *args: Any, **kwargs: Any) -> None:
+            super().confirm(*args, **kwargs)
+            self._stop()
+
+        def _stop(self) -> None:
+            if not self.steps[-1].holds:
+                raise FailedError
+
+    def prove(theorem: Theorem, **claims: Any) -> bool:
+        try:
+            theorem.prove(Strict(np.random.default_rng(0)), **claims)
+        except FailedError:
+            return True
+        return False
+
+    return prove
 
 
 @pytest.fixture

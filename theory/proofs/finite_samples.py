@@ -20,7 +20,8 @@ R: Any = sp.IndexedBase("R", real=True)  # pseudo-rewards; over i = 1..n also th
 GROUP = sp.Symbol("G", integer=True, positive=True)
 M = sp.Symbol("m", positive=True)  # probability of the better of two outcomes
 LESS = sp.Symbol("l", positive=True)  # 1 - m
-GAP, ETA, REWARD = sp.symbols("Delta eta R", positive=True)
+GAP, ETA = sp.symbols("Delta eta", positive=True)
+REWARD = sp.Symbol("R", real=True, nonzero=True)  # of the worse outcome; negative where it is a log-likelihood
 START = sp.Symbol("x_0", real=True)  # log-odds log(m / (1 - m)) at the start
 STEPS = sp.Symbol("j", integer=True, nonnegative=True)
 COUNT = sp.Symbol("T", integer=True, positive=True)
@@ -28,7 +29,7 @@ DELTA = sp.KroneckerDelta
 SPREAD = M * LESS  # pi_0 pi_1
 SQUARE = GAP**2 * SPREAD * ((GROUP - 2) * (GROUP - 3) * SPREAD + GROUP - 1) / (GROUP * (GROUP - 1))
 CLIMB = COUNT + sp.sinh(COUNT * ETA * GAP / 2) * sp.cosh(START + (COUNT - 1) * ETA * GAP / 2) / sp.sinh(ETA * GAP / 2)
-SELECTION = GAP / (ETA * REWARD**2)
+SELECTION = GROUP * GAP / (ETA * REWARD**2)
 
 
 def finite_samples(
@@ -58,7 +59,7 @@ def finite_samples(
     _diffusion(d, selection)
     numbers.compare_moments(d, drift, sp.lambdify((M, LESS, GAP, GROUP), square))
     numbers.compare_climb(d, sp.lambdify((START, ETA, GAP, COUNT), climb))
-    numbers.compare_fixation(d, sp.lambdify((GAP, ETA, REWARD), selection))
+    numbers.compare_fixation(d, sp.lambdify((GAP, ETA, REWARD, GROUP), selection))
 
 
 def _moments(d: Derivation, drift: int) -> None:
@@ -84,7 +85,7 @@ def _moments(d: Derivation, drift: int) -> None:
         scope="any group of n >= 2 samples",
     )
     d.equal(
-        "These sum to zero, so the policy cancels in sum A_i (e_{x_i} - pi): RLOO moves the logits of what was sampled.",
+        "These sum to zero, so the policy cancels in sum A_i (e_{x_i} - pi): RLOO moves the logits sampled.",
         total(R[I] - average.subs(I, J)),
         0,
         scope="any group of n >= 2 samples",
@@ -117,6 +118,20 @@ def _freezes(d: Derivation, moves: sp.Expr) -> None:
         moves,
         scope=ANY_N,
     )
+    more, odds = sp.Symbol("m", integer=True, nonnegative=True), sp.Symbol("g", positive=True)
+    d.equal(
+        "It is never more than G epsilon: the difference is 0 at epsilon = 0 and has this slope.",
+        sp.diff(GROUP * off - 1 + (1 - off) ** GROUP, off).subs(GROUP, 1 + more),
+        (1 + more) * (1 - (1 - off) ** more),
+        shown=sp.Derivative(GROUP * off - 1 + (1 - off) ** GROUP, off),
+        scope="G = 1 + m",
+    )
+    d.has_sign(
+        "The slope is not negative, as (1 - epsilon)^m <= 1: with 1 - epsilon = 1 / (1 + g), -log of it.",
+        more * sp.log(1 + odds),
+        "nonnegative",
+        scope="G = 1 + m",
+    )
 
 
 def _two_outcomes(d: Derivation, drift: int, square: sp.Expr) -> None:
@@ -133,8 +148,8 @@ def _two_outcomes(d: Derivation, drift: int, square: sp.Expr) -> None:
 
     shown = sp.Symbol("E[g]"), sp.Symbol("E[g^2]")
     d.equal(
-        "Two outcomes, R_0 - R_1 = Delta: with k of G samples right RLOO's estimate is k (G - k) Delta / (G (G - 1)) on "
-        "logit 0 and minus that on logit 1. Its mean, by the generating function of k.",
+        "Two outcomes, R_0 - R_1 = Delta: with k of G samples right RLOO's estimate is k (G - k) Delta / (G (G - 1)) "
+        "on logit 0 and minus that on logit 1. Its mean, by the generating function of k.",
         moment(1) * GAP / (GROUP * (GROUP - 1)),
         drift * GAP * M * (1 - M),
         shown=shown[0],
@@ -157,8 +172,8 @@ def _two_outcomes(d: Derivation, drift: int, square: sp.Expr) -> None:
     )
     right, wrong = sp.symbols("k_0 k_1", integer=True, nonnegative=True)
     d.has_sign(
-        "No group moves against the better outcome, and mixed ones, of probability 1 - m^G - (1 - m)^G, move towards it "
-        "by at least a fixed amount: with a fixed reward RLOO never ends at the wrong one of two outcomes.",
+        "No group moves against the better outcome, and mixed ones, of probability 1 - m^G - (1 - m)^G, move towards "
+        "it by at least a fixed amount: with a fixed reward RLOO never ends at the wrong one of two outcomes.",
         right * wrong * GAP,
         "nonnegative",
         shown=right * (GROUP - right) * GAP,
@@ -170,8 +185,8 @@ def _climbing(d: Derivation, climb: sp.Expr) -> None:
     level = START + STEPS * ETA * GAP
     m = 1 / (1 + sp.exp(-level))
     d.equal(
-        "With G = 2 the log-odds x climb a ladder of steps eta Delta, each taken with probability 2 m (1 - m). The mean "
-        "time for one is 1 + cosh x: exponential in the distance from even odds.",
+        "With G = 2 the log-odds x climb a ladder of steps eta Delta, each taken with probability 2 m (1 - m). The "
+        "mean time for one is 1 + cosh x: exponential in the distance from even odds.",
         1 / (2 * m * (1 - m)),
         1 + sp.cosh(level).rewrite(sp.exp),
         shown=1 / (2 * M * (1 - M)),
@@ -197,16 +212,17 @@ def _leaves_again(d: Derivation) -> None:
         sp.diff(z * sp.exp(z) - sp.exp(z) + 1, z),
         z * sp.exp(z),
     )
+    bound: Any = sp.factor(sp.simplify(step - odds * step / (1 + odds)))
     d.has_sign(
         "So y (exp(c / (1 + y)) - 1) <= y c / (1 + y) exp(c / (1 + y)), which is below c exp(c): y grows at most "
         "linearly in the number t of draws.",
-        sp.simplify(step - odds * step / (1 + odds)).factor(),
+        bound,
         "positive",
         shown=step - odds * step / (1 + odds),
     )
     d.limit(
-        "The other outcome then has at least 1 / (1 + y_0 + t c exp(c)). The sum of these diverges, so it is drawn again "
-        "with probability one: a vertex holds the process, but never for good.",
+        "The other outcome then has at least 1 / (1 + y_0 + t c exp(c)). The sum of these diverges, so it is drawn "
+        "again with probability one: a vertex holds the process, but never for good.",
         sp.log(1 + odds + t * step * sp.exp(step)) - sp.log(1 + odds),
         t,
         sp.oo,
@@ -219,33 +235,34 @@ def _diffusion(d: Derivation, selection: sp.Expr) -> None:
     x, end = sp.Symbol("x", real=True), sp.Symbol("L", positive=True)
     up, down = 2 * ETA * (REWARD + GAP) * (1 - M), -2 * ETA * REWARD * M  # of the log-odds
     d.equal(
-        "REINFORCE, G = 1, rewards R + Delta and R: the mean change of the log-odds.",
+        "REINFORCE, rewards R + Delta and R: the mean change of the log-odds by one sample.",
         M * up + (1 - M) * down,
         2 * ETA * GAP * M * (1 - M),
         scope="n = 2",
     )
     d.equal(
-        "Its mean square at Delta = 0, which is the variance for Delta much smaller than R.",
-        (M * up**2 + (1 - M) * down**2).subs(GAP, 0),
-        4 * ETA**2 * REWARD**2 * M * (1 - M),
-        scope="n = 2",
+        "An update adds G such changes over G, independent of each other: the same mean, and at Delta = 0 this "
+        "variance, which is also that for Delta much smaller than |R|.",
+        GROUP * (M * up**2 + (1 - M) * down**2).subs(GAP, 0) / GROUP**2,
+        4 * ETA**2 * REWARD**2 * M * (1 - M) / GROUP,
+        scope="n = 2, any G",
     )
     reach = (1 - sp.exp(-selection * (x + end))) / (1 - sp.exp(-2 * selection * end))
-    backward = 2 * ETA * GAP * sp.diff(reach, x) + 2 * ETA**2 * REWARD**2 * sp.diff(reach, x, 2)
+    backward = 2 * ETA * GAP * sp.diff(reach, x) + 2 * ETA**2 * REWARD**2 / GROUP * sp.diff(reach, x, 2)
     d.equal(
         "The diffusion with this drift and variance reaches x = L before -L with a probability h that solves the "
         "backward equation (the common factor m (1 - m) is left out).",
         backward,
         0,
         shown=2 * ETA * GAP * sp.Derivative(sp.Symbol("h"), x)
-        + 2 * ETA**2 * REWARD**2 * sp.Derivative(sp.Symbol("h"), (x, 2)),
+        + 2 * ETA**2 * REWARD**2 / GROUP * sp.Derivative(sp.Symbol("h"), (x, 2)),
         scope="the diffusion approximation",
     )
     d.equal("It is 0 at -L.", reach.subs(x, -end), 0, scope="the diffusion approximation")
     d.equal("It is 1 at L.", reach.subs(x, end), 1, scope="the diffusion approximation")
     d.equal(
         "Without a difference in reward the log-odds have no drift, and chance decides.",
-        sp.limit(reach.subs(GAP, GAP / sp.S.One), GAP, 0),
+        sp.limit(reach, GAP, 0),
         (x + end) / (2 * end),
         shown=sp.Limit(reach, GAP, 0),
         scope="the diffusion approximation",
@@ -256,11 +273,13 @@ T13 = Theorem(
     "T13",
     "Finite samples",
     "An update from G samples has the mean eta grad J and a variance of order eta^2 / G, known exactly. RLOO's "
-    "vanishes for a group of equal outcomes, so near a vertex it moves with probability G (1 - pi_max) only. On two "
-    "outcomes with fixed rewards it never moves the wrong way; with G = 2 each step of the log-odds x takes 1 + cosh "
-    "x updates on average. REINFORCE without a baseline can move to the wrong vertex: the diffusion approximation "
-    "gives the probability of reaching x = L before -L, and no vertex holds it for good.",
-    r"E[\delta\theta] = \eta \nabla J, \quad P(\delta\theta \ne 0) \le G(1 - \pi_{\max}), \quad E[\text{time of a step at } x] = "
-    r"1 + \cosh x, \quad P(L \text{ before } -L) \approx \frac{1 - e^{-s(x + L)}}{1 - e^{-2sL}},\ s = \frac{\Delta}{\eta R^2}",
+    "vanishes for a group of equal outcomes, so near a vertex it moves with a probability of at most G (1 - pi_max). "
+    "On two outcomes with fixed rewards it never moves the wrong way; with G = 2 each step of the log-odds x takes "
+    "1 + cosh x updates on average. REINFORCE without a baseline can move to the wrong vertex: the diffusion "
+    "approximation gives the probability of reaching x = L before -L, and with positive rewards no vertex holds it "
+    "for good.",
+    r"E[\delta\theta] = \eta \nabla J, \quad P(\delta\theta \ne 0) \le G(1 - \pi_{\max}), \quad "
+    r"E[\text{time of a step at } x] = 1 + \cosh x, \quad "
+    r"P(L \text{ before } -L) \approx \frac{1 - e^{-s(x + L)}}{1 - e^{-2sL}},\ s = \frac{G \Delta}{\eta R^2}",
     finite_samples,
 )

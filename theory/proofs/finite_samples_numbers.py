@@ -16,7 +16,9 @@ TASK = Objective(alpha=0.0, beta_inv=1.0, mode="optimization")
 CHAINS = 4_000
 ERRORS = 5.0  # standard errors, which a normal variable exceeds once in two million draws
 END = 1.0  # log-odds at which a chain stops
+RACERS = 1_000  # runs to either end
 CELLS = 800  # of the grid from -END to END
+RACES = ((0.02, 0.0, 1.0, 1), (0.02, 0.03, 1.0, 1), (0.02, 0.02, -1.0, 1), (0.04, 0.03, 1.0, 4))  # eta, Delta, R, G
 
 
 def compare_moments(d: Derivation, drift: int, square: Callable[..., float]) -> None:
@@ -76,38 +78,56 @@ def _simulated_climb(rng: np.random.Generator, start: float, eta: float, gap: fl
 
 def compare_fixation(d: Derivation, selection: Callable[..., float]) -> None:
     """Compare the diffusion's probability with the chain's, solved on a grid, and that with simulated updates."""
-    gaps, excess = [], []
-    for eta, gap in ((0.02, 0.0), (0.02, 0.02), (0.02, 0.04)):
-        x, chain = _harmonic(eta, gap)
-        s = selection(gap, eta, 1.0)
-        diffusion = (x + END) / (2 * END) if s == 0 else np.expm1(-s * (x + END)) / np.expm1(-2 * s * END)
-        gaps.append(np.max(np.abs(chain - diffusion)))
-        reached = _simulated_fixation(d.rng, eta, gap)
-        middle = chain[x.size // 2]
-        excess.append(max(0.0, abs(reached - middle) - ERRORS * np.sqrt(middle * (1 - middle) / CHAINS)))
+    gaps, orders, excess = [], [], []
+    for eta, gap, reward, size in RACES:
+        pair = []
+        for part in (1, 2):  # halving eta and Delta keeps s
+            x, chain = _harmonic(eta / part, gap / part, reward, size)
+            s = selection(gap / part, eta / part, reward, size)
+            diffusion = (x + END) / (2 * END) if s == 0 else np.expm1(-s * (x + END)) / np.expm1(-2 * s * END)
+            pair.append(np.max(np.abs(chain - diffusion)))
+            middle = chain[x.size // 2]
+            if part == 1:
+                reached = _simulated_fixation(d.rng, eta, gap, reward, size)
+                excess.append(max(0.0, abs(reached - middle) - ERRORS * np.sqrt(middle * (1 - middle) / RACERS)))
+        gaps.append(pair[1])
+        orders.append(np.log2(pair[0] / pair[1]) - 1)
     shown = sp.Symbol("h")
+    cases = "; ".join(f"eta = {eta}, Delta = {gap}, R = {reward:g}, G = {size}" for eta, gap, reward, size in RACES)
     d.confirm(
-        "The chain's own probability, from its equations on a grid, is the diffusion's up to terms of order eta.",
+        "The chain's own probability, from its equations on a grid, is near the diffusion's at half of these steps.",
         shown,
         gaps,
         0.02,
-        "eta = 0.02, R = 1, Delta = 0, 0.02, 0.04, L = 1",
+        f"L = 1; {cases}",
     )
     d.confirm(
-        "Simulated REINFORCE has the chain's: what differs by more than 5 standard errors.",
+        "What is between them is of first order in eta.",
+        sp.Eq(sp.Symbol("order"), 1, evaluate=False),
+        orders,
+        0.25,
+        "fitted at eta and eta / 2, Delta / eta fixed",
+    )
+    d.confirm(
+        "Simulated REINFORCE, of a task reward and of a negative log-likelihood, has the chain's: what differs by more "
+        "than 5 standard errors.",
         shown,
         excess,
         0.005,
-        f"from even odds, {CHAINS} runs each",
+        f"from even odds, {RACERS} runs each; {cases}",
     )
 
 
-def _harmonic(eta: float, gap: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return log-odds x and h(x) = m h(x + up) + (1 - m) h(x - down), linear between grid points, 0 below and 1 above."""
+def _harmonic(eta: float, gap: float, reward: float, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return log-odds x and h(x) = E h(x + change), linear between grid points, 0 from -END down and 1 from END up."""
+    from scipy.stats import binom
+
     x = np.linspace(-END, END, CELLS + 1)
     m = 1 / (1 + np.exp(-x))
     matrix, right = np.eye(x.size), np.zeros(x.size)
-    for chance, change in ((m, 2 * eta * (1 + gap) * (1 - m)), (1 - m, -2 * eta * m)):
+    for count in range(size + 1):  # samples of the better outcome
+        chance = binom.pmf(count, size, m)
+        change = 2 * eta * ((reward + gap) * (1 - m) * count - reward * m * (size - count)) / size
         place = (x + change + END) / (2 * END) * CELLS
         inside = (place > 0) & (place < CELLS)
         right += np.where(place >= CELLS, chance, 0.0)
@@ -119,13 +139,14 @@ def _harmonic(eta: float, gap: float) -> tuple[np.ndarray, np.ndarray]:
     return x, np.linalg.solve(matrix, right)
 
 
-def _simulated_fixation(rng: np.random.Generator, eta: float, gap: float) -> float:
-    """Return the share of REINFORCE runs, G = 1 from even odds, that reach END before -END."""
-    theta = np.zeros((CHAINS, 2))
-    reward = np.array([1.0 + gap, 1.0])
+def _simulated_fixation(rng: np.random.Generator, eta: float, gap: float, reward: float, size: int) -> float:
+    """Return the share of REINFORCE runs from even odds, groups of ``size``, that reach END before -END."""
+    theta = np.zeros((RACERS, 2))
+    rewards = np.array([reward + gap, reward])
     while np.any(running := np.abs(theta[:, 0] - theta[:, 1]) < END):
-        pi = 1 / (1 + np.exp(theta[:, 1] - theta[:, 0]))
-        drawn = (rng.random(CHAINS) >= pi).astype(int)
-        scores = np.eye(2)[drawn] - np.stack([pi, 1 - pi], axis=1)
-        theta += eta * (running * reward[drawn])[:, None] * scores
+        kept = np.flatnonzero(running)
+        pi = 1 / (1 + np.exp(theta[kept, 1] - theta[kept, 0]))
+        drawn = (rng.random((kept.size, size)) >= pi[:, None]).astype(int)
+        scores = np.eye(2)[drawn] - np.stack([pi, 1 - pi], axis=1)[:, None]
+        theta[kept] += eta * (rewards[drawn][..., None] * scores).mean(axis=1)
     return float(np.mean(theta[:, 0] > theta[:, 1]))

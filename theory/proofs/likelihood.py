@@ -15,8 +15,9 @@ from sharpen.theory.proofs.result import Derivation, Theorem
 from sharpen.theory.sequences import MarkovModel, likeliest, mean_mode
 
 PATH, CYCLE = sp.symbols("P C", real=True)  # log-probabilities, of a path to the stop and of a cycle
+BEST = sp.Symbol("mu", real=True)
 SIZE, PERIOD, ROUNDS = sp.symbols("l m k", integer=True, positive=True)
-GAIN, BEFORE, AFTER = sp.symbols("g a b", positive=True)
+GAIN, BEFORE, AFTER, STOP = sp.symbols("g a b e", positive=True)
 MEAN = CYCLE / PERIOD
 QUARTERS = 4
 LONGEST = 5  # tokens of the walks that are enumerated
@@ -29,6 +30,7 @@ def normalised(
     *,
     limit: Any = MEAN,
     repeats: int = 0,
+    level: Any = 1,
     supremum: Callable[..., Any] = max,
     horizon: int = 3,
 ) -> None:
@@ -38,6 +40,7 @@ def normalised(
         d: Takes the steps.
         limit: Claimed limit of the average of a path with more and more rounds of a cycle (m tokens, log p = C).
         repeats: Claimed largest number of tokens, above n - 1, of the likeliest sequence of n states.
+        level: Claimed multiple of the likeliest first token from which on stopping at once is the likeliest answer.
         supremum: Claimed function of the best average of a path without repeats and of the best cycle.
         horizon: Claimed number of steps after which Karp's formula is right for 3 states.
     """
@@ -53,14 +56,21 @@ def normalised(
         "positive",
     )
     d.has_sign(
-        "All other sequences together have what the empty one leaves: with a stop e = (1 + g) / (2 + g) > 1/2 the "
-        "empty answer is the likeliest.",
+        "A sequence that begins with a token t is at most as likely as that token, A_0t = e / (1 + g), and less if "
+        "what follows (1 / (1 + b)) is not certain: where no first token is likelier than stopping at once, e, "
+        "nothing is likelier than the empty answer.",
+        sp.cancel(STOP - STOP / (1 + GAIN) / (1 + AFTER)),
+        "positive",
+        shown=STOP - STOP / (1 + GAIN) / (1 + AFTER),
+    )
+    d.has_sign(
+        "So with half the mass, e = (1 + g) / (2 + g): then all other sequences together have less.",
         sp.cancel((1 + GAIN) / (2 + GAIN) - (1 - (1 + GAIN) / (2 + GAIN))),
         "positive",
     )
     _repetition(d, limit)
     _one_state(d)
-    _chains_of_two(d, repeats, supremum)
+    _chains_of_two(d, repeats, Fraction(level), supremum)
     _karp(d, horizon)
     _likelihood_numbers(d, supremum)
 
@@ -81,19 +91,22 @@ def _repetition(d: Derivation, limit: Any) -> None:
         rounds - limit,
         (PATH - SIZE * CYCLE / PERIOD) / (SIZE + ROUNDS * PERIOD),
     )
+    worse = sp.Symbol("h", nonnegative=True)
+    below = (PATH + CYCLE - (SIZE + PERIOD) * BEST) / (SIZE + PERIOD)
     d.has_sign(
-        "If the path alone has less than the cycle's mean, by g, so has every k: the supremum is approached and never "
+        "Let mu be the best cycle's mean. Rounds of any cycles, m tokens in all, have log p = m (mu - h), h >= 0; if "
+        "the path alone has less than mu, l (mu - g), so has every sequence: the supremum is approached and never "
         "attained.",
-        sp.simplify(
-            (PATH - SIZE * CYCLE / PERIOD).subs(PATH, SIZE * (CYCLE / PERIOD - GAIN)) / (SIZE + ROUNDS * PERIOD)
-        ),
+        sp.factor(below.subs({PATH: SIZE * (BEST - GAIN), CYCLE: PERIOD * (BEST - worse)})),
         "negative",
+        shown=(PATH + CYCLE) / (SIZE + PERIOD) - BEST,
+        scope="any cycles, any number of rounds",
     )
 
 
 def _one_state(d: Derivation) -> None:
     """Follow one state, with one token, and two that alternate."""
-    stop, tokens = sp.Symbol("e", positive=True), sp.Symbol("L", integer=True, nonnegative=True)
+    stop, tokens = STOP, sp.Symbol("L", integer=True, nonnegative=True)
     score = (tokens * sp.log((1 + GAIN) * stop) + sp.log(stop)) / (tokens + 1)
     d.has_sign(
         "One state that goes on with probability (1 + g) e and stops with e: each further token raises the average ...",
@@ -119,14 +132,16 @@ def _one_state(d: Derivation) -> None:
     )
 
 
-def _chains_of_two(d: Derivation, repeats: int, supremum: Callable[..., Any]) -> None:
+def _chains_of_two(d: Derivation, repeats: int, level: Any, supremum: Callable[..., Any]) -> None:
     """Enumerate the sequences of every chain of two states with probabilities in quarters."""
-    short, below, strict = [], [], []
+    short, empty, below, strict = [], [], [], []
     for edges, stop in _quarters():
         walks = list(_walks(edges, stop))
         if not walks:
             continue
         short.append(max(p for p, w in walks) == max((p for p, w in walks if len(w) <= 2 + repeats), default=0))
+        if stop[0] >= level * max(edges[0]):
+            empty.append(max(p for p, _ in walks) == stop[0])
         averages = [p ** (POWERS // len(w)) for p, w in walks]
         finite = max(x for x, (_, w) in zip(averages, walks, strict=True) if len(set(w)) == len(w))
         cycle = _best_cycle(edges, stop)
@@ -136,6 +151,8 @@ def _chains_of_two(d: Derivation, repeats: int, supremum: Callable[..., Any]) ->
     scope = f"two states, every chain in quarters, up to {LONGEST} tokens"
     d.check("No sequence is likelier than the likeliest of those without repeats.",
             sp.Le(sp.Symbol("|x|"), 2 + repeats, evaluate=False), short, scope)  # fmt: skip
+    d.check("Where stopping at once is at least as likely as every first token, the empty answer is the likeliest.",
+            sp.Ge(STOP, level * sp.Symbol("max A_0t"), evaluate=False), empty, scope, True)  # fmt: skip
     best = sp.Max(sp.Symbol("best path"), sp.Symbol("best cycle"), evaluate=False)
     d.check("No average beats the larger of the best path and the best cycle on the way to the stop.",
             sp.Le(sp.Symbol("log p / |x|"), best, evaluate=False), below, scope)  # fmt: skip
@@ -236,9 +253,10 @@ T10 = Theorem(
     "T10",
     "Optima of normalised likelihood",
     "log p(x) is largest for a sequence without repeats, found by Dijkstra's algorithm on -log A; it is the empty one "
-    "as soon as stopping at once has half the mass. The supremum of log p(x) / |x| is the larger of the best average "
-    "of a sequence without repeats and the maximum cycle mean of log A (Karp); where the cycle wins it is approached "
-    "by endless repetition and never attained.",
+    "as soon as stopping at once is at least as likely as every first token. The supremum of log p(x) / |x| is the "
+    "larger of the best average of a sequence without repeats and the maximum cycle mean of log A (Karp) over states "
+    "that can be reached and can stop; where the cycle wins it is approached by endless repetition and never "
+    "attained.",
     r"\sup_x \frac{\log p(x)}{|x|} = \max\Big(\max_{x\ \mathrm{simple}} \frac{\log p(x)}{|x|},\ "
     r"\max_{\mathrm{cycles}\ C} \frac{1}{|C|} \sum_{(s,t) \in C} \log A_{st}\Big)",
     normalised,

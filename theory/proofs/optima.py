@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ W_H = sp.Symbol("w_h", positive=True)
 LAMBDA = sp.Symbol("lambda", real=True)
 ALPHA = sp.Symbol("alpha", positive=True)
 ADVANTAGE = U[I] - W_H * sp.log(PI[I])
+GIBBS = sp.exp(U[K] / W_H) / Z
 TIME = sp.Symbol("t", positive=True)
+Q: Any = sp.IndexedBase("q", positive=True)  # the policy that a flow starts from
 OBJECTIVES = (
     Objective(alpha=2.0),
     Objective(alpha=0.5, normalization="mean"),
@@ -26,8 +29,14 @@ OBJECTIVES = (
 )
 
 
-def gibbs(d: Derivation, *, gap: sp.Expr = W_H) -> None:
-    """Derive the Gibbs optimum; ``gap`` is the claimed factor of the divergence in J* - J."""
+def gibbs(d: Derivation, *, optimum: Any = GIBBS, gap: sp.Expr = W_H) -> None:
+    """Derive the Gibbs optimum.
+
+    Args:
+        d: Takes the steps.
+        optimum: Claimed pi*_k.
+        gap: Claimed factor of the divergence in J* - J.
+    """
     r, ell, pi = sp.Symbol("r", real=True), sp.Symbol("ell", real=True), sp.Symbol("pi", positive=True)
     w_r, w_p, w_h = symbols = sp.symbols("w_r w_p w_h")
     weights = Coefficients(*symbols)
@@ -38,6 +47,7 @@ def gibbs(d: Derivation, *, gap: sp.Expr = W_H) -> None:
         w_r * r + w_p * ell - w_h * sp.log(pi),
         shown=sp.Symbol("A"),
     )
+    _potentials(d)
     objective = mean(ADVANTAGE)
     lagrangian = objective + LAMBDA * (1 - total(PI[I]))
     slope = derivative(lagrangian, PI[K])
@@ -48,7 +58,6 @@ def gibbs(d: Derivation, *, gap: sp.Expr = W_H) -> None:
         shown=sp.Derivative(lagrangian, PI[K]),
         scope=ANY_N,
     )
-    optimum = sp.exp(U[K] / W_H) / Z
     d.equal(
         "At pi* = exp(u / w_h) / Z the derivative is zero for every k, with one lambda: pi* is stationary.",
         slope.subs(PI[K], optimum),
@@ -91,6 +100,34 @@ def gibbs(d: Derivation, *, gap: sp.Expr = W_H) -> None:
     _gibbs_numbers(d, gap)
 
 
+def _potentials(d: Derivation) -> None:
+    """Say what u is with length normalisation, and what the Gibbs optimum's exponent is in both regimes."""
+    w_r, w_p, w_h, r, ell = sp.symbols("w_r w_p w_h r ell")
+    length, exponent = sp.Symbol("|x|", positive=True), sp.Symbol("w", real=True)
+    score = ell / length**exponent
+    extra, rest = functional.Coefficients(w_r, w_p, sp.Integer(0)), functional.Coefficients(0.0, w_p, w_p)
+    d.equal(
+        "With length normalisation only the extra likelihood is divided by |x|^w, never the log p of the KL: u = w_r r "
+        "+ (w_p - w_h) s + w_h log p with s = log p / |x|^w. Called with s the package adds these terms.",
+        functional.potential(extra, r, score, None, 0.0).subs(w_p, w_p - w_h)
+        + functional.potential(rest, None, ell, None, 0.0).subs(w_p, w_h),
+        w_r * r + (w_p - w_h) * score + w_h * ell,
+        shown=sp.Symbol("u"),
+    )
+    b = sp.Symbol("beta_inv", positive=True)
+    for words, beta_inv, claimed in (
+        (
+            "So exp(u / w_h) is p^alpha exp(beta_inv r) with the package's weights of the tilted regime (w = 0).",
+            b,
+            b * r,
+        ),
+        ("And p^alpha with those of the tempered one, beta_inv = 0.", 0, sp.Integer(0)),
+    ):
+        weights = functional.coefficients(ALPHA, beta_inv, "sampling", "sum")
+        found = functional.potential(weights, r, ell, None, 0.0) / weights.w_h
+        d.equal(words, sp.nsimplify(found), ALPHA * ell + claimed, shown=sp.Symbol("u") / W_H, scope="mode sampling")
+
+
 def _gibbs_numbers(d: Derivation, gap: sp.Expr) -> None:
     """Compare with the package's numbers and with an optimizer that knows J only."""
     from scipy.optimize import minimize
@@ -121,8 +158,14 @@ def _gibbs_numbers(d: Derivation, gap: sp.Expr) -> None:
     d.confirm("SciPy's BFGS over logits climbs to J* and no higher.", best_value, losses, 1e-8, drawn)
 
 
-def face(d: Derivation, *, conserved: int = 0) -> None:
-    """Derive the optima without entropy; ``conserved`` is the claimed d/dt log(pi_i / pi_j) inside the face."""
+def face(d: Derivation, *, conserved: int = 0, decides: int = 0) -> None:
+    """Derive the optima without entropy.
+
+    Args:
+        d: Takes the steps.
+        conserved: Claimed d/dt log(pi_i / pi_j) inside the face.
+        decides: Claimed outcome, the mode first, whose label is the accuracy of sharpening in the end.
+    """
     top = sp.Symbol("u_max", real=True)
     d.equal(
         "Without entropy J = E[u] is linear in the policy: it falls short of the largest u by the mean shortfall.",
@@ -139,16 +182,17 @@ def face(d: Derivation, *, conserved: int = 0) -> None:
         "positive",
         scope=ANY_N,
     )
-    weight = P[I] * sp.exp(U[I] * TIME)
-    moving = P[K] * sp.exp(U[K] * TIME) / total(weight)
+    weight = Q[I] * sp.exp(U[I] * TIME)
+    moving = Q[K] * sp.exp(U[K] * TIME) / total(weight)
     d.equal(
-        "The natural gradient moves pi_k at the speed pi_k (u_k - E[u]). From p, pi_k = p_k exp(u_k t) / Z solves it.",
+        "The natural gradient moves pi_k at the speed pi_k (u_k - E[u]) (T12). From any policy q, pi_k = q_k exp(u_k "
+        "t) / Z solves it.",
         sp.diff(moving, TIME),
         moving * (U[K] - total(weight * U[I]) / total(weight)),
         shown=sp.Derivative(sp.Function("pi_k")(TIME), TIME),
         scope=ANY_N,
     )
-    odds = sp.log(P[J] * sp.exp(U[J] * TIME)) - sp.log(P[K] * sp.exp(U[K] * TIME))
+    odds = sp.log(Q[J] * sp.exp(U[J] * TIME)) - sp.log(Q[K] * sp.exp(U[K] * TIME))
     d.equal(
         "Inside the face u_j = u_k, and the log-odds of two outcomes stay what they were.",
         sp.diff(sp.expand_log(odds), TIME).subs(U[J], U[K]),
@@ -156,26 +200,26 @@ def face(d: Derivation, *, conserved: int = 0) -> None:
         shown=sp.Subs(sp.Derivative(odds, TIME), U[J], U[K]),
         scope=ANY_N,
     )
-    g, p_j, p_k = sp.symbols("g p_j p_k", positive=True)
+    g, q_j, q_k = sp.symbols("g q_j q_k", positive=True)
     d.limit(
-        "The odds of an outcome outside against one inside vanish: the flow ends at p conditioned on the face.",
-        p_j / p_k * sp.exp(-g * TIME),
+        "The odds of an outcome outside against one inside vanish: the flow ends at q conditioned on the face.",
+        q_j / q_k * sp.exp(-g * TIME),
         TIME,
         sp.oo,
         0,
         scope=ANY_N,
     )
-    _mode_decides(d)
+    _mode_decides(d, decides)
     _face_numbers(d)
 
 
-def _mode_decides(d: Derivation) -> None:
+def _mode_decides(d: Derivation, decides: int) -> None:
     """Check the accuracy of sharpening and of task reward on every labelling of four outcomes."""
     p = [sp.Rational(4, 10), sp.Rational(3, 10), sp.Rational(2, 10), sp.Rational(1, 10)]
     verdicts = []
     sharpened = [sp.limit(1 / sum((y / x) ** TIME for y in p), TIME, sp.oo) for x in p]  # u = log p
     for labels in itertools.product([0, 1], repeat=4):
-        verdicts.append(sum(r * x for r, x in zip(labels, sharpened, strict=True)) == labels[0])
+        verdicts.append(sum(r * x for r, x in zip(labels, sharpened, strict=True)) == labels[decides])
         if any(labels):  # the task reward: u = r
             weights = [x * sp.exp(r * TIME) for x, r in zip(p, labels, strict=True)]
             correct = sum(x for x, r in zip(weights, labels, strict=True) if r)
@@ -205,12 +249,18 @@ def _face_numbers(d: Derivation) -> None:
 
         end = solve_ivp(velocity, (0.0, 40.0), p, method="DOP853", rtol=1e-11, atol=1e-13).y[:, -1]
         errors.append(np.max(np.abs(end - p * u / (p @ u))))
-    claim = sp.Eq(sp.Limit(PI[K], TIME, sp.oo), P[K] / sp.Symbol("p_face"), evaluate=False)
-    d.confirm("An ODE solver ends at p conditioned on the face.", claim, errors, 1e-8, "10 random problems")
+    claim = sp.Eq(sp.Limit(PI[K], TIME, sp.oo), Q[K] / sp.Symbol("q_face"), evaluate=False)
+    d.confirm("An ODE solver ends at q conditioned on the face.", claim, errors, 1e-8, "10 random problems")
 
 
-def limits(d: Derivation, *, concentrated: int = 0) -> None:
-    """Derive the limits; ``concentrated`` is the claimed limit of the odds of an outcome below the best."""
+def limits(d: Derivation, *, concentrated: int = 0, kept: Any = ALPHA) -> None:
+    """Derive the limits.
+
+    Args:
+        d: Takes the steps.
+        concentrated: Claimed limit of the odds of an outcome below the best.
+        kept: Claimed exponent of p on arg max r as beta_inv grows.
+    """
     b = sp.Symbol("beta_inv", positive=True)
     g, p_j, p_k = sp.symbols("g p_j p_k", positive=True)
     odds = (p_j / p_k) ** ALPHA
@@ -226,9 +276,9 @@ def limits(d: Derivation, *, concentrated: int = 0) -> None:
     d.equal(
         "Two outcomes of equal reward keep the odds of p^alpha whatever beta_inv is: the limit is p^alpha on "
         "arg max r.",
-        sp.diff(odds * sp.exp(b * sp.Integer(0)), b),
-        0,
-        shown=sp.Derivative(odds * sp.exp(b * (sp.Symbol("r_j") - sp.Symbol("r_k"))), b),
+        odds * sp.exp(b * (R[J] - R[K])).subs(R[J], R[K]),
+        (p_j / p_k) ** kept,
+        shown=sp.Subs(odds * sp.exp(b * (R[J] - R[K])), R[J], R[K]),
         scope="r_j = r_k, " + ANY_N,
     )
     d.limit(
@@ -250,21 +300,21 @@ def limits(d: Derivation, *, concentrated: int = 0) -> None:
         shown=tilted.subs({ALPHA: 1, b: 0}),
         scope=ANY_N,
     )
-    _three_outcomes(d, b)
-    _limit_numbers(d)
+    _three_outcomes(d, b, kept)
+    _limit_numbers(d, sp.lambdify(ALPHA, kept))
 
 
-def _three_outcomes(d: Derivation, b: sp.Symbol) -> None:
+def _three_outcomes(d: Derivation, b: sp.Symbol, exponent: Any) -> None:
     """Take the limits again, of the whole policy at n = 3 with every pattern of ties."""
     p = sp.symbols("p_1:4", positive=True)
     verdicts = []
     for labels in itertools.product([0, 1], repeat=3):
         if not any(labels):
             continue
-        kept = sum(x**ALPHA for x, r in zip(p, labels, strict=True) if r)
+        kept = sum(x**exponent for x, r in zip(p, labels, strict=True) if r)
         for k in range(3):
             odds = [(x / p[k]) ** ALPHA * sp.exp(b * (r - labels[k])) for x, r in zip(p, labels, strict=True)]
-            expected = p[k] ** ALPHA / kept if labels[k] else sp.Integer(0)
+            expected = p[k] ** exponent / kept if labels[k] else sp.Integer(0)
             verdicts.append(sp.simplify(sp.limit(1 / sum(odds), b, sp.oo) - expected) == 0)
         drop = [sp.exp(-ALPHA * (1 - r) * (i + 1)) for i, r in enumerate(labels)]
         for k in range(3):
@@ -280,7 +330,7 @@ def _three_outcomes(d: Derivation, b: sp.Symbol) -> None:
     d.check(text, shown, verdicts, "n = 3", again=True)
 
 
-def _limit_numbers(d: Derivation) -> None:
+def _limit_numbers(d: Derivation, exponent: Callable[..., float]) -> None:
     """Compare with mpmath at weights of 10^4, in 60 digits."""
     import mpmath
 
@@ -291,7 +341,8 @@ def _limit_numbers(d: Derivation) -> None:
             p, r = d.rng.dirichlet(np.ones(n)), d.rng.integers(0, 2, n)
             r[0], alpha = 1, float(d.rng.uniform(0.3, 3.0))
             weights = [mpmath.mpf(x) ** alpha * mpmath.exp(10**4 * int(y)) for x, y in zip(p, r, strict=True)]
-            kept = (p**alpha * r) / (p**alpha @ r)
+            powers_kept = p ** exponent(alpha)
+            kept = (powers_kept * r) / (powers_kept @ r)
             errors += [float(w / mpmath.fsum(weights)) - x for w, x in zip(weights, kept, strict=True)]
             tied = [mpmath.mpf(int(x)) for x in d.rng.integers(1, 4, n)]
             powers = [x**10000 for x in tied]
@@ -304,18 +355,18 @@ def _limit_numbers(d: Derivation) -> None:
 T1 = Theorem(
     "T1",
     "Gibbs optimum",
-    "With entropy (w_h > 0) the only maximum of J is pi* = exp(u / w_h) / Z, where u = w_r r + w_p log p without "
-    "length normalisation, and J(pi*) - J(pi) = w_h KL(pi || pi*).",
+    "With entropy (w_h > 0) the only maximum of J is pi* = exp(u / w_h) / Z, where u = w_r r + (w_p - w_h) s + "
+    "w_h log p (w_r r + w_p log p without length normalisation), and J(pi*) - J(pi) = w_h KL(pi || pi*).",
     r"w_h > 0:\quad \pi^* = \frac{e^{u / w_h}}{Z}, \qquad J(\pi^*) - J(\pi) = w_h\, \mathrm{KL}(\pi \,\|\, \pi^*)",
     gibbs,
 )
 T2 = Theorem(
     "T2",
     "Optima without entropy are a face",
-    "Without entropy every policy supported on arg max u is optimal. The natural gradient from p ends at p conditioned "
+    "Without entropy every policy supported on arg max u is optimal. The natural gradient from q ends at q conditioned "
     "on that face. For a task reward the face is the correct set; for sharpening it is the mode of p, right or wrong.",
-    r"w_h = 0:\quad \pi_i(t) = \frac{p_i e^{u_i t}}{\sum_j p_j e^{u_j t}} \to "
-    r"\frac{p_i \mathbf{1}[i \in \arg\max u]}{\sum_{j \in \arg\max u} p_j}",
+    r"w_h = 0:\quad \pi_i(t) = \frac{q_i e^{u_i t}}{\sum_j q_j e^{u_j t}} \to "
+    r"\frac{q_i \mathbf{1}[i \in \arg\max u]}{\sum_{j \in \arg\max u} q_j}",
     face,
 )
 T3 = Theorem(

@@ -15,7 +15,25 @@ from sympy.printing.str import StrPrinter
 from sharpen.theory.proofs.sums import N
 
 GREEK = {"alpha", "beta", "gamma", "delta", "epsilon", "eta", "theta", "kappa", "lambda", "mu", "nu", "pi", "rho"}
-SPELLED = {"beta_inv": r"{\beta^{-1}}", "ell": r"\ell", "log p": r"\log p"}
+SPELLED = {
+    "beta_inv": r"{\beta^{-1}}",
+    "ell": r"\ell",
+    "log p": r"\log p",
+    "|x|": "{|x|}",
+    "log p / |x|": r"{\log p / |x|}",
+    "sup log p / |x|": r"{\sup \log p / |x|}",
+    "max log p": r"{\max \log p}",
+    "dJ/dtheta": r"{\nabla J}",
+    "Df v": r"{Df \, v}",
+    "DF v": r"{DF \, v}",
+    "Df v_k": r"{(Df \, v)_k}",
+    "B_0 v": "{(B v)_0}",
+    "P(L)": "P(L)",
+    "f_<c": "f_{<c}",
+    "max_v": r"\max_v",
+    "min_k": r"\min_k",
+    "prod": r"\prod",
+}
 SPECIAL = {char: rf"\{char}" for char in "#$%&_{}"} | {
     "\\": r"\textbackslash{}",
     "^": r"\textasciicircum{}",
@@ -53,9 +71,9 @@ class LinePrinter(StrPrinter):
         fraction = f"d/{below}" if order == 1 else f"d^{order}/({below})"
         return f"{fraction} ({self._print(expr.expr)})"
 
-    def _print_Subs(self, expr: Any) -> str:
-        at = ", ".join(f"{self._print(x)} = {self._print(y)}" for x, y in zip(expr.variables, expr.point, strict=True))
-        return f"({self._print(expr.expr)} at {at})"
+    def _print_Subs(self, obj: Any) -> str:
+        at = ", ".join(f"{self._print(x)} = {self._print(y)}" for x, y in zip(obj.variables, obj.point, strict=True))
+        return f"({self._print(obj.expr)} at {at})"
 
     def _print_Limit(self, expr: Any) -> str:
         inside, x, point, _ = expr.args
@@ -104,10 +122,14 @@ def name_to_latex(name: str) -> str:
 
     Example:
         >>> name_to_latex("w_h"), name_to_latex("pi_mode"), name_to_latex("E[r]")
-        ('w_{h}', '\\pi_{\\mathrm{mode}}', '\\text{E[r]}')
+        ('w_{h}', '\\pi_{\\mathrm{mode}}', 'E[r]')
+        >>> name_to_latex("best path")
+        '\\text{best path}'
     """
     if name in SPELLED:
         return SPELLED[name]
+    if mean := re.fullmatch(r"E\[(\w+(?:\^\w+)?)\]", name):
+        return f"E[{name_to_latex(mean[1])}]"
     found = re.fullmatch(r"([A-Za-z]+)(\d*)(?:_([A-Za-z0-9]+|\*))?(?:\^([A-Za-z0-9]+|\*))?", name)
     if found is None:
         return rf"\text{{{escape(name)}}}"

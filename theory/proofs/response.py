@@ -25,8 +25,14 @@ def _expectation(values: sp.Expr) -> sp.Expr:
     return total(_weight(I) * values) / total(_weight(I))
 
 
-def response(d: Derivation, *, sign: int = 1) -> None:
-    """Derive the response of the expected reward; ``sign`` is the claimed factor of the covariance."""
+def response(d: Derivation, *, sign: int = 1, spread: int = 1) -> None:
+    """Derive the response of the expected reward.
+
+    Args:
+        d: Takes the steps.
+        sign: Claimed multiple of the covariance in d E[r] / d alpha.
+        spread: Claimed multiple of the variance in d E[r] / d beta_inv.
+    """
     log_z = sp.log(total(_weight(I)))
     d.equal(
         "log Z, with Z the sum of exp(alpha ell + beta_inv r), ell = log p, generates the moments: its slope in "
@@ -47,7 +53,7 @@ def response(d: Derivation, *, sign: int = 1) -> None:
     d.equal(
         "The second derivative in beta_inv is the variance of r.",
         sp.diff(log_z, BETA_INV, 2),
-        _expectation(R[I] ** 2) - _expectation(R[I]) ** 2,
+        spread * (_expectation(R[I] ** 2) - _expectation(R[I]) ** 2),
         shown=sp.Derivative(sp.log(sp.Symbol("Z")), (BETA_INV, 2)),
         scope=ANY_N,
     )
@@ -65,10 +71,10 @@ def response(d: Derivation, *, sign: int = 1) -> None:
         scope=ANY_N,
     )
     _rise_and_fall(d, sign)
-    _response_numbers(d, sign)
+    _response_numbers(d, sign, spread)
 
 
-def _in_primes(number: sp.Expr) -> Any:
+def _in_primes(number: Any) -> Any:
     """Return a rational combination of logarithms as one of logarithms of primes, which is unique."""
     return sp.expand(sp.expand_log(number, factor=True))
 
@@ -101,7 +107,7 @@ def _rise_and_fall(d: Derivation, sign: int) -> None:
         )
 
 
-def _response_numbers(d: Derivation, sign: int) -> None:
+def _response_numbers(d: Derivation, sign: int, spread: int) -> None:
     """Compare with mpmath's numerical derivatives in 40 digits."""
     import mpmath
 
@@ -119,15 +125,22 @@ def _response_numbers(d: Derivation, sign: int) -> None:
         moments = np.cov(np.stack([r, np.log(p)]), aweights=weights / weights.sum(), ddof=0)
         with mpmath.workdps(40):
             errors.append(float(mpmath.diff(expected, (alpha, b), (1, 0))) - sign * moments[0, 1])
-            errors.append(float(mpmath.diff(expected, (alpha, b), (0, 1))) - moments[0, 0])
+            errors.append(float(mpmath.diff(expected, (alpha, b), (0, 1))) - spread * moments[0, 0])
     claim = sp.Eq(
         sp.Derivative(sp.Symbol("E[r]"), ALPHA), sign * sp.Function("Cov")(sp.Symbol("r"), sp.Symbol("log p"))
     )
     d.confirm("Numerical derivatives agree with both.", claim, errors, 1e-11, "20 random problems, n up to 29")
 
 
-def sensitivity(d: Derivation, *, gain: sp.Expr = ALPHA, bound: sp.Expr = WORST) -> None:
-    """Derive the worst case; ``gain`` and ``bound`` are the claimed Jacobian's factor and largest change."""
+def sensitivity(d: Derivation, *, gain: sp.Expr = ALPHA, bound: sp.Expr = WORST, tilt: sp.Expr = BETA_INV) -> None:
+    """Derive the worst case.
+
+    Args:
+        d: Takes the steps.
+        gain: Claimed factor of the Jacobian in log p.
+        bound: Claimed largest change of p^alpha, in alpha and epsilon.
+        tilt: Claimed factor of the tilted optimum's Jacobian in the reward; takes the place of alpha in the bound.
+    """
     weights = total(sp.exp(ALPHA * LOG_P[I]))
     optimum = sp.exp(ALPHA * LOG_P[K]) / weights
     other = sp.exp(ALPHA * LOG_P[J]) / weights
@@ -148,16 +161,18 @@ def sensitivity(d: Derivation, *, gain: sp.Expr = ALPHA, bound: sp.Expr = WORST)
         scope=ANY_N,
     )
     _worst_mass(d, bound)
-    tilt = sp.exp(ALPHA * LOG_P[K] + BETA_INV * R[K]) / total(_weight(I))
+    tilted = _weight(K) / total(_weight(I))
     d.equal(
-        "For errors of the reward of the tilted optimum the same Jacobian has beta_inv in place of alpha, so the "
-        "largest change is tanh(beta_inv epsilon_r / 2), and 0 for an exact verifier.",
-        derivative(tilt, R[J]),
-        BETA_INV * tilt * (sp.KroneckerDelta(J, K) - tilt.subs(K, J)),
+        "For errors of the reward of the tilted optimum the same Jacobian has beta_inv in place of alpha, and so has "
+        "the largest change: tanh(beta_inv epsilon_r / 2).",
+        derivative(tilted, R[J]),
+        tilt * tilted * (sp.KroneckerDelta(J, K) - tilted.subs(K, J)),
         shown=sp.Derivative(sp.Symbol("pi_k"), R[J]),
         scope=ANY_N,
     )
-    _sensitivity_numbers(d, bound)
+    reward_bound = bound.subs(ALPHA, tilt)
+    d.limit("An exact verifier leaves nothing to lose.", reward_bound, EPSILON, 0, 0)
+    _sensitivity_numbers(d, bound, reward_bound)
 
 
 def _worst_mass(d: Derivation, bound: sp.Expr) -> None:
@@ -179,7 +194,7 @@ def _worst_mass(d: Derivation, bound: sp.Expr) -> None:
         shown=sp.Subs(sp.Derivative(change, m), m, best),
     )
     above, rest = sp.symbols("a b", positive=True)  # t = 1 + a and m = 1 / (1 + b), which lies in (0, 1)
-    curvature = sp.factor(sp.simplify(sp.diff(change, m, 2).subs({m: 1 / (1 + rest), t: 1 + above})))
+    curvature: Any = sp.factor(sp.simplify(sp.diff(change, m, 2).subs({m: 1 / (1 + rest), t: 1 + above})))
     d.has_sign(
         "f'' is negative on 0 < m < 1 (t = 1 + a, m = 1 / (1 + b) with a, b > 0), so that is the maximum.",
         curvature,
@@ -200,36 +215,54 @@ def _worst_mass(d: Derivation, bound: sp.Expr) -> None:
     d.limit("Sharper targets are as fragile as can be: the mode flips.", bound, ALPHA, sp.oo, 1)
 
 
-def _sensitivity_numbers(d: Derivation, bound: sp.Expr) -> None:
+def _sensitivity_numbers(d: Derivation, bound: sp.Expr, reward_bound: sp.Expr) -> None:
     """Search all corners of the box of errors, and the mass of two outcomes, for the largest change."""
-    from scipy.optimize import minimize_scalar
-    from scipy.special import softmax
-
-    claimed = sp.lambdify((ALPHA, EPSILON), bound)
-    excess, gaps = [], []
+    shown, reward_shown = (sp.Le(sp.Symbol("TV"), each, evaluate=False) for each in (bound, reward_bound))
+    excess, reward_excess, gaps = [], [], []
     for _ in range(10):
-        n, alpha, epsilon = int(d.rng.integers(2, 9)), float(d.rng.uniform(0.3, 5.0)), float(d.rng.uniform(0.05, 1.0))
-        log_p = np.log(d.rng.dirichlet(np.ones(n)))
-        corners = epsilon * np.array(list(itertools.product([-1.0, 1.0], repeat=n)))
-        errors = np.concatenate([corners, d.rng.uniform(-epsilon, epsilon, (500, n))])
-        moved = softmax(alpha * (log_p + errors), axis=1)
-        change = np.abs(moved - softmax(alpha * log_p)).sum(axis=1) / 2
-        excess += [max(0.0, change.max() - claimed(alpha, epsilon)), max(0.0, change[2**n :].max() - change.max())]
-
-        def loss(logit: float, shift: float = 2 * alpha * epsilon) -> float:
-            return 1 / (1 + np.exp(-logit)) - 1 / (1 + np.exp(-logit - shift))
-
-        gaps.append(-minimize_scalar(loss, bounds=(-20, 20), options={"xatol": 1e-9}, method="bounded").fun)
-        gaps[-1] -= claimed(alpha, epsilon)
-    shown = sp.Le(sp.Symbol("TV"), bound, evaluate=False)
-    d.confirm("No corner of the box and no random error does worse.", shown, excess, 1e-14, "10 random problems")
+        n, weight = int(d.rng.integers(2, 9)), float(d.rng.uniform(0.3, 5.0))
+        epsilon = float(d.rng.uniform(0.05, 1.0))
+        level, other = np.log(d.rng.dirichlet(np.ones(n))), d.rng.normal(size=n)
+        values = {ALPHA: weight, BETA_INV: weight, EPSILON: epsilon}
+        most, reward_most = (float(sp.sympify(each).subs(values)) for each in (bound, reward_bound))
+        corners, inside = _changes(d, weight * level, weight * epsilon)
+        excess += [max(0.0, corners - most), max(0.0, inside - corners)]
+        corners, inside = _changes(d, 1.3 * level + weight * other, weight * epsilon)
+        reward_excess += [max(0.0, corners - reward_most), max(0.0, inside - corners)]
+        attained = _best_pair(weight * epsilon)
+        gaps += [attained - most, attained - reward_most]
+    drawn = "10 random problems"
+    d.confirm("No corner of the box and no random error does worse.", shown, excess, 1e-14, drawn)
+    d.confirm("The same for errors of the reward, at alpha = 1.3.", reward_shown, reward_excess, 1e-14, drawn)
     d.confirm(
-        "On two outcomes of the worst mass the bound is attained.",
+        "On two outcomes of the worst mass both bounds are attained.",
         sp.Eq(sp.Symbol("TV"), bound, evaluate=False),
         gaps,
         1e-12,
-        "10 random alpha and epsilon",
+        "10 random weights and epsilon",
     )
+
+
+def _changes(d: Derivation, logits: np.ndarray, shift: float) -> tuple[float, float]:
+    """Return the largest total variation at the corners of the box of shifts, and at random shifts within it."""
+    from scipy.special import softmax
+
+    corners = np.array(list(itertools.product([-1.0, 1.0], repeat=logits.size)))
+    found = []
+    for errors in (corners, d.rng.uniform(-1.0, 1.0, (500, logits.size))):
+        moved = softmax(logits + shift * errors, axis=1)
+        found.append(float(np.abs(moved - softmax(logits)).sum(axis=1).max() / 2))
+    return found[0], found[1]
+
+
+def _best_pair(shift: float) -> float:
+    """Return the largest change of two outcomes' masses over all masses, errors +shift and -shift of the logits."""
+    from scipy.optimize import minimize_scalar
+
+    def loss(logit: float) -> float:
+        return 1 / (1 + np.exp(-logit)) - 1 / (1 + np.exp(-logit - 2 * shift))
+
+    return -minimize_scalar(loss, bounds=(-20, 20), options={"xatol": 1e-9}, method="bounded").fun
 
 
 T4 = Theorem(

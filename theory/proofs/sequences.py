@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 from typing import Any
 
-import numpy as np
 import sympy as sp
 
+from sharpen.theory.proofs import sequences_numbers
 from sharpen.theory.proofs.lengths import ALPHA, COUNT, GAIN, RHO, geometric
 from sharpen.theory.proofs.result import Derivation, Theorem
 from sharpen.theory.proofs.sums import I, total
-from sharpen.theory.sequences import (
-    MarkovModel,
-    Reward,
-    Spectrum,
-    critical_alpha,
-    gap,
-    length_pmf,
-    power,
-    temperature,
-)
 
 ANY_CHAIN = "any number of states"
 EDGE, HERE, NEXT = sp.symbols("B_st v_s v_t", positive=True)
@@ -34,6 +25,7 @@ def chains(
     d: Derivation,
     *,
     step: Any = STEP,
+    critical: int = 1,
     power_first: Any = POWER_FIRST,
     cool_first: Any = COOL_FIRST,
 ) -> None:
@@ -42,6 +34,7 @@ def chains(
     Args:
         d: Takes the steps.
         step: Claimed probability of a transition under p^alpha, in B_st = A_st^alpha and the partition vector v.
+        critical: Claimed spectral radius of A^alpha below which p^alpha exists.
         power_first: Claimed weights of the first tokens a and b of the two-step example under p^alpha.
         cool_first: The same of token-level temperature.
     """
@@ -76,9 +69,12 @@ def chains(
         "So y(m) = S(m) with c = u e > 0. Since u > 0 and v(m) >= 0 grows, v converges exactly where y does. (Several "
         "components: one after the other, with what follows a component added to its e.)",
     )
+    _exists(d, critical)
     _doob(d, step)
     _temperature(d, power_first, cool_first)
-    _chain_numbers(d, power_first, cool_first)
+    sequences_numbers.compare_walks(d)
+    sequences_numbers.compare_spectra(d)
+    sequences_numbers.compare_examples(d, _two_steps(1), _two_step_laws(power_first, cool_first))
 
 
 def _all_walks(d: Derivation) -> None:
@@ -96,6 +92,57 @@ def _all_walks(d: Derivation) -> None:
             pairs.append((sp.Add(*sums), v[0]))
     shown = sp.Eq(sp.Function("v")(COUNT + 1), sp.Symbol("e") + sp.Symbol("B") * sp.Function("v")(COUNT))
     d.cases("The same over every walk.", shown, pairs, "2 and 3 states, up to 3 tokens, every alpha", True)
+
+
+def _exists(d: Derivation, critical: int) -> None:
+    """Compare the criterion with the solutions of v = e + B v, on every chain of two states from a list of rows."""
+    b, e, v, w = sp.symbols("B e v w", commutative=False)
+    d.equal(
+        "Several components once more. If some v >= 0 solves v = e + B v, it is above v(0) = 0, and what it has above "
+        "v(m + 1) is B times what it has above w = v(m), not negative by induction: the v(m) rise below v and "
+        "converge. Their limit is such a v, so p^alpha exists exactly where there is one.",
+        e + b * v - (e + b * w),
+        sp.expand(b * (v - w)),
+        shown=e + b * v - (e + b * w),
+        scope=ANY_CHAIN,
+    )
+    rows = [(1, 0, 0), (Fraction(4, 5), Fraction(3, 5), 0), (Fraction(2, 3), Fraction(2, 3), Fraction(1, 3))]
+    rows = sorted({x for row in rows for x in itertools.permutations(row)})  # square roots of the probabilities
+    verdicts = []
+    for first, second in itertools.product(rows, repeat=2):
+        live = _live_rows(first, second)
+        for power_of_root in (1, 2, 4) if live else ():  # alpha = 1/2, 1, 2
+            weights = [Fraction(x) ** power_of_root for x in live]
+            verdicts.append(_radius_below(weights, critical) == _solvable(weights))
+    d.check(
+        "The criterion against a search for such a v.",
+        sp.Lt(RHO, critical, evaluate=False),
+        verdicts,
+        "two states that can be reached and can stop, rows from permutations of (1, 0, 0), (16, 9, 0)/25 and "
+        "(4, 4, 1)/9, alpha = 1/2, 1, 2",
+        again=True,
+    )
+
+
+def _live_rows(first: tuple[Fraction, ...], second: tuple[Fraction, ...]) -> list[Fraction]:
+    """Return B_00, B_01, e_0, B_10, B_11, e_1, a state 1 not reached cut off; nothing if a state can never stop."""
+    if not first[1]:
+        return [first[0], Fraction(0), first[2], *map(Fraction, (0, 0, 1))] if first[2] else []
+    stops = (first[2] or second[2]) and (second[2] or (second[0] and first[2]))
+    return [first[0], first[1], first[2], *second] if stops else []
+
+
+def _radius_below(weights: list[Fraction], level: int) -> bool:
+    """Return whether the larger eigenvalue, a root of t^2 - (w + z) t + (w z - x y), is below the level."""
+    w, x, _, y, z, _ = weights
+    return 2 * level > w + z and (2 * level - w - z) ** 2 > (w - z) ** 2 + 4 * x * y
+
+
+def _solvable(weights: list[Fraction]) -> bool:
+    """Return whether v_0 = e + w v_0 + x v_1, v_1 = f + y v_0 + z v_1 has a solution that is not negative (Cramer)."""
+    w, x, e, y, z, f = weights
+    determinant = (1 - w) * (1 - z) - x * y
+    return bool(determinant) and min(((1 - z) * e + x * f) / determinant, ((1 - w) * f + y * e) / determinant) >= 0
 
 
 def _doob(d: Derivation, step: Any) -> None:
@@ -196,73 +243,13 @@ def _two_step_laws(power_first: Any, cool_first: Any) -> tuple[list[sp.Expr], li
     return laws[0], laws[1]
 
 
-def _chain_numbers(d: Derivation, power_first: Any, cool_first: Any) -> None:
-    """Compare the package with sums over walks, with eigenvalues and with published numbers."""
-    from scipy.optimize import root_scalar
-
-    partitions, lengths_of, roots, drawn = [], [], [], "10 random chains of 2 or 3 states"
-    for _ in range(10):
-        n, alpha = int(d.rng.integers(2, 4)), float(d.rng.uniform(2.0, 3.0))
-        rows = 0.4 * d.rng.dirichlet(np.ones(n + 1), size=n)
-        rows[:, -1] += 0.6  # stops early, so that few tokens suffice
-        a, model = rows[:, :-1], MarkovModel(rows[:, :-1], rows[:, -1])
-        walks = _sums_of_walks(a, rows[:, -1], alpha)
-        found = power(model, alpha)
-        partitions.append(walks.sum() - np.exp(found.log_partition[0]))
-        lengths_of += list(walks / walks.sum() - length_pmf(found.policy, walks.size - 1))
-
-        def radius(alpha: float, a: np.ndarray = a) -> float:
-            return float(np.max(np.abs(np.linalg.eigvals(a**alpha)))) - 1.0
-
-        roots.append(
-            root_scalar(radius, bracket=(0.0, 1.0), xtol=1e-14).root - (critical_alpha(Spectrum(model)) or 0.0)
-        )
-    scope = drawn + ", up to 9 tokens"
-    b, e = sp.symbols("B e", commutative=False)
-    partition = sp.Eq(sp.Symbol("v", commutative=False), (1 - b) ** -1 * e, evaluate=False)
-    d.confirm("Sums of p^alpha over all walks are the package's.", partition, partitions, 1e-7, scope)
-    d.confirm("By length they are its policy's law.", sp.Symbol("P(L)"), lengths_of, 1e-7, scope)
-    d.confirm("NumPy's eigenvalues reach 1 at its critical alpha.", sp.Eq(RHO, 1), roots, 1e-10, drawn)
-    _published_numbers(d, power_first, cool_first)
-
-
-def _sums_of_walks(a: np.ndarray, stop: np.ndarray, alpha: float, most: int = 9) -> np.ndarray:
-    """Return the sum of p^alpha over all walks of 0 to ``most`` tokens from state 0, walk by walk, shape [most + 1]."""
-    n, sums = stop.size, []
-    ends, chance = np.zeros(1, dtype=int), np.ones(1)
-    for _ in range(most + 1):
-        sums.append(np.sum((chance * stop[ends]) ** alpha))
-        chance = (chance[:, None] * a[ends]).ravel()
-        ends = np.tile(np.arange(n), ends.size)
-    return np.array(sums)
-
-
-def _published_numbers(d: Derivation, power_first: Any, cool_first: Any) -> None:
-    """Compare the package with the two-step example and with a published table."""
-    b, e = _two_steps(1)
-    model = MarkovModel(np.array(b, dtype=float), np.array(e, dtype=float).ravel())
-    sharp, cool = _two_step_laws(power_first, cool_first)
-    found = gap(model, 2.0, Reward(step=np.eye(5)[1]))
-    first = [policy.transition.toarray()[0, 1] for policy in (power(model, 2.0).policy, temperature(model, 2.0))]
-    errors = [found.kl_power_temperature - float(sum(x * sp.log(x / y) for x, y in zip(sharp, cool, strict=True)))]
-    errors += [(found.reward_gap or 0.0) - float(sharp[0] - cool[0]), first[0] - float(sharp[0])]
-    errors.append(first[1] - float(cool[0]))
-    text = "The package's policies on the two-step example, their KL and gap in reward."
-    d.confirm(text, sp.Symbol("KL"), errors, 1e-12, "example")
-    law = np.array([0.38, 0.02, 0.33, 0.27])
-    once = MarkovModel(np.vstack([np.append(0.0, law), np.zeros((4, 5))]), np.append(0.0, np.ones(4)))
-    printed = power(once, 4.0).policy.transition.toarray()[0, 1:].round(2) - [0.55, 0.0, 0.31, 0.14]
-    text = "The package's p^4 of p = (.38, .02, .33, .27) is what Ji et al. 2026 print, to two decimals."
-    d.confirm(text, sp.Symbol("p") ** 4, printed, 1e-12, "published values")
-
-
 T9 = Theorem(
     "T9",
     "Power of a Markov chain",
-    "With the transition matrix A and the stop vector e, p^alpha exists exactly where the spectral radius of the "
-    "entrywise power A^alpha is below 1. The partition vector is v = (1 - A^alpha)^-1 e^alpha and the exact "
-    "token-level policy the Doob transform A_st^alpha v_t / v_s, stop e_s^alpha / v_s. Temperature at every token is "
-    "another policy.",
+    "With the transition matrix A and the stop vector e, on states that can be reached and can stop, p^alpha exists "
+    "exactly where the spectral radius of the entrywise power A^alpha is below 1. The partition vector is v = (1 - "
+    "A^alpha)^-1 e^alpha and the exact token-level policy the Doob transform A_st^alpha v_t / v_s, stop e_s^alpha / "
+    "v_s. Temperature at every token is another policy, with a gap in KL and in reward.",
     r"v = (I - A^{\circ\alpha})^{-1} e^{\circ\alpha}, \qquad \pi(t \mid s) = \frac{A_{st}^\alpha v_t}{v_s}, \qquad "
     r"\pi(\mathrm{stop} \mid s) = \frac{e_s^\alpha}{v_s}",
     chains,

@@ -1,0 +1,197 @@
+"""Derivations as documents: JSON, a LaTeX file, and one HTML page that needs nothing but a browser."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from sharpen.theory.proofs.printers import SPECIAL, escape, to_latex, to_line
+from sharpen.theory.proofs.result import Result, Step
+
+TITLE = "Sharpening: the theory, derived and checked"
+PREAMBLE = r"""\documentclass[10pt]{article}
+\usepackage[a4paper, margin=25mm]{geometry}
+\usepackage[T1]{fontenc}
+\usepackage{amsmath, amssymb, adjustbox}
+\setlength{\parindent}{0pt}
+\newcommand{\formula}[1]{\par\smallskip\quad\adjustbox{max width=0.95\linewidth}{$\displaystyle #1$}\par\smallskip}
+"""
+MARK = "\uf8ff"  # of private use: stands around the number of a text that latex2mathml shall not touch
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; --weak: #767676; --good: #1a7f4b; --bad: #b3261e; }
+@media (prefers-color-scheme: dark) { :root { --weak: #9a9a9a; --good: #5cc98f; --bad: #ff8a80; } }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin: 3rem 0 .5rem; border-top: 1px solid var(--line);
+  padding-top: 1.5rem; }
+table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .2rem .6rem .2rem 0;
+  border-bottom: 1px solid var(--line); } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+.formula { overflow-x: auto; padding: .3rem 0 .3rem 1rem; } .statement { border-left: 3px solid var(--line);
+  padding-left: 1rem; } ol { padding-left: 1.6rem; } li { margin: 0 0 1rem; }
+.check { font-size: .85rem; color: var(--weak); } .yes { color: var(--good); } .no { color: var(--bad);
+  font-weight: 700; } a { color: inherit; }
+math { font-family: "STIX Two Math", "Latin Modern Math", "Cambria Math", math; font-size: 1.05em; }
+"""
+
+
+def verdict(holds: bool) -> str:
+    """Return the word for whether a check passed."""
+    return "holds" if holds else "FAILS"
+
+
+def number(value: float) -> str:
+    """Return a discrepancy in two digits: ``0`` if there is none."""
+    return "0" if value == 0 else f"{value:.1e}"
+
+
+def covers(step: Step) -> str:
+    """Return what the step's check covers and, if it is numerical, how exact it was.
+
+    Example:
+        >>> import sympy as sp
+        >>> covers(Step("", sp.Integer(1), "symbolic", "any number n of outcomes", False, 0.0, 0.0, True))
+        'symbolic; any number n of outcomes'
+        >>> covers(Step("", sp.Integer(1), "randomised", "5 problems", True, 2e-16, 1e-9, True))
+        'randomised; 5 problems; error 2.0e-16, at most 1.0e-09'
+    """
+    parts = [step.method, step.scope]
+    if step.method == "randomised":
+        parts.append(f"error {number(step.error)}, at most {number(step.tolerance)}")
+    elif step.confirms:
+        parts.append("confirms")
+    return "; ".join(parts)
+
+
+def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Return one object a result, finite numbers only: an error that is not a number is None."""
+    return [
+        {
+            "id": result.id,
+            "title": result.title,
+            "statement": result.statement,
+            "latex": result.latex,
+            "holds": result.holds,
+            "method": result.method,
+            "error": _finite(result.error),
+            "steps": [
+                {
+                    "text": step.text,
+                    "formula": to_line(step.shown),
+                    "latex": to_latex(step.shown),
+                    "assuming": [to_line(each) for each in step.assuming],
+                    "method": step.method,
+                    "scope": step.scope,
+                    "confirms": step.confirms,
+                    "error": _finite(step.error),
+                    "tolerance": step.tolerance,
+                    "holds": step.holds,
+                }
+                for step in result.steps
+            ],
+        }
+        for result in results
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def as_latex(results: Sequence[Result]) -> str:
+    """Return a complete LaTeX document, for pdflatex with amsmath and adjustbox."""
+    lines = [PREAMBLE + rf"\title{{{TITLE}}}", r"\date{}", r"\begin{document}", r"\maketitle"]
+    for result in results:
+        lines += [
+            rf"\section*{{{result.id}. {escape(result.title)}}}",
+            rf"\textbf{{Statement.}} {escape(result.statement)}",
+            rf"\formula{{{result.latex}}}",
+            rf"\textbf{{{verdict(result.holds)}}}: {escape(summary(result))}",
+            r"\begin{enumerate}",
+        ]
+        for step in result.steps:
+            lines += [rf"\item {escape(step.text)}", rf"\formula{{{to_latex(step.shown)}}}"]
+            given = ", ".join(f"${to_latex(each)}$" for each in step.assuming)
+            known = f"; assuming {given}" if given else ""
+            lines.append(rf"{{\footnotesize {verdict(step.holds)} ({escape(covers(step))}{known})}}")
+        lines.append(r"\end{enumerate}")
+    return "\n".join([*lines, r"\end{document}", ""])
+
+
+def summary(result: Result) -> str:
+    """Return how a result was checked."""
+    steps = f"{len(result.steps)} step{'' if len(result.steps) == 1 else 's'}"
+    return f"{result.method}, {steps}, largest error {number(result.error)}"
+
+
+def as_html(results: Sequence[Result]) -> str:
+    """Return one HTML page with every formula as MathML, no script and no reference to another file."""
+    held = sum(result.holds for result in results)
+    rows = "".join(
+        f'<tr><td><a href="#{r.id}">{r.id}</a></td><td>{html.escape(r.title)}</td><td>{_badge(r.holds)}</td>'
+        f'<td>{r.method}</td><td class="number">{len(r.steps)}</td><td class="number">{number(r.error)}</td></tr>\n'
+        for r in results
+    )
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" '
+        f'content="width=device-width">\n<title>{TITLE}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n'
+        f"<h1>{TITLE}</h1>\n<p>{held} of {len(results)} results hold. Each is stated, derived from the objective "
+        "and checked step by step: symbolically, exhaustively over finitely many cases, or on random problems against "
+        "an independent calculation. The method of a result is the weakest among the steps that prove it; the error is "
+        "the largest seen in a numerical confirmation.</p>\n<table>\n<tr><th></th><th>Result</th><th></th>"
+        f"<th>Method</th><th>Steps</th><th>Error</th></tr>\n{rows}</table>\n"
+        + "".join(_section(result) for result in results)
+        + "</body>\n</html>\n"
+    )
+
+
+def _section(result: Result) -> str:
+    steps = ""
+    for step in result.steps:
+        given = ", ".join(to_mathml(to_latex(each), "inline") for each in step.assuming)
+        known = f"; assuming {given}" if given else ""
+        steps += (
+            f'<li>{html.escape(step.text)}<div class="formula">{to_mathml(to_latex(step.shown))}</div>'
+            f'<div class="check">{_badge(step.holds)} ({html.escape(covers(step))}{known})</div></li>\n'
+        )
+    return (
+        f'<section id="{result.id}">\n<h2>{result.id}. {html.escape(result.title)}</h2>\n<div class="statement">'
+        f'<p>{html.escape(result.statement)}</p>\n<div class="formula">{to_mathml(result.latex)}</div></div>\n'
+        f'<p class="check">{_badge(result.holds)}: {html.escape(summary(result))}</p>\n'
+        f"<ol>\n{steps}</ol>\n</section>\n"
+    )
+
+
+def _badge(holds: bool) -> str:
+    return f'<span class="{"yes" if holds else "no"}">{verdict(holds)}</span>'
+
+
+def to_mathml(latex: str, display: str = "block") -> str:
+    r"""Return a formula as MathML, for a browser to draw without help.
+
+    latex2mathml does not know ``\arg`` and the sizes of delimiters, and copies text as it stands.
+
+    Args:
+        latex: Without delimiters.
+        display: ``block`` or ``inline``.
+
+    Example:
+        >>> to_mathml(r"\text{p\_0<1}", "inline").partition("<mrow>")[2]
+        '<mtext>p_0&lt;1</mtext></mrow></math>'
+    """
+    from latex2mathml.converter import convert
+
+    texts: list[str] = []
+
+    def hide(found: re.Match[str]) -> str:
+        plain = found[1]
+        for char, written in SPECIAL.items():
+            plain = plain.replace(written, char)
+        texts.append(html.escape(plain, quote=False).replace(" ", "\N{NO-BREAK SPACE}"))
+        return rf"\text{{{MARK}{len(texts) - 1}{MARK}}}"
+
+    hidden = re.sub(r"\\text\{((?:[^{}\\]|\\[A-Za-z]+\{\}|\\.)*)\}", hide, latex)
+    hidden = re.sub(r"\\[Bb]igg?[lr]?(?![A-Za-z])", "", hidden).replace(r"\tbinom", r"\binom")
+    hidden = hidden.replace(r"\arg\max", r"\operatorname{arg\,max}").replace(r"\textstyle", "")
+    return re.sub(f"{MARK}(\\d+){MARK}", lambda found: texts[int(found[1])], convert(hidden, display=display))
