@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from sharpen.cli import figures, llm, theory, toy
+from sharpen.cli import figures, llm, paper, theory, toy
 from sharpen.cli.errors import BAD_INPUT, INTERRUPTED, describe, describe_usage, fail
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.add_typer(theory.app, name="theory")
 app.add_typer(toy.app, name="toy")
 app.add_typer(llm.app, name="llm")
 app.add_typer(figures.app, name="figures")
+app.add_typer(paper.app, name="paper")
 
 
 def main(arguments: list[str] | None = None) -> None:
