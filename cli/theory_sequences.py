@@ -224,6 +224,10 @@ def sequences(
     reward_states: Annotated[
         str | None, typer.Option(help="States s1,s2,...: the reward is the probability of stopping in one of them.")
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="Write the exact policy of p^alpha to PREFIX.npz and PREFIX-stop.npy.", metavar="PREFIX"),
+    ] = None,
     json_output: options.JsonOutput = False,
 ) -> None:
     """Find what likelihood alone prefers, and how far p^alpha is from token-level temperature.
@@ -255,6 +259,8 @@ def sequences(
         },
         "policies": {**asdict(difference), "reward_gap": difference.reward_gap},
     }
+    if policy is not None:
+        theory.to_files(theory.power(chain, alpha).policy, policy)
     if json_output:
         _print_json(report)
     else:

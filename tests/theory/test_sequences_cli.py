@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -108,6 +109,38 @@ def test_sequences(app: typer.Typer, files: list[str], capsys: pytest.CaptureFix
     assert policies["reward_gap"] == pytest.approx(expected.reward_gap)
     assert policies["temperature"]["mean_length"] > 0
     assert report["weighted"]["optimal"] is True
+
+
+def test_the_policy_in_files_is_the_power_of_every_sequence(
+    app: typer.Typer, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prefix = tmp_path / "new" / "power"
+    run(app, ["sequences", *files, "--alpha", "2", "--policy", str(prefix)], capsys)
+    a, e = sparse.load_npz(files[1]).toarray(), np.loadtxt(files[3])
+    doob, stop = sparse.load_npz(f"{prefix}.npz").toarray(), np.load(f"{prefix}-stop.npy")
+    total = 0.0  # sum of p^2 over all sequences from state 0, by their lengths
+    row = np.eye(3)[0]
+    for _ in range(400):
+        total += row @ e**2
+        row = row @ a**2
+    for path in itertools.product(range(3), repeat=3):
+        states = (0, *path)
+        steps = list(itertools.pairwise(states))
+        p = np.prod([a[s, t] for s, t in steps]) * e[states[-1]]
+        power = np.prod([doob[s, t] for s, t in steps]) * stop[states[-1]]
+        assert power == pytest.approx(p**2 / total, rel=1e-9, abs=1e-300)
+    before = run_json(app, ["length", *files, "--alpha", "2"], capsys)
+    reread = ["--transition", f"{prefix}.npz", "--stop", f"{prefix}-stop.npy"]
+    after = run_json(app, ["length", *reread, "--alpha", "1"], capsys)
+    assert after["mean_length"] == pytest.approx(before["mean_length"], rel=1e-9)
+    with pytest.raises(InputError, match="policy"):
+        app(["sequences", *files, "--policy", "/dev/null/power"], standalone_mode=False)
+
+
+def test_a_matrix_that_is_not_finite_is_named(app: typer.Typer, tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("0.5,0.3\nnan,0.6\n")
+    with pytest.raises(InputError, match="transition row 1"):
+        app(["length", "--transition", str(tmp_path / "bad.csv")], standalone_mode=False)
 
 
 def test_tokens_of_texts_are_shown(app: typer.Typer, text: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
 from sharpen.theory.sequences.curve import LengthCurve, LengthPoint
 from sharpen.theory.sequences.cycles import CycleMeans, cycle_means
-from sharpen.theory.sequences.files import from_files
+from sharpen.theory.sequences.files import from_files, to_files
 from sharpen.theory.sequences.iid import IidModel
 from sharpen.theory.sequences.laws import (
     Gap,
@@ -65,5 +65,6 @@ __all__ = [
     "power",
     "report",
     "temperature",
+    "to_files",
     "weighted_mode",
 ]

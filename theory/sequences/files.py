@@ -36,9 +36,31 @@ def from_files(transition: str | Path, stop: str | Path | None = None, start: in
         vector = _read(stop, "stop")
         return MarkovModel(matrix, vector if sparse.issparse(vector) else np.ravel(vector), start)
     rows = np.asarray(matrix.sum(axis=1)).ravel()
+    if not np.all(np.isfinite(rows)):  # else the stop, which is computed here, would be blamed
+        wrong = int(np.flatnonzero(~np.isfinite(rows))[0])
+        raise InputError(f"transition row {wrong}", float(rows[wrong]), "probabilities >= 0")
     left = 1.0 - rows
     left[np.abs(left) < 1e-12] = 0.0  # rows that are full but for rounding
     return MarkovModel(matrix, left, start)
+
+
+def to_files(model: MarkovModel, prefix: str | Path) -> tuple[Path, Path]:
+    """Write a model's matrix to PREFIX.npz and its stop probabilities to PREFIX-stop.npy; return both paths.
+
+    :func:`from_files` reads them. The order of states is the model's, a start state is not kept.
+
+    Raises:
+        InputError: the files cannot be written.
+    """
+    base = Path(prefix)
+    matrix, stop = base.with_name(base.name + ".npz"), base.with_name(base.name + "-stop.npy")
+    try:
+        base.parent.mkdir(parents=True, exist_ok=True)
+        sparse.save_npz(matrix, sparse.csr_array(model.transition))
+        np.save(stop, model.stop)
+    except OSError as error:
+        raise InputError("policy", str(prefix), f"a prefix of files that can be written ({error})") from error
+    return matrix, stop
 
 
 def _read(file: str | Path, name: str) -> Any:
