@@ -29,7 +29,7 @@ RESULT = Path(__file__).parent / "results" / "theory.json"
 SIZES = (10**3, 10**4, 10**5, 10**6, 10**7)
 ALPHA = 2.0
 GRID = np.linspace(0.0, 4.0, 9)
-ROUNDS = 5
+ROUNDS = 3
 LONG_ENOUGH = 0.05  # seconds: small problems are repeated until the clock can resolve them
 FLOOR = "scipy softmax"
 
