@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import typer
 
-from sharpen.cli import llm_data, llm_eval, llm_sample, llm_train
+from sharpen.cli import llm_data, llm_eval, llm_export, llm_pretrain, llm_sample, llm_train
 from sharpen.cli.errors import fail
 
 app = typer.Typer(no_args_is_help=True, help="Train a language model on the objective and evaluate it.")
@@ -29,3 +29,5 @@ llm_train.register(app)
 llm_eval.register(app)
 llm_sample.register(app)
 llm_data.register(app)
+llm_pretrain.register(app)
+llm_export.register(app)

@@ -88,7 +88,8 @@ def load_source(spec: str, split: str, limit: int | None = None) -> DataSource:
 
     Args:
         spec: ``embedded``; a registered name (``math``, ``math500``, ``minerva``, ``deepscaler``, ``aime24``,
-            ``gsm8k``); a file (.jsonl, .json, .csv, .parquet) or a folder with one file a split; a hub id ``org/name``.
+            ``aime25``, ``gsm8k``); a file (.jsonl, .json, .csv, .parquet) or a folder with one file a split; a hub id
+            ``org/name``.
         split: ``train``, ``validation``, ``test``, or what the data set calls its splits.
         limit: Use only so many problems, the first ones.
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sharpen.llm import records as store
 from sharpen.llm.data import DataSource, load_source
 from sharpen.llm.interrupt import deferred_interrupt
 from sharpen.llm.records import Record
+from sharpen.llm.sampling.config import LOWEST_TEMPERATURE
 from sharpen.llm.summary import compare, summarise
 from sharpen.objective import InputError, runfolder
 
@@ -41,8 +42,8 @@ class EvalConfig(BaseModel):
     problems: int | None = Field(default=None, ge=1)
     samples: int = Field(default=16, ge=1, le=1024)
     template: str
-    temperature: float = 1.0
-    top_p: float = 1.0
+    temperature: float = Field(default=1.0, ge=0, description="0 is greedy, else at least 0.01.")
+    top_p: float = Field(default=1.0, gt=0, le=1)
     max_length: int = Field(default=2048, ge=2)
     likelihoods: bool = Field(default=True, description="Measure entropy, log-probabilities and the KL to the base.")
     engine: Literal["auto", "vllm", "transformers"] = "auto"
@@ -51,6 +52,13 @@ class EvalConfig(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     batch: int = Field(default=32, ge=1, description="Problems asked together; a kill loses at most one batch.")
     seed: int = Field(default=42, ge=0, lt=2**31)
+
+    @field_validator("temperature")
+    @classmethod
+    def _engines_can_divide_by_it(cls, temperature: float) -> float:
+        if 0 < temperature < LOWEST_TEMPERATURE:
+            raise ValueError(f"should be 0 or at least {LOWEST_TEMPERATURE}")
+        return temperature
 
 
 @dataclass

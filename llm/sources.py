@@ -35,8 +35,8 @@ class HubSet(NamedTuple):
     configuration: str | None = None
 
 
-# Hub ids as the authors used them (GSM8K: its own). Where a set has no validation part its test part stands in, as with
-# the authors; AIME's and DeepScaleR's only parts are called train on the hub.
+# Hub ids as the authors used them (GSM8K and AIME 2025: sets they did not use). Where a set has no validation part its
+# test part stands in, as with the authors; AIME 2024's and DeepScaleR's only parts are called train on the hub.
 _WITHOUT_VALIDATION = {"train": "train", "validation": "test", "test": "test"}
 _TEST_ONLY = {"validation": "test", "test": "test"}
 HUB: dict[str, HubSet] = {
@@ -45,6 +45,7 @@ HUB: dict[str, HubSet] = {
     "minerva": HubSet("math-ai/minervamath", _TEST_ONLY),
     "deepscaler": HubSet("agentica-org/DeepScaleR-Preview-Dataset", {"train": "train"}),
     "aime24": HubSet("HuggingFaceH4/aime_2024", {"train": "train", "validation": "train", "test": "train"}),
+    "aime25": HubSet("math-ai/aime25", _TEST_ONLY),
     "gsm8k": HubSet("openai/gsm8k", _WITHOUT_VALIDATION, "main"),
 }
 # What a split may be called elsewhere, best first.

@@ -19,18 +19,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
+from sharpen.llm.interrupt import deferred_interrupt
 from sharpen.llm.templates import encode
 from sharpen.llm.tiny.corpus import EOS, PAD, Mixture, draw_problem, draw_response
 from sharpen.llm.tiny.tokenizer import build_tokenizer
+from sharpen.llm.train_state import load_optimizer_state, load_parameters, optimizer_state, parameters
+from sharpen.objective import InputError
+from sharpen.objective.runfolder import write
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 PROGRESS_EVERY, CHECKPOINT_EVERY = 50, 250
 IGNORED = -100  # cross_entropy's mark for positions without a target
-STATE = "pretrain_state.pt"
+STATE, ADAM = "pretrain_state.safetensors", "optimizer "  # ADAM: prefix of the optimizer's tensors
 
 
 @dataclass(frozen=True)
@@ -117,11 +123,17 @@ def loss_of(model: PreTrainedModel, rows: list[tuple[list[int], int]], pad_id: i
 def train(settings: Settings, mixture: Mixture, out: Path, stop_after: int | None = None) -> list[float]:
     """Train, or continue, in ``out`` and return the loss (nats a token) of each update done in this call.
 
+    The first Ctrl-C ends it after the current update, with its state saved.
+
     Args:
         settings: Shape and schedule.
         mixture: Of answers.
         out: Folder of the model; the training state stays in it until the last update.
         stop_after: End after this many updates in all, leaving the state to continue from.
+
+    Raises:
+        InputError: ``out`` has a run of other settings, or its state cannot be read.
+        KeyboardInterrupt: Ctrl-C; the same call continues.
     """
     tokenizer = build_tokenizer()
     model = build_model(settings, tokenizer)
@@ -130,16 +142,16 @@ def train(settings: Settings, mixture: Mixture, out: Path, stop_after: int | Non
     identity = {**asdict(settings), "corpus": asdict(mixture)}
     first = _restore(out / STATE, identity, model, optimizer)
     losses, start, last = [], time.monotonic(), min(settings.steps, stop_after or settings.steps)
-    for step in range(first, last):
-        losses.append(_update(model, optimizer, settings, draw_batch(settings, mixture, tokenizer, step), step))
-        if (step + 1) % PROGRESS_EVERY == 0:
-            rate = (time.monotonic() - start) / (step + 1 - first)
-            print(f"step {step + 1}/{settings.steps}  loss {losses[-1]:.4f}  {rate:.2f} s a step", file=sys.stderr)
-        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == last:
-            part = out / (STATE + ".part")
-            done = {"step": step + 1, "settings": identity}
-            torch.save({**done, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, part)
-            part.replace(out / STATE)
+    with deferred_interrupt() as interrupt:
+        for step in range(first, last):
+            losses.append(_update(model, optimizer, settings, draw_batch(settings, mixture, tokenizer, step), step))
+            if (step + 1) % PROGRESS_EVERY == 0:
+                rate = (time.monotonic() - start) / (step + 1 - first)
+                print(f"step {step + 1}/{settings.steps}  loss {losses[-1]:.4f}  {rate:.2f} s a step", file=sys.stderr)
+            if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == last or interrupt.requested:
+                _save(out / STATE, identity, step + 1, model, optimizer)
+            if interrupt.requested:
+                raise KeyboardInterrupt
     if last == settings.steps:
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
@@ -167,16 +179,35 @@ def _update(
     return total
 
 
+def _save(
+    file: Path, identity: dict[str, Any], step: int, model: PreTrainedModel, optimizer: torch.optim.Optimizer
+) -> None:
+    """Write weights and optimizer to one file that is there whole or not at all."""
+    adam = optimizer_state(optimizer, model, keep=True)
+    tensors = {**parameters(model, keep=True), **{ADAM + name: tensor for name, tensor in adam.items()}}
+    part = file.with_name(file.name + ".part")
+    save_file(tensors, part, {"step": str(step), "settings": json.dumps(identity, sort_keys=True)})
+    part.replace(file)
+
+
 def _restore(file: Path, identity: dict[str, Any], model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> int:
     """Load a state that the same settings left, and return the number of its updates; 0 if there is none."""
     if not file.exists():
         return 0
-    state = torch.load(file, weights_only=True)
-    if state["settings"] != identity:
-        raise SystemExit(f"error: --out: got {file.parent}, allowed: a folder without a run of other settings")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"]
+    allowed = "a folder without a run of other settings"
+    try:
+        with safe_open(file, framework="pt") as stored:
+            numbers = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  # it is no dictionary
+    except (OSError, SafetensorError) as error:
+        raise InputError("out", str(file.parent), f"{allowed}; its {STATE} cannot be read ({error})") from error
+    if numbers.get("settings") != json.dumps(identity, sort_keys=True):
+        raise InputError("out", str(file.parent), allowed)
+    adam = {name.removeprefix(ADAM): tensor for name, tensor in tensors.items() if name.startswith(ADAM)}
+    weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(ADAM)}
+    load_parameters(model, weights, str(file))
+    load_optimizer_state(optimizer, model, adam, str(file))
+    return int(numbers["step"])
 
 
 def provenance(settings: Settings, mixture: Mixture, measures: dict[str, Any]) -> dict[str, Any]:
@@ -185,7 +216,7 @@ def provenance(settings: Settings, mixture: Mixture, measures: dict[str, Any]) -
 
     found = environment()
     return {
-        "command": f"python -m sharpen.llm.tiny.pretrain {' '.join(found['command'][1:])}".strip(),
+        "command": _command(found["command"]),
         "settings": asdict(settings),
         "corpus": asdict(mixture),
         "commit": found["commit"],
@@ -195,22 +226,50 @@ def provenance(settings: Settings, mixture: Mixture, measures: dict[str, Any]) -
     }
 
 
-def main() -> None:
-    """Train, measure and write the artefact."""
+def _command(words: list[str]) -> str:
+    """Return the command as it is typed: a module's first word is its file's name."""
+    return " ".join(["python -m sharpen.llm.tiny.pretrain" if words[0] == "pretrain.py" else words[0], *words[1:]])
+
+
+def pretrain(settings: Settings, mixture: Mixture, out: Path) -> dict[str, Any]:
+    """Train, or continue, measure, write the artefact, and return its ``provenance.json``.
+
+    A folder that holds the artefact of the same settings is left as it is.
+
+    Raises:
+        InputError: ``out`` holds something else, or a run of other settings.
+        KeyboardInterrupt: Ctrl-C; the same call continues.
+    """
     from sharpen.llm.tiny.measure import measure
 
+    file = out / "provenance.json"
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / STATE).exists():
+        try:
+            done = json.loads(file.read_text(encoding="utf-8"))
+            if (done["settings"], done["corpus"]) == (asdict(settings), asdict(mixture)):
+                return done
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        raise InputError("out", str(out), "a new or empty folder, or one of the same settings")
+    train(settings, mixture, out)
+    found = provenance(settings, mixture, measure(str(out)))
+    write(file, json.dumps(found, indent=2) + "\n")
+    (out / STATE).unlink()
+    return found
+
+
+def main() -> None:
+    """Train, measure and write the artefact; ``sharpen llm pretrain`` does the same."""
     parser = argparse.ArgumentParser(description="Pre-train the embedded model on its corpus.")
     parser.add_argument("--out", type=Path, required=True, help="folder of the artefact; the same command continues")
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--seed", type=int, default=Settings.seed)
     arguments = parser.parse_args()
-    settings, mixture = Settings(steps=arguments.steps, seed=arguments.seed), Mixture()
-    train(settings, mixture, arguments.out)
-    measures = measure(str(arguments.out))
-    text = json.dumps(provenance(settings, mixture, measures), indent=2)
-    (arguments.out / "provenance.json").write_text(text + "\n", encoding="utf-8")
-    (arguments.out / STATE).unlink()
-    print(json.dumps(measures, indent=2))
+    try:
+        found = pretrain(Settings(steps=arguments.steps, seed=arguments.seed), Mixture(), arguments.out)
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from error
+    print(json.dumps(found["measures"], indent=2))
 
 
 if __name__ == "__main__":

@@ -159,6 +159,7 @@ def test_limits_out_of_range(limit: int) -> None:
     [
         ("embedded", "dev", "train, validation, test"),
         ("minerva", "train", "validation, test"),
+        ("aime25", "train", "validation, test"),
         ("deepscaler", "test", "train"),
         ("math", "extra", "train, validation, test"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from sharpen.llm.tiny import artifact_path, pretrain
 from sharpen.llm.tiny.corpus import (
@@ -28,6 +30,7 @@ from sharpen.llm.tiny.corpus import (
 from sharpen.llm.tiny.measure import measure
 from sharpen.llm.tiny.tokenizer import NEWLINE, VOCABULARY, build_tokenizer
 from sharpen.llm.verify import verify
+from sharpen.objective import InputError
 
 numbers = st.tuples(*[st.integers(10, 99)] * 3)
 
@@ -99,10 +102,47 @@ def test_pretraining_learns_and_resumes_to_the_same_weights(tmp_path: Path) -> N
     assert sum(losses[-5:]) / 5 < 0.75 * losses[0]
     pretrain.train(settings, Mixture(), tmp_path / "parts", stop_after=17)
     assert pretrain.train(settings, Mixture(), tmp_path / "parts") == losses[17:]
-    states = [torch.load(tmp_path / name / pretrain.STATE)["model"] for name in ("whole", "parts")]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    with pytest.raises(SystemExit, match="allowed: a folder without a run of other settings"):
+    states = [load_file(tmp_path / name / pretrain.STATE) for name in ("whole", "parts")]
+    assert any(name.startswith(pretrain.ADAM) for name in states[0])
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0].keys() | states[1].keys())
+    with pytest.raises(InputError, match="allowed: a folder without a run of other settings"):
         pretrain.train(settings, Mixture(slip=0.5), tmp_path / "parts")
+    (tmp_path / "parts" / pretrain.STATE).write_bytes(b"torn")
+    with pytest.raises(InputError, match="cannot be read"):
+        pretrain.train(settings, Mixture(), tmp_path / "parts")
+
+
+def test_a_finished_folder_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sharpen.llm.tiny.measure.measure", lambda folder: {"measured": folder})
+    settings = pretrain.Settings(hidden=32, layers=1, steps=2, batch=4, micro_batch=4, warmup=1)
+    out = tmp_path / "model"
+    found = pretrain.pretrain(settings, Mixture(), out)
+    assert found["measures"] == {"measured": str(out)}
+    assert found["settings"]["steps"] == 2
+    before = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
+    assert pretrain.STATE not in before
+    assert "model.safetensors" in before
+    assert pretrain.pretrain(settings, Mixture(), out) == found
+    assert {file.name: file.stat().st_mtime_ns for file in out.iterdir()} == before
+    with pytest.raises(InputError, match="or one of the same settings"):
+        pretrain.pretrain(pretrain.Settings(steps=3), Mixture(), out)
+
+
+def test_an_interrupted_pretraining_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = pretrain.Settings(hidden=32, layers=1, steps=6, batch=4, micro_batch=4, warmup=1)
+    whole, update, done = pretrain.train(settings, Mixture(), tmp_path / "whole"), pretrain._update, []
+
+    def interrupted(*arguments: object) -> float:
+        done.append(update(*arguments))  # type: ignore[arg-type]
+        if len(done) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return done[-1]
+
+    monkeypatch.setattr(pretrain, "_update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.train(settings, Mixture(), tmp_path / "parts")
+    assert pretrain.train(settings, Mixture(), tmp_path / "parts") == whole[3:]
+    assert done == whole
 
 
 def test_the_artefact_is_small_and_says_where_it_comes_from() -> None:

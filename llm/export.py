@@ -1,0 +1,133 @@
+"""``sharpen llm export``: a run's checkpoint, a LoRA adapter or any model as a folder that others load."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sharpen.llm.models import ModelSource, load_architecture, load_model, load_tokenizer
+from sharpen.llm.targets import find_target
+from sharpen.objective import InputError, runfolder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+ADAPTER, EXPORT = "adapter_config.json", "export.json"
+
+
+def export(
+    name: str, out: Path, *, which: str | None = None, base: str | None = None, dtype: str = "auto", force: bool = False
+) -> dict[str, Any]:
+    """Write a model's weights (safetensors), config and tokenizer to ``out``, and read them back.
+
+    A LoRA adapter in peft's format is merged into its base model, W + (lora_alpha / rank) B A; checkpoints of a LoRA
+    run of ``sharpen llm train`` are merged already. ``out`` appears only once it is complete and has been read back.
+
+    Args:
+        name: As ``sharpen llm eval --model``, or a folder with a LoRA adapter in peft's format.
+        out: A new folder.
+        which: Checkpoint of a run folder; None for the last.
+        base: Base model of an adapter; None for the one that it names.
+        dtype: Of the stored weights: ``auto`` (as they are), ``float32``, ``bfloat16``, ``float16``.
+        force: Replace an earlier export in ``out``.
+
+    Returns:
+        The content of ``export.json``: ``model``, ``location``, ``base``, ``dtype``, ``parameters``, ``files`` (bytes
+        by name), ``provenance``.
+
+    Raises:
+        InputError: there is no such model, ``out`` is in the way, or what was written does not read back the same.
+    """
+    if dtype not in DTYPES:
+        raise InputError("dtype", dtype, ", ".join(DTYPES))
+    _check_free(out, force)
+    location, origin, model, tokenizer = _loaded(name, which, base, dtype)
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    model.save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    _check_written(model, part)
+    told = {
+        "model": name,
+        "location": location,
+        "base": origin,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "parameters": model.num_parameters(),
+        "files": {file.name: file.stat().st_size for file in sorted(part.iterdir())},
+        "provenance": runfolder.provenance(),
+    }
+    runfolder.write(part / EXPORT, json.dumps(told, indent=2) + "\n")
+    if out.exists():
+        shutil.rmtree(out)
+    part.rename(out)
+    return told
+
+
+def _check_free(out: Path, force: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (force and (out / EXPORT).is_file()):
+        raise InputError("out", str(out), "a new or empty folder, or with --force one that an earlier export made")
+
+
+def _loaded(name: str, which: str | None, base: str | None, dtype: str) -> tuple[str, str | None, PreTrainedModel, Any]:
+    """Return location, base, the plain model and its tokenizer."""
+    if (Path(name) / ADAPTER).is_file():
+        origin = find_target(base or _named_base(Path(name))).location
+        model = _merged(name, _plain(origin, dtype))
+        has_tokenizer = (Path(name) / "tokenizer_config.json").is_file()
+        return name, origin, model, load_tokenizer(_at(name if has_tokenizer else origin))
+    if base is not None:
+        raise InputError("base", base, f"none: {name} is no LoRA adapter")
+    target = find_target(name, which)
+    origin = target.base if target.base != target.location else None
+    return target.location, origin, _plain(target.location, dtype), load_tokenizer(_at(target.location))
+
+
+def _plain(location: str, dtype: str) -> PreTrainedModel:
+    if dtype == "auto":
+        stored = getattr(load_architecture(_at(location)), "dtype", None)
+        dtype = str(stored).removeprefix("torch.") if stored is not None else "float32"
+    return load_model(_at(location), "cpu", dtype)
+
+
+def _merged(adapter: str, base: PreTrainedModel) -> PreTrainedModel:
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    try:
+        return PeftModel.from_pretrained(base, adapter).merge_and_unload(safe_merge=True)  # type: ignore[operator]
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            "model", adapter, f"a LoRA adapter of the base model {base.name_or_path} ({reason})"
+        ) from error
+
+
+def _named_base(adapter: Path) -> str:
+    try:
+        return str(json.loads((adapter / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError("model", str(adapter), f"an adapter whose {ADAPTER} names its base; or pass --base") from error
+
+
+def _check_written(model: PreTrainedModel, folder: Path) -> None:
+    """Compare every weight with what ``from_pretrained`` reads back."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    read = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").state_dict()
+    written = model.state_dict()
+    wrong = [name for name in written if name not in read or not torch.equal(written[name], read[name])]
+    if wrong or read.keys() != written.keys():
+        raise InputError(
+            "out", str(folder), f"a folder that keeps what is written ({', '.join(wrong[:3])} came back other)"
+        )
+
+
+def _at(location: str) -> ModelSource:
+    return ModelSource(location, location)
