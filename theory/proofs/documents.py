@@ -28,7 +28,8 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin: 3rem 0 .5rem; border-
   padding-top: 1.5rem; }
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .2rem .6rem .2rem 0;
   border-bottom: 1px solid var(--line); } td.number { text-align: right; font-variant-numeric: tabular-nums; }
-.formula { overflow-x: auto; padding: .3rem 0 .3rem 1rem; } .statement { border-left: 3px solid var(--line);
+.formula { overflow: auto hidden; padding: .4rem 0 .4rem 1rem; } .statement math { display: inline math;
+  margin-right: 2rem; line-height: 3; } .statement { border-left: 3px solid var(--line);
   padding-left: 1rem; } ol { padding-left: 1.6rem; } li { margin: 0 0 1rem; }
 .check { font-size: .85rem; color: var(--weak); } .yes { color: var(--good); } .no { color: var(--bad);
   font-weight: 700; } a { color: inherit; }
@@ -147,6 +148,7 @@ def as_html(results: Sequence[Result]) -> str:
 
 
 def _section(result: Result) -> str:
+    formulas = " ".join(to_mathml(part) for part in parts(result.latex))
     steps = ""
     for step in result.steps:
         given = ", ".join(to_mathml(to_latex(each), "inline") for each in step.assuming)
@@ -157,7 +159,7 @@ def _section(result: Result) -> str:
         )
     return (
         f'<section id="{result.id}">\n<h2>{result.id}. {html.escape(result.title)}</h2>\n<div class="statement">'
-        f'<p>{html.escape(result.statement)}</p>\n<div class="formula">{to_mathml(result.latex)}</div></div>\n'
+        f'<p>{html.escape(result.statement)}</p>\n<div class="formula">{formulas}</div></div>\n'
         f'<p class="check">{_badge(result.holds)}: {html.escape(summary(result))}</p>\n'
         f"<ol>\n{steps}</ol>\n</section>\n"
     )
@@ -167,10 +169,21 @@ def _badge(holds: bool) -> str:
     return f'<span class="{"yes" if holds else "no"}">{verdict(holds)}</span>'
 
 
+def parts(latex: str) -> list[str]:
+    r"""Return the formulas of a line, which wide spaces divide, so that a narrow page can break it.
+
+    Example:
+        >>> parts(r"a = b, \quad c = d")
+        ['a = b,', 'c = d']
+    """
+    return [part.strip() for part in re.split(r"\\q?quad(?![A-Za-z])", latex)]
+
+
 def to_mathml(latex: str, display: str = "block") -> str:
     r"""Return a formula as MathML, for a browser to draw without help.
 
-    latex2mathml does not know ``\arg`` and the sizes of delimiters, and copies text as it stands.
+    latex2mathml does not know ``\arg`` and the sizes of delimiters, sets functions without a space, and copies text as
+    it stands.
 
     Args:
         latex: Without delimiters.
@@ -193,5 +206,6 @@ def to_mathml(latex: str, display: str = "block") -> str:
 
     hidden = re.sub(r"\\text\{((?:[^{}\\]|\\[A-Za-z]+\{\}|\\.)*)\}", hide, latex)
     hidden = re.sub(r"\\[Bb]igg?[lr]?(?![A-Za-z])", "", hidden).replace(r"\tbinom", r"\binom")
-    hidden = hidden.replace(r"\arg\max", r"\operatorname{arg\,max}").replace(r"\textstyle", "")
+    hidden = hidden.replace(r"\arg\max", r"\mathrm{arg\,max}\,").replace(r"\textstyle", "")
+    hidden = re.sub(r"(\\(?:log|cosh|sinh|tanh)) (?=[A-Za-z\\])", r"\1\\,", hidden)
     return re.sub(f"{MARK}(\\d+){MARK}", lambda found: texts[int(found[1])], convert(hidden, display=display))

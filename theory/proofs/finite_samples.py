@@ -85,7 +85,7 @@ def _moments(d: Derivation, drift: int) -> None:
         scope="any group of n >= 2 samples",
     )
     d.equal(
-        "These sum to zero, so the policy cancels in sum A_i (e_{x_i} - pi): RLOO moves the logits sampled.",
+        "These sum to zero, so the policy cancels in sum A_i (e_{x_i} - pi): RLOO moves sampled logits only.",
         total(R[I] - average.subs(I, J)),
         0,
         scope="any group of n >= 2 samples",

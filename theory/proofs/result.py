@@ -74,8 +74,8 @@ class Result:
 
     @property
     def error(self) -> float:
-        """The largest discrepancy seen in a numerical confirmation; NaN if one was not a number."""
-        return float(np.max([step.error for step in self.steps]))
+        """The largest discrepancy seen in a numerical confirmation; NaN if one was not a number or there is no step."""
+        return float(np.max([step.error for step in self.steps] or [np.nan]))
 
 
 @dataclass
