@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from sharpen.llm import metrics
 from sharpen.llm.config import TrainConfig, resolve
+from sharpen.llm.rollout import vllm_available
 from sharpen.llm.run import Report, train
 from sharpen.llm.world import World
 from sharpen.objective import InputError, preset
@@ -48,22 +49,13 @@ def die_at(step: int) -> Report:
     return Report(step=die)
 
 
-def by_two(out: Path) -> subprocess.CompletedProcess[str]:
-    """Continue a run folder by two processes."""
+def by_two(out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Start or continue a run folder by two processes; without flags, with the settings that are in it."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    module = [
-        "-m",
-        "sharpen.cli.main",
-        "llm",
-        "train",
-        "--config",
-        str(out / "config.yaml"),
-        "--out",
-        str(out),
-        "--json",
-    ]
+    given = flags or ("--config", str(out / "config.yaml"))
+    module = ["-m", "sharpen.cli.main", "llm", "train", *given, "--out", str(out), "--json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([*launcher, *module], capture_output=True, text=True, env=environment, timeout=300)
+    return subprocess.run([*launcher, *module], capture_output=True, text=True, env=environment, timeout=800)
 
 
 def assert_agree(a: Any, b: Any, where: str = "") -> None:
@@ -120,6 +112,24 @@ def test_two_processes_train_as_one_and_both_continue_each_others_runs(tmp_path:
     train(small(steps=6), again, report=Report(note=notes.append))
     assert notes == ["continuing from step_000004"]
     assert_same_training(longer, again)
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+@pytest.mark.skipif(not vllm_available(), reason="vLLM is not installed")
+@pytest.mark.parametrize("tensor_parallel", [1, 2], ids=["an engine each", "one engine together"])
+def test_two_processes_sample_with_vllm(tensor_parallel: int, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    flags = ["--engine", "vllm", "--preset", "tempered", "--steps", "2", "--tensor-parallel", str(tensor_parallel)]
+    flags += ["--prompts-per-step", "4", "--samples-per-prompt", "4", "--learning-rate", "1e-3"]
+    flags += ["--eval-problems", "1", "--eval-samples", "2"]  # fewer problems than processes
+    done = by_two(out, *flags)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for record in metrics.read(out / "metrics.jsonl"):
+        # Both implementations have the policy's weights, after an update too; the engine's are divided or not.
+        assert 0.0 < record["engine_logprob_error"] < 1e-4
+        assert record["gradient_norm"] > 0
+    assert json.loads((out / "evaluation.json").read_text())["effective_alpha"]["target"] == 2.0
 
 
 def test_shares_are_contiguous_and_equal() -> None:
