@@ -122,7 +122,24 @@ def test_a_signal_loses_no_finished_chunk(sent: signal.Signals, tmp_path: Path) 
         assert stored["updates"] >= 1000
 
 
+def test_noise_optimizer_and_correlated_rewards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With momentum 0.9 and step 0.1 a run ends at its own disturbed target, p exp(2 e) / Z, e of deviation 0.3."""
+    flags = ["--preset", "tempered", "--alpha", "2", "--learner", "natural", "--optimizer", "momentum", "--json"]
+    flags += ["--base-noise", "0.3", "--reward", "correlated:-1:0", "--seeds", "300", "--steps", "600"]
+    assert sharpen(*flags, "--record-every", "600", "--out", str(tmp_path / "run")) == 0
+    (row,) = json.loads(capsys.readouterr().out)["tracks"]
+    assert row["agrees"] is None
+    with np.load(tmp_path / "run" / "trajectory.npz") as stored:
+        error = stored["log_policy/tempered/natural"][-1] / 2 - np.log(stored["base"])  # e, up to a constant
+        assert np.corrcoef(np.log(stored["base"]), stored["reward"])[0, 1] == pytest.approx(-1.0)
+    spread = (error - error.mean(axis=1, keepdims=True)).var(ddof=0) * 5 / 4  # the constant takes one degree of five
+    assert spread == pytest.approx(0.3**2, rel=4 * np.sqrt(2 / (300 * 4)))
+
+
 BAD_INPUT = [
+    (["--preset", "tempered", "--optimizer", "lion"], "optimizer: got 'lion'"),
+    (["--preset", "tempered", "--kl", "k4-loss"], "kl: got 'k4-loss'"),
+    (["--reward", "correlated:2:0"], "reward: got 'correlated:2:0'"),
     (["--alpha", "nan"], "alpha: got nan"),
     (["--mode", "foo"], "mode: got 'foo'"),
     (["--base", "0.5,0.4"], "base: got 0.9"),
