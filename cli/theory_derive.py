@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -152,8 +152,11 @@ def _step_lines(place: int, step: Step, width: int) -> list[str]:
 
 
 def _wrapped(text: str, width: int, indent: str, first: str | None = None) -> list[str]:
-    """Return lines of at most ``width`` columns; a longer word is left whole."""
-    settings: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    """Return lines of at most ``width`` columns; only a word longer than that, a formula, is cut."""
     return textwrap.wrap(
-        text, width, initial_indent=indent if first is None else first, subsequent_indent=indent, **settings
+        text,
+        width,
+        initial_indent=indent if first is None else first,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
     )
