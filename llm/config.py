@@ -91,7 +91,9 @@ class EvaluationSettings(_Settings):
     selection_split: str = Field(default="validation", description="Its part.")
     problems: int = Field(default=200, ge=1)
     samples: int = Field(default=16, ge=1, le=1024)
-    alpha_prompts: int = Field(default=64, ge=0, description="Prompts that the effective alpha is measured on.")
+    alpha_prompts: int = Field(
+        default=64, ge=0, description="Prompts that the effective alpha is measured on, at most ``problems``."
+    )
 
 
 class TrainConfig(_Settings):

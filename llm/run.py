@@ -211,7 +211,8 @@ def _effective_alpha(config: TrainConfig, setup: Setup, last: Path) -> dict[str,
     own = config.evaluation
     if own.alpha_prompts == 0:
         return None
-    data = load_source(own.data or setup.source.default_data, own.split, own.alpha_prompts).prompts()
+    most = min(own.alpha_prompts, own.problems)
+    data = load_source(own.data or setup.source.default_data, own.split, most).prompts()
     prompts = [encode(setup.tokenizer, prompt.text, setup.template) for prompt in data.prompts]
     room = config.max_length - min(len(ids) for ids in prompts)
     found = measure(
