@@ -45,11 +45,14 @@ def findings(
     if json_output:
         import json
 
+        from sharpen.objective.runfolder import provenance
+
+        origin = {key: provenance()[key] for key in ("command", "commit")}
         rows = [
             {"id": name, "statement": statements[name], "holds": bool(v.holds), "numbers": v.numbers}
             for name, v in said.items()
         ]
-        print(json.dumps({"seeds": seeds, "findings": rows}, allow_nan=False))
+        print(json.dumps({**origin, "seeds": seeds, "findings": rows}, allow_nan=False))
         return
     console = Console(highlight=False, markup=False)
     for name, verdict in said.items():

@@ -84,9 +84,11 @@ def _run(names: list[str], out: Path, seeds: int, within: float) -> dict[str, li
 
 def as_json(found: dict[str, list[Any]], seeds: int, within: float) -> dict[str, Any]:
     """Return the command's JSON object; updates that were never reached are null."""
+    from sharpen.objective.runfolder import provenance
     from sharpen.toy.target import exponent
 
-    report: dict[str, Any] = {"seeds": seeds, "within": within}
+    report: dict[str, Any] = {key: provenance()[key] for key in ("command", "commit")}
+    report |= {"seeds": seeds, "within": within}
     for name, rows in found.items():
         if name == SLOPE:
             report[name] = [row._asdict() for row in rows]
@@ -131,7 +133,7 @@ def _print_study(name: str, rows: list[Reached], within: float) -> None:
     console.print(lines)
     if (slope := exponent(rows)) is not None:
         console.print(f"updates grow like {name}^{slope.mean:.2f} [{slope.low:.2f}, {slope.high:.2f}]")
-    console.print(f"reached: KL to p^alpha stays within {within:g} of its start; share (Wilson), median updates")
+    console.print(f"reached: KL to p^alpha stays below {within:g} of its start, alpha_eff within 5 %; median updates")
 
 
 def _updates(updates: Interval) -> str:

@@ -71,9 +71,9 @@ def watch(
 
     console = Console(highlight=False, markup=False)
     if console.is_terminal and not console.is_dumb_terminal:
-        _live(settings, every or max(1, settings.steps // 100), delay, console)
+        _live(settings, max(1, settings.steps // 100) if every is None else every, delay, console)
     else:
-        _lines(settings, every or max(1, settings.steps // LINES))
+        _lines(settings, max(1, settings.steps // LINES) if every is None else every)
 
 
 def _live(settings: SimulateConfig, every: int, delay: float, console: Console) -> None:
@@ -166,7 +166,7 @@ def _lines(settings: SimulateConfig, every: int) -> None:
 
     for frame in frames(settings, every):
         if frame.updates == 0:
-            print(f"{'update':>8} {'objective/learner':24}" + "".join(f"{label:>8}" for label in LABELS.values()))
+            print(f"{'update':>8} {'objective/learner':23}" + "".join(f"{label:>8}" for label in LABELS.values()))
         for key, series in frame.series.items():
             numbers = "".join(f"{_number(series[name].mean[-1]):>8}" for name in LABELS)
-            print(f"{frame.updates:8} {key:24}{numbers}", flush=True)
+            print(f"{frame.updates:8} {key:23}{numbers}", flush=True)

@@ -189,7 +189,8 @@ def _frames(
         from matplotlib.collections import LineCollection
         from matplotlib.figure import Figure
 
-        fig = Figure(figsize=(5.6, 4.8), dpi=PIXELS, layout="none")
+        fig = Figure(figsize=(5.6, 4.8), dpi=PIXELS)
+        fig.set_layout_engine("none")  # the axes stay where they are put, so the runs' places are the background's
         canvas = FigureCanvasAgg(fig)
         axes: Any = fig.add_axes((0.12, 0.08, 0.72, 0.68), projection="ternary")
         _draw_portrait(axes, problem, found)

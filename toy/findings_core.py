@@ -93,3 +93,9 @@ def fixed_share(runs: Runs, outcome: int | None = None, **axes: Any) -> Interval
     if outcome is not None:
         fixed &= at(runs, "top_outcome", **axes) == outcome
     return Interval(float(np.mean(fixed)), *wilson(int(fixed.sum()), fixed.size))
+
+
+def top_share(runs: Runs, outcome: int, **axes: Any) -> Interval:
+    """Return the share of runs whose likeliest outcome at the end is this one, with its Wilson interval."""
+    top = at(runs, "top_outcome", **axes) == outcome
+    return Interval(float(np.mean(top)), *wilson(int(top.sum()), top.size))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sharpen.toy.findings_core import SMALL, Finding, Runs, Verdict, at_end, fixed_share
+from sharpen.toy.findings_core import SMALL, Finding, Runs, Verdict, at_end, fixed_share, top_share
 from sharpen.toy.sweep_config import SweepConfig
 
 TASK = {"mode": ("optimization",), "alpha": (0.0,), "beta_inv": (1.0,)}
@@ -86,9 +86,9 @@ def _rank_verdict(tables: dict[str, Runs]) -> Verdict:
         for name in names
     }
     grpo, unlikely, _, _, natural = numbers.values()
-    fixed = fixed_share(tables["sampled"], LIKELIEST_CORRECT, learner="grpo")
-    numbers["GRPO runs fixed at the likelier correct outcome"] = fixed
-    holds = grpo.low > SMALL and unlikely.high < grpo.low and natural.mean < 1e-9 and fixed.low > 0.5
+    top = top_share(tables["sampled"], LIKELIEST_CORRECT, learner="grpo")
+    numbers["GRPO runs led by the likelier correct outcome"] = top
+    holds = grpo.low > SMALL and unlikely.high < grpo.low and natural.mean < 1e-9 and top.low > 0.5
     return Verdict(holds, numbers)
 
 

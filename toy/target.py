@@ -2,9 +2,10 @@
 
 A study is a list of cells, one for each learner, alpha, number of outcomes or sequence length. A cell tries several
 step sizes, chooses the one that reaches the target soonest on tuning seeds, and reports it on other seeds. A run has
-reached the target at the first record from which on, to its end, KL(pi || p^alpha) is at most a share of
-KL(p || p^alpha): by the Gibbs identity J* - J(pi) = w_h KL(pi || pi*) that is the share of the possible gain in J that
-is still missing. A run that passes by and leaves again has not reached it.
+reached the target at the first record from which on, to its end, effective alpha is within 5 % of alpha and
+KL(pi || p^alpha) at most a share of KL(p || p^alpha): by the Gibbs identity J* - J(pi) = w_h KL(pi || pi*) that is the
+share of the possible gain in J that is still missing. A run that passes by and leaves again has not reached it, nor has
+one that collapsed on the mode although p^alpha is nearly there too.
 
 Axis letters: S seeds, K records.
 """
@@ -30,6 +31,7 @@ from sharpen.toy.sweep_config import SweepConfig
 
 TUNING = 16  # seeds that choose the step size, and report nothing
 WITHIN = 0.01
+SLOPE_WITHIN = 0.05
 LEARNERS = ("rloo", "reinforce", "off-policy", "tb-batch", "tb", "grpo", "ppo", "dapo", "best-of-n")
 FloatArray = NDArray[np.float64]
 
@@ -169,7 +171,7 @@ def study(
 
 def judge(cell: Cell, runs: dict[str, NDArray[Any]], within: float = WITHIN) -> Reached:
     """Return what a cell's table says: the step size chosen on the tuning seeds, reported on the others."""
-    by_size = {size: _times(runs, size, within) for size in cell.fields["step_size"]}  # updates, shape [S]
+    by_size = {size: _times(runs, cell, size, within) for size in cell.fields["step_size"]}  # updates, shape [S]
     exact = cell.learner in EXACT
     tuning = {size: times if exact else times[:TUNING] for size, times in by_size.items()}
     # A mean over 1 / updates ranks step sizes also where less than half of the runs arrive.
@@ -205,9 +207,11 @@ def _first(runs: dict[str, NDArray[Any]], name: str) -> float:
     return float(runs[name][runs["step"] == 0][0])
 
 
-def _times(runs: dict[str, NDArray[Any]], size: float, within: float) -> FloatArray:
+def _times(runs: dict[str, NDArray[Any]], cell: Cell, size: float, within: float) -> FloatArray:
     """Return the update of the first record that is followed by none off the target, infinity without one, [S]."""
+    (alpha,) = cell.fields["alpha"]
     there = _of(runs, "kl_optimum", size) <= within * _first(runs, "kl_optimum")
+    there &= np.abs(_of(runs, "effective_alpha", size) - alpha) <= SLOPE_WITHIN * alpha
     stays = np.logical_and.accumulate(there[:, ::-1], axis=1)[:, ::-1]
     steps = np.unique(runs["step"]).astype(float)
     return np.where(stays[:, -1], steps[stays.argmax(axis=1)], np.inf)

@@ -1,33 +1,56 @@
-"""Findings: the command on real runs, and rules that say no where the numbers do."""
+"""Findings: the command on real runs, rules that say no where the numbers do, and the committed full run."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from sharpen.cli.main import main
-from sharpen.toy.findings import ELSEWHERE, FINDINGS, TO_GIBBS, Runs, at_end
+from sharpen.objective import Objective
+from sharpen.theory.optimum import optimum
+from sharpen.toy.automata import sequences
+from sharpen.toy.findings import FINDINGS
+from sharpen.toy.findings_core import Runs, at_end, fixed_share
+from sharpen.toy.findings_rates import (
+    ELSEWHERE,
+    HAZARD,
+    LENGTH_ALPHAS,
+    ROUND,
+    TO_GIBBS,
+    TOKENS,
+    force_at_gibbs,
+    predicted_length,
+)
+
+ROOT = Path(__file__).parents[2]
 
 
-def ends(measures: dict[str, list[float]], **axes: list[str]) -> Runs:
+def ends(measures: dict[str, list[float]], **axes: list) -> Runs:
     """Return a table of runs at their last step only."""
     size = len(next(iter(measures.values())))
     columns = {name: np.array(values) for name, values in (measures | axes).items()}
     return {"step": np.full(size, 10), "seed": np.arange(size), **columns}
 
 
-def test_the_command_decides_from_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("name", "number"), [("face", "KL within the face, rloo"), ("mode", "E[r], correct mode")])
+def test_the_command_decides_from_runs(
+    name: str, number: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A few seeds: enough for the means, too few for the Wilson intervals of ``mode``, whose rule then says no."""
     with pytest.raises(SystemExit) as exited:
-        main(["toy", "findings", "face", "--seeds", "3", "--out", str(tmp_path), "--json"])
+        main(["toy", "findings", name, "--seeds", "3", "--out", str(tmp_path), "--json"])
     assert exited.value.code == 0
-    (row,) = json.loads(capsys.readouterr().out)["findings"]
-    assert (row["id"], row["holds"]) == ("face", True)
-    mean, low, high = row["numbers"]["KL within the face, rloo"]
+    report = json.loads(capsys.readouterr().out)
+    (row,) = report["findings"]
+    assert (row["id"], row["holds"]) == (name, name == "face")
+    mean, low, high = row["numbers"][number]
     assert 0.01 < low <= mean <= high
-    assert len(list(tmp_path.glob("face/*/sweep.parquet"))) == 2
+    assert len(list(tmp_path.glob(f"{name}/*/sweep.parquet"))) == 2
 
 
 @pytest.mark.parametrize(
@@ -47,13 +70,23 @@ def test_intervals_are_over_the_seeds_of_one_setting() -> None:
     assert found.high == pytest.approx(2.0 + 12.706204736)  # t(0.975, 1) times a standard error of 1
 
 
-@pytest.mark.parametrize(("wrong", "correct", "holds"), [(0.0, 1.0, True), (0.3, 1.0, False), (0.0, 0.5, False)])
-def test_the_mode_rule(wrong: float, correct: float, holds: bool) -> None:
+def test_shares_have_wilson_intervals() -> None:
+    runs = ends({"top1": [0.999, 0.995, 0.5, 1.0], "top_outcome": [0.0, 1.0, 0.0, 0.0]})
+    interval = binomtest(2, 4).proportion_ci(0.95, method="wilson")
+    assert fixed_share(runs, 0) == (0.5, pytest.approx(interval.low), pytest.approx(interval.high))
+    assert fixed_share(runs).mean == 0.75
+
+
+@pytest.mark.parametrize(
+    ("wrong", "correct", "top", "holds"),
+    [(0.0, 1.0, 0.999, True), (0.3, 1.0, 0.999, False), (0.0, 0.5, 0.999, False), (0.0, 1.0, 0.9, False)],
+)
+def test_the_mode_rule(wrong: float, correct: float, top: float, holds: bool) -> None:
     tables = {
-        name: ends({"expected_reward": [value, value]})
+        name: ends({"expected_reward": [value] * 64, "top1": [top] * 64, "top_outcome": [0.0] * 64})
         for name, value in (("wrong mode", wrong), ("correct mode", correct))
     }
-    assert FINDINGS["mode"].decide(tables).holds is holds
+    assert bool(FINDINGS["mode"].decide(tables).holds) is holds
 
 
 @pytest.mark.parametrize(("moved", "holds"), [(None, True), ("k1-reward", False), ("k3-loss", False)])
@@ -64,10 +97,75 @@ def test_the_placements_rule(moved: str | None, holds: bool) -> None:
     assert bool(FINDINGS["placements"].decide(tables).holds) is holds
 
 
-def test_the_support_and_rank_rules() -> None:
-    full, lost = ends({"effective_support": [3.0, 3.0]}), ends({"effective_support": [1.0, 1.1]})
-    assert FINDINGS["support"].decide({"flow": full, "2 samples": lost}).holds
-    assert not FINDINGS["support"].decide({"flow": full, "2 samples": full}).holds
-    learners = ["grpo", "grpo", "unlikeliness", "unlikeliness"]
-    for values, holds in (([0.3, 0.31, 0.05, 0.06], True), ([0.05, 0.06, 0.3, 0.31], False)):
-        assert FINDINGS["rank"].decide({"both": ends({"kl_correct": values}, learner=learners)}).holds == holds
+@pytest.mark.parametrize(("large", "small", "holds"), [(1.0, 3.0, True), (3.0, 3.0, False), (1.0, 1.0, False)])
+def test_the_support_rule(large: float, small: float, holds: bool) -> None:
+    sizes = [step for step in (0.1, 1.0, 3.0) for _ in range(64)]
+    support = [small if step < 3.0 else large for step in sizes]
+    top = [0.6 if kept > 2 else 1.0 for kept in support]
+    sampled = ends({"effective_support": support, "top1": top}, step_size=sizes)
+    tables = {"flow": ends({"effective_support": [3.0], "top1": [0.6]}), "2 samples": sampled}
+    assert bool(FINDINGS["support"].decide(tables).holds) is holds
+
+
+@pytest.mark.parametrize(("grpo", "unlikely", "holds"), [(0.3, 0.05, True), (0.05, 0.3, False), (0.0, 0.0, False)])
+def test_the_rank_rule(grpo: float, unlikely: float, holds: bool) -> None:
+    learners = [name for name in ("grpo", "unlikeliness", "rloo") for _ in range(64)]
+    kl = [{"grpo": grpo, "unlikeliness": unlikely, "rloo": 0.3}[name] for name in learners]
+    sampled = ends({"kl_correct": kl, "top_outcome": [1.0] * len(kl)}, learner=learners)
+    exact = ends({"kl_correct": [0.3, 0.0]}, learner=["softmax", "natural"])
+    assert bool(FINDINGS["rank"].decide({"sampled": sampled, "exact": exact}).holds) is holds
+
+
+@pytest.mark.parametrize(("rate", "second", "holds"), [(0.5, 2.25, True), (0.6, 2.25, False), (0.5, 2.5, False)])
+def test_the_self_sharpening_rule(rate: float, second: float, holds: bool) -> None:
+    steps = np.arange(31)
+    flow = {"step": steps, "effective_alpha": np.exp(rate * 0.1 * steps)}
+    sampled = ends({"top1": [1.0] * 64, "top_outcome": [0.0] * 64})
+    rounds = {"step": ROUND * np.array([0, 1, 2, 3] * 2), "effective_alpha": np.array([1, 1.5, second, 3.375] * 2)}
+    tables = {"flow": flow, "sampled": sampled, "rounds": rounds}
+    assert bool(FINDINGS["self-sharpening"].decide(tables).holds) is holds
+
+
+@pytest.mark.parametrize("alpha", LENGTH_ALPHAS)
+@pytest.mark.parametrize("cut", [2, 4, 6])
+def test_predicted_lengths_are_those_of_all_sequences(alpha: float, cut: int) -> None:
+    """Against p^alpha on every sequence, enumerated."""
+    problem, _ = sequences(np.array(TOKENS), HAZARD, cut, by_position=True)
+    expected = float(optimum(Objective(alpha=alpha), problem).probabilities @ problem.length)
+    assert predicted_length(alpha, cut) == pytest.approx(expected, rel=1e-10)
+
+
+def test_the_force_at_the_optimum_is_the_gradient_of_the_objective_for_k1_in_the_reward() -> None:
+    assert force_at_gibbs("k1-reward") < 1e-12
+    assert force_at_gibbs("k2-loss") < 1e-12
+    assert min(map(force_at_gibbs, ELSEWHERE)) > 0.01
+
+
+# The committed run of all findings, and its page.
+
+
+def test_the_committed_run_holds_with_64_seeds() -> None:
+    report = json.loads((ROOT / "benchmarks/results/findings.json").read_text())
+    assert re.fullmatch(r"[0-9a-f]{40}\+?", report["commit"])
+    assert report["seeds"] >= 64
+    rows = {row["id"]: row for row in report["findings"]}
+    assert list(rows) == list(FINDINGS)
+    for name, row in rows.items():
+        assert row["statement"] == FINDINGS[name].statement
+        assert row["holds"] is True
+        assert all(low <= mean <= high for mean, low, high in row["numbers"].values())
+    numbers = rows["length"]["numbers"]
+    assert numbers["predicted at alpha 1.5, cut at 6"][0] == pytest.approx(predicted_length(1.5, 6))
+
+
+def test_the_page_shows_the_committed_run() -> None:
+    report = json.loads((ROOT / "benchmarks/results/findings.json").read_text())
+    expected = set()
+    for row in report["findings"]:
+        for title, (mean, low, high) in row["numbers"].items():
+            interval = f" [{low:.4g}, {high:.4g}]" if low < high else ""
+            expected.add(f"| `{row['id']}` | {title} | {mean:.4g}{interval} |")
+    page = (ROOT / "docs/toy-findings.md").read_text().splitlines()
+    assert {line for line in page if re.match(r"\| `[a-z-]+` \| .* \| -?[0-9]", line)} == expected
+    for row in report["findings"]:
+        assert any(row["statement"] in line for line in page)
