@@ -20,8 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ONE_CORE = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-os.environ.update(ONE_CORE)  # before NumPy reads it
+for library in ("OMP", "MKL", "OPENBLAS"):  # one core, said before NumPy reads it
+    os.environ[f"{library}_NUM_THREADS"] = "1"
 
 import numpy as np  # noqa: E402
 
@@ -45,13 +45,13 @@ def works(n: int) -> dict[str, Callable[[], Any]]:
 
     rng = np.random.default_rng(0)
     log_p = rng.normal(scale=2.0, size=n)
-    log_p -= logsumexp(log_p)
+    log_p = log_p - np.asarray(logsumexp(log_p))
     problem = Problem.from_log(log_p, rng.random(n) < 0.3)
     objective = Objective(alpha=ALPHA)
 
     def scipy_softmax() -> Any:
         x = ALPHA * problem.log_base
-        return x - logsumexp(x)
+        return x - np.asarray(logsumexp(x))
 
     assert np.allclose(frozen_optimum(objective, problem), scipy_softmax(), rtol=0.0, atol=1e-10)
     return {

@@ -68,7 +68,10 @@ class Experience:
         rows = [prompt * G + sample for prompt in prompts for sample in range(G)]
         r = self.rollout
         rollout = Rollout(
-            *([field[i] for i in rows] for field in (r.prompt_ids, r.response_ids, r.logprobs, r.finished))
+            [r.prompt_ids[i] for i in rows],
+            [r.response_ids[i] for i in rows],
+            [r.logprobs[i] for i in rows],
+            [r.finished[i] for i in rows],
         )
         entropy = self.policy.entropy_BT
         policy = TokenLogprobs(

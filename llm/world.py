@@ -103,7 +103,7 @@ def connect(world: World, device: str) -> None:
     if world.size > 1:
         dist.init_process_group(backend)
     else:  # FSDP2 wants a group of one process too
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # pyright: ignore
 
 
 def disconnect() -> None:

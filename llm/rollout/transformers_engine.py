@@ -92,6 +92,7 @@ class TransformersEngine:
         if is_plain(model):
             self._model = model
             return
+        assert self._model is not None
         own = self._model.state_dict()
         with torch.no_grad():
             for name, weight in full_weights(model):

@@ -65,7 +65,10 @@ class Rollout:
 class Engine(Protocol):
     """Samples responses from the current policy."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the engine is called in reports."""
+        ...
 
     def generate(
         self,

@@ -85,7 +85,7 @@ def test_damaged_checkpoints_are_refused_in_one_line(name: str, killed: Path, tm
     assert newest is not None
     DAMAGE[name](newest)
     before = (out / "metrics.jsonl").read_bytes()
-    with pytest.raises(InputError, match="checkpoint: got .*step_000002") as refused:
+    with pytest.raises(InputError, match=r"checkpoint: got .*step_000002") as refused:
         train(small(), out)
     assert "\n" not in str(refused.value)
     assert (out / "metrics.jsonl").read_bytes() == before

@@ -8,7 +8,7 @@ has the false alarm rate 1e-3 a seed, so all of this file's together less than 2
 from __future__ import annotations
 
 import copy
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path as Folder
 from typing import Any
@@ -118,7 +118,7 @@ class Oracle:
         law: Law = {(): 1.0}
         limits = [*range(settings.block, LONGEST, settings.block), LONGEST]
         for limit in limits:
-            grown: Counter[Response] = Counter()
+            grown: dict[Response, float] = defaultdict(float)
             for x, p in law.items():
                 for y, q in self.law(limit, settings.temperature, x).items():
                     grown[y] += p * q

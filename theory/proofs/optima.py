@@ -105,7 +105,7 @@ def _potentials(d: Derivation) -> None:
     w_r, w_p, w_h, r, ell = sp.symbols("w_r w_p w_h r ell")
     length, exponent = sp.Symbol("|x|", positive=True), sp.Symbol("w", real=True)
     score = ell / length**exponent
-    extra, rest = functional.Coefficients(w_r, w_p, sp.Integer(0)), functional.Coefficients(0.0, w_p, w_p)
+    extra, rest = functional.Coefficients(w_r, w_p, 0.0), functional.Coefficients(0.0, w_p, w_p)
     d.equal(
         "With length normalisation only the extra likelihood is divided by |x|^w, never the log p of the KL: u = w_r r "
         "+ (w_p - w_h) s + w_h log p with s = log p / |x|^w. Called with s the package adds these terms.",
@@ -114,7 +114,8 @@ def _potentials(d: Derivation) -> None:
         w_r * r + (w_p - w_h) * score + w_h * ell,
         shown=sp.Symbol("u"),
     )
-    b = sp.Symbol("beta_inv", positive=True)
+    b: Any = sp.Symbol("beta_inv", positive=True)
+    alpha: Any = ALPHA
     for words, beta_inv, claimed in (
         (
             "So exp(u / w_h) is p^alpha exp(beta_inv r) with the package's weights of the tilted regime (w = 0).",
@@ -123,7 +124,7 @@ def _potentials(d: Derivation) -> None:
         ),
         ("And p^alpha with those of the tempered one, beta_inv = 0.", 0, sp.Integer(0)),
     ):
-        weights = functional.coefficients(ALPHA, beta_inv, "sampling", "sum")
+        weights = functional.coefficients(alpha, beta_inv, "sampling", "sum")
         found = functional.potential(weights, r, ell, None, 0.0) / weights.w_h
         d.equal(words, sp.nsimplify(found), ALPHA * ell + claimed, shown=sp.Symbol("u") / W_H, scope="mode sampling")
 

@@ -170,7 +170,7 @@ def sensitivity(d: Derivation, *, gain: sp.Expr = ALPHA, bound: sp.Expr = WORST,
         shown=sp.Derivative(sp.Symbol("pi_k"), R[J]),
         scope=ANY_N,
     )
-    reward_bound = bound.subs(ALPHA, tilt)
+    reward_bound: Any = bound.subs(ALPHA, tilt)
     d.limit("An exact verifier leaves nothing to lose.", reward_bound, EPSILON, 0, 0)
     _sensitivity_numbers(d, bound, reward_bound)
 
