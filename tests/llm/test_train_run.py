@@ -183,13 +183,15 @@ def test_vllm_rollouts_through_the_command_line(tmp_path: Path, capsys: pytest.C
         assert 0.0 < record["engine_logprob_error"] < 1e-4  # two implementations, one policy, after every update
 
 
+EVERY_DATA = ("--data", "--eval-data", "--eval-selection-data")
 BAD_INPUT = [
     (["--preset", "sharp"], "preset: got 'sharp'"),
     (["--alpha", "nan"], "alpha: got nan"),
     (["--mode", "foo"], "mode: got 'foo'"),
     (["--model", "gpt-17"], "model"),
     (["--model", "/nonexistent/model"], "model"),
-    (["--model", "qwen2.5-3b", "--data", "embedded"], "model"),
+    (["--model", "qwen2.5-3b"], "data: got 'DigitalLearningGmbH/MATH-lighteval'"),
+    (["--model", "qwen2.5-3b", *[word for name in EVERY_DATA for word in (name, "embedded")]], "model: got"),
     (["--data", "/nonexistent.jsonl"], "data"),
     (["--steps", "0"], "steps: got 0"),
     (["--steps", "many"], "steps: got 'many'"),
