@@ -129,6 +129,7 @@ def test_every_flag_is_a_setting() -> None:
     assert without == {
         "engine_tolerance",
         "engine_restarts",
+        "evaluation.alpha_prompts",
         "learner.rank_penalty",
         "learner.dynamic_rounds",
         *(f"optimizer.{name}" for name in ("beta1", "beta2", "epsilon", "warmup_start")),
