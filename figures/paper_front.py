@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sharpen.figures.paper_llm import ArmLike, IntervalOf
-from sharpen.figures.paper_style import COLUMN, PaperFigure, Row, color_of, label_of, need
+from sharpen.figures.paper_style import COLUMN, MARKS, PaperFigure, Row, color_of, label_of, need
 from sharpen.figures.style import BASE_COLOR, paper_style
 
 Result = Mapping[str, Any]
@@ -71,7 +71,7 @@ def _optima(ax: Any, exact: Result, rows: list[Row]) -> None:
             policies.append(("base", exact["base"]["policy"]))
             continue
         row = next(r for r in exact["rows"] if r["regime"] == regime and r["alpha"] == alpha)
-        policies.append((regime if regime != "tempered" else f"p^{alpha:g}", row["policy"]))
+        policies.append((regime if regime != "tempered" else f"$p^{alpha:g}$", row["policy"]))
     tints = {"right": ("#009E73", "#5CC4A6", "#A8E0CF"), "wrong": ("#D55E00", "#EE9A5C"), "abstain": ("#BBBBBB",)}
     used = dict.fromkeys(tints, 0)
     left = np.zeros(len(policies))
@@ -112,13 +112,13 @@ def _simulation(ax: Any, toy: Result, rows: list[Row]) -> None:
 
 
 def _language_model(ax: Any, arms: Sequence[ArmLike], base: ArmLike, interval: IntervalOf, rows: list[Row]) -> None:
-    for arm in (base, *arms):
+    for place, arm in enumerate((base, *arms)):
         name = "base" if arm is base else label_of(arm.name)
         color = BASE_COLOR if arm is base else color_of(arm.regime)
         x, y = (interval(arm.scores(measure)) for measure in ("response_length", "pass@1"))
         errors = [[[max(0.0, m - low)], [max(0.0, high - m)]] for m, low, high in (x, y)]
-        ax.errorbar(x[0], y[0], xerr=errors[0], yerr=errors[1], fmt="o", ms=3.5, color=color, lw=1)
-        ax.annotate(name, (x[0], y[0]), xytext=(3, 3), textcoords="offset points", fontsize=5.5, color=color)
+        mark = MARKS[place % len(MARKS)]
+        ax.errorbar(x[0], y[0], xerr=errors[0], yerr=errors[1], fmt=mark, ms=3.5, color=color, lw=1, label=name)
         for measure, (mean, low, high) in (("response_length", x), ("pass@1", y)):
             rows.append({"panel": "c", "policy": name, "what": measure, "mean": mean, "low": low, "high": high})
     ax.set_title("(c) language model: pass@1", fontsize=7)
@@ -126,3 +126,4 @@ def _language_model(ax: Any, arms: Sequence[ArmLike], base: ArmLike, interval: I
     ax.set_ylim(-0.05, 1.08)
     ax.margins(x=0.2)
     ax.tick_params(labelsize=6)
+    ax.legend(fontsize=5.5, loc="center right")

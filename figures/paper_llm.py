@@ -182,7 +182,7 @@ def bars(
     """
     arms = [arm for _, members in groups for arm in members]
     need(arms, f"arms of {name}")
-    measures = {"pass@1": "pass@1", "pass@16": "pass@16", "response_length": "tokens", "base_logprob": "log p(x), nats"}
+    measures = {"pass@1": "pass@1", "pass@16": "pass@16", "response_length": "tokens", "base_logprob": "log p(x)"}
     with paper_style():
         from matplotlib.figure import Figure
 
@@ -253,14 +253,16 @@ def effective_alpha(arms: Sequence[tuple[float, ArmLike]], runs: Sequence[str]) 
                 x, _, y, _ = zip(*points, strict=True)
                 ax.plot(x, y, mark, ms=4, color=color_of("tempered"), mfc="none" if fixed else None, label=label)
             rows += [{"arm": name, "target": t, "seed": seed, "effective_alpha": y} for t, seed, y, name in points]
-        ax.set_xscale("log", base=2)
         ax.set_xticks(targets, [f"{target:g}" for target in targets])
-        ax.set_xlabel("α of the objective")
-        ax.set_ylabel("effective α of the policy")
+        ax.set_xlabel("α of the objective", fontsize=7)
+        ax.set_ylabel("effective α of the policy", fontsize=7)
+        ax.tick_params(labelsize=6)
         ax.legend(fontsize=6.5)
+    seeds = _range(sorted({len(arm.seeds) for _, arm in arms}))
     caption = (
         "Effective α, the slope of log π on log p within a problem over the policy's own samples on held-out problems, "
-        "of tempered runs (last checkpoint); a point a seed."
+        f"of tempered runs (last checkpoint); {seeds} seeds an objective, a point each, "
+        f"{arms[0][1].scores('pass@1').shape[1]} problems with 16 samples."
     )
     return PaperFigure("effective-alpha", fig, rows, caption, runs)
 

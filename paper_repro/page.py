@@ -106,6 +106,8 @@ def _models(evidence: Evidence, first: bool) -> str:
         ("Accuracy and length, last checkpoint", plots.landscape),
     )
     parts = [f"<h2 id='model-{_text(evidence.model)}'>Language model: {_text(evidence.model)}</h2>"]
+    if not any(arm.kind == "train" for arm in evidence.arms.values()):
+        figures = figures[1:]
     for place, (title, make) in enumerate(figures):
         plot = make(evidence.arms).to_html(
             full_html=False, include_plotlyjs="inline" if first and place == 0 else False

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FREE_TOKENS = 24  # mean response of the embedded model over the regimes; fixed-length responses fill max_length
 PAPER_TOKENS = 600  # likewise of the paper's models; the dry run gives the upper bound max_length
+PROBLEMS = {"math": 5000, "math500": 500, "minerva": 272, "aime24": 30}  # of the parts that are asked
+UNKNOWN = 500  # for data whose size is not known before it is read
 EVALUATION_SHARE = 0.35  # cost of a sampled and scored token against a trained one
 
 
@@ -73,12 +75,22 @@ class Run:
             return {"trained": 0, "evaluated": 0}
         model = settings["config"]
         free = FREE_TOKENS if model["model"] == "embedded" else PAPER_TOKENS
-        asked = sum((one["problems"] or 500) * one["samples"] for one in settings["evaluate"])
+        asked = answers(settings["evaluate"])
         if kind == "sample":
             return {"trained": 0, "evaluated": asked * free * _draws(model)}
         length = model["max_length"] if model["ignore_eos"] else free
         trained = model["steps"] * model["prompts_per_step"] * model["samples_per_prompt"] * length
         return {"trained": trained, "evaluated": 2 * asked * free}
+
+
+def answers(evaluate: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many responses an evaluation asks for.
+
+    Example:
+        >>> answers([{"data": "aime24", "problems": None, "samples": 16}])
+        480
+    """
+    return sum((one["problems"] or PROBLEMS.get(one["data"], UNKNOWN)) * one["samples"] for one in evaluate)
 
 
 def _draws(config: Mapping[str, Any]) -> int:

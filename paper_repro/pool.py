@@ -47,7 +47,8 @@ def run_local(
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core a run; inherited by the processes
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)  # torch is imported once, not once a run
+    if any(run.experiment.kind in ("train", "sample") for run in runs):
+        context.set_forkserver_preload(PRELOAD)  # torch is imported once, not once a run
     waiting, active, failed = list(runs), {}, []
     deadline = None if budget is None else time.monotonic() + budget
     try:
@@ -69,12 +70,20 @@ def run_local(
                 report(run, event)
     except KeyboardInterrupt:
         for process, _ in active.values():
-            if process.is_alive() and process.pid is not None:
-                os.kill(process.pid, signal.SIGINT)  # also where Ctrl-C was sent to this process alone
+            if process.is_alive() and process.pid is not None and not _at_a_terminal():
+                os.kill(process.pid, signal.SIGINT)
         for process, _ in active.values():
             process.join()
         raise
     return failed
+
+
+def _at_a_terminal() -> bool:
+    """Return whether Ctrl-C comes from a terminal, which sends it to the processes too; twice would cost a step."""
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
 
 
 ELSEWHERE = 75  # exit status of a process that found its run's lock taken

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from sharpen.paper_repro.plan import Run
+from sharpen.paper_repro.plan import Run, answers
 
 GIB = 2**30
 
@@ -39,7 +39,7 @@ def _training(run: Run) -> dict[str, Any]:
     config = TrainConfig.model_validate(run.settings["config"])
     source = resolve(config.model)
     memory = _memory(run.settings["config"], run.experiment.processes)
-    asked = sum((one["problems"] or 500) * one["samples"] for one in run.settings["evaluate"])
+    asked = answers(run.settings["evaluate"])
     responses = config.steps * config.prompts_per_step * config.samples_per_prompt
     return {
         "model": f"{config.model} ({source.location})",
@@ -65,7 +65,7 @@ def _sampling(run: Run) -> dict[str, Any]:
     from sharpen.llm.sampling.config import SampleConfig
 
     config = SampleConfig.model_validate(run.settings["config"])
-    asked = sum((one["problems"] or 500) * one["samples"] for one in run.settings["evaluate"])
+    asked = answers(run.settings["evaluate"])
     parameters = _shape(config.model).parameters
     width = 2 if run.scale == "paper" else 4
     return {
@@ -119,7 +119,7 @@ def text(found: dict[str, Any]) -> str:
         memory = shown["memory"]
         sizes = {n: f"{memory[n] / GIB:.3g} GiB" for n in ("update", "rollout", "weights") if n in memory}
         place = f"{memory['gpus']} GPU(s), each" if memory["gpus"] else "no GPU, of the machine"
-        shown["memory"] = {"on": place, **sizes}
+        shown["memory"] = {"where": place, **sizes}
     if "tokens" in shown:
         shown["tokens"] = {name: f"{count:,}" for name, count in shown["tokens"].items()}
     return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=100)

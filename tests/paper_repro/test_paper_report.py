@@ -1,0 +1,176 @@
+"""Figures and the HTML page, the page in a real browser."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sharpen.figures.paper_style import COLUMN, MissingDataError, label_of, need
+from sharpen.paper_repro import work_theory
+from sharpen.paper_repro.evidence import Evidence, by_model
+from sharpen.paper_repro.gallery import draw, draw_all
+from sharpen.paper_repro.grid import load_grid
+from sharpen.paper_repro.page import render
+from sharpen.paper_repro.store import rounded
+from sharpen.paper_repro.verdict import judge
+
+Results = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def whole(story: Results, made: Callable[..., dict[str, Any]]) -> Results:
+    """The made-up model runs, the real exact ones, and a toy run."""
+    exact = {
+        "theory-regimes": work_theory.regimes(Path(), 0),
+        "theory-length": work_theory.length(Path(), 0, tokens=[0.5, 0.3, 0.2], hazard=0.05, top=2.0),
+        "theory-basins": work_theory.basins(Path(), 0),
+    }
+    steps = [0, 10, 20]
+    curve = {"mean": [0.4, 0.6, 0.9], "low": [0.3, 0.5, 0.8], "high": [0.5, 0.7, 1.0]}
+    names = ("task-reward", "sharpening", "tempered", "tilted")
+    exact["toy-regimes"] = {
+        "seeds": 8,
+        "rows": [
+            {
+                "name": name,
+                "step": steps,
+                "expected_reward": curve,
+                "length": curve,
+                "theory": {"expected_reward": 0.9, "length": 9.0},
+                "end": {"expected_reward": [0.9, 0.91]},
+            }
+            for name in names
+        ],
+    }
+    template = next(iter(story.values()))
+    rows = {
+        name: {**template, "id": name, "arm": name, "kind": "theory", "settings": {}, "result": rounded(found)}
+        for name, found in exact.items()
+    }
+    rows["low-temperature-4-s1"] = made("low-temperature-4", 1, None, 0.3)
+    mean = {"mode": "optimization", "alpha": 1.0, "beta_inv": 0.0, "normalization": "mean"}
+    rows["sharpening-1-0-mean-s1"] = made("sharpening-1-0-mean", 1, mean, 0.3)
+    return {**story, **rows}
+
+
+def test_every_figure_is_written_with_data_and_caption(whole: Results, tmp_path: Path) -> None:
+    drawn, missing = draw(Evidence(whole, "embedded"))
+    assert missing == {"sensitivity": "theory-sensitivity", "estimators": "theory-estimators"}
+    assert len(drawn) == 10
+    for figure in drawn:
+        paths = {path.suffix: path for path in figure.save(tmp_path)}
+        assert set(paths) == {".pdf", ".png", ".csv", ".txt"}
+        assert paths[".pdf"].read_bytes().startswith(b"%PDF")
+        assert figure.figure.get_size_inches()[0] == COLUMN
+        rows = list(csv.DictReader(paths[".csv"].open()))
+        assert len(rows) == len(figure.rows) > 0
+        assert paths[".txt"].read_text().strip().endswith((".", "only.")), figure.name
+        assert all(run in whole for run in figure.runs)
+    trained = [figure for figure in drawn if any(run in figure.runs for run in ("sharpening-1-0-s1",))]
+    assert all(re.search(r"seed", figure.caption) for figure in trained)
+
+
+def test_a_figure_shows_the_numbers_of_its_data(whole: Results) -> None:
+    """The bar figure's points are at the CSV's means, and the CSV's means at those of the results."""
+    drawn, _ = draw(Evidence(whole, "embedded"))
+    figure = next(one for one in drawn if one.name == "fixed-length")
+    row = next(r for r in figure.rows if r["arm"] == "sharpening-1-0-fixed" and r["measure"] == "pass@1")
+    counts = [
+        sum(whole[f"sharpening-1-0-fixed-s{seed}"]["result"]["checkpoints"]["last"]["problems"]["embedded"]["correct"])
+        for seed in (1, 2, 3)
+    ]
+    assert row["mean"] == pytest.approx(sum(counts) / (3 * 24 * 16))
+    points = [line.get_xdata()[0] for line in figure.figure.axes[0].get_lines() if len(line.get_xdata()) == 1]
+    assert any(point == pytest.approx(row["mean"]) for point in points)
+
+
+def test_no_figure_without_data() -> None:
+    drawn, missing = draw(Evidence({}))
+    assert drawn == []
+    assert len(missing) == 12
+    with pytest.raises(MissingDataError):
+        need(None, "anything")
+
+
+def test_labels() -> None:
+    assert label_of("sharpening-1-0-weighted_mean") == "sharpening, weighted mean"
+    assert label_of("power-4") == "power, α 4"
+    assert label_of("base") == "base"
+
+
+@pytest.fixture(scope="session")
+def page(whole: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    evidences = by_model(whole)
+    drawn, missing = draw_all(evidences)
+    context = {"scale": "embedded", "done": len(whole), "total": 99, "missing": missing, "stale": ["base-s1"]}
+    file = tmp_path_factory.mktemp("page") / "report.html"
+    file.write_text(render(evidences, judge(load_grid(), evidences), drawn, context), encoding="utf-8")
+    return file
+
+
+def test_the_page_is_self_contained_and_every_link_has_a_target(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    body = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=[\"']https?:", text)
+    targets = set(re.findall(r"id='([^']+)'", body))
+    links = re.findall(r"href='#([^']+)'", body)
+    assert len(links) > 100
+    assert set(links) <= targets
+    assert "cpu &lt;test&gt;" in body  # what a result says is text, not markup
+    assert "base-s1 (code has changed since)" in body
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("no chromium and chromedriver on this machine: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.options import Options
+    from selenium.webdriver.chrome.service import Service
+
+    options = Options()
+    options.binary_location = chromium
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    found = webdriver.Chrome(options=options, service=Service(driver))
+    yield found
+    found.quit()
+
+
+def test_the_page_works_in_a_browser(page: Path, browser: Any) -> None:
+    """Plots are drawn, the menu changes what is shown, a number leads to its runs, nothing is reported as an error."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(page.as_uri())
+    WebDriverWait(browser, 60).until(lambda b: len(b.find_elements(By.CSS_SELECTOR, ".js-plotly-plot .main-svg")) >= 3)
+    plots = browser.find_elements(By.CSS_SELECTOR, ".js-plotly-plot")
+    assert len(plots) == 3
+    curves = "return document.querySelectorAll('.js-plotly-plot')[0].data.filter(t => t.visible === true).length"
+    title = "return document.querySelectorAll('.js-plotly-plot')[0].layout.yaxis.title.text"
+    assert browser.execute_script(curves) > 0
+    assert browser.execute_script(title) == "held-out pass@1"
+    menu = browser.find_element(By.CSS_SELECTOR, ".updatemenu-header")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", menu)
+    menu.click()
+    browser.find_elements(By.CSS_SELECTOR, ".updatemenu-dropdown-button")[2].click()
+    WebDriverWait(browser, 10).until(lambda b: b.execute_script(title) == "tokens a response")
+    number = browser.find_element(By.CSS_SELECTOR, "#arms-table td a")
+    target = number.get_attribute("href").partition("#")[2]
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", number)
+    number.click()
+    commands = browser.find_elements(By.CSS_SELECTOR, f"details[id='{target}'] code")
+    assert commands
+    assert commands[0].text.startswith("sharpen paper run --scale embedded --run ")
+    assert "supported" in browser.find_element(By.ID, "verdict-table").text
+    images = "return [...document.images].every(i => i.complete && i.naturalWidth > 0)"
+    assert browser.execute_script(images)
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []

@@ -1,0 +1,184 @@
+"""Comparisons, stability and verdicts: each rule answers yes, no and not yet as its numbers say."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from sharpen.paper_repro import rules_exact, rules_llm
+from sharpen.paper_repro.analysis import compare, corrected, stability
+from sharpen.paper_repro.arms import difference, gather
+from sharpen.paper_repro.evidence import Evidence, Part, by_model
+from sharpen.paper_repro.grid import load_grid
+from sharpen.paper_repro.verdict import RULES, conclude, judge
+
+Results = dict[str, dict[str, Any]]
+SHARPENING = {"mode": "optimization", "alpha": 1.0, "beta_inv": 0.0}
+TASK = {"mode": "optimization", "alpha": 0.0, "beta_inv": 1.0}
+
+
+def outcomes(parts: list[Part]) -> list[str]:
+    return [part.outcome for part in parts]
+
+
+def without(results: Results, arm: str) -> Results:
+    return {name: row for name, row in results.items() if row["arm"] != arm}
+
+
+def test_differences_are_paired_by_seed_and_problem(story: Results) -> None:
+    arms = gather(story.values())
+    found = difference(arms["task-reward-0-1"], arms["base"], "pass@1")
+    assert found is not None
+    assert found.shape == (3, 24)
+    task, base = (np.array(story[f"{arm}-s2"]["result"]["checkpoints"][which]["problems"]["embedded"]["correct"]) / 16
+                  for arm, which in (("task-reward-0-1", "last"), ("base", "base")))  # fmt: skip
+    assert found[1] == pytest.approx(task - base)
+
+
+def test_other_problems_are_not_compared(story: Results) -> None:
+    changed = copy.deepcopy(story)
+    changed["base-s1"]["result"]["checkpoints"]["base"]["problems"]["embedded"]["ids"][0] = "another"
+    arms = gather(changed.values())
+    assert compare(arms["task-reward-0-1"], arms["base"]) is None
+
+
+def test_families_are_corrected_together(story: Results) -> None:
+    family = Evidence(story).accuracy
+    raw = [found.difference.p for found in family.values()]
+    assert [found.fdr for found in family.values()] == pytest.approx(scipy.stats.false_discovery_control(raw))
+    assert all(found.holm >= found.difference.p for found in family.values())  # type: ignore[operator]
+    assert corrected({}) == {}
+
+
+def test_stability_counts_seeds_that_collapse(story: Results, made: Callable[..., dict[str, Any]]) -> None:
+    rows = [made("sharpening-1-0", seed, SHARPENING, rate, best=0.5) for seed, rate in ((1, 0.05), (2, 0.45), (3, 0.1))]
+    arm = gather(rows)["sharpening-1-0"]
+    found = stability(arm, 0.4)
+    last = arm.scores("pass@1", "last").mean(axis=1)
+    best = arm.scores("pass@1", "best").mean(axis=1)
+    assert found.collapsed.mean == pytest.approx(2 / 3)
+    assert found.worst_drawdown == pytest.approx((best - last).max())
+    assert found.fall_from_best == pytest.approx(0.45)  # held-out: from 0.5 at the best checkpoint to 0.05
+    assert stability(gather(story.values())["task-reward-0-1"], 0.4).collapsed.mean == 0.0
+
+
+def test_the_story_is_supported(story: Results) -> None:
+    evidence = Evidence(story, "embedded")
+    for rule in (
+        rules_llm.task_reward_gains,
+        rules_llm.sharpening_gains_less,
+        rules_llm.sharpening_unstable,
+        rules_llm.task_reward_keeps_its_gain,
+        rules_llm.sharpening_shortens,
+        rules_llm.fixed_length_keeps_length,
+        rules_llm.effective_alpha_stays_away,
+    ):
+        parts = rule(evidence)
+        assert outcomes(parts) == ["supported"] * len(parts), (rule.__name__, parts)
+        assert all(part.runs for part in parts)
+
+
+def test_the_opposite_story_is_contradicted(made: Callable[..., dict[str, Any]]) -> None:
+    rows = []
+    for seed in (1, 2, 3):
+        rows += [
+            made("base", seed, None, 0.4),
+            made("task-reward-0-1", seed, TASK, 0.15, best=0.6, length=35.0),
+            made("sharpening-1-0", seed, SHARPENING, 0.8, length=30.0),
+            made(
+                "tempered-2-0", seed, {"mode": "sampling", "alpha": 2.0, "beta_inv": 0.0}, 0.8, length=30.0, alpha=1.9
+            ),
+        ]
+    evidence = Evidence({row["id"]: row for row in rows})
+    for rule in (
+        rules_llm.task_reward_gains,
+        rules_llm.sharpening_gains_less,
+        rules_llm.sharpening_unstable,
+        rules_llm.task_reward_keeps_its_gain,
+        rules_llm.sharpening_shortens,
+        rules_llm.effective_alpha_stays_away,
+    ):
+        parts = rule(evidence)
+        assert outcomes(parts) == ["contradicted"] * len(parts), (rule.__name__, parts)
+
+
+def test_no_difference_is_undecided(made: Callable[..., dict[str, Any]]) -> None:
+    rows = [
+        row
+        for seed in (1, 2, 3)
+        for row in (made("base", seed, None, 0.4), made("sharpening-1-0", seed, SHARPENING, 0.4))
+    ]
+    parts = rules_llm.sharpening_shortens(Evidence({row["id"]: row for row in rows}))
+    assert parts[0].outcome == "undecided"
+    assert "not computed yet" in parts[1].reason
+
+
+def test_equal_arms_are_equivalent_and_distant_ones_are_not(story: Results) -> None:
+    same = copy.deepcopy(story)
+    for seed in (1, 2, 3):
+        base = same[f"base-s{seed}"]["result"]["checkpoints"]["base"]["problems"]["embedded"]["correct"]
+        same[f"tempered-1-0-s{seed}"]["result"]["checkpoints"]["last"]["problems"]["embedded"]["correct"] = base
+    assert outcomes(rules_llm.null_control(Evidence(same))) == ["supported"]
+    far = {
+        **story,
+        **{f"tempered-1-0-s{seed}": {**story[f"task-reward-0-1-s{seed}"], "arm": "tempered-1-0"} for seed in (1, 2, 3)},
+    }
+    assert outcomes(rules_llm.null_control(Evidence(far))) == ["contradicted"]
+
+
+def test_two_seeds_are_too_few_for_a_claim_about_runs(story: Results) -> None:
+    two = {name: row for name, row in story.items() if row["seed"] != 3}
+    assert outcomes(rules_llm.sharpening_unstable(Evidence(two))) == ["undecided"]
+    assert outcomes(rules_llm.task_reward_keeps_its_gain(Evidence(two))) == ["undecided"]
+
+
+def test_every_claim_without_results_is_undecided() -> None:
+    grid = load_grid()
+    verdicts = judge(grid, [Evidence({})])
+    assert [verdict.claim for verdict in verdicts] == list(grid.claims)
+    assert {verdict.outcome for verdict in verdicts} == {"undecided"}
+    assert set(grid.claims) == set(RULES)
+
+
+def test_support_needs_every_part_and_one_contradiction_decides() -> None:
+    part = {name: Part("t", name, "", []) for name in ("supported", "contradicted", "undecided")}  # type: ignore[arg-type]
+    assert conclude([part["supported"], part["undecided"]]) == "undecided"
+    assert conclude([part["supported"], part["contradicted"]]) == "contradicted"
+    assert conclude([part["supported"]] * 2) == "supported"
+
+
+def test_several_models_are_judged_apart(story: Results, made: Callable[..., dict[str, Any]]) -> None:
+    other = {
+        name: {**row, "arm": f"big_{row['arm']}", "id": f"big_{name}"}
+        for name, row in story.items()
+    }  # fmt: skip
+    for row in other.values():
+        row["settings"] = {**row["settings"], "config": {**row["settings"]["config"], "model": "big"}}
+    evidences = by_model({**story, **{row["id"]: row for row in other.values()}})
+    assert [evidence.model for evidence in evidences] == ["embedded", "big"]
+    assert set(evidences[0].arms) == set(evidences[1].arms)
+    verdict = next(v for v in judge(load_grid(), evidences) if v.claim == "limited-gains")
+    assert any(part.test.startswith("big: ") for part in verdict.parts)
+    assert verdict.outcome == "supported"
+
+
+def exact(run: str, result: dict[str, Any]) -> Evidence:
+    return Evidence({run: {"id": run, "kind": "theory", "arm": run, "settings": {}, "result": result}})
+
+
+def test_exact_rules_can_say_no() -> None:
+    case = {"source": "s", "what": "w", "ours": [1.0], "published": [2.0], "agrees": False}
+    assert outcomes(rules_exact.published_values(exact("theory-published", {"rows": [case]}))) == ["contradicted"]
+    row = {"name": "tilted", "end": {"expected_reward": [0.2, 0.3]}, "theory": {"expected_reward": 0.9}}
+    assert outcomes(rules_exact.toy_ends_at_the_optimum(exact("toy-regimes", {"rows": [row]}))) == ["contradicted"]
+    task = {"name": "task-reward", "end": {"expected_reward": [0.99, 0.2]}}
+    assert outcomes(rules_exact.task_reward_needs_no_likelihood(exact("toy-regimes", {"rows": [task]}))) == [
+        "contradicted"
+    ]
+    calm = {"flip_radius": 2.0, "epsilon": [0.1, 1.0], "task_loss": [0.3, 1.0]}
+    assert outcomes(rules_exact.errors_flip_the_mode(exact("theory-sensitivity", calm))) == ["contradicted"]
