@@ -81,6 +81,10 @@ bench: $(READY)
 	$(BIN)/python benchmarks/rollout.py
 	$(BIN)/python benchmarks/regimes.py
 	$(BIN)/python benchmarks/toy.py
+	$(BIN)/python benchmarks/theory.py
+	$(BIN)/python benchmarks/llm.py
+	$(BIN)/sharpen toy findings --json > benchmarks/results/findings.json
+	$(BIN)/sharpen toy target --json > benchmarks/results/target.json
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
