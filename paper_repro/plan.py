@@ -6,7 +6,7 @@ import hashlib
 import json
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ class Run:
         settings: Everything that decides its numbers, in JSON types.
         identity: The same without fields that have their default, so that a new setting leaves old results valid; a
             changed default is a change of code.
+        scale: Where it was asked for.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Run:
     seed: int
     settings: dict[str, Any]
     identity: dict[str, Any]
+    scale: str = "embedded"
 
     @cached_property
     def settings_hash(self) -> str:
@@ -61,11 +63,6 @@ class Run:
     def command(self) -> str:
         """The command that computes this run alone."""
         return f"sharpen paper run --scale {self.scale} --run {self.id}"
-
-    @property
-    def scale(self) -> str:
-        """The scale that the run belongs to."""
-        return "paper" if self.experiment.scales == ("paper",) else "embedded"
 
     @property
     def tokens(self) -> dict[str, int]:
@@ -106,7 +103,7 @@ def expand(grid: Grid, scale: str) -> list[Run]:
     Raises:
         InputError: there is no such scale, or settings that no run can have.
     """
-    runs = [run for experiment in grid.of_scale(scale) for run in _runs(experiment)]
+    runs = [replace(run, scale=scale) for experiment in grid.of_scale(scale) for run in _runs(experiment)]
     seen: dict[str, Run] = {}
     for run in runs:
         if run.id in seen:
