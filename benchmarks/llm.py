@@ -87,7 +87,8 @@ def trl_steps(steps: int, between: Callable[[], None]) -> list[dict[str, float]]
     """Run TRL's trainer and return seconds and mean length of each step; ``between`` runs after each, not counted."""
     from datasets import Dataset
     from transformers import TrainerCallback
-    from trl import RLOOConfig, RLOOTrainer
+    from trl.trainer.rloo_config import RLOOConfig
+    from trl.trainer.rloo_trainer import RLOOTrainer
 
     data = load_source("embedded", "train")
     answers = data.answers()
@@ -140,7 +141,7 @@ def trl_steps(steps: int, between: Callable[[], None]) -> list[dict[str, float]]
         )
         RLOOTrainer(
             model=load_model(SOURCE, "cpu", "float32"),
-            reward_funcs=right,
+            reward_funcs=right,  # pyright: ignore[reportArgumentType]
             args=options,
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
@@ -229,7 +230,7 @@ def versions() -> dict[str, str | None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--steps", type=int, default=6, help="counted steps of each trainer")
     parser.add_argument("--only", choices=PARTS, help="measure one part and keep the others' results")
     arguments = parser.parse_args()

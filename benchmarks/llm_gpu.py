@@ -160,7 +160,7 @@ def logprob_passes(fields: dict[str, Any], device: str, rows: int, length: int) 
     found: dict[str, Any] = {"rows": rows, "length": length, "layers": 2}
     totals = []
     for name, work in (("naive", naive), ("chunked", chunked)):
-        times = []
+        times, last = [], 0.0
         for _ in range(3):
             if device == "cuda":
                 torch.cuda.reset_peak_memory_stats()
@@ -172,7 +172,8 @@ def logprob_passes(fields: dict[str, Any], device: str, rows: int, length: int) 
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
             model.zero_grad()
-        totals.append(float(total.detach()))
+            last = float(total.detach())
+        totals.append(last)
         memory = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else None
         found[name] = {"seconds": min(times), "peak_memory_gib": memory}
     assert abs(totals[0] - totals[1]) <= (1e-2 if device == "cuda" else 1e-4) * abs(totals[0]), totals
@@ -193,6 +194,6 @@ def benchmark(smoke: bool = False) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--smoke", action="store_true", help="tiny shape on the CPU")
     print(json.dumps(benchmark(parser.parse_args().smoke), indent=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 
@@ -26,7 +27,8 @@ def computed_on_ray(config: SweepConfig, missing: list[Batch], address: str) -> 
         import ray  # type: ignore[import-not-found]  # an extra
     except ImportError as error:
         raise InputError("ray", address, "pip install 'sharpen-rl[ray]'") from error
-    own = {"include_dashboard": False} if address == "local" else {}  # only a cluster of one's own can be told so
+    # Only a cluster of one's own can be told so.
+    own: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False, **own)
     except Exception as error:  # Ray raises the bare class when a node does not come up in time

@@ -253,7 +253,7 @@ def test_printed_formulas_mean_what_sympy_holds() -> None:
     """Text that SymPy reads back is the expression again."""
     a, b = sp.symbols("a b", positive=True)
     for expression in (a**2 / (1 + b), sp.exp(-a) * sp.log(b), sp.sqrt(a) - sp.Rational(1, 3) * b):
-        again = sp.sympify(to_line(expression).replace("^", "**"), locals={"a": a, "b": b})
+        again: Any = sp.sympify(to_line(expression).replace("^", "**"), locals={"a": a, "b": b})  # pyright: ignore[reportCallIssue]
         assert sp.simplify(again - expression) == 0
 
 

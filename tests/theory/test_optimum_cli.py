@@ -8,6 +8,7 @@ import math
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,7 +180,7 @@ def test_the_response_by_finite_differences_and_a_scan(capsys: pytest.CaptureFix
     slopes = [(reward(a + step) - reward(a - step)) / (2 * step) for a in grid]
     np.testing.assert_allclose(report["derivative"], slopes, atol=1e-9)
     (point,) = report["turning_points"]
-    top = brentq(lambda a: tempered(a, p) @ (r * np.log(p)) - reward(a) * (tempered(a, p) @ np.log(p)), 0.5, 3.0)
+    top: Any = brentq(lambda a: tempered(a, p) @ (r * np.log(p)) - reward(a) * (tempered(a, p) @ np.log(p)), 0.5, 3.0)
     assert point == {
         "alpha": pytest.approx(top, abs=1e-9),
         "expected_reward": pytest.approx(reward(top)),

@@ -6,6 +6,7 @@ import json
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -100,6 +101,7 @@ def test_k3_in_the_loss_rests_where_its_expected_gradient_vanishes() -> None:
     best = optimum(preset("tempered"), PROBLEM).probabilities
     assert rest.kind == "stable"
     assert rest.kl_optimum == pytest.approx(float(rest.policy @ np.log(rest.policy / best)))
+    assert rest.kl_optimum is not None
     assert rest.kl_optimum > 1e-4
 
 
@@ -131,7 +133,7 @@ def test_nullclines_are_where_the_field_changes_sign() -> None:
                 return float(found.velocity(((1 - t) * a + t * b)[None])[0, i])
 
             if rate(0.0) * rate(1.0) < 0:
-                zero = brentq(rate, 0.0, 1.0, xtol=1e-6)
+                zero: Any = brentq(rate, 0.0, 1.0, xtol=1e-6)
                 place = (1 - zero) * a + zero * b
                 assert np.linalg.norm(drawn - place, axis=1).min() < 0.02
                 crossed += 1
@@ -207,9 +209,10 @@ def test_a_gif_has_a_frame_a_record_with_the_runs_in_their_places(film: tuple, t
     found, updates, policies = film
     path = animate_runs(preset("tempered"), PROBLEM, found, updates.tolist(), policies, tmp_path / "new" / "runs.gif")
     with Image.open(path) as image:
-        assert image.n_frames == len(updates)
+        frames = getattr(image, "n_frames", 1)
+        assert frames == len(updates)
         pictures = []
-        for k in range(image.n_frames):
+        for k in range(frames):
             image.seek(k)
             pictures.append(np.asarray(image.convert("RGB")))
     spread = []
@@ -240,7 +243,7 @@ def test_an_mp4_shows_the_same_frames(film: tuple, tmp_path: Path) -> None:
     pictures = [np.frombuffer(frame, np.uint8).reshape(height, width, 3).astype(float) for frame in frames]
     with Image.open(still) as image:
         others = []
-        for k in range(image.n_frames):
+        for k in range(getattr(image, "n_frames", 1)):
             image.seek(k)
             others.append(np.asarray(image.convert("RGB")).astype(float))
     distance = [[np.abs(picture - other).mean() for other in others] for picture in pictures]
@@ -271,7 +274,7 @@ def test_the_command_draws_and_reports(tmp_path: Path, capsys: pytest.CaptureFix
     assert len(report["fixed_points"]) == 7
     assert all(len(curves) > 0 for curves in report["nullclines"])
     with Image.open(movie) as image:
-        assert image.n_frames == 5
+        assert getattr(image, "n_frames", 1) == 5
     with Image.open(picture) as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
     for color in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x88, 0x22, 0x55)):  # the three nullclines

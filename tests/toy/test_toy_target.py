@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,9 +76,10 @@ def test_the_exponent_is_scipys_regression() -> None:
         Reached(CELL._replace(value=n), 1.0, 16, *(Interval(u, u, u),) * 4)  # type: ignore[arg-type]
         for n, u in zip(values, updates, strict=True)
     ]
-    fit = scipy.stats.linregress(np.log(values), np.log(updates))
+    fit: Any = scipy.stats.linregress(np.log(values), np.log(updates))
     half = scipy.stats.t.ppf(0.975, 2) * fit.stderr
-    np.testing.assert_allclose(exponent(rows), (fit.slope, fit.slope - half, fit.slope + half))
+    found: Any = exponent(rows)
+    np.testing.assert_allclose(found, (fit.slope, fit.slope - half, fit.slope + half))
     assert exponent(rows[:2]) is None
 
 

@@ -93,11 +93,12 @@ def _repetition(d: Derivation, limit: Any) -> None:
     )
     worse = sp.Symbol("h", nonnegative=True)
     below = (PATH + CYCLE - (SIZE + PERIOD) * BEST) / (SIZE + PERIOD)
+    surplus: Any = sp.factor(below.subs({PATH: SIZE * (BEST - GAIN), CYCLE: PERIOD * (BEST - worse)}))
     d.has_sign(
         "Let mu be the best cycle's mean. Rounds of any cycles, m tokens in all, have log p = m (mu - h), h >= 0; if "
         "the path alone has less than mu, l (mu - g), so has every sequence: the supremum is approached and never "
         "attained.",
-        sp.factor(below.subs({PATH: SIZE * (BEST - GAIN), CYCLE: PERIOD * (BEST - worse)})),
+        surplus,
         "negative",
         shown=(PATH + CYCLE) / (SIZE + PERIOD) - BEST,
         scope="any cycles, any number of rounds",
