@@ -69,7 +69,7 @@ def predicted_length(alpha: float, cut: int) -> float:
 
     Example:
         >>> round(predicted_length(1.5, 40), 3), round(1 + IidModel(TOKENS, HAZARD).mean_length(1.5), 3)
-        (1.874, 1.874)
+        (1.873, 1.873)
     """
     rho, lengths = IidModel(TOKENS, HAZARD).continuation_ratio(alpha), np.arange(cut + 1)
     weights = np.where(lengths < cut, HAZARD**alpha, 1.0) * rho**lengths

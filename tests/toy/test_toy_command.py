@@ -109,7 +109,7 @@ def test_a_signal_loses_no_finished_chunk(sent: signal.Signals, tmp_path: Path) 
     command += ["--steps", "300000", "--seeds", "64", "--record-every", "1000", "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
     part = tmp_path / "run" / "parts" / "000.npz"
-    for _ in range(600):
+    for _ in range(3000):
         if part.exists():
             break
         assert process.poll() is None, process.communicate()
