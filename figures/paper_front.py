@@ -126,4 +126,4 @@ def _language_model(ax: Any, arms: Sequence[ArmLike], base: ArmLike, interval: I
     ax.set_ylim(-0.05, 1.08)
     ax.margins(x=0.2)
     ax.tick_params(labelsize=6)
-    ax.legend(fontsize=5.5, loc="center right")
+    ax.legend(fontsize=5.5, loc="lower right")

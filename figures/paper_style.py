@@ -6,12 +6,14 @@ A figure is a :class:`PaperFigure`: drawn once, written as PDF and PNG, with its
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharpen.figures.style import BASE_COLOR, REGIME_COLORS, paper_style, save_figure
+from sharpen.figures.style import BASE_COLOR, DOTS_PER_INCH, REGIME_COLORS, paper_style, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,15 +47,25 @@ class PaperFigure:
     caption: str
     runs: Sequence[str]
 
+    @cached_property
+    def png(self) -> bytes:
+        """The figure as a PNG, drawn once for the folder and the page."""
+        picture = io.BytesIO()
+        with paper_style():
+            self.figure.savefig(picture, format="png", dpi=DOTS_PER_INCH, metadata={})
+        return picture.getvalue()
+
     def save(self, folder: Path) -> list[Path]:
         """Write ``name.pdf``, ``name.png``, ``name.csv`` and ``name.txt`` (the caption) and return the paths."""
         folder.mkdir(parents=True, exist_ok=True)
         with paper_style():
-            written = [save_figure(self.figure, folder / f"{self.name}{suffix}") for suffix in (".pdf", ".png")]
+            vector = save_figure(self.figure, folder / f"{self.name}.pdf")
+        picture = folder / f"{self.name}.png"
+        picture.write_bytes(self.png)
         table, caption = folder / f"{self.name}.csv", folder / f"{self.name}.txt"
         write_csv(table, self.rows)
         caption.write_text(self.caption + "\n", encoding="utf-8")
-        return [*written, table, caption]
+        return [vector, picture, table, caption]
 
 
 def write_csv(file: Path, rows: Sequence[Row]) -> None:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sharpen.figures.paper_style import PaperFigure, label_of
-from sharpen.figures.style import DOTS_PER_INCH, paper_style
 from sharpen.paper_repro import plots, tables
 from sharpen.paper_repro.evidence import Evidence, runs_of
 from sharpen.paper_repro.verdict import Verdict
@@ -161,10 +159,7 @@ def _number_table(evidence: Evidence, rows: Sequence[Mapping[str, Any]], *hidden
 def _figures(drawn: Iterable[PaperFigure]) -> str:
     parts = []
     for figure in drawn:
-        picture = io.BytesIO()
-        with paper_style():
-            figure.figure.savefig(picture, format="png", dpi=DOTS_PER_INCH, metadata={})
-        data = base64.b64encode(picture.getvalue()).decode()
+        data = base64.b64encode(figure.png).decode()
         parts.append(
             f"<figure id='figure-{figure.name}'><img alt='{_text(figure.name)}' src='data:image/png;base64,{data}'>"
             f"<figcaption><b>{_text(figure.name)}</b>. {_text(figure.caption)} "

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sharpen.figures.paper_style import COLUMN, MissingDataError, label_of, need
+from sharpen.figures.paper_style import COLUMN, MissingDataError, PaperFigure, label_of, need
 from sharpen.paper_repro import work_theory
 from sharpen.paper_repro.evidence import Evidence, by_model
 from sharpen.paper_repro.gallery import draw, draw_all
@@ -59,8 +59,15 @@ def whole(story: Results, made: Callable[..., dict[str, Any]]) -> Results:
     return {**story, **rows}
 
 
-def test_every_figure_is_written_with_data_and_caption(whole: Results, tmp_path: Path) -> None:
-    drawn, missing = draw(Evidence(whole, "embedded"))
+@pytest.fixture(scope="session")
+def figures(whole: Results) -> tuple[list[PaperFigure], dict[str, str]]:
+    return draw_all(by_model(whole))
+
+
+def test_every_figure_is_written_with_data_and_caption(
+    figures: tuple[list[PaperFigure], dict[str, str]], whole: Results, tmp_path: Path
+) -> None:
+    drawn, missing = figures
     assert missing == {"sensitivity": "theory-sensitivity", "estimators": "theory-estimators"}
     assert len(drawn) == 10
     for figure in drawn:
@@ -76,9 +83,11 @@ def test_every_figure_is_written_with_data_and_caption(whole: Results, tmp_path:
     assert all(re.search(r"seed", figure.caption) for figure in trained)
 
 
-def test_a_figure_shows_the_numbers_of_its_data(whole: Results) -> None:
+def test_a_figure_shows_the_numbers_of_its_data(
+    figures: tuple[list[PaperFigure], dict[str, str]], whole: Results
+) -> None:
     """The bar figure's points are at the CSV's means, and the CSV's means at those of the results."""
-    drawn, _ = draw(Evidence(whole, "embedded"))
+    drawn, _ = figures
     figure = next(one for one in drawn if one.name == "fixed-length")
     row = next(r for r in figure.rows if r["arm"] == "sharpening-1-0-fixed" and r["measure"] == "pass@1")
     counts = [
@@ -105,9 +114,11 @@ def test_labels() -> None:
 
 
 @pytest.fixture(scope="session")
-def page(whole: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(
+    figures: tuple[list[PaperFigure], dict[str, str]], whole: Results, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     evidences = by_model(whole)
-    drawn, missing = draw_all(evidences)
+    drawn, missing = figures
     context = {"scale": "embedded", "done": len(whole), "total": 99, "missing": missing, "stale": ["base-s1"]}
     file = tmp_path_factory.mktemp("page") / "report.html"
     file.write_text(render(evidences, judge(load_grid(), evidences), drawn, context), encoding="utf-8")

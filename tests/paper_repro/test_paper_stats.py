@@ -46,11 +46,11 @@ def test_two_way_mean_squares_of_a_textbook_table() -> None:
 
 @pytest.mark.parametrize(("S", "P", "scales"), [(3, 64, (0.1, 0.5, 0.3)), (3, 64, (0.0, 0.5, 0.3)), (5, 30, (1, 1, 1))])
 def test_the_hierarchical_interval_covers_the_truth(S: int, P: int, scales: tuple[float, float, float]) -> None:
-    """Of 1,000 simulated tables at least 93.5 % of the intervals hold the mean (binomial error 0.7 %)."""
+    """Of 500 simulated tables at least 93 % of the intervals hold the mean (binomial error 1 %)."""
     rng = np.random.default_rng(1)
-    intervals = [stats.hierarchical_interval(simulated(rng, S, P, *scales)) for _ in range(1000)]
+    intervals = [stats.hierarchical_interval(simulated(rng, S, P, *scales)) for _ in range(500)]
     covered = np.mean([found.low <= 0 <= found.high for found in intervals])
-    assert covered >= 0.935
+    assert covered >= 0.93
     # And it is not wide for nothing: with no spread over seeds it is close to the interval over problems alone.
     if scales[0] == 0:
         widths = np.mean([found.high - found.low for found in intervals])
@@ -59,10 +59,10 @@ def test_the_hierarchical_interval_covers_the_truth(S: int, P: int, scales: tupl
 
 def test_the_bootstrap_covers_where_problems_alone_vary() -> None:
     rng = np.random.default_rng(2)
-    tables = [simulated(rng, 1, 60, 0.0, 1.0, 0.5) for _ in range(600)]
+    tables = [simulated(rng, 1, 60, 0.0, 1.0, 0.5) for _ in range(400)]
     intervals = [stats.bootstrap_interval(table, seed, 500) for seed, table in enumerate(tables)]
     covered = np.mean([found.low <= 0 <= found.high for found in intervals])
-    assert 0.915 <= covered <= 0.975  # percentile intervals of 60 problems: a little short of 95 %
+    assert 0.91 <= covered <= 0.98  # percentile intervals of 60 problems: a little short of 95 %
 
 
 def test_the_bootstrap_agrees_with_scipy_on_one_seed() -> None:
