@@ -135,7 +135,7 @@ def run_on_ray(
             try:
                 store.write(run, ray.get(ready))
                 report(run, "done")
-            except ray.exceptions.RayError as error:
+            except ray.exceptions.RayError as error:  # pyright: ignore[reportAttributeAccessIssue]
                 store.work.mkdir(parents=True, exist_ok=True)
                 store.error(run).write_text(str(error), encoding="utf-8")
                 failed.append(run)

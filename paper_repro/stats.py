@@ -199,4 +199,4 @@ def pass_at_k(correct: ArrayLike, samples: int, k: int) -> FloatArray:
     from scipy.special import comb
 
     c = np.asarray(correct, dtype=float)
-    return 1.0 - comb(samples - c, k) / comb(samples, k)
+    return np.asarray(1.0 - comb(samples - c, k) / comb(samples, k))

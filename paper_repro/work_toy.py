@@ -40,7 +40,7 @@ def regimes(folder: Path, seed: int, *, seeds: int, steps: int, group: int, step
     rows = []
     for name, objective in objectives.items():
         config = SweepConfig(
-            **_ways(),
+            **_ways(),  # pyright: ignore[reportArgumentType]
             mode=(objective.mode,),
             alpha=(objective.alpha,),
             beta_inv=(objective.beta_inv,),
