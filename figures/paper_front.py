@@ -41,7 +41,7 @@ def page_one(
         from matplotlib.figure import Figure
 
         fig = Figure(figsize=(COLUMN, 4.1))
-        top, bottom = fig.subfigures(2, 1, height_ratios=[1.1, 1.0])
+        top, bottom = fig.subfigures(2, 1, height_ratios=[1.1, 1.0])  # pyright: ignore[reportGeneralTypeIssues]
         _optima(top.subplots(), exact, rows)
         left, right = bottom.subplots(1, 2)
         _simulation(left, toy, rows)

@@ -23,8 +23,8 @@ IntervalOf = Callable[[FloatArray], Interval]
 class ArmLike(Protocol):
     """What a figure reads of an arm."""
 
-    name: str
-
+    @property
+    def name(self) -> str: ...  # noqa: D102
     @property
     def seeds(self) -> list[int]: ...  # noqa: D102
     @property

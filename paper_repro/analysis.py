@@ -75,11 +75,13 @@ def compare(a: Arm, b: Arm, measure: str = "pass@1", data: str | None = None) ->
         return None
     mine, other = common_seeds(a, b)
     size = effect(mine.scores(measure, None, data), other.scores(measure, None, data))
+    seeds, problems = found.shape
     return Comparison(
         a.name,
         b.name,
         measure,
-        *found.shape,
+        seeds,
+        problems,
         hierarchical_interval(found),
         bootstrap_interval(found),
         size.standardized,

@@ -126,7 +126,7 @@ def _walk(place: str, a: Any, b: Any, found: list[tuple[str, Any, Any]]) -> None
         for index, (left, right) in enumerate(zip(a, b, strict=True)):
             _walk(f"{place}[{index}]", left, right, found)
     elif _is_number(a) and _is_number(b):
-        if not math.isclose(float(a), float(b), rel_tol=RELATIVE, abs_tol=ABSOLUTE):
+        if not math.isclose(a, b, rel_tol=RELATIVE, abs_tol=ABSOLUTE):  # pyright: ignore[reportArgumentType]
             found.append((place, a, b))
     elif a != b:
         found.append((place, a, b))

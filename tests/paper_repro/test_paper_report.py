@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sharpen.figures.paper_style import COLUMN, MissingDataError, PaperFigure, label_of, need
@@ -95,7 +96,8 @@ def test_a_figure_shows_the_numbers_of_its_data(
         for seed in (1, 2, 3)
     ]
     assert row["mean"] == pytest.approx(sum(counts) / (3 * 24 * 16))
-    points = [line.get_xdata()[0] for line in figure.figure.axes[0].get_lines() if len(line.get_xdata()) == 1]
+    lines = [np.asarray(line.get_xdata()) for line in figure.figure.axes[0].get_lines()]
+    points = [x[0] for x in lines if len(x) == 1]
     assert any(point == pytest.approx(row["mean"]) for point in points)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def simulated(rng: np.random.Generator, S: int, P: int, seed: float, problem: fl
 def test_one_seed_gives_the_t_interval_over_problems() -> None:
     x = np.random.default_rng(0).normal(0.3, 1.0, size=40)
     found = stats.hierarchical_interval(x)
-    theirs = scipy.stats.ttest_1samp(x, 0.0)
+    theirs: Any = scipy.stats.ttest_1samp(x, 0.0)
     interval = theirs.confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=1e-12)
     assert found.p == pytest.approx(theirs.pvalue, abs=1e-12)
