@@ -77,7 +77,12 @@ def computed(run: Run, folder: Path) -> dict[str, Any]:
 def _compute(run: Run, folder: Path) -> dict[str, Any]:
     kind = run.experiment.kind
     if kind in ("train", "sample"):
+        import torch
         from transformers.utils import logging
+
+        # One core a run, also where this process was not started by the pool: other numbers of threads add up in
+        # another order, and runs beside each other would wait for each other's threads.
+        torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
 
         logging.disable_progress_bar()  # it draws one for every checkpoint
     if kind == "train":
