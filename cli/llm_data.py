@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, terminal
 
 if TYPE_CHECKING:
     from sharpen.llm.data import PromptSet
@@ -52,14 +52,11 @@ def data(
 
 
 def _print(learned: PromptSet, found: list[tuple[PromptSet, Overlap]], show: int) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
+    console = terminal.plain_console()
     repeated = found[0][1].repeated
     console.print(f"{learned.name}: {len(learned.prompts)} problems, {repeated} of them again", soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = terminal.plain_table()
     for place, heading in enumerate(("test set", "problems", "identical", "same", "near", "removed")):
         table.add_column(heading, justify="right" if place else "left", overflow="fold")
     for _, result in found:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, terminal
 
 if TYPE_CHECKING:
     from sharpen.llm.evaluation_run import EvalReport
@@ -147,9 +147,8 @@ def _duration(seconds: float) -> str:
 
 
 def _print(result: dict[str, Any], out: Path | None) -> None:
-    from rich.console import Console
 
-    console = Console(highlight=False, markup=False)
+    console = terminal.plain_console()
     console.print(
         f"{result['model']}\n{result['data']} {result['split']}, {result['problems']} problems x "
         f"{result['samples']} samples",
@@ -167,10 +166,8 @@ def _print(result: dict[str, Any], out: Path | None) -> None:
 
 
 def _table(*headings: str) -> Any:
-    from rich import box
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = terminal.plain_table()
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="right" if place else "left", no_wrap=place > 0)
     return table

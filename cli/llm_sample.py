@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, terminal
 
 if TYPE_CHECKING:
     from sharpen.llm.sampling.config import SampleConfig
@@ -149,9 +149,7 @@ def _tell(text: str) -> None:
 
 
 def _print(result: dict[str, Any], out: Path | None) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(highlight=False, markup=False, stderr=out is None)
     console.print(
@@ -159,7 +157,7 @@ def _print(result: dict[str, Any], out: Path | None) -> None:
         f"{result['problems']} prompts x {result['samples']} responses",
         soft_wrap=True,
     )
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = terminal.plain_table()
     for place, heading in enumerate(("measure", "value", "[95 %]")):
         table.add_column(heading, justify="right" if place else "left", no_wrap=place > 0)
     for row in _rows(result):

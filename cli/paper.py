@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, terminal
 from sharpen.cli.errors import fail
 
 if TYPE_CHECKING:
@@ -263,16 +263,13 @@ def _print_slurm(chosen: list[Run], results: Path | None, work: Path | None, gri
 
 
 def _print_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = terminal.plain_table()
     for name in columns:
         table.add_column(name, justify="right" if name in ("runs", "seed") else "left", overflow="fold")
     for row in rows:
         table.add_row(*(str(row[name]) for name in columns))
-    Console(highlight=False, markup=False).print(table)
+    terminal.plain_console().print(table)
 
 
 def _progress(total: int) -> Any:

@@ -9,6 +9,7 @@ import typer
 
 from sharpen.cli import (
     options,
+    terminal,
     theory_coverage,
     theory_derive,
     theory_estimators,
@@ -127,11 +128,8 @@ def _family_as_json(family: StationaryFamily) -> dict[str, Any]:
 
 
 def _print_tables(objective: Objective, problem: Problem, best: Optimum, found: FixedPoints) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
+    console = terminal.plain_console()
     w = objective.coefficients
     moving = "" if objective.refresh_every is None else f", reference {objective.reference}"
     console.print(f"{objective.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}{moving}")
@@ -142,7 +140,7 @@ def _print_tables(objective: Objective, problem: Problem, best: Optimum, found: 
         f"optimum  E[r] = {best.expected_reward:.4f}  {_describe(best.probabilities, len(best.support))}"
         f"  J = {best.value:.4f}{'' if best.unique else '  (depends on the start)'}"
     )
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = terminal.plain_table()
     table.add_column("class", no_wrap=True)
     table.add_column("J", justify="right", no_wrap=True)
     table.add_column("E[r]", justify="right", no_wrap=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, terminal
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -164,9 +164,7 @@ def _as_json(
 def _print_table(
     spec: Objective, prompts: list[Prompt], table: dict[str, Coverage], overtakes: dict[str, int | None], k_max: int
 ) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(highlight=False, markup=False, width=80)
     w = spec.coefficients
@@ -174,7 +172,7 @@ def _print_table(
         f"{spec.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}; "
         f"{len(prompts)} prompt{'s' if len(prompts) > 1 else ''}"
     )
-    rows = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    rows = terminal.plain_table()
     rows.add_column("k", justify="right", no_wrap=True)
     columns = []
     for name, found in table.items():

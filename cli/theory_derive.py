@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, terminal
 
 if TYPE_CHECKING:
     from sharpen.theory.proofs.result import Result, Step
@@ -101,9 +101,7 @@ def _derive_all(names: list[str], seed: int) -> list[Result]:
 
 
 def _print_results(found: list[Result], brief: bool, html: Path | None) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
     from sharpen.theory.proofs.documents import number, verdict
 
@@ -112,7 +110,7 @@ def _print_results(found: list[Result], brief: bool, html: Path | None) -> None:
     if not brief:
         for result in found:
             print("\n".join(_lines(result, width)), end="\n\n")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = terminal.plain_table()
     for name in ("", "result", "verdict", "method", "steps", "error"):
         table.add_column(name, no_wrap=name != "result", justify="right" if name in ("steps", "error") else "left")
     for result in found:

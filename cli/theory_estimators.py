@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, terminal
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -114,14 +114,11 @@ def _as_json(given: Setting, found: tuple[Estimate, ...], decided: tuple[Claim, 
 def _print_tables(
     objective: Objective, given: Setting, found: tuple[Estimate, ...], decided: tuple[Claim, ...]
 ) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
+    console = terminal.plain_console()
     n, size = given.problem.n, given.groups.size
     console.print(f"{objective.regime}, groups of {size} from {n} outcomes, all {n}^{size} of them")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = terminal.plain_table()
     for name in ("estimator", "placed in", "|bias|", "cosine", "scale", "variance", "bias is"):
         left = name in ("estimator", "placed in", "bias is")
         table.add_column(name, no_wrap=True, justify="left" if left else "right")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, terminal
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -231,7 +231,8 @@ def _numbers(found: Any) -> dict[str, float]:
 
 
 def _print(spec: Objective, report: dict[str, Any]) -> None:
-    console, table = _console(), _table(["policy", "E[r]", "J", "H", "KL to base", "outcome:probability"])
+    console = terminal.plain_console()
+    table = terminal.number_table(["policy", "E[r]", "J", "H", "KL to base", "outcome:probability"])
     table.columns[5].justify = "left"
     w = spec.coefficients
     moving = "" if spec.refresh_every is None else f", reference {spec.reference}"
@@ -262,7 +263,7 @@ def _print(spec: Objective, report: dict[str, Any]) -> None:
 
 
 def _print_budget(budget: dict[str, Any]) -> None:
-    table = _table([f"KL = {budget['kl']:g}", "parameter", "E[r]", "E[log p]", "H"])
+    table = terminal.number_table([f"KL = {budget['kl']:g}", "parameter", "E[r]", "E[log p]", "H"])
     table.columns[1].justify = "left"
     for name, row in budget["policies"].items():
         title = name.replace("_", " ")
@@ -272,16 +273,16 @@ def _print_budget(budget: dict[str, Any]) -> None:
         shown = (PARAMETERS[name],) if name in PARAMETERS else ("alpha", "beta_inv")
         numbers = (row["expected_reward"], row["log_likelihood"], row["entropy"])
         table.add_row(title, ", ".join(f"{key} {row[key]:.5g}" for key in shown), *(f"{x:.4g}" for x in numbers))
-    _console().print(table)
+    terminal.plain_console().print(table)
 
 
 def _print_budgets(budgets: list[dict[str, Any]]) -> None:
     names = list(budgets[0]["policies"])
-    table = _table(["KL", *(name.replace("_", " ") for name in names)])
+    table = terminal.number_table(["KL", *(name.replace("_", " ") for name in names)])
     for budget in budgets:
         rows = [budget["policies"][name] for name in names]
         table.add_row(f"{budget['kl']:g}", *("-" if row is None else f"{row['expected_reward']:.4f}" for row in rows))
-    console = _console()
+    console = terminal.plain_console()
     console.print("E[r] at equal KL to the base (- where it is not reached):")
     console.print(table)
 
@@ -304,19 +305,3 @@ def _likeliest(row: dict[str, Any], width: int) -> str:
         if len(text) <= width:
             return text
     return named[0]
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False)
-
-
-def _table(columns: list[str]) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for i, name in enumerate(columns):
-        table.add_column(name, no_wrap=True, justify="right" if i else "left")
-    return table

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, terminal
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -107,16 +107,12 @@ def as_json(objective: Objective, problem: Problem, found: Portrait) -> dict[str
 
 def print_tables(objective: Objective, problem: Problem, found: Portrait) -> None:
     """Print the fixed points and where the simplex ends."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, markup=False)
+    console = terminal.plain_console()
     w = objective.coefficients
     moving = "" if objective.refresh_every is None else f", reference {objective.reference}"
     console.print(f"{objective.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}{moving}")
     console.print(f"base {policy_text(problem.base)}, {found.field} gradient")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = terminal.plain_table()
     for name in ("class", "policy", "E[r]", "eigenvalues"):
         table.add_column(name, no_wrap=True, justify="right" if name == "E[r]" else "left")
     for point, eigenvalues in zip(found.points, found.eigenvalues, strict=True):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, terminal
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -88,7 +88,7 @@ def response(
 
 
 def _print_response(spec: Objective, found: Curve, turns: tuple[TurningPoint, ...], turn: Turn, base: float) -> None:
-    console, table = _console(), _table([found.over, "E[r]", f"dE[r]/d {found.over}"])
+    console, table = terminal.plain_console(), terminal.number_table([found.over, "E[r]", f"dE[r]/d {found.over}"])
     held = f"beta_inv = {spec.beta_inv:g}" if found.over == "alpha" else f"alpha = {spec.alpha:g}"
     console.print(f"E[r] of the optimum against {found.over}, {held}; base {base:.6g}")
     columns = (found.grid.tolist(), found.expected_reward.tolist(), found.derivative.tolist())
@@ -111,19 +111,3 @@ def _print_response(spec: Objective, found: Curve, turns: tuple[TurningPoint, ..
         if below is None
         else f"E[r] is below the base's from alpha = {below:.10g}"
     )
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False)
-
-
-def _table(columns: list[str]) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for i, name in enumerate(columns):
-        table.add_column(name, no_wrap=True, justify="right" if i else "left")
-    return table

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, terminal
 from sharpen.cli.counts import count_json, count_text
 
 if TYPE_CHECKING:
@@ -116,14 +116,11 @@ def _family(found: Family) -> dict[str, Any]:
 
 
 def _print(spec: Objective, problem: Problem, policies: FloatArray, report: dict[str, Any]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
+    console = terminal.plain_console()
     w = spec.coefficients
     console.print(f"{spec.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}, n = {problem.n:,}")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = terminal.plain_table()
     for name in ("round", "alpha_eff", "E[r]", "H", "KL to base", "log lost", "likeliest"):
         left = name in ("round", "likeliest")
         table.add_column(name, no_wrap=True, justify="left" if left else "right")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, terminal
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -101,9 +101,7 @@ def _print_table(
     epsilon: str,
     sd: str,
 ) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
     from sharpen.theory.sensitivity import flip_radius
 
@@ -111,7 +109,7 @@ def _print_table(
     w = spec.coefficients
     reward = problem.expected_reward(found["likelihood"].policy)
     console.print(f"{spec.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}; E[r] = {reward:.4f}")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = terminal.plain_table()
     table.add_column("error of", no_wrap=True)
     for source in found:
         table.add_column(source, justify="right", no_wrap=True)

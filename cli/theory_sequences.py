@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -183,16 +182,6 @@ def _console() -> Console:
     return Console(highlight=False, markup=False, width=80)
 
 
-def _table(columns: Iterable[str]) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
-    return table
-
-
 def _headline(model: dict[str, Any]) -> str:
     if model["kind"] == "iid":
         return f"{len(model['tokens'])} independent tokens, stop hazard {model['hazard']:.4g}"
@@ -206,7 +195,7 @@ def _print_lengths(
     console.print(_headline(model))
     edge = "p^alpha exists for every alpha" if critical is None else f"p^alpha exists for alpha > {critical:.6f}"
     console.print(edge + ("" if slope is None else f"; d log rho / d alpha at 1 = {slope:.4f}"))
-    table = _table(["alpha", "rho", "mean length", "std", "at temperature 1/alpha"])
+    table = terminal.number_table(["alpha", "rho", "mean length", "std", "at temperature 1/alpha"])
     for point in sorted({point.alpha: point for point in points}.values(), key=lambda point: point.alpha):
         lengths = [f"{point.mean:.4g}", f"{point.std:.4g}"] if point.normalisable else ["none", "none"]
         ratio = f"{math.exp(point.log_continuation):.6g}"
@@ -301,7 +290,7 @@ def _mean(chosen: SequenceFlags, model: MarkovModel, found: Any) -> dict[str, An
 def _print_modes(report: dict[str, Any]) -> None:
     console = _console()
     console.print(_headline(report["model"]))
-    table = _table(["likelihood prefers", "score", "|x|", "sequence"])
+    table = terminal.number_table(["likelihood prefers", "score", "|x|", "sequence"])
     table.columns[3].justify = "left"
     for number, each in enumerate(report["likeliest"]):
         table.add_row(
@@ -328,7 +317,9 @@ def _text(tokens: list[str]) -> str:
 def _print_gap(found: Gap) -> None:
     console = _console()
     rewarded = found.base.expected_reward is not None
-    table = _table(["policy", "mean length", "std", "entropy", "E[log p]", *(["E[r]"] if rewarded else [])])
+    table = terminal.number_table(
+        ["policy", "mean length", "std", "entropy", "E[log p]", *(["E[r]"] if rewarded else [])]
+    )
     policies = {
         "base": found.base,
         f"p^{found.alpha:g}": found.power,

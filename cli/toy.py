@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options, toy_findings, toy_phase, toy_sweep, toy_target, toy_watch
+from sharpen.cli import options, terminal, toy_findings, toy_phase, toy_sweep, toy_target, toy_watch
 from sharpen.cli.toy_settings import names, resolve
 
 if TYPE_CHECKING:
@@ -119,11 +119,9 @@ def _reporter(bars: Any) -> Callable[[str, int, int], None]:
 
 
 def _print_table(summary: dict[str, Any]) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = terminal.plain_table()
     for heading in ("objective", "learner", "E\\[r] at the end", "theory", "gap", ""):
         table.add_column(heading, justify="left" if heading in ("objective", "learner", "") else "right", no_wrap=True)
     for row in summary["tracks"]:

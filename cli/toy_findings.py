@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, terminal
 
 if TYPE_CHECKING:
     from sharpen.toy.findings import Verdict
@@ -54,7 +54,7 @@ def findings(
         ]
         print(json.dumps({**origin, "seeds": seeds, "findings": rows}, allow_nan=False))
         return
-    console = Console(highlight=False, markup=False)
+    console = terminal.plain_console()
     for name, verdict in said.items():
         console.print(f"{name}: {'supported' if verdict.holds else 'NOT supported'}: {statements[name]}")
         for title, (mean, low, high) in verdict.numbers.items():

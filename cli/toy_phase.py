@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, terminal
 from sharpen.cli.theory_phase import DEFAULT_BASE, DIGITS, as_json, policy_text, print_tables
 
 if TYPE_CHECKING:
@@ -136,9 +136,8 @@ def _report(spec: Objective, problem: Problem, found: LearnerPortrait) -> dict[s
 
 
 def _print_learner(found: LearnerPortrait) -> None:
-    from rich.console import Console
 
-    console = Console(highlight=False, markup=False)
+    console = terminal.plain_console()
     if found.gain is not None:
         cosine = "" if found.cosine is None else f", cosine {found.cosine:.4f}"
         console.print(f"{found.learner} at the base: {found.gain:.4g} times the length of the gradient{cosine}")

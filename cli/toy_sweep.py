@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, terminal
 
 if TYPE_CHECKING:
     from sharpen.toy.sweep_config import SweepConfig
@@ -161,23 +161,19 @@ def _run(settings: SweepConfig, out: Path, force: bool, ray: str | None, as_json
 
 def _print_rows(rows: list[dict[str, Any]], table: Path) -> None:
     """Print one line a setting: the axes that vary, then the measures."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     from sharpen.toy.sweep_config import AXES
 
     varying = [axis for axis in AXES if len({row[axis] for row in rows}) > 1]
     # Lengths matter where they can change, and would only take room elsewhere.
     shown = {name: text for name, text in SHOWN.items() if name != "length" or len({r["length"] for r in rows}) > 1}
-    lines = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    lines = terminal.plain_table()
     for heading in [*(axis.replace("_", " ") for axis in varying), *shown.values(), "collapsed"]:
         lines.add_column(heading, justify="right")
     for row in rows:
         low, high = row["collapsed_interval"]
         numbers = [_with_interval(row, name) for name in shown]
         lines.add_row(*(str(row[axis]) for axis in varying), *numbers, f"{low:.2f}-{high:.2f}")
-    console = Console(highlight=False, markup=False)
+    console = terminal.plain_console()
     console.print(lines)
     console.print(
         f"{rows[0]['seeds']} seeds; ± half the 95% interval over seeds; collapsed: top-1 mass of 0.99 or more"

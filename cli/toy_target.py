@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, terminal
 
 if TYPE_CHECKING:
     from sharpen.toy.findings_core import Interval
@@ -116,14 +116,11 @@ def _finite(numbers: Any) -> list[float | None]:
 
 
 def _print_study(name: str, rows: list[Reached], within: float) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
 
     from sharpen.toy.target import exponent
 
-    console = Console(highlight=False, markup=False)
-    lines = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    console = terminal.plain_console()
+    lines = terminal.plain_table()
     for heading in (name, "step", "reached", "updates", "samples", "alpha_eff at the end"):
         lines.add_column(heading, justify="left" if heading == name else "right", no_wrap=True)
     for row in rows:
@@ -151,12 +148,9 @@ def _alpha(row: Reached) -> str:
 
 
 def _print_slope(rows: list[SlopeRow]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
-    lines = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    console = terminal.plain_console()
+    lines = terminal.plain_table()
     for heading in ("policy", "gain, nats", "of possible", "alpha_eff", "1st order", "in kinds", "E[r]"):
         lines.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
     for row in rows:
