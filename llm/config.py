@@ -142,6 +142,12 @@ class TrainConfig(_Settings):
     reference_offload: bool = Field(default=False, description="Keep a sharded reference in the machine's memory.")
     gradient_checkpointing: bool = Field(default=False, description="Compute activations again in the backward pass.")
     tokens_per_microbatch: int = Field(default=16384, ge=16)
+    graph_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="A step of at most so many padded tokens keeps the graph of its log-probabilities for the update, "
+        "which saves a forward pass and takes the memory of so large a microbatch; not in sharded runs.",
+    )
     checkpoint_every: int = Field(default=20, ge=1)
     seed: int = Field(default=42, ge=0, lt=2**31)
     wandb: str | None = Field(default=None, description="Project at Weights & Biases that gets the metrics too.")

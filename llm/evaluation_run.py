@@ -21,7 +21,6 @@ from sharpen.objective import InputError, runfolder
 if TYPE_CHECKING:
     from sharpen.llm.data import AnswerKey, PromptSet
     from sharpen.llm.evaluate import Exam, Examinee
-    from sharpen.llm.models import ModelSource
 
 RECORDS, EVALUATION = "records.jsonl", "evaluation.json"
 
@@ -180,33 +179,14 @@ def _room(config: EvalConfig, exam: Exam) -> int:
 
 def _examinee(config: EvalConfig, verifier: Any) -> Examinee:
     """Load the policy, start its engine, and load the base model if it is another."""
-    import torch
-
     from sharpen.llm.evaluate import Examinee
-    from sharpen.llm.models import load_model, load_tokenizer
-    from sharpen.llm.rollout import make_engine
+    from sharpen.llm.models import ModelSource, load_model
+    from sharpen.llm.setup import load_to_sample, placement
 
-    device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = config.dtype if config.dtype != "auto" else ("bfloat16" if device == "cuda" else "float32")
-    tokenizer = load_tokenizer(_at(config.model))
-    model = load_model(_at(config.model), device, dtype).eval()
+    engine, model, tokenizer = load_to_sample(config)
     base = None
     if config.likelihoods and config.base is not None:
-        base = model if config.base == config.model else load_model(_at(config.base), device, dtype).eval()
-    engine = make_engine(
-        config.engine,
-        model=model,
-        location=config.model,
-        max_length=config.max_length,
-        seed=config.seed,
-        tokenizer=tokenizer,
-        dtype=dtype,
-        memory_share=config.engine_memory,
-    )
+        base = model
+        if config.base != config.model:
+            base = load_model(ModelSource(config.base, config.base), *placement(config)).eval()
     return Examinee(engine, tokenizer, verifier, model if config.likelihoods else None, base)
-
-
-def _at(location: str) -> ModelSource:
-    from sharpen.llm.models import ModelSource
-
-    return ModelSource(location, location)

@@ -28,6 +28,7 @@ class Experience:
         reference_RT: Token log-probabilities under the reference.
         mismatch: Importance weights of the trainer against the engine, shape [R, T].
         rewards_R: Task rewards; None if the objective has no reward term.
+        graph_RT: ``policy.logprobs_BT`` with its graph, if that was kept for the update.
     """
 
     chosen: list[int]
@@ -37,6 +38,7 @@ class Experience:
     reference_RT: Tensor
     mismatch: Mismatch
     rewards_R: Tensor | None
+    graph_RT: Tensor | None = None
 
     @property
     def group_size(self) -> int:

@@ -189,19 +189,21 @@ def token_logprobs(
     with_entropy: bool = False,
     temperature: float = 1.0,
     same_passes: Callable[[int], int] = lambda count: count,
+    graph_tokens: int = 0,
 ) -> TokenLogprobs:
     """Return the log-probabilities of all R rows, in the caller's order and padded to the longest response.
 
-    Without gradients and on the model's device; the model stays in its train or eval mode. A trainer that needs
-    gradients calls :func:`response_logprobs` on each of :func:`make_batches`, so that only one micro-batch's graph
-    lives at a time.
+    On the model's device; the model stays in its train or eval mode. There are no gradients, unless all micro-batches
+    together have at most ``graph_tokens`` positions: then the graphs of all of them live until the backward pass. A
+    trainer of larger batches calls :func:`response_logprobs` on each of :func:`make_batches`, so that only one
+    micro-batch's graph lives at a time.
 
     Processes with a sharded model have to make equally many forward passes: ``same_passes`` returns their largest
     number, and passes beyond this process's own are repeated and thrown away.
     """
     device = next(model.parameters()).device
     batches = make_batches(prompt_ids, response_ids, micro_batch_tokens=micro_batch_tokens, device=device)
-    with torch.no_grad():
+    with torch.set_grad_enabled(sum(batch.tokens_BL.numel() for batch in batches) <= graph_tokens):
         parts = [
             response_logprobs(model, batch, with_entropy=with_entropy, temperature=temperature) for batch in batches
         ]

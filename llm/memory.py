@@ -9,11 +9,12 @@ optimizer       8 N_t / W: AdamW's two moments
 gathered        sharded runs: b (E + 2 L) for the weights of embedding and head E and of two layers L that are whole at
                 a time, and (b + 4) max(E, L) for a gradient before it is summed over processes
 reference       b N / W sharded, 4 N otherwise; 0 if it is offloaded, the policy itself, or the model without adapters
-activations     b m [2 h + 2 q + 2 k + 4 i] + 16 m h a layer, for m tokens of a microbatch, hidden size h, query and
-                key-value widths q and k, MLP width i: what the backward pass reads of a decoder layer with a gated MLP
-                (norms keep float32 copies), and 8 m h of the last norm. With activation checkpointing b m h a layer,
-                one layer's whole, and the last norm's
-logits          (b + 12) times the logits of one chunk: model's dtype, float32, softmax and gradient
+activations     b m [2 h + 2 q + 2 k + 4 i] + 16 m h a layer, for m tokens of a microbatch (of a step, if its graph is
+                kept), hidden size h, query and key-value widths q and k, MLP width i: what the backward pass
+                reads of a decoder layer with a gated MLP (norms keep float32 copies), and 8 m h of the last norm. With
+                activation checkpointing b m h a layer, one layer's whole, and the last norm's
+logits          (b + 12) times the logits of one chunk, or of all tokens whose graph is kept: model's dtype, float32,
+                softmax and gradient
 engine weights  b N / (tensor parallel): the engine's copy; 0 if it samples from the trained model itself
 KV cache        2 k b (layers) for each token of the process's samples at full length
 ==============  =====================================================================================================
@@ -153,7 +154,9 @@ def estimate(config: TrainConfig, shape: Shape, *, processes: int, device: str, 
     b, W = BYTES[dtype], processes if divided else 1
     rows = -(-config.prompts_per_step // processes) * config.samples_per_prompt
     apart = divided or config.lora is not None or config.engine != "transformers"
-    tokens = config.tokens_per_microbatch
+    kept = 0 if divided or config.learner.kind == "dapo" else min(config.graph_tokens, rows * config.max_length)
+    microbatch = config.tokens_per_microbatch
+    tokens = max(microbatch, kept)
     return Memory(
         parameters=MASTER * shape.parameters // W,
         gradients=MASTER * shape.trained // W,
@@ -161,7 +164,7 @@ def estimate(config: TrainConfig, shape: Shape, *, processes: int, device: str, 
         gathered=_gathered(shape, b) if divided else 0,
         reference=_reference(config, shape, b, W, device, divided),
         activations=activations(shape, tokens, b, checkpointing=config.gradient_checkpointing),
-        logits=(b + 12) * min(CHUNK_LOGITS, tokens * shape.vocabulary),
+        logits=(b + 12) * max(min(CHUNK_LOGITS, microbatch * shape.vocabulary), kept * shape.vocabulary),
         engine_weights=b * shape.base // config.tensor_parallel if apart else 0,
         kv_cache=kv_cache(shape, rows * config.max_length, b),
         engine_sleeps=device == "cuda" and config.engine_sleep and config.engine != "transformers",

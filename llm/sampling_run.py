@@ -20,7 +20,6 @@ from sharpen.llm.summary import summarise
 from sharpen.objective import InputError, runfolder
 
 if TYPE_CHECKING:
-    from sharpen.llm.rollout import Engine
     from sharpen.llm.sampling import Sample
     from sharpen.llm.sampling.language_model import LanguageModel
 
@@ -107,9 +106,10 @@ def _draw_the_rest(
 ) -> list[Drawn]:
     """Return what is drawn for the prompts after those that are done, saved batch by batch."""
     from sharpen.llm.sampling.language_model import LanguageModel
+    from sharpen.llm.setup import load_to_sample
     from sharpen.llm.templates import encode
 
-    engine, model, tokenizer = _loaded(config)
+    engine, model, tokenizer = load_to_sample(config)
     try:
         sampled = LanguageModel(engine, model, tokenizer)
         prompt_ids = [tuple(encode(tokenizer, prompt.text, config.template)) for prompt in prompts.prompts]
@@ -210,28 +210,3 @@ def _measures(records: list[Record], verified: bool, seed: int) -> dict[str, Any
         summary |= {name: None for name in summary if name.startswith(("pass@", "maj@"))}
         summary |= {"by_subject": {}, "by_level": {}}
     return {"verified": verified, **summary}
-
-
-def _loaded(config: SampleConfig) -> tuple[Engine, Any, Any]:
-    """Load the model and start its engine."""
-    import torch
-
-    from sharpen.llm.models import ModelSource, load_model, load_tokenizer
-    from sharpen.llm.rollout import make_engine
-
-    device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = config.dtype if config.dtype != "auto" else ("bfloat16" if device == "cuda" else "float32")
-    source = ModelSource(config.model, config.model)
-    tokenizer = load_tokenizer(source)
-    model = load_model(source, device, dtype).eval()
-    engine = make_engine(
-        config.engine,
-        model=model,
-        location=config.model,
-        max_length=config.max_length,
-        seed=config.seed,
-        tokenizer=tokenizer,
-        dtype=dtype,
-        memory_share=config.engine_memory,
-    )
-    return engine, model, tokenizer

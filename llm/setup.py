@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from sharpen.llm.evaluation_run import EvalConfig
     from sharpen.llm.reference import Reference
     from sharpen.llm.rollout import Engine
+    from sharpen.llm.sampling.config import SampleConfig
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Setup:
     world: World
 
 
-def placement(config: TrainConfig) -> tuple[str, str]:
+def placement(config: TrainConfig | EvalConfig | SampleConfig) -> tuple[str, str]:
     """Return the device and the dtype of the passes that ``config`` means on this machine."""
     import torch
 
@@ -141,6 +143,31 @@ def _engine(config: TrainConfig, source: ModelSource, sampler: Any, tokenizer: A
         sleeps=config.engine_sleep,
     )
     return engine if config.tensor_parallel == 1 else SharedEngine(engine, world, config.tensor_parallel)
+
+
+def load_to_sample(config: EvalConfig | SampleConfig) -> tuple[Engine, PreTrainedModel, PreTrainedTokenizerBase]:
+    """Start an engine on the policy of ``config``; the model beside it scores what the engine draws.
+
+    Raises:
+        InputError: the model cannot be loaded, or the engine is not here.
+    """
+    from sharpen.llm.rollout import make_engine
+
+    device, dtype = placement(config)
+    source = ModelSource(config.model, config.model)
+    tokenizer = load_tokenizer(source)
+    model = load_model(source, device, dtype).eval()
+    engine = make_engine(
+        config.engine,
+        model=model,
+        location=config.model,
+        max_length=config.max_length,
+        seed=config.seed,
+        tokenizer=tokenizer,
+        dtype=dtype,
+        memory_share=config.engine_memory,
+    )
+    return engine, model, tokenizer
 
 
 def with_adapters(model: PreTrainedModel, settings: LoRASettings) -> Any:

@@ -18,7 +18,7 @@ from sharpen.llm.config import TrainConfig
 from sharpen.llm.data import PromptSet
 from sharpen.llm.experience import Experience, joined
 from sharpen.llm.learners import LossInputs, advantages, learner_loss, learner_rewards, mixed_groups
-from sharpen.llm.logprobs import TokenLogprobs, make_batches, response_logprobs, token_logprobs
+from sharpen.llm.logprobs import SHARDED_FORWARD, TokenLogprobs, make_batches, response_logprobs, token_logprobs
 from sharpen.llm.loss import Mismatch, importance_weights
 from sharpen.llm.record import mismatch_metrics, rows_of, sample_metrics
 from sharpen.llm.reference import Reference, make_reference
@@ -199,11 +199,13 @@ class Trainer:
             chosen, rollout = self._sample(round_index)
             self.engine.sleep()  # its memory is the trainer's until the push
         with _timed(seconds, "logprobs"):
-            policy, reference_RT, mismatch = self._score(rollout)
+            scored, reference_RT, mismatch = self._score(rollout)
+            policy = scored._replace(logprobs_BT=scored.logprobs_BT.detach())
+            graph_RT = scored.logprobs_BT if scored.logprobs_BT.requires_grad else None
         with _timed(seconds, "reward"):
             texts = self.tokenizer.batch_decode(rollout.response_ids, skip_special_tokens=True)
             rewards_R = self._rewards(chosen, rollout, texts, policy)
-        return Experience(chosen, rollout, texts, policy, reference_RT, mismatch, rewards_R)
+        return Experience(chosen, rollout, texts, policy, reference_RT, mismatch, rewards_R, graph_RT)
 
     def _sample(self, round_index: int) -> tuple[list[int], Rollout]:
         config = self.config
@@ -220,8 +222,12 @@ class Trainer:
         return chosen, self.engine.generate(prompts, G, sampling, seed, row_seeds=row_seeds)
 
     def _score(self, rollout: Rollout) -> tuple[TokenLogprobs, Tensor, Mismatch]:
-        policy = self._policy_logprobs(rollout, with_entropy=True)
-        reference_RT = policy.logprobs_BT
+        # A sharded model would have to keep its gathered weights; DAPO collects rounds and learns from some of them.
+        keeps = self.config.learner.kind != "dapo" and not hasattr(self.model, SHARDED_FORWARD)
+        policy = self._policy_logprobs(
+            rollout, with_entropy=True, graph_tokens=self.config.graph_tokens if keeps else 0
+        )
+        reference_RT = policy.logprobs_BT.detach()
         if self.reference.differs:
             reference_RT = self.reference.logprobs(
                 rollout, micro_batch_tokens=self.config.tokens_per_microbatch, same_passes=self.world.most
@@ -239,15 +245,14 @@ class Trainer:
         self._check_engine(mismatch.max_error)
         return policy, reference_RT, mismatch
 
-    def _policy_logprobs(self, rollout: Rollout, with_entropy: bool = False, temperature: float = 1.0) -> TokenLogprobs:
+    def _policy_logprobs(self, rollout: Rollout, **options: Any) -> TokenLogprobs:
         return token_logprobs(
             self.model,
             rollout.prompt_ids,
             rollout.response_ids,
             micro_batch_tokens=self.config.tokens_per_microbatch,
-            with_entropy=with_entropy,
-            temperature=temperature,
             same_passes=self.world.most,
+            **options,
         )
 
     def _rewards(self, chosen: list[int], rollout: Rollout, texts: list[str], policy: TokenLogprobs) -> Tensor | None:
@@ -294,7 +299,7 @@ class Trainer:
                 normalizer,
                 w_h,
             )
-            loss = self._backward(batch, inputs)
+            loss = self._backward(batch, inputs, kept=None if epoch else batch.graph_RT)
             norm = self._descend()
         return {
             "loss": sum(self.world.gather([loss])),
@@ -302,8 +307,16 @@ class Trainer:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
         }
 
-    def _backward(self, batch: Experience, inputs: LossInputs) -> float:
-        """Add the gradient of this process's part of the loss, a microbatch at a time, and return that part."""
+    def _backward(self, batch: Experience, inputs: LossInputs, kept: Tensor | None) -> float:
+        """Add the gradient of this process's part of the loss and return that part.
+
+        Through the graph that scoring kept, or through a new one of each microbatch.
+        """
+        if kept is not None:
+            everyone = list(range(len(batch.texts)))
+            loss = learner_loss(self.config.learner, inputs, everyone, kept, batch.policy.mask_BT)
+            (loss * self.world.size).backward()
+            return float(loss.detach())
         batches = make_batches(
             batch.rollout.prompt_ids,
             batch.rollout.response_ids,
