@@ -79,7 +79,8 @@ docs: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/rollout.py
-	$(BIN)/python benchmarks/regimes.py
+	$(BIN)/python benchmarks/regimes.py --jobs 2
+	$(BIN)/python benchmarks/effective_alpha.py --jobs 2
 	$(BIN)/python benchmarks/toy.py
 	$(BIN)/python benchmarks/theory.py
 	$(BIN)/python benchmarks/llm.py

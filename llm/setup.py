@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sharpen.llm import world as processes
 from sharpen.llm.config import LoRASettings, TrainConfig
@@ -16,10 +16,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from sharpen.llm.evaluation_run import EvalConfig
     from sharpen.llm.reference import Reference
     from sharpen.llm.rollout import Engine
-    from sharpen.llm.sampling.config import SampleConfig
 
 
 @dataclass
@@ -49,7 +47,31 @@ class Setup:
     world: World
 
 
-def placement(config: TrainConfig | EvalConfig | SampleConfig) -> tuple[str, str]:
+class Placed(Protocol):
+    """Settings that say where and how precisely a model computes: ``auto`` or by name."""
+
+    @property
+    def device(self) -> str: ...  # noqa: D102
+    @property
+    def dtype(self) -> str: ...  # noqa: D102
+
+
+class Sampled(Placed, Protocol):
+    """Settings of a model that is only sampled; as the fields of ``EvalConfig`` and ``SampleConfig``."""
+
+    @property
+    def model(self) -> str: ...  # noqa: D102
+    @property
+    def engine(self) -> str: ...  # noqa: D102
+    @property
+    def engine_memory(self) -> float: ...  # noqa: D102
+    @property
+    def max_length(self) -> int: ...  # noqa: D102
+    @property
+    def seed(self) -> int: ...  # noqa: D102
+
+
+def placement(config: Placed) -> tuple[str, str]:
     """Return the device and the dtype of the passes that ``config`` means on this machine."""
     import torch
 
@@ -145,7 +167,7 @@ def _engine(config: TrainConfig, source: ModelSource, sampler: Any, tokenizer: A
     return engine if config.tensor_parallel == 1 else SharedEngine(engine, world, config.tensor_parallel)
 
 
-def load_to_sample(config: EvalConfig | SampleConfig) -> tuple[Engine, PreTrainedModel, PreTrainedTokenizerBase]:
+def load_to_sample(config: Sampled) -> tuple[Engine, PreTrainedModel, PreTrainedTokenizerBase]:
     """Start an engine on the policy of ``config``; the model beside it scores what the engine draws.
 
     Raises:
