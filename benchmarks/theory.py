@@ -11,7 +11,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ for library in ("OMP", "MKL", "OPENBLAS"):  # one core, said before NumPy reads 
     os.environ[f"{library}_NUM_THREADS"] = "1"
 
 import numpy as np  # noqa: E402
+from resident import peak  # noqa: E402
 
 RESULT = Path(__file__).parent / "results" / "theory.json"
 SIZES = (10**3, 10**4, 10**5, 10**6, 10**7)
@@ -91,18 +91,10 @@ def measure_memory(n: int, name: str) -> None:
     work = works(n)[name]
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident now
-    before = _peak()
+    before = peak()
     result = work()
-    print((_peak() - before) / (8 * n))
+    print((peak() - before) / (8 * n))
     del result
-
-
-def _peak() -> int:
-    """Return the peak resident set since it was last cleared, bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ ONE_CORE = {
 os.environ.update(ONE_CORE)  # before NumPy, JAX and PyTorch read it
 
 import numpy as np  # noqa: E402
+from resident import peak  # noqa: E402
 
 RESULT = Path(__file__).parent / "results" / "toy.json"
 ROUNDS = 2
@@ -263,26 +263,17 @@ def scaling() -> dict[str, dict[str, float]]:
     return rows
 
 
-def peak_mib() -> float:
-    """Return this process's peak resident MiB; ru_maxrss alone begins with what the parent held."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        (peak,) = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(peak) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def peak_memory() -> dict[str, float]:
     """Return peak resident MiB and seconds of 10^4 policies x 10^4 updates, n = 64, in a process of its own."""
     done = subprocess.run([sys.executable, __file__, "--memory"], capture_output=True, text=True, check=True)
-    peak, took = map(float, done.stdout.split())
-    return {"peak_mib": peak, "cpu_s": took}
+    held, took = map(float, done.stdout.split())
+    return {"peak_mib": held, "cpu_s": took}
 
 
 def main() -> None:
     if "--memory" in sys.argv:
         toy("natural")(problem(64, 10**4))(10**4)
-        print(peak_mib(), time.process_time())
+        print(peak() / 2**20, time.process_time())
         return
     from sharpen.objective.runfolder import provenance
 
@@ -299,9 +290,9 @@ def main() -> None:
     record["rloo_per_s"] = rate(toy("rloo"), problem(8, 2000))
     print(f"RLOO, G = 16, n = 8: {record['rloo_per_s']:.3g} policy-updates a second")
     record["ensemble"] = peak_memory()
-    peak = record["ensemble"]["peak_mib"]
-    within = said(peak < MEMORY, "< 2048")
-    print(f"10^4 policies x 10^4 updates: {peak:.0f} MiB, {record['ensemble']['cpu_s']:.0f} s, {within}")
+    held = record["ensemble"]["peak_mib"]
+    within = said(held < MEMORY, "< 2048")
+    print(f"10^4 policies x 10^4 updates: {held:.0f} MiB, {record['ensemble']['cpu_s']:.0f} s, {within}")
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(record | {"provenance": provenance()}, indent=2) + "\n")
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
+import os
 import sys
+import threading
+from typing import Any, NoReturn
 
 import typer
 
@@ -26,6 +30,8 @@ app.add_typer(paper.app, name="paper")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 bad input (one line on stderr), 130 interrupted."""
+    if arguments is None:  # the process is this command's
+        sys.unraisablehook = _interrupt_again
     try:
         status = app(args=arguments, standalone_mode=False)
     except typer.exceptions.TyperException as error:
@@ -34,14 +40,33 @@ def main(arguments: list[str] | None = None) -> None:
             fail(message)
         status = BAD_INPUT  # a group without a command: typer has printed its help
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
         status = INTERRUPTED
     except Exception as error:
         message = describe(error)
         if message is None:
             raise
         fail(message)
+    if status == INTERRUPTED:  # typer's answer to Ctrl-C too
+        _end_interrupted()
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _interrupt_again(unraisable: Any) -> None:
+    """Repeat a Ctrl-C that came while a callback of the garbage collector ran (jax has one), where Python drops it."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        threading.Timer(0.1, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _end_interrupted() -> NoReturn:
+    print("interrupted", file=sys.stderr)
+    if "jax" in sys.modules:
+        # XLA's threads may still compute, and taking down the interpreter under them ends in a segmentation fault.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
+    sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

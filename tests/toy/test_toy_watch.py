@@ -135,6 +135,7 @@ def test_ctrl_c_ends_with_130_and_gives_the_cursor_back() -> None:
     os.close(ours)
     assert process.wait(60) == 130
     assert "\x1b[?25h" in after
+    assert after.rstrip().endswith("interrupted")
     assert "Traceback" not in before + after
 
 
