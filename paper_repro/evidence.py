@@ -76,6 +76,11 @@ class Evidence:
             and arm.objective.normalization == normalization
         }
 
+    @property
+    def without_reward(self) -> dict[str, Arm]:
+        """Trained arms of sharpening and tempered sampling, of any length and normalization, by name."""
+        return {name: arm for name, arm in self.arms.items() if arm.objective and not arm.objective.needs_reward}
+
     def stability(self, arm: Arm) -> Stability | None:
         """Return how an arm's runs end; None without the base model."""
         return stability(arm, float(self.base.scores("pass@1").mean())) if self.base is not None else None

@@ -42,8 +42,7 @@ def sharpening_gains_less(evidence: Evidence) -> list[Part]:
     """Every arm without a reward gains less in pass@1 than task reward does."""
     test = "every arm without a reward gains less in pass@1 than task reward"
     task = evidence.arms.get(TASK)
-    others = [*evidence.trained(regime="sharpening").values(), *evidence.trained(regime="tempered").values()]
-    pairs = {arm.name: compare(arm, task) for arm in others} if task is not None else {}
+    pairs = {name: compare(arm, task) for name, arm in evidence.without_reward.items()} if task is not None else {}
     family = corrected({name: found for name, found in pairs.items() if found is not None})
     if task is None or not family:
         return missing(test, [TASK, SHARPENING, TEMPERED])
@@ -53,13 +52,39 @@ def sharpening_gains_less(evidence: Evidence) -> list[Part]:
     ]
 
 
+def sharpening_gains_little(evidence: Evidence) -> list[Part]:
+    """No arm without a reward gains what counts as much, also none with fixed length or another normalization."""
+    parts: list[Part] = []
+    for name, arm in evidence.without_reward.items():
+        found = evidence.accuracy.get(name)
+        if found is None:
+            continue
+        outcome: Outcome = "undecided"
+        if found.difference.high < LARGE:
+            outcome = "supported"
+        elif found.larger and found.difference.low >= LARGE:
+            outcome = "contradicted"
+        test = f"{name} raises pass@1 by less than {LARGE:g}"
+        parts.append(Part(test, outcome, _shown(found), runs_of(arm, evidence.base)))
+    return parts or missing("sharpening gains little", [SHARPENING, evidence.base_arm])
+
+
 def sharpening_unstable(evidence: Evidence) -> list[Part]:
-    """Sharpening collapses in most seeds or falls back by 0.1, while task reward does neither."""
-    test = "runs of sharpening collapse in most seeds, or end 0.1 below their best; runs of task reward do neither"
-    sharp, task = evidence.arms.get(SHARPENING), evidence.arms.get(TASK)
+    """Sharpening collapses in most seeds or falls back by 0.1, while task reward does neither; at both lengths."""
+    parts = _unstable(evidence, SHARPENING, TASK)
+    fixed = [f"{SHARPENING}-fixed", f"{TASK}-fixed"]
+    return parts + (_unstable(evidence, *fixed) if all(name in evidence.arms for name in fixed) else [])
+
+
+def _unstable(evidence: Evidence, sharpening: str, task_reward: str) -> list[Part]:
+    test = (
+        f"runs of {sharpening} collapse in most seeds, or end {LARGE:g} below their best; runs of {task_reward} do "
+        "neither"
+    )
+    sharp, task = evidence.arms.get(sharpening), evidence.arms.get(task_reward)
     ends = [evidence.stability(arm) if arm is not None else None for arm in (sharp, task)]
     if ends[0] is None or ends[1] is None:
-        return missing(test, [SHARPENING, TASK, evidence.base_arm])
+        return missing(test, [sharpening, task_reward, evidence.base_arm])
     broken = [end.collapsed.mean > 0.5 or end.fall_from_best >= LARGE for end in ends if end is not None]
     reason = "; ".join(
         f"{end.arm}: {end.collapsed.mean:.0%} of {end.seeds} seeds collapsed, largest fall from the best checkpoint "

@@ -23,7 +23,11 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "unfavourable-optima": (rules_exact.wrong_mode, rules_exact.short_modes, rules_llm.sharpening_shortens),
     "unstable": (rules_llm.sharpening_unstable, rules_exact.errors_flip_the_mode),
     "task-reward-robust": (rules_llm.task_reward_keeps_its_gain, rules_exact.task_reward_needs_no_likelihood),
-    "limited-gains": (rules_llm.task_reward_gains, rules_llm.sharpening_gains_less),
+    "limited-gains": (
+        rules_llm.task_reward_gains,
+        rules_llm.sharpening_gains_less,
+        rules_llm.sharpening_gains_little,
+    ),
     "one-framework": (rules_exact.toy_ends_at_the_optimum, rules_llm.tilted_like_task_reward, rules_llm.null_control),
     "fixed-length": (rules_llm.fixed_length_keeps_length,),
     "normalization": (rules_llm.normalization_matters,),

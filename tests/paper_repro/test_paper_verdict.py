@@ -72,6 +72,7 @@ def test_the_story_is_supported(story: Results) -> None:
     for rule in (
         rules_llm.task_reward_gains,
         rules_llm.sharpening_gains_less,
+        rules_llm.sharpening_gains_little,
         rules_llm.sharpening_unstable,
         rules_llm.task_reward_keeps_its_gain,
         rules_llm.sharpening_shortens,
@@ -98,6 +99,7 @@ def test_the_opposite_story_is_contradicted(made: Callable[..., dict[str, Any]])
     for rule in (
         rules_llm.task_reward_gains,
         rules_llm.sharpening_gains_less,
+        rules_llm.sharpening_gains_little,
         rules_llm.sharpening_unstable,
         rules_llm.task_reward_keeps_its_gain,
         rules_llm.sharpening_shortens,
@@ -105,6 +107,34 @@ def test_the_opposite_story_is_contradicted(made: Callable[..., dict[str, Any]])
     ):
         parts = rule(evidence)
         assert outcomes(parts) == ["contradicted"] * len(parts), (rule.__name__, parts)
+
+
+def test_a_gain_at_fixed_length_alone_contradicts_limited_gains(
+    story: Results, made: Callable[..., dict[str, Any]]
+) -> None:
+    rows = dict(story)
+    for seed in (1, 2, 3):
+        row = made("sharpening-1-0-fixed", seed, SHARPENING, 0.8, length=36.0, fixed=True)
+        rows[row["id"]] = row
+    parts = {part.test: part.outcome for part in rules_llm.sharpening_gains_little(Evidence(rows))}
+    assert parts.pop("sharpening-1-0-fixed raises pass@1 by less than 0.1") == "contradicted"
+    assert set(parts.values()) == {"supported"}
+    verdict = next(v for v in judge(load_grid(), [Evidence(rows, "embedded")]) if v.claim == "limited-gains")
+    assert verdict.outcome == "contradicted"
+
+
+@pytest.mark.parametrize(("rate", "outcome"), [(0.8, "contradicted"), (0.02, "supported")])
+def test_stability_is_judged_at_fixed_length_too(
+    rate: float, outcome: str, story: Results, made: Callable[..., dict[str, Any]]
+) -> None:
+    rows = dict(story)
+    for seed in (1, 2, 3):
+        for row in (
+            made("sharpening-1-0-fixed", seed, SHARPENING, rate, fixed=True),
+            made("task-reward-0-1-fixed", seed, TASK, 0.95, fixed=True),
+        ):
+            rows[row["id"]] = row
+    assert outcomes(rules_llm.sharpening_unstable(Evidence(rows))) == ["supported", outcome]
 
 
 def test_no_difference_is_undecided(made: Callable[..., dict[str, Any]]) -> None:
