@@ -49,7 +49,8 @@ demo: $(READY)
 	$(BIN)/sharpen figures backends --toy $(OUT)/toy --llm $(OUT)/llm-task-reward --llm $(OUT)/llm-sharpening \
 	  --out $(OUT)/three-backends.png
 
-test: lint types unit
+test: lint browser
+	$(MAKE) -j3 types unit-llm unit-rest
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -58,16 +59,18 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/pyright
 
-# Two processes with a thread each: on two cores that beats one process with two threads. (pytest-xdist cannot do it:
-# vLLM's worker closes streams that xdist's processes still need.)
+# Two processes with a thread each, about equally long: on two cores that beats one process with two threads.
+# (pytest-xdist cannot do it: vLLM's worker closes streams that xdist's processes still need.)
 unit: $(READY) browser
 	$(MAKE) -j2 unit-llm unit-rest
 
+LLM_HALF = llm tests/llm paper_repro tests/paper_repro
+
 unit-llm: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/llm llm
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(LLM_HALF)
 
 unit-rest: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore=tests/llm --ignore=llm
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(LLM_HALF:%=--ignore=%)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
