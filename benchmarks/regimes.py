@@ -23,7 +23,7 @@ REGIMES = {**PRESETS, "task-likelihood": Objective(alpha=1.0, beta_inv=10.0, mod
 # third of its learning rate: with 64 samples an update, the recipe's own lets even the task reward fall back.
 SETTINGS = [
     *("--prompts-per-step", "8", "--samples-per-prompt", "8", "--learning-rate", "1e-4"),
-    *("--checkpoint-every", "100", "--engine", "transformers"),
+    *("--checkpoint-every", "100", "--engine", "transformers", "--eval-problems", "128"),
 ]
 
 
