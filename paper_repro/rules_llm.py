@@ -40,14 +40,18 @@ def task_reward_gains(evidence: Evidence) -> list[Part]:
 
 def sharpening_gains_less(evidence: Evidence) -> list[Part]:
     """Every arm without a reward gains less in pass@1 than task reward does."""
-    test = "every arm without a reward gains less in pass@1 than task reward"
     task = evidence.arms.get(TASK)
     pairs = {name: compare(arm, task) for name, arm in evidence.without_reward.items()} if task is not None else {}
     family = corrected({name: found for name, found in pairs.items() if found is not None})
     if task is None or not family:
-        return missing(test, [TASK, SHARPENING, TEMPERED])
+        return missing("arms without a reward gain less than task reward", [TASK, SHARPENING, TEMPERED])
     return [
-        Part(test, _sign(found, "contradicted", "supported"), _shown(found), runs_of(evidence.arms[name], task))
+        Part(
+            f"{name} ends with a lower pass@1 than task reward",
+            _sign(found, "contradicted", "supported"),
+            _shown(found),
+            runs_of(evidence.arms[name], task),
+        )
         for name, found in family.items()
     ]
 
