@@ -50,11 +50,10 @@ def main() -> None:
         for learner in learners
     }
     llm_runs.train_all(flags, options.jobs)
-    rows: dict[str, dict[str, list[float]]] = {}
+    rows = {}
     for learner in learners:
         folders = [options.out / f"{learner.replace(' ', '-')}-{seed}" for seed in range(options.seeds)]
-        found = [numbers_of(folder) for folder in folders]
-        rows[learner] = {name: [numbers[name] for numbers in found] for name in found[0]}
+        rows[learner] = llm_runs.by_seed(folders, numbers_of)
     print(llm_runs.table(rows))
     record = {"steps": options.steps, "target": PRESETS["tempered"].alpha, "settings": SETTINGS, "rows": rows}
     RESULT.parent.mkdir(exist_ok=True)

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -75,3 +75,9 @@ def table(rows: Mapping[str, Mapping[str, Sequence[float | None]]]) -> str:
             cells.append("{:.3f} ± {:.3f}".format(*mean_interval(numbers)) if whole else "–")
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def by_seed(folders: Sequence[Path], numbers_of: Callable[[Path], dict[str, float]]) -> dict[str, list[float]]:
+    """Return each of the numbers of finished runs as a list over them."""
+    found = [numbers_of(folder) for folder in folders]
+    return {name: [numbers[name] for numbers in found] for name in found[0]}

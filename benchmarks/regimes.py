@@ -61,10 +61,10 @@ def main() -> None:
         for regime, objective in REGIMES.items()
     }
     llm_runs.train_all(flags, options.jobs)
-    rows: dict[str, dict[str, list[float]]] = {}
-    for regime in REGIMES:
-        found = [numbers_of(options.out / f"{regime}-{seed}") for seed in range(options.seeds)]
-        rows[regime] = {name: [numbers[name] for numbers in found] for name in found[0]}
+    rows = {
+        regime: llm_runs.by_seed([options.out / f"{regime}-{seed}" for seed in range(options.seeds)], numbers_of)
+        for regime in REGIMES
+    }
     print(llm_runs.table(rows))
     record = {"steps": options.steps, "seeds": options.seeds, "settings": SETTINGS, "rows": rows}
     RESULT.parent.mkdir(exist_ok=True)

@@ -52,7 +52,6 @@ def data(
 
 
 def _print(learned: PromptSet, found: list[tuple[PromptSet, Overlap]], show: int) -> None:
-
     console = terminal.plain_console()
     repeated = found[0][1].repeated
     console.print(f"{learned.name}: {len(learned.prompts)} problems, {repeated} of them again", soft_wrap=True)

@@ -147,7 +147,6 @@ def _duration(seconds: float) -> str:
 
 
 def _print(result: dict[str, Any], out: Path | None) -> None:
-
     console = terminal.plain_console()
     console.print(
         f"{result['model']}\n{result['data']} {result['split']}, {result['problems']} problems x "
@@ -166,7 +165,6 @@ def _print(result: dict[str, Any], out: Path | None) -> None:
 
 
 def _table(*headings: str) -> Any:
-
     table = terminal.plain_table()
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="right" if place else "left", no_wrap=place > 0)

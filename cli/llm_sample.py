@@ -149,9 +149,8 @@ def _tell(text: str) -> None:
 
 
 def _print(result: dict[str, Any], out: Path | None) -> None:
-    from rich.console import Console
 
-    console = Console(highlight=False, markup=False, stderr=out is None)
+    console = terminal.plain_console(stderr=out is None)
     console.print(
         f"{result['method']}, alpha {result['alpha']:g}, {result['model']}\n{result['data']} {result['split']}, "
         f"{result['problems']} prompts x {result['samples']} responses",

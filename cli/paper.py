@@ -263,7 +263,6 @@ def _print_slurm(chosen: list[Run], results: Path | None, work: Path | None, gri
 
 
 def _print_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-
     table = terminal.plain_table()
     for name in columns:
         table.add_column(name, justify="right" if name in ("runs", "seed") else "left", overflow="fold")

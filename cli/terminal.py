@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def plain_console() -> Console:
+def plain_console(*, width: int | None = None, stderr: bool = False, soft_wrap: bool = False) -> Console:
     """Return a console that prints text as it is: no colours guessed from numbers, no markup in brackets."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False)
+    return Console(highlight=False, markup=False, width=width, stderr=stderr, soft_wrap=soft_wrap)
 
 
 def plain_table() -> Table:

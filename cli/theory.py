@@ -128,7 +128,6 @@ def _family_as_json(family: StationaryFamily) -> dict[str, Any]:
 
 
 def _print_tables(objective: Objective, problem: Problem, best: Optimum, found: FixedPoints) -> None:
-
     console = terminal.plain_console()
     w = objective.coefficients
     moving = "" if objective.refresh_every is None else f", reference {objective.reference}"

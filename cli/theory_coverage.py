@@ -164,9 +164,8 @@ def _as_json(
 def _print_table(
     spec: Objective, prompts: list[Prompt], table: dict[str, Coverage], overtakes: dict[str, int | None], k_max: int
 ) -> None:
-    from rich.console import Console
 
-    console = Console(highlight=False, markup=False, width=80)
+    console = terminal.plain_console(width=80)
     w = spec.coefficients
     console.print(
         f"{spec.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}; "

@@ -101,11 +101,10 @@ def _derive_all(names: list[str], seed: int) -> list[Result]:
 
 
 def _print_results(found: list[Result], brief: bool, html: Path | None) -> None:
-    from rich.console import Console
 
     from sharpen.theory.proofs.documents import number, verdict
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = terminal.plain_console(soft_wrap=True)
     width = min(console.width, WIDEST)
     if not brief:
         for result in found:

@@ -114,7 +114,6 @@ def _as_json(given: Setting, found: tuple[Estimate, ...], decided: tuple[Claim, 
 def _print_tables(
     objective: Objective, given: Setting, found: tuple[Estimate, ...], decided: tuple[Claim, ...]
 ) -> None:
-
     console = terminal.plain_console()
     n, size = given.problem.n, given.groups.size
     console.print(f"{objective.regime}, groups of {size} from {n} outcomes, all {n}^{size} of them")

@@ -116,7 +116,6 @@ def _family(found: Family) -> dict[str, Any]:
 
 
 def _print(spec: Objective, problem: Problem, policies: FloatArray, report: dict[str, Any]) -> None:
-
     console = terminal.plain_console()
     w = spec.coefficients
     console.print(f"{spec.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}, n = {problem.n:,}")

@@ -101,11 +101,10 @@ def _print_table(
     epsilon: str,
     sd: str,
 ) -> None:
-    from rich.console import Console
 
     from sharpen.theory.sensitivity import flip_radius
 
-    console = Console(highlight=False, markup=False, width=80)
+    console = terminal.plain_console(width=80)
     w = spec.coefficients
     reward = problem.expected_reward(found["likelihood"].policy)
     console.print(f"{spec.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}; E[r] = {reward:.4f}")

@@ -12,8 +12,6 @@ import typer
 from sharpen.cli import options, terminal
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from sharpen.theory.sequences import Gap, IidModel, LengthPoint, MarkovModel, ScoredSequence
 
 MODEL = "Sequence model"
@@ -176,12 +174,6 @@ def _finite(given: Any) -> Any:
     return None if isinstance(given, float) and not math.isfinite(given) else given
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False, width=80)
-
-
 def _headline(model: dict[str, Any]) -> str:
     if model["kind"] == "iid":
         return f"{len(model['tokens'])} independent tokens, stop hazard {model['hazard']:.4g}"
@@ -191,7 +183,7 @@ def _headline(model: dict[str, Any]) -> str:
 def _print_lengths(
     model: dict[str, Any], points: list[LengthPoint], critical: float | None, slope: float | None
 ) -> None:
-    console = _console()
+    console = terminal.plain_console(width=80)
     console.print(_headline(model))
     edge = "p^alpha exists for every alpha" if critical is None else f"p^alpha exists for alpha > {critical:.6f}"
     console.print(edge + ("" if slope is None else f"; d log rho / d alpha at 1 = {slope:.4f}"))
@@ -288,7 +280,7 @@ def _mean(chosen: SequenceFlags, model: MarkovModel, found: Any) -> dict[str, An
 
 
 def _print_modes(report: dict[str, Any]) -> None:
-    console = _console()
+    console = terminal.plain_console(width=80)
     console.print(_headline(report["model"]))
     table = terminal.number_table(["likelihood prefers", "score", "|x|", "sequence"])
     table.columns[3].justify = "left"
@@ -315,7 +307,7 @@ def _text(tokens: list[str]) -> str:
 
 
 def _print_gap(found: Gap) -> None:
-    console = _console()
+    console = terminal.plain_console(width=80)
     rewarded = found.base.expected_reward is not None
     table = terminal.number_table(
         ["policy", "mean length", "std", "entropy", "E[log p]", *(["E[r]"] if rewarded else [])]

@@ -136,7 +136,6 @@ def _report(spec: Objective, problem: Problem, found: LearnerPortrait) -> dict[s
 
 
 def _print_learner(found: LearnerPortrait) -> None:
-
     console = terminal.plain_console()
     if found.gain is not None:
         cosine = "" if found.cosine is None else f", cosine {found.cosine:.4f}"

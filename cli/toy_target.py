@@ -116,7 +116,6 @@ def _finite(numbers: Any) -> list[float | None]:
 
 
 def _print_study(name: str, rows: list[Reached], within: float) -> None:
-
     from sharpen.toy.target import exponent
 
     console = terminal.plain_console()
@@ -148,7 +147,6 @@ def _alpha(row: Reached) -> str:
 
 
 def _print_slope(rows: list[SlopeRow]) -> None:
-
     console = terminal.plain_console()
     lines = terminal.plain_table()
     for heading in ("policy", "gain, nats", "of possible", "alpha_eff", "1st order", "in kinds", "E[r]"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpen.cli import options
+from sharpen.cli import options, terminal
 from sharpen.cli.toy_settings import names, resolve
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ def watch(
         flags["learners"] = ["rloo"]
     settings = resolve({**asdict(outcomes), **flags}, step_size, chosen, config)
 
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False)
+    console = terminal.plain_console()
     if console.is_terminal and not console.is_dumb_terminal:
         _live(settings, max(1, settings.steps // 100) if every is None else every, delay, console)
     else:
