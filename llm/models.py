@@ -24,7 +24,8 @@ class ModelSource:
         location: Hub id or folder, what ``from_pretrained`` takes.
         template: Prompt template.
         default_data: Training data unless the user names other.
-        architecture: Fields of its transformers config that its size follows from, where the registry knows them.
+        architecture: Fields of its transformers config that its size and its positions follow from, where the registry
+            knows them.
     """
 
     name: str
@@ -43,6 +44,9 @@ _QWEN25_3B: dict[str, object] = {
     "num_attention_heads": 16,
     "num_key_value_heads": 2,
     "vocab_size": 151936,
+    "max_position_embeddings": 32768,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+    "rms_norm_eps": 1e-6,
     "tie_word_embeddings": True,
 }
 _LLAMA32_3B: dict[str, object] = {
@@ -54,6 +58,16 @@ _LLAMA32_3B: dict[str, object] = {
     "num_key_value_heads": 8,
     "head_dim": 128,
     "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "rope_parameters": {
+        "rope_type": "llama3",
+        "rope_theta": 5e5,
+        "factor": 32.0,
+        "high_freq_factor": 4.0,
+        "low_freq_factor": 1.0,
+        "original_max_position_embeddings": 8192,
+    },
+    "rms_norm_eps": 1e-5,
     "tie_word_embeddings": True,
 }
 _QWEN3_4B: dict[str, object] = {
@@ -65,6 +79,9 @@ _QWEN3_4B: dict[str, object] = {
     "num_key_value_heads": 8,
     "head_dim": 128,
     "vocab_size": 151936,
+    "max_position_embeddings": 262144,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 5e6},
+    "rms_norm_eps": 1e-6,
     "tie_word_embeddings": True,
 }
 REGISTRY: dict[str, ModelSource] = {

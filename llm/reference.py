@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from sharpen.llm.logprobs import token_logprobs
+from sharpen.llm.weights import copy_of
 from sharpen.objective import InputError, Objective
 
 if TYPE_CHECKING:
@@ -75,11 +76,16 @@ class Copy:
         return token_logprobs(self.copy_of_policy, rollout.prompt_ids, rollout.response_ids, **options).logprobs_BT
 
     def after_update(self, updates: int) -> None:
-        """Copy the policy's weights if that is due."""
+        """Copy the policy's weights and buffers if that is due."""
         if self._every is not None and updates % self._every == 0:
             with torch.no_grad():
-                for mine, current in zip(self.copy_of_policy.parameters(), self._policy.parameters(), strict=True):
+                for mine, current in zip(_state(self.copy_of_policy), _state(self._policy), strict=True):
                     mine.copy_(current)
+
+
+def _state(model: Any) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()
 
 
 class AdaptersOff:
@@ -117,5 +123,4 @@ def make_reference(objective: Objective, policy: Any, *, dtype: torch.dtype | No
         if objective.refresh_every is not None:
             raise InputError("reference", objective.reference, "frozen or policy with LoRA")
         return AdaptersOff(policy)
-    frozen = copy.deepcopy(policy).eval().requires_grad_(False)
-    return Copy(frozen if dtype is None else frozen.to(dtype), policy, objective.refresh_every)
+    return Copy(copy_of(policy, dtype=dtype).eval().requires_grad_(False), policy, objective.refresh_every)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -112,6 +111,7 @@ def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
 
     from sharpen.llm.recovery import ResilientEngine
     from sharpen.llm.reference import make_reference
+    from sharpen.llm.weights import copy_of
 
     device, dtype = placement(config)
     check_processes(config, world)
@@ -124,7 +124,7 @@ def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
     plain: Any = load_model(source, "cpu" if divided else device, "float32")
     # A sharded or adapted policy cannot generate by itself: the engine then samples from a copy.
     apart = divided or config.lora is not None
-    copies = iter([copy.deepcopy(plain).to(device=device, dtype=compute) if apart else plain])
+    copies = iter([copy_of(plain, dtype=compute, device=device) if apart else plain])
 
     def start() -> Engine:
         # One that replaces a dead one is made of the base model again; the current weights are pushed to it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,3 +58,24 @@ def is_plain(model: Any) -> bool:
     """Return whether the model's own weights are the policy's: neither divided nor adapted."""
     divided = any(hasattr(weight, "full_tensor") for weight in model.parameters())
     return not divided and not hasattr(model, "peft_config")
+
+
+def copy_of(model: Any, *, dtype: torch.dtype | None = None, device: Any = None) -> Any:
+    """Return a copy of a plain model, its parameters in ``dtype`` on ``device`` (None: as they are).
+
+    Only floating-point parameters are cast, as ``from_pretrained(dtype=...)`` and FSDP2's mixed precision do: buffers
+    such as the rotary embedding's frequencies stay as precise as the model computed them, which
+    ``deepcopy(model).to(dtype)`` would round. So a copy computes what the model computes in that dtype, bit by bit.
+    Parameters under two names (tied) stay one, and no second copy in the model's own dtype ever exists.
+    """
+    copies: dict[int, Any] = {}
+    for weight in model.parameters():
+        kind = dtype if weight.is_floating_point() else None
+        value = weight.detach().to(device=device, dtype=kind, copy=True)
+        copies[id(weight)] = torch.nn.Parameter(value, requires_grad=weight.requires_grad)
+    for buffer in model.buffers():
+        copies[id(buffer)] = buffer.detach().to(device=device, copy=True)
+    clone = copy.deepcopy(model, copies)
+    if dtype is not None:
+        clone.config.dtype = dtype
+    return clone
