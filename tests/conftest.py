@@ -1,7 +1,17 @@
-"""Settings that every test shares."""
+"""Settings that every test shares: the same surroundings whoever starts pytest, and no process left behind."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import psutil
+import pytest
 from hypothesis import HealthCheck, settings
 
 # CI machines are shared and slow at times: a deadline would measure them, not the code. The same examples on every
@@ -10,3 +20,62 @@ settings.register_profile(
     "sharpen", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("sharpen")
+
+# What a terminal, a launcher or a person's shell leaves in the environment and programs under test would read.
+INHERITED = (
+    "LINES",
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "TTY_COMPATIBLE",
+    "TTY_INTERACTIVE",
+    "TERM_PROGRAM",
+    "PYTHONIOENCODING",
+)
+INHERITED += ("PYTHONUTF8", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "RAY_ADDRESS")
+INHERITED += ("SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID", "WANDB_MODE", "WANDB_API_KEY")
+
+MARK = "SHARPEN_TEST_SESSION"  # every process that a test starts inherits it, and what that process starts
+
+Spawn = Callable[..., "subprocess.Popen[Any]"]
+
+
+def pytest_configure() -> None:
+    """Make the surroundings those of a fresh terminal of 80 columns, whoever started pytest.
+
+    A shell starts background jobs with Ctrl-C ignored, and a child process inherits that: it could not be interrupted.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in INHERITED:
+        os.environ.pop(name, None)
+    os.environ |= {"COLUMNS": "80", "TERM": "dumb", MARK: uuid.uuid4().hex}
+
+
+def pytest_unconfigure() -> None:
+    """Kill what tests have left running, for example because they failed before they could end it."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(MARK) == os.environ[MARK]:
+                process.kill()
+
+
+@pytest.fixture
+def spawn() -> Iterator[Spawn]:
+    """Start processes as ``subprocess.Popen`` does; whatever of them is left when the test ends, however, is killed.
+
+    Each leads a session of its own, so that the processes that it started go with it.
+    """
+    started: list[subprocess.Popen[Any]] = []
+
+    def start(command: list[str], **options: Any) -> subprocess.Popen[Any]:
+        started.append(subprocess.Popen(command, start_new_session=True, **options))
+        return started[-1]
+
+    yield start
+    for process in started:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()

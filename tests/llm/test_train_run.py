@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +146,12 @@ def wait_for_steps(process: subprocess.Popen[str], out: Path, steps: int) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_a_signal_loses_nothing_that_was_saved(sent: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_loses_nothing_that_was_saved(
+    sent: signal.Signals, tmp_path: Path, spawn: Callable[..., subprocess.Popen[str]]
+) -> None:
     flags = ("--engine", "transformers", "--steps", "40", "--preset", "tilted")
     out = tmp_path / "parts"
-    process = subprocess.Popen(command(out, *flags), stderr=subprocess.PIPE, text=True, env=os.environ | {"CI": "1"})
+    process = spawn(command(out, *flags), stderr=subprocess.PIPE, text=True, env=os.environ | {"CI": "1"})
     wait_for_steps(process, out, 3)
     process.send_signal(sent)
     _, stderr = process.communicate(timeout=120)

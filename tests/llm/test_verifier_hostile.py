@@ -16,6 +16,8 @@ import pytest
 from sharpen.llm.verify import LONGEST_RESPONSE, Verifier, final_answer, verify
 from sharpen.llm.verify_pool import VerifyPool
 
+Spawn = Callable[..., "subprocess.Popen[str]"]
+
 EXPONENT = r"\boxed{9^{9^{9^{9^{9}}}}}"
 HALF = r"\boxed{\frac{1}{2}}"
 # Text, and how it may end: by its nature killed at the limit, or turned away.
@@ -165,27 +167,27 @@ verifier([r"\\boxed{9^{9^{9^{9^{9}}}}}"], ["98"])
 """
 
 
-def run_program(tmp_path: Path, limit: float) -> tuple[subprocess.Popen[str], int]:
+def run_program(spawn: Spawn, tmp_path: Path, limit: float) -> tuple[subprocess.Popen[str], int]:
     """Start a script without a main guard, which a spawned pool would run again; return it at work."""
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
-    process = subprocess.Popen([sys.executable, str(script), str(limit)], stdout=subprocess.PIPE, text=True)
+    process = spawn([sys.executable, str(script), str(limit)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     words = process.stdout.readline().split()
     assert words[0] == "[1.0]"
     return process, int(words[1])
 
 
-def test_a_script_without_a_main_guard_works_and_leaves_nothing(tmp_path: Path) -> None:
-    process, group = run_program(tmp_path, 0.5)
+def test_a_script_without_a_main_guard_works_and_leaves_nothing(tmp_path: Path, spawn: Spawn) -> None:
+    process, group = run_program(spawn, tmp_path, 0.5)
     process.communicate()
     assert process.returncode == 0
     assert eventually(lambda: not alive(group))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_program_that_is_interrupted_leaves_no_process(number: int, tmp_path: Path) -> None:
-    process, group = run_program(tmp_path, 2.0)
+def test_a_program_that_is_interrupted_leaves_no_process(number: int, tmp_path: Path, spawn: Spawn) -> None:
+    process, group = run_program(spawn, tmp_path, 2.0)
     assert alive(group)
     process.send_signal(number)
     process.communicate()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -254,12 +255,12 @@ def test_a_run_that_another_process_computes_is_left_alone(small: tuple[list[Run
 
 
 @pytest.mark.slow
-def test_kill_and_continue_gives_the_same_result(tmp_path: Path) -> None:
+def test_kill_and_continue_gives_the_same_result(tmp_path: Path, spawn: Callable[..., subprocess.Popen[bytes]]) -> None:
     """kill -9 after the first checkpoint; the next call goes on from it and ends with the bits of an unbroken run."""
     file = written(tmp_path, MODEL)
     arguments = [SHARPEN, "paper", "run", "--grid", str(file), "--results", str(tmp_path / "results")]
     arguments += ["--work", str(tmp_path / "work"), "--run", "sharpening-1-0-s1"]
-    process = subprocess.Popen(arguments, start_new_session=True, stderr=subprocess.DEVNULL)
+    process = spawn(arguments, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while not list((tmp_path / "work").glob("*/train/checkpoints/step_000002")) and time.monotonic() < deadline:
         assert process.poll() is None

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -104,10 +105,12 @@ def test_a_run_that_died_between_chunks_continues(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_a_signal_loses_no_finished_chunk(sent: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_loses_no_finished_chunk(
+    sent: signal.Signals, tmp_path: Path, spawn: Callable[..., subprocess.Popen[str]]
+) -> None:
     command = [sys.executable, "-m", "sharpen.cli.main", "toy", "simulate", "--preset", "tempered", "--learner", "rloo"]
     command += ["--steps", "300000", "--seeds", "64", "--record-every", "1000", "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    process = spawn(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
     part = tmp_path / "run" / "parts" / "000.npz"
     for _ in range(3000):
         if part.exists():

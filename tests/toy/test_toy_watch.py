@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from fcntl import ioctl
 from pathlib import Path
 
@@ -72,16 +73,15 @@ def test_sparklines_rise_with_their_numbers(numbers: list[float], width: int) ->
     assert heights[-1] == round(7 * max(numbers))  # the last number is always shown
 
 
-def spawn(arguments: list[str]) -> tuple[subprocess.Popen[bytes], int]:
+def on_terminal(
+    spawn: Callable[..., subprocess.Popen[bytes]], arguments: list[str]
+) -> tuple[subprocess.Popen[bytes], int]:
     """Start the command on a terminal of its own, 80 by 30; return it and our end of the terminal."""
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-    hidden = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE")
-    environment = {name: text for name, text in os.environ.items() if name not in hidden} | {"TERM": "xterm-256color"}
+    environment = {name: text for name, text in os.environ.items() if name != "COLUMNS"} | {"TERM": "xterm-256color"}
     command = [sys.executable, "-m", "sharpen.cli.main", "toy", "watch", *arguments]
-    process = subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
-    )
+    process = spawn(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     return process, ours
 
@@ -102,9 +102,9 @@ def read_until(ours: int, wanted: str | None, limit: float = 120.0) -> str:
     raise AssertionError(f"not seen within {limit} s: {wanted!r} in {seen[-500:]!r}")
 
 
-def test_a_terminal_shows_sparklines_within_its_width() -> None:
-    process, ours = spawn(
-        ["--steps", "40", "--every", "8", "--delay", "0", "--seeds", "3", "--learner", "rloo,natural"]
+def test_a_terminal_shows_sparklines_within_its_width(spawn: Callable[..., subprocess.Popen[bytes]]) -> None:
+    process, ours = on_terminal(
+        spawn, ["--steps", "40", "--every", "8", "--delay", "0", "--seeds", "3", "--learner", "rloo,natural"]
     )
     shown = read_until(ours, None)
     os.close(ours)
@@ -125,9 +125,9 @@ def test_a_terminal_shows_sparklines_within_its_width() -> None:
     assert "bars:" in " ".join(last)
 
 
-def test_ctrl_c_ends_with_130_and_gives_the_cursor_back() -> None:
-    process, ours = spawn(
-        ["--steps", "100000", "--every", "10", "--delay", "0.2", "--seeds", "2", "--preset", "tempered"]
+def test_ctrl_c_ends_with_130_and_gives_the_cursor_back(spawn: Callable[..., subprocess.Popen[bytes]]) -> None:
+    process, ours = on_terminal(
+        spawn, ["--steps", "100000", "--every", "10", "--delay", "0.2", "--seeds", "2", "--preset", "tempered"]
     )
     before = read_until(ours, "update 10")
     os.killpg(process.pid, signal.SIGINT)
