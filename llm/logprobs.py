@@ -203,11 +203,12 @@ def token_logprobs(
     """
     device = next(model.parameters()).device
     batches = make_batches(prompt_ids, response_ids, micro_batch_tokens=micro_batch_tokens, device=device)
+    passes = same_passes(len(batches))  # asked before the first pass, or one process asks while another gathers weights
     with torch.set_grad_enabled(sum(batch.tokens_BL.numel() for batch in batches) <= graph_tokens):
         parts = [
             response_logprobs(model, batch, with_entropy=with_entropy, temperature=temperature) for batch in batches
         ]
-        for _ in range(same_passes(len(batches)) - len(batches)):
+        for _ in range(passes - len(batches)):
             response_logprobs(model, batches[-1])
     entropies = [part.entropy_BT for part in parts if part.entropy_BT is not None]
     return TokenLogprobs(
