@@ -7,7 +7,9 @@ from pathlib import Path
 import yaml
 
 from sharpen.objective.errors import InputError
+from sharpen.objective.parsing import parse_yaml
 from sharpen.objective.presets import preset
+from sharpen.objective.reading import read_mapping
 from sharpen.objective.spec import Objective
 
 
@@ -29,10 +31,7 @@ def from_yaml(text: str) -> Objective:
         >>> from_yaml("{preset: tempered, alpha: 4}").alpha
         4.0
     """
-    try:
-        fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError("objective", text, "a YAML or JSON mapping") from error
+    fields = parse_yaml(text, "objective")
     if not isinstance(fields, dict):
         raise InputError("objective", fields, "a YAML or JSON mapping of the objective's fields")
     return from_fields({str(name): given for name, given in fields.items()})
@@ -51,8 +50,4 @@ def load(path: str | Path) -> Objective:
     Raises:
         InputError: the file cannot be read, or holds no objective.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("objective file", str(path), f"a readable text file ({error})") from error
-    return from_yaml(text)
+    return from_fields(read_mapping(path, "objective", "the objective's fields"))

@@ -13,7 +13,7 @@ PRESETS: dict[str, Objective] = {
 }
 
 
-def preset(name: str, **changes: object) -> Objective:
+def preset(name: str, /, **changes: object) -> Objective:
     """Return the preset ``name`` with some fields replaced.
 
     Raises:

@@ -112,7 +112,7 @@ def test_load_names_the_file(tmp_path) -> None:
     file = tmp_path / "objective.yaml"
     file.write_text(yaml.safe_dump({"preset": "tilted", "beta_inv": 3}))
     assert load(file).beta_inv == 3.0
-    for content, message in (("[1, 2]", "mapping"), ("a: [", "mapping")):
+    for content, message in (("[1, 2]", "mapping"), ("a: [", r"objective\.yaml.*YAML")):
         file.write_text(content)
         with pytest.raises(InputError, match=message):
             load(file)
