@@ -55,17 +55,19 @@ def coverage(
     """
     spec = chosen.build(default="tempered")
 
+    import numpy as np
+
     from sharpen.theory.coverage import coverage as cover
-    from sharpen.theory.coverage import crossover, mix_weights
+    from sharpen.theory.coverage import log_crossover, log_rates, mix_weights
 
     prompts = _prompts(outcomes, answers, mix)
     counts = _whole_numbers(k, "k")
     policies = _policies(spec, prompts, best_of, marginal)
-    table = {name: cover(prompts, policy, counts, majority) for name, policy in policies.items()}
-    base = table["base"].success
+    table = {name: cover(prompts, [np.exp(p) for p in each], counts, majority) for name, each in policies.items()}
+    rates = {name: log_rates(prompts, each) for name, each in policies.items()}
     overtakes = {
-        name: crossover(base, found.success, mix_weights(prompts), k_max)
-        for name, found in table.items()
+        name: log_crossover(rates["base"], found, mix_weights(prompts), k_max)
+        for name, found in rates.items()
         if name != "base"
     }
     if plot is not None:
@@ -104,20 +106,20 @@ def _whole_numbers(text: str, name: str) -> list[int]:
 
 
 def _policies(spec: Objective, prompts: list[Prompt], best_of: float | None, marginal: bool) -> dict[str, list[Any]]:
-    """Return every policy's name and its probabilities on each prompt."""
-    from sharpen.theory.best_of_n import best_of_n
-    from sharpen.theory.marginal import answer_optimum
+    """Return every policy's name and its log-probabilities on each prompt."""
+    from sharpen.theory.best_of_n import log_best_of_n
+    from sharpen.theory.marginal import log_answer_optimum
     from sharpen.theory.optimum import optimum
 
     problems = [prompt.problem for prompt in prompts]
     policies: dict[str, list[Any]] = {
-        "base": [problem.base for problem in problems],
-        "optimum": [optimum(spec, problem).probabilities for problem in problems],
+        "base": [problem.log_base for problem in problems],
+        "optimum": [optimum(spec, problem).log_probabilities for problem in problems],
     }
     if best_of is not None:
-        policies["best_of_n"] = [best_of_n(problem, best_of) for problem in problems]
+        policies["best_of_n"] = [log_best_of_n(problem, best_of) for problem in problems]
     if marginal:
-        policies["marginal"] = [answer_optimum(spec, prompt.problem, prompt.labels) for prompt in prompts]
+        policies["marginal"] = [log_answer_optimum(spec, prompt.problem, prompt.labels) for prompt in prompts]
     return policies
 
 

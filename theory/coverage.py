@@ -8,23 +8,26 @@ with the smallest q, and those are the ones that sharpening makes smaller: the b
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sharpen.objective import InputError
 from sharpen.theory.majority import IntArray, answer_classes, answer_probabilities, whole_number, winner_probabilities
-from sharpen.theory.problem import FloatArray, Problem, parse_base, parse_length, parse_reward
+from sharpen.theory.problem import FloatArray, Problem, parse_problem
 
 K_MAX = 10**6
 LEAF = 1024  # values of k that are evaluated together once bounds cannot exclude them
+MOST_LEAVES = 5000  # of them, about ten seconds with a thousand prompts; up to K_MAX there are a thousand
 ROUNDING = 8 * np.finfo(float).eps
+LINEAR = math.log(1e-280)  # below, k q for k <= 2^53 is 1 - (1 - q)^k in every digit
 CORRECT_ABOVE = 0.5
 MIX_KEYS = ("base", "reward", "length", "answers", "weight")
 
@@ -170,6 +173,41 @@ def mix_weights(prompts: Sequence[Prompt]) -> FloatArray:
     return weights / weights.max() / math.fsum(weights / weights.max())
 
 
+class LogRates(NamedTuple):
+    """How often one sample of a policy is correct, and how often it is not.
+
+    Attributes:
+        success: log q of each prompt, shape [P], nats; minus infinity for 0.
+        failure: log (1 - q), shape [P]: what is left of q where it rounds to 1.
+    """
+
+    success: FloatArray
+    failure: FloatArray
+
+
+def log_rates(prompts: Sequence[Prompt], log_policies: Sequence[ArrayLike]) -> LogRates:
+    """Return the rates of one policy per prompt, given as log-probabilities, shapes [n_p].
+
+    Both logarithms keep their relative accuracy, however near q is to 0 or to 1.
+
+    Example:
+        >>> prompt = Prompt(Problem.from_log([0.0, -1000.0], [1, 0]))
+        >>> log_rates([prompt], [prompt.problem.log_base])
+        LogRates(success=array([0.]), failure=array([-1000.]))
+    """
+    pairs = list(zip(prompts, log_policies, strict=True))
+    return LogRates(*np.array([_two_logs(prompt.correct, np.asarray(policy)) for prompt, policy in pairs]).T)
+
+
+def _two_logs(correct: NDArray[np.bool_], log_policy: FloatArray) -> tuple[float, float]:
+    right, wrong = (
+        min(0.0, float(np.logaddexp.reduce(log_policy[mask], initial=-np.inf))) for mask in (correct, ~correct)
+    )
+    if right > wrong:  # the smaller one is exact, the larger one its complement
+        return float(np.log1p(-np.exp(wrong))), wrong
+    return right, float(np.log1p(-np.exp(right)))
+
+
 def crossover(
     base_success: ArrayLike, other_success: ArrayLike, weights: ArrayLike | None = None, k_max: int = K_MAX
 ) -> int | None:
@@ -187,23 +225,47 @@ def crossover(
         k_max: Largest k to look at.
 
     Raises:
-        InputError: shapes differ, or an entry is out of range.
+        InputError: shapes differ, an entry is out of range, or k_max is too large for rates so nearly equal.
 
     Example:
         >>> crossover([0.3, 0.01], [0.6, 0.001])
         8
     """
-    base, other = _shares(base_success, "base_success"), _shares(other_success, "other_success")
-    share = np.ones(base.shape) if weights is None else np.asarray(weights, dtype=np.float64)
-    if base.ndim != 1 or not base.size or not base.shape == other.shape == share.shape:
-        raise InputError("success", [base.shape, other.shape, share.shape], "lists of the same length >= 1")
+    base, other = (
+        _log_rates_of(_shares(given, name))
+        for given, name in ((base_success, "base_success"), (other_success, "other_success"))
+    )
+    return log_crossover(base, other, weights, k_max)
+
+
+def log_crossover(base: LogRates, other: LogRates, weights: ArrayLike | None = None, k_max: int = K_MAX) -> int | None:
+    """Return :func:`crossover` from logarithms, which also tell rates apart that round to 0 or to 1.
+
+    Example:
+        >>> tiny = [LogRates(np.array([x]), np.zeros(1)) for x in (-1000.0, -2000.0)]
+        >>> log_crossover(*tiny)
+        1
+    """
+    share = np.ones(base.failure.shape) if weights is None else np.asarray(weights, dtype=np.float64)
+    if base.failure.ndim != 1 or not base.failure.size or not base.failure.shape == other.failure.shape == share.shape:
+        raise InputError(
+            "success", [base.failure.shape, other.failure.shape, share.shape], "lists of the same length >= 1"
+        )
     if not np.all((share >= 0) & (share < np.inf)) or not share.any():
         raise InputError("weights", weights, "finite numbers >= 0, not all 0")
     last = whole_number(k_max, "k_max")
-    apart = (base != other) & (share > 0)
+    apart = ((base.failure != other.failure) | (base.success != other.success)) & (share > 0)
     if not apart.any():
         return None
-    gap = _Gap(share[apart] / share.max(), _log_failure(base[apart]), _log_failure(other[apart]))
+    share = share / share.max()
+    success = np.stack([base.success[apart], other.success[apart]])
+    if success.max() < LINEAR:  # pass@k is k q in every digit, and q may underflow
+        gained, lost = np.exp(success - success.max())
+        return 1 if math.fsum(share[apart] * (gained - lost)) > 0.0 else None
+    apart &= base.failure != other.failure
+    if not apart.any():
+        return None
+    gap = _Gap(share[apart], base.failure[apart], other.failure[apart])
     start = 1
     while start <= last:
         found = gap.first_negative(start, min(2 * start - 1, last))
@@ -223,9 +285,12 @@ class _Gap:
         self.high, self.low = np.maximum(log_base, log_other)[:, None], np.minimum(log_base, log_other)[:, None]
         self.signed = (weights * np.sign(log_base - log_other))[:, None]
         self.slowest = float(self.high.max())
+        apart = self.high - self.low
         with np.errstate(all="ignore"):  # a term without a turning point has b or o in {0, -inf}: no finite solution
-            turn = np.log(log_base / log_other) / (log_other - log_base)
-        self.turn = np.where(np.isfinite(turn), turn, 1.0)
+            ratio = np.where(apart < -self.high, np.log1p(-apart / self.high), np.log(self.low / self.high))
+            turn = ratio / apart
+        self.turn = np.where(np.isfinite(turn), turn, 1.0)[:, 0]
+        self.leaves = itertools.count()
 
     def terms(self, k: FloatArray, origin: float) -> FloatArray:
         """Return w (b^k - o^k) without cancellation, k broadcastable to [P, K], shape [P, K]."""
@@ -233,9 +298,9 @@ class _Gap:
 
     def rounding(self, k: FloatArray, origin: float) -> FloatArray:
         """Return a bound of the rounding error of D(k), shape [K]: of the exponents k b and k o, and of the sum."""
-        fast = np.where(self.low > -np.inf, self.low, 0.0)
         weight = np.abs(self.signed) * np.exp(k * self.high - origin * self.slowest)
-        slack = -self.high - fast * np.exp(k * (fast - self.high))
+        fast = np.where(self.low > -np.inf, self.low, 0.0)  # a failure probability of 0 has no exponent to round
+        slack = -self.high - fast * np.exp(k * (self.low - self.high))
         return ROUNDING * (np.abs(self.terms(k, origin)) + k * weight * slack).sum(axis=0)
 
     def first_negative(self, low: int, high: int) -> int | None:
@@ -249,6 +314,10 @@ class _Gap:
                 middle = (low + high) // 2
                 ranges += [(middle + 1, high), (low, middle)]
                 continue
+            if next(self.leaves) >= MOST_LEAVES:
+                raise InputError(
+                    "k_max", high, "a smaller number: up to this one pass@k is too nearly equal to skip any k"
+                )
             k = np.arange(low, high + 1, dtype=np.float64)
             negative = self.terms(k, low).sum(axis=0) < -self.rounding(k, low)
             if negative.any():
@@ -289,11 +358,8 @@ def _prompt(item: Any, index: int) -> Prompt:
     if isinstance(weight, bool) or not isinstance(weight, int | float):
         raise InputError(name, weight, "a number as weight")
     try:
-        base = parse_base(item["base"]) if isinstance(item["base"], str) else item["base"]
-        reward, length = item["reward"], item.get("length")
-        reward = parse_reward(reward, len(base)) if isinstance(reward, str) else reward
-        length = parse_length(length, len(base)) if isinstance(length, str) else length
-        return Prompt(Problem(base, reward, length), item.get("answers"), float(weight))
+        problem = parse_problem(item["base"], item["reward"], item.get("length"))
+        return Prompt(problem, item.get("answers"), float(weight))
     except InputError as error:
         raise InputError(f"{name}, {error.field}", error.value, error.allowed) from error
     except (TypeError, OverflowError) as error:
@@ -313,3 +379,8 @@ def _shares(given: ArrayLike, name: str) -> FloatArray:
 def _log_failure(success: FloatArray) -> FloatArray:
     with np.errstate(divide="ignore"):
         return np.log1p(-success)
+
+
+def _log_rates_of(success: FloatArray) -> LogRates:
+    with np.errstate(divide="ignore"):
+        return LogRates(np.log(success), _log_failure(success))

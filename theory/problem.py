@@ -142,8 +142,12 @@ def _sized(numbers: ArrayLike, name: str, n: int) -> FloatArray:
     return array
 
 
-def parse_problem(base: str | None = None, reward: str | None = None, length: str | None = None) -> Problem:
-    """Return the problem that command-line texts describe.
+def parse_problem(
+    base: str | ArrayLike | None = None,
+    reward: str | ArrayLike | None = None,
+    length: str | ArrayLike | None = None,
+) -> Problem:
+    """Return the problem that command-line texts describe; lists of numbers, from a JSON file, stand for themselves.
 
     Args:
         base: See :func:`parse_base`; or ``log:`` and a comma list or a file of log-probabilities in nats (see
@@ -163,15 +167,28 @@ def parse_problem(base: str | None = None, reward: str | None = None, length: st
         >>> parse_problem("log:0,-1000000").log_base.tolist()
         [0.0, -1000000.0]
     """
-    given = (base or "").strip()
-    logarithmic = given.startswith(LOG_PREFIX)
-    if logarithmic:
-        p = _log_base(given.removeprefix(LOG_PREFIX))
+    logarithmic = isinstance(base, str) and base.strip().startswith(LOG_PREFIX)
+    if base is None:
+        p = DEFAULT_PROBLEM.base
+    elif not isinstance(base, str):
+        p = _vector(_numbers_only(base, "base"), "base")
     else:
-        p = DEFAULT_PROBLEM.base if base is None else parse_base(base)
-    r = np.isin(np.arange(p.size), DEFAULT_CORRECT) if reward is None else parse_reward(reward, p.size)
-    lengths = None if length is None else parse_length(length, p.size)
+        p = _log_base(base.strip().removeprefix(LOG_PREFIX)) if logarithmic else parse_base(base)
+    if reward is None:
+        r = np.isin(np.arange(p.size), DEFAULT_CORRECT)
+    else:
+        r = parse_reward(reward, p.size) if isinstance(reward, str) else _numbers_only(reward, "reward")
+    lengths = parse_length(length, p.size) if isinstance(length, str) else length
+    if lengths is not None:
+        lengths = _numbers_only(lengths, "length")
     return Problem.from_log(p, r, lengths) if logarithmic else Problem(p, r, lengths)
+
+
+def _numbers_only(given: ArrayLike, name: str) -> ArrayLike:
+    """Return a list as it is unless some entry is true or false, which NumPy would take for 1 and 0."""
+    if isinstance(given, list) and any(isinstance(number, bool) for number in given):
+        raise InputError(name, given, "numbers, not true or false")
+    return given
 
 
 def _log_base(text: str) -> FloatArray:
@@ -316,14 +333,14 @@ def _read_raw(text: str, name: str) -> ArrayLike | None:
 def _read_npy(path: Path) -> ArrayLike:
     # allow_pickle=False: a pickle would run code. The memory map checks the declared size against the file's.
     array = np.load(path, allow_pickle=False, mmap_mode="r")
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
         raise ValueError("not one array of real numbers")
     return array
 
 
 def _read_json(path: Path) -> ArrayLike:
     numbers = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(numbers, list) or not all(isinstance(number, int | float) for number in numbers):
+    if not isinstance(numbers, list) or not all(type(number) in (int, float) for number in numbers):
         raise ValueError("not a JSON list of numbers")
     return numbers
 
