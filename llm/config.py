@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sharpen.llm.recipes import model_settings
 from sharpen.llm.rewards import RewardConfig
-from sharpen.objective import PRESETS, InputError, Objective
+from sharpen.objective import PRESETS, Objective
+from sharpen.objective.reading import read_mapping
 
 
 class _Settings(BaseModel):
@@ -37,6 +38,11 @@ LearnerKind = Literal["rloo", "reinforce", "grpo", "ppo", "dapo", "unlikeliness"
 KLPlace = Literal["k1-reward", "k2-reward", "k3-reward", "k1-loss", "k2-loss", "k3-loss"]
 CLIPPED = ("grpo", "ppo", "dapo", "unlikeliness")  # their loss is PPO's clipped surrogate
 DAPO_CLIP_HIGH = 0.28
+# What a learner's source names where that is not the default of the field; a value that is given stands.
+# GRPO (Shao 2024, eq. 3 and 4): one update a batch, k3 in the loss, the mean of each response's own mean over tokens.
+# PPO (Schulman 2017): several passes over a batch; with one its gradient is that of the leave-one-out policy gradient.
+PUBLISHED: dict[Any, dict[str, Any]] = {"grpo": {"kl": "k3-loss"}, "ppo": {"epochs": 4}}
+PUBLISHED_AGGREGATION: dict[Any, str] = {"grpo": "response_mean"}
 
 
 class LearnerSettings(_Settings):
@@ -44,15 +50,23 @@ class LearnerSettings(_Settings):
 
     kind: LearnerKind = "rloo"
     kl: KLPlace = Field(
-        default="k1-reward", description="Estimator of the KL of policy and reference, and where it stands."
+        default="k1-reward",
+        description="Estimator of the KL of policy and reference, and where it stands; k3-loss for GRPO if not given.",
     )
-    epochs: int = Field(default=1, ge=1, le=64, description="Updates on one rollout batch.")
+    epochs: int = Field(
+        default=1, ge=1, le=64, description="Updates on one rollout batch; 4 for PPO if it is not given."
+    )
     clip_low: float = Field(default=0.2, gt=0, lt=1)
     clip_high: float | None = Field(default=None, gt=0, description="None takes 0.28 for DAPO, otherwise 0.2.")
     rank_penalty: float = Field(default=0.25, ge=0, le=1, description="beta_rank of the unlikeliness reward.")
     dynamic_rounds: int = Field(
         default=4, ge=1, le=64, description="DAPO: most rollout rounds a step, until enough groups have mixed rewards."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_published(cls, fields: Any) -> Any:
+        return {**PUBLISHED.get(_kind(fields), {}), **fields} if isinstance(fields, dict) else fields
 
     @property
     def upper_clip(self) -> float:
@@ -73,6 +87,12 @@ class LearnerSettings(_Settings):
         if self.kind == "tb" and self.kl != "k1-reward":
             raise ValueError(f"kl: got {self.kl!r}, allowed: k1-reward for tb, whose loss holds log pi - log p itself")
         return self
+
+
+def _kind(learner: Any) -> Any:
+    """Return the learner's name in fields that nobody has validated yet; None where there is none."""
+    kind = learner.get("kind") if isinstance(learner, dict) else getattr(learner, "kind", None)
+    return kind if isinstance(kind, str) else None
 
 
 class LoRASettings(_Settings):
@@ -114,7 +134,9 @@ class TrainConfig(_Settings):
     samples_per_prompt: int = Field(default=8, ge=2, description="Leave-one-out needs at least two.")
     max_length: int = Field(default=2048, ge=2, description="Prompt and response together, in tokens.")
     ignore_eos: bool = Field(default=False, description="Fixed-length runs: go on after the end-of-sequence token.")
-    aggregation: Literal["token_mean", "sequence_mean"] = "token_mean"
+    aggregation: Literal["token_mean", "sequence_mean", "response_mean"] = Field(
+        default="token_mean", description="What sums over tokens are divided by; response_mean for GRPO if not given."
+    )
     learner: LearnerSettings = LearnerSettings()
     reward: RewardConfig = Field(default=RewardConfig(), description="What the objective's reward term is.")
     importance: Literal["token", "sequence", "none"] = Field(
@@ -131,7 +153,10 @@ class TrainConfig(_Settings):
         default=1.0, ge=0.01, le=100.0, description="Of the rollouts; other than 1 for trajectory balance only."
     )
     engine_tolerance: float | None = Field(
-        default=None, gt=0, description="Largest |log-probability difference| of engine and trainer; None: by dtype."
+        default=None,
+        gt=0,
+        description="How far log-probabilities of engine and trainer may be apart on nearly all tokens, nats, and a "
+        "tenth of it on half of them; None: by dtype.",
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -152,6 +177,12 @@ class TrainConfig(_Settings):
     seed: int = Field(default=42, ge=0, lt=2**31)
     wandb: str | None = Field(default=None, description="Project at Weights & Biases that gets the metrics too.")
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_published(cls, fields: Any) -> Any:
+        published = PUBLISHED_AGGREGATION.get(_kind(fields.get("learner"))) if isinstance(fields, dict) else None
+        return fields if published is None else {"aggregation": published, **fields}
 
     @model_validator(mode="after")
     def _microbatch_holds_a_row(self) -> Self:
@@ -206,13 +237,4 @@ def load_changes(path: str) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read or is not a mapping.
     """
-    import yaml
-
-    try:
-        with open(path, encoding="utf-8") as file:
-            fields = yaml.safe_load(file)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError("config", path, f"a readable YAML or JSON file ({error})") from error
-    if not isinstance(fields, dict):
-        raise InputError("config", path, "a file with a mapping of training settings")
-    return {str(name): given for name, given in fields.items()}
+    return read_mapping(path, "config", "training settings")

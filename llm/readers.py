@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from sharpen.llm.hub import prefer_cache
 from sharpen.objective import InputError
+from sharpen.objective.parsing import ROWS, TABLE, check_text, parse_json, reason
+from sharpen.objective.reading import check_size, read_lines, read_text
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
@@ -24,22 +25,24 @@ def read_file(file: Path, columns: Collection[str]) -> list[Row]:
         columns: Names of the wanted columns; those that the file does not have are left out.
 
     Raises:
-        InputError: the file cannot be read, or a row is not an object; the message has the line.
+        InputError: the file cannot be read or is beyond the limits of `sharpen.objective.parsing`, a row is not an
+            object, or a wanted text holds half a surrogate pair; the message has the line or row.
     """
+    if file.suffix == ".jsonl":
+        return [_object(line, columns, file, number) for number, line in read_lines(file, "data")]
+    if file.suffix == ".json":
+        text = read_text(file, "data", TABLE)
+        rows = parse_json(text, "data", str(file), TABLE, finite=False, keep=lambda row: _keep(row, columns))
+        if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+            raise InputError("data", str(file), "a JSON list of objects")
+        return rows
+    check_size(file, "data", ROWS)
     try:
-        if file.suffix == ".jsonl":
-            lines = enumerate(_lines(file), start=1)
-            return [_object(line, columns, file, number) for number, line in lines if line.strip()]
-        if file.suffix == ".json":
-            rows = json.loads(file.read_text(encoding="utf-8-sig"), object_hook=lambda row: _keep(row, columns))
-            if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
-                raise InputError("data", str(file), "a JSON list of objects")
-            return rows
-        return _table(file, columns)
+        return [_whole(row, f"{file}: row {number}") for number, row in enumerate(_table(file, columns), start=1)]
     except InputError:
         raise
-    except (OSError, ValueError, csv.Error) as error:  # undecodable text, bad JSON, an empty or broken table
-        raise InputError("data", str(file), f"a readable {file.suffix} file ({error})") from error
+    except (OSError, ValueError, csv.Error) as error:  # undecodable text, an empty or broken table
+        raise InputError("data", str(file), f"a readable {file.suffix} file ({reason(error)})") from error
 
 
 def read_hub(name: str, configuration: str | None, splits: tuple[str, ...], columns: Collection[str]) -> list[Row]:
@@ -70,32 +73,35 @@ def read_hub(name: str, configuration: str | None, splits: tuple[str, ...], colu
     if split is None:
         raise InputError("split", splits[0], f"{', '.join(map(str, found))}, the splits of {name}")
     table = found[split]
-    return [dict(row) for row in table.select_columns([column for column in table.column_names if column in columns])]
-
-
-def _lines(file: Path) -> list[str]:
-    # Not splitlines(): a JSON string may hold U+2028 and its like, which are no line ends in JSON lines.
-    return file.read_text(encoding="utf-8-sig").split("\n")
+    wanted = table.select_columns([column for column in table.column_names if column in columns])
+    return [_whole(dict(row), f"{name}: row {number}") for number, row in enumerate(wanted, start=1)]
 
 
 def _object(line: str, columns: Collection[str], file: Path, number: int) -> Row:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InputError("data", f"{file}:{number}", f"one JSON object a line ({error})") from error
+    place = f"{file}:{number}"
+    row = parse_json(line, "data", place, ROWS, finite=False, keep=lambda row: _keep(row, columns))
     if not isinstance(row, dict):
-        raise InputError("data", f"{file}:{number}", "one JSON object a line")
-    return _keep(row, columns)
+        raise InputError("data", place, "one JSON object a line")
+    return row
 
 
-def _table(file: Path, columns: Collection[str]) -> list[Row]:
+def _table(file: Path, columns: Collection[str]) -> Iterator[Row]:
     if file.suffix == ".csv":
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            return [_keep(row, columns) for row in csv.DictReader(stream, strict=True)]
+        lines = (line for _, line in read_lines(file, "data", blank=True))
+        yield from (_keep(row, columns) for row in csv.DictReader(lines, strict=True))
+        return
     import pyarrow.parquet
 
     names = pyarrow.parquet.read_schema(file).names
-    return pyarrow.parquet.read_table(file, columns=[name for name in names if name in columns]).to_pylist()
+    yield from pyarrow.parquet.read_table(file, columns=[name for name in names if name in columns]).to_pylist()
+
+
+def _whole(row: Row, place: str) -> Row:
+    """Return a row whose texts can be tokenised and written."""
+    for value in row.values():
+        if isinstance(value, str):
+            check_text(value, "data", place)
+    return row
 
 
 def _keep(row: Row, columns: Collection[str]) -> Row:

@@ -46,10 +46,16 @@ def read_text(path: str | Path, name: str, limits: Limits = SETTINGS) -> str:
     return _decoded(read_bytes(path, name, limits), name, str(path), first_line=1)
 
 
-def read_lines(path: str | Path, name: str, limits: Limits = ROWS) -> Iterator[tuple[int, str]]:
-    """Yield number (from 1) and text of the lines that are not blank; none longer than the limit is loaded.
+def read_lines(path: str | Path, name: str, limits: Limits = ROWS, *, blank: bool = False) -> Iterator[tuple[int, str]]:
+    """Yield number (from 1) and text of a file's lines; none longer than the limit is loaded.
 
     A line ends with a newline only: a JSON string may hold U+2028 and its like.
+
+    Args:
+        path: The file.
+        name: What the message calls it.
+        limits: ``bytes`` and ``line`` count.
+        blank: Yield blank lines too.
 
     Raises:
         InputError: as :func:`read_text`, or a line is too long.
@@ -67,7 +73,7 @@ def read_lines(path: str | Path, name: str, limits: Limits = ROWS) -> Iterator[t
             if len(line) > limits.line:
                 raise InputError(name, f"{path}:{number}", f"lines of at most {_size(limits.line)}")
             text = _decoded(line, name, str(path), first_line=number)
-            if text.strip():
+            if blank or text.strip():
                 yield number, text
 
 
@@ -108,8 +114,7 @@ def read_npy(path: str | Path, name: str, limits: Limits = NUMBERS) -> Any:
     """
     import numpy as np
 
-    with _opened(path, name, limits):
-        pass
+    check_size(path, name, limits)
     try:
         array = np.load(path, allow_pickle=False, mmap_mode="r")  # the map checks the declared size against the file's
     except (OSError, ValueError, EOFError, TypeError, SyntaxError, OverflowError, zipfile.BadZipFile) as error:
@@ -133,6 +138,15 @@ def check_archive(path: str | Path, name: str, limits: Limits = NUMBERS) -> None
             raise InputError(name, str(path), f"a readable .npz file ({reason(error)})") from error
     if unpacked > limits.bytes:
         raise InputError(name, str(path), f"at most {_size(limits.bytes)} once unpacked, not {_size(unpacked)}")
+
+
+def check_size(path: str | Path, name: str, limits: Limits) -> None:
+    """Refuse a file that is too large, no regular one, or cannot be opened, before a library reads it.
+
+    Raises:
+        InputError: it is so.
+    """
+    _opened(path, name, limits).close()
 
 
 def _opened(path: str | Path, name: str, limits: Limits) -> BinaryIO:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sharpen.objective import PRESETS, InputError, Objective
+from sharpen.objective import PRESETS, Objective
+from sharpen.objective.reading import read_mapping
 from sharpen.theory.problem import Problem
 from sharpen.toy.estimators import Options
 from sharpen.toy.learners import KINDS
@@ -108,10 +108,4 @@ def load_settings(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read or is not a mapping.
     """
-    try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError("config", str(path), f"a readable YAML or JSON file ({error})") from error
-    if not isinstance(fields, dict):
-        raise InputError("config", str(path), "a file with a mapping of simulation settings")
-    return {str(name): given for name, given in fields.items()}
+    return read_mapping(path, "config", "simulation settings")

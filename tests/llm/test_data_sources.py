@@ -118,7 +118,7 @@ def test_reading_prompts_keeps_no_answer(tmp_path: Path, suffix: str, monkeypatc
         ("x.jsonl", '{"title": "a"}\n', "a text column .* in row 1"),
         ("x.jsonl", "", "at least one problem"),
         ("x.json", '{"problem": "a"}', "a JSON list"),
-        ("x.json", "{", "readable .json"),
+        ("x.json", "{", r"x\.json.*JSON \("),
         ("x.json", '[{"problem": "a"},\n{"problem": ]', r"readable .json file .*line 2"),
         ("x.jsonl", '{"problem": ["a"]}', "a text column"),
         ("x.csv", "", "at least one problem"),
