@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 import typer
@@ -11,18 +12,27 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 
 
-def fail(message: str) -> NoReturn:
-    """Print ``error: message`` as one line on stderr and exit with status 2."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+def fail(message: str, details: Sequence[str] = ()) -> NoReturn:
+    """Print ``error: message`` as one line on stderr, and ``details`` below it, and exit with status 2."""
+    print("error: " + " ".join(message.split()), *details, sep="\n", file=sys.stderr)
     raise SystemExit(BAD_INPUT)
+
+
+def details(error: Exception) -> list[str]:
+    """Return the lines that follow the first: what is wrong, where several things were found together."""
+    from sharpen.objective import SeveralInputsError
+
+    return error.lines()[1:] if isinstance(error, SeveralInputsError) else []
 
 
 def describe(error: Exception) -> str | None:
     """Return the one line that tells a user what was wrong with the input, or None if the program is at fault."""
     from pydantic import ValidationError
 
-    from sharpen.objective import InputError
+    from sharpen.objective import InputError, SeveralInputsError
 
+    if isinstance(error, SeveralInputsError):
+        return error.title
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, ValidationError):

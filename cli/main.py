@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 
 from sharpen.cli import figures, llm, paper, theory, toy
-from sharpen.cli.errors import BAD_INPUT, INTERRUPTED, describe, describe_usage, fail
+from sharpen.cli.errors import BAD_INPUT, INTERRUPTED, describe, describe_usage, details, fail
 
 app = typer.Typer(
     name="sharpen",
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         message = describe(error)
         if message is None:
             raise
-        fail(message)
+        fail(message, details(error))
     if status == INTERRUPTED:  # typer's answer to Ctrl-C too
         _end_interrupted()
     sys.exit(status if isinstance(status, int) else 0)

@@ -1,10 +1,13 @@
-"""Is the model and data hub within reach?"""
+"""Is the model and data hub within reach, and how does a user get what is not here?"""
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
+from urllib.parse import urlsplit
 
 PROBE_SECONDS = 5.0
+_TRUE = {"1", "ON", "YES", "TRUE"}
 
 
 @lru_cache(maxsize=1)
@@ -30,3 +33,40 @@ def answers(address: str) -> bool:
     except Exception:  # the client's own errors, which library it is depends on the hub's version
         return False
     return True
+
+
+def out_of_reach() -> str:
+    """Return why the hub was not asked, once :func:`prefer_cache` has found that it was not.
+
+    The libraries call it their offline mode, whoever chose it: the user by a variable, or this program because nobody
+    answered.
+    """
+    from huggingface_hub import constants
+
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+        if os.environ.get(name, "").upper() in _TRUE:
+            return f"{name} is set, so the hub was not asked"
+    return f"{urlsplit(constants.ENDPOINT).hostname} does not answer"
+
+
+def model_command(location: str) -> tuple[str, str]:
+    """Return the command that gets a model where there is a network, and the folder that it makes.
+
+    Example:
+        >>> model_command("Qwen/Qwen2.5-3B-Instruct")
+        ('hf download Qwen/Qwen2.5-3B-Instruct --local-dir Qwen2.5-3B-Instruct', 'Qwen2.5-3B-Instruct')
+    """
+    folder = location.rpartition("/")[2]
+    return f"hf download {location} --local-dir {folder}", folder
+
+
+def data_command(location: str, configuration: str | None = None) -> tuple[str, str]:
+    """Return the command that gets a data set where there is a network, and what ``--data`` is then given.
+
+    Example:
+        >>> data_command("openai/gsm8k", "main")
+        ('hf download --repo-type dataset openai/gsm8k --local-dir gsm8k', 'gsm8k/main')
+    """
+    folder = location.rpartition("/")[2]
+    command = f"hf download --repo-type dataset {location} --local-dir {folder}"
+    return command, folder if configuration is None else f"{folder}/{configuration}"
