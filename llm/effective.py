@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from sharpen.llm.logprobs import token_logprobs
-from sharpen.llm.measures import Slope, effective_alpha
+from sharpen.llm.measures import Slope, effective_alpha, reliability
 from sharpen.llm.rollout import Engine, Rollout, Sampling
 from sharpen.llm.rollout.requests import row_seed
 from sharpen.llm.world import World
@@ -45,35 +45,44 @@ def measure(
         world: The processes that share the prompts.
 
     Returns:
-        ``{"policy": {"slope", "low", "high", "fixed_length": {"slope", "low", "high"}}, "base": the same}``, with None
-        for what cannot be told, as the slope at fixed length where no two samples of a prompt are equally long.
+        ``{"policy": {"slope", "low", "high", "reliability", "fixed_length": {"slope", "low", "high"}}, "base": the same
+        and "corrected": {"slope", "low", "high"}}``, with None for what cannot be told, as the slope at fixed length
+        where no two samples of a prompt are equally long. On its own samples the engine has scored the base model a
+        second time, which tells the noise of log p and corrects the slope for it. On the policy's it has scored the
+        policy: its noise there stands in for that of log p, in ``reliability`` only.
     """
-    first, last = (len(prompts) * place // world.size for place in (world.rank, world.rank + 1))
-    own = list(prompts[first:last])
-    seeds = [row_seed(seed, place, sample) for place in range(first, last) for sample in range(SAMPLES)]
+    part = world.part(len(prompts))
+    own = [prompts[place] for place in part]
+    seeds = [row_seed(seed, place, sample) for place in part for sample in range(SAMPLES)]
     found = {}
     for name, model in (("policy", policy), ("base", base)):
         engine.push_weights(model)
         rollout = engine.generate(own, SAMPLES, sampling, seed, row_seeds=seeds)
         rows = _scored(policy, base, rollout, micro_batch_tokens) if own else []
-        found[name] = _slopes(world.gather(rows))
+        found[name] = _slopes(world.gather(rows), of_base=model is base)
     return found
 
 
-def _scored(policy: Any, base: Any, rollout: Rollout, micro_batch_tokens: int) -> list[tuple[float, float, int]]:
-    """Return log pi, log p and the length of each row."""
+def _scored(policy: Any, base: Any, rollout: Rollout, micro_batch_tokens: int) -> list[tuple[float, float, int, float]]:
+    """Return of each row log pi, log p, the length, and the engine's log-probability of what it sampled from."""
     rows = (rollout.prompt_ids, rollout.response_ids)
     sums = [
         token_logprobs(model, *rows, micro_batch_tokens=micro_batch_tokens).logprobs_BT.double().sum(dim=1).tolist()
         for model in (policy, base)
     ]
-    return list(zip(*sums, [len(ids) for ids in rollout.response_ids], strict=True))
+    engine = [sum(logprobs) for logprobs in rollout.logprobs]
+    return list(zip(*sums, [len(ids) for ids in rollout.response_ids], engine, strict=True))
 
 
-def _slopes(rows: list[tuple[float, float, int]]) -> dict[str, Any]:
-    policy, base, length = (torch.tensor(column, dtype=torch.float64).view(-1, SAMPLES) for column in zip(*rows))  # noqa: B905
+def _slopes(rows: list[tuple[float, float, int, float]], *, of_base: bool) -> dict[str, Any]:
+    columns = (torch.tensor(column, dtype=torch.float64).view(-1, SAMPLES) for column in zip(*rows, strict=True))
+    policy, base, length, engine = columns
     free, fixed = effective_alpha(policy, base), effective_alpha(policy, base, length)
-    return {**_named(free), "fixed_length": _named(fixed)}
+    found = {**_named(free), "fixed_length": _named(fixed)}
+    found["reliability"] = reliability(base, (base if of_base else policy) - engine)
+    if of_base:
+        found["corrected"] = _named(effective_alpha(policy, base, again_PG=engine))
+    return found
 
 
 def _named(slope: Slope | None) -> dict[str, float | None]:

@@ -6,7 +6,7 @@ Axis letters: P prompts, G samples of one prompt, R = P G sequences (prompt-majo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,6 +29,8 @@ class Experience:
         mismatch: Importance weights of the trainer against the engine, shape [R, T].
         rewards_R: Task rewards; None if the objective has no reward term.
         graph_RT: ``policy.logprobs_BT`` with its graph, if that was kept for the update.
+        stand_in: Whether these samples only let this process take part in what the others do: they add nothing to the
+            loss and do not count.
     """
 
     chosen: list[int]
@@ -39,6 +41,7 @@ class Experience:
     mismatch: Mismatch
     rewards_R: Tensor | None
     graph_RT: Tensor | None = None
+    stand_in: bool = False
 
     @property
     def group_size(self) -> int:
@@ -65,7 +68,12 @@ class Experience:
         return values_R.view(len(self.chosen), self.group_size)
 
     def take(self, prompts: Sequence[int]) -> Experience:
-        """Return the samples of some of the prompts, by their place in ``chosen``."""
+        """Return the samples of some of the prompts, by their place in ``chosen``; of none, a stand-in for a process.
+
+        The mismatch keeps the statistics of all samples; only what has one entry a row is of those taken.
+        """
+        if not prompts:
+            return replace(self.take([0]), stand_in=True)
         G = self.group_size
         rows = [prompt * G + sample for prompt in prompts for sample in range(G)]
         r = self.rollout
@@ -85,7 +93,9 @@ class Experience:
             [self.texts[i] for i in rows],
             policy,
             self.reference_RT[rows],
-            self.mismatch._replace(weights_BT=self.mismatch.weights_BT[rows]),
+            self.mismatch._replace(
+                weights_BT=self.mismatch.weights_BT[rows], difference_B=self.mismatch.difference_B[rows]
+            ),
             None if self.rewards_R is None else self.rewards_R[rows],
         )
 
@@ -132,4 +142,6 @@ def _joined_mismatch(parts: Sequence[Mismatch]) -> Mismatch:
         sum(part.capped for part in parts),
         sum(part.units for part in parts),
         sum(part.tokens for part in parts),
+        torch.cat([part.errors_N for part in parts]),
+        torch.cat([part.difference_B for part in parts]),
     )

@@ -64,7 +64,7 @@ def advantages(settings: LearnerSettings, rewards_PG: Tensor, w_h: float) -> Ten
     1/2 mean (w_h log pi - u - mean of the group)^2, whose gradient is -w_h (R_g - mean R) grad log pi.
     """
     kind = settings.kind
-    if kind == "rloo":
+    if kind in ("rloo", "ppo"):  # PPO's baseline is a critic (Schulman 2017); without one, the other samples' mean
         return leave_one_out(rewards_PG)
     if kind == "reinforce":
         return rewards_PG
@@ -72,7 +72,7 @@ def advantages(settings: LearnerSettings, rewards_PG: Tensor, w_h: float) -> Ten
         return w_h * centred(rewards_PG)
     if kind == "best-of-n":
         return best_only(rewards_PG)
-    return standardised(rewards_PG)  # grpo, ppo, dapo, unlikeliness
+    return standardised(rewards_PG)  # grpo, dapo, unlikeliness
 
 
 def mixed_groups(batch: Experience, rewards_PG: Tensor) -> list[bool]:
@@ -89,10 +89,11 @@ class LossInputs(NamedTuple):
 
     Args:
         advantages_R: Shape [R].
-        weights_RT: Importance weights of the trainer against the engine, shape [R, T].
+        weights_RT: Weight of each token: importance weights of the trainer against the engine, divided by the length
+            where the aggregation says so; shape [R, T].
         start_RT: Token log-probabilities before the first update on the batch.
         reference_RT: Token log-probabilities under the reference.
-        normalizer: What sums over tokens are divided by.
+        normalizer: What sums over tokens are divided by; the same in every process.
         w_h: Weight of the KL in the loss.
     """
 

@@ -23,6 +23,8 @@ class Mismatch(NamedTuple):
         capped: Tokens (level ``token``) or sequences (``sequence``) whose ratio met the cap.
         units: How many of them there are.
         tokens: Response tokens.
+        errors_N: |difference| of each response token, on the CPU.
+        difference_B: Sum over each sequence's tokens of log pi_trainer - log pi_sampler.
     """
 
     weights_BT: Tensor
@@ -33,6 +35,8 @@ class Mismatch(NamedTuple):
     capped: int
     units: int
     tokens: int
+    errors_N: Tensor
+    difference_B: Tensor
 
 
 def importance_weights(
@@ -65,7 +69,39 @@ def importance_weights(
         0 if level == "none" else int(((ratio > cap) & counted).sum()),
         int(counted.sum()),
         int(mask_BT.sum()),
+        difference[mask_BT].abs().cpu(),
+        difference.sum(dim=1),
     )
+
+
+def aggregated(name: str, weights_BT: Tensor, length_B: Tensor) -> tuple[Tensor, int]:
+    """Return the weight of each token, and what these sequences add to what the sum over tokens is divided by.
+
+    The divisor is that of all sequences of a step, of every process, so that microbatches and processes add up.
+
+    Args:
+        name: ``token_mean``: the sum over tokens divided by the number of tokens (the paper; Yu 2025, DAPO).
+            ``sequence_mean``: by the number of sequences, the gradient of J itself.
+            ``response_mean``: each sequence's mean over its own tokens, then the mean over sequences, so that a token
+            of a long response counts less (Shao 2024, GRPO's 1/|o_i|).
+        weights_BT: Importance weights, shape [B, T].
+        length_B: Response tokens of each sequence.
+
+    Raises:
+        ValueError: another name.
+
+    Example:
+        >>> import torch
+        >>> aggregated("response_mean", torch.ones(2, 2), torch.tensor([1, 2]))[0].tolist()
+        [[1.0, 1.0], [0.5, 0.5]]
+    """
+    if name == "token_mean":
+        return weights_BT, int(length_B.sum())
+    if name == "sequence_mean":
+        return weights_BT, len(length_B)
+    if name == "response_mean":
+        return weights_BT / length_B.clamp(min=1)[:, None], len(length_B)
+    raise ValueError(f"aggregation: got {name!r}, allowed: token_mean, sequence_mean, response_mean")
 
 
 def reinforce_loss(
@@ -76,10 +112,9 @@ def reinforce_loss(
     Args:
         logprobs_BT: Token log-probabilities with gradient, shape [B, T].
         advantages_B: One advantage a sequence, constants, shape [B].
-        weights_BT: Importance weights, constants, shape [B, T].
+        weights_BT: Importance weights, constants, shape [B, T]; over the response's length under ``response_mean``.
         mask_BT: True at response tokens.
-        normalizer: Response tokens of the whole batch (``token_mean``, the paper) or its sequences
-            (``sequence_mean``, the gradient of J itself); the whole batch's, so that microbatches add up.
+        normalizer: Response tokens or sequences of the whole batch, see :func:`aggregated`.
     """
     per_token = weights_BT * advantages_B[:, None] * logprobs_BT
     return -per_token.masked_fill(~mask_BT, 0.0).sum() / normalizer

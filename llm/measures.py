@@ -22,18 +22,26 @@ class Slope(NamedTuple):
     high: float | None
 
 
-def effective_alpha(policy_PG: Tensor, reference_PG: Tensor, length_PG: Tensor | None = None) -> Slope | None:
+def effective_alpha(
+    policy_PG: Tensor, reference_PG: Tensor, length_PG: Tensor | None = None, again_PG: Tensor | None = None
+) -> Slope | None:
     """Return the least-squares slope of log pi on log p over the samples, centred within each prompt.
 
     If pi = p^alpha / Z for each prompt, then log pi = alpha log p - log Z(prompt), and centring removes Z: the slope is
     alpha. It says how far a tempered run has come towards the alpha that its objective names. The interval uses the
     standard error that is robust to dependence within a prompt (prompts as clusters, CR1) and Student's t.
 
+    Noise in log p, as rounding in bfloat16, makes the least-squares slope too small by the factor that
+    :func:`reliability` estimates. A second scoring of the same samples, with errors of its own, is an instrument
+    (Fuller 1987, section 1.4): sum z y / sum z x, with x and z the two scorings of log p and y log pi, has no such
+    bias. Errors that y shares with x do no harm; those that z shares with either remain.
+
     Args:
         policy_PG: Sequence log-probabilities under the policy, shape [P, G], nats.
         reference_PG: Under the reference, same shape.
         length_PG: Lengths in tokens; if given, samples are centred within each prompt and length, which gives the slope
             at fixed length.
+        again_PG: log p by a second, independent scoring.
 
     Returns:
         The slope, or None if the samples of every group are equally likely under the reference.
@@ -45,12 +53,12 @@ def effective_alpha(policy_PG: Tensor, reference_PG: Tensor, length_PG: Tensor |
         2.0
     """
     x, y = (_within_groups(values.double(), length_PG) for values in (reference_PG, policy_PG))
-    spread = float((x * x).sum())
-    # Rounding in centring leaves about eps^2 of the squares; less than that is no spread.
-    if spread <= x.numel() * 1e-30 * (1.0 + float(reference_PG.double().square().max())):
+    z = x if again_PG is None else _within_groups(again_PG.double(), length_PG)
+    spread = float((z * x).sum())
+    if spread <= _rounding_of(reference_PG):
         return None
-    slope = float((x * y).sum()) / spread
-    scores_P = (x * (y - slope * x)).sum(dim=1)
+    slope = float((z * y).sum()) / spread
+    scores_P = (z * (y - slope * x)).sum(dim=1)
     clusters = int(((x * x).sum(dim=1) > 0).sum())
     if clusters < 2:
         return Slope(slope, None, None)
@@ -59,6 +67,39 @@ def effective_alpha(policy_PG: Tensor, reference_PG: Tensor, length_PG: Tensor |
     error = math.sqrt(float(scores_P.square().sum()) * clusters / (clusters - 1)) / spread
     half = float(t.ppf(0.5 + CONFIDENCE / 2, clusters - 1)) * error
     return Slope(slope, slope - half, slope + half)
+
+
+def reliability(reference_PG: Tensor, difference_PG: Tensor, length_PG: Tensor | None = None) -> float | None:
+    """Return the share of the spread of log p within prompts that is not noise of its scoring, from 0 to 1.
+
+    The least-squares slope of :func:`effective_alpha` is the true one times this (Fuller 1987, section 1.1): noise of
+    variance s^2 in log p adds s^2 to the spread, and nothing to the covariance with log pi. Of the difference of two
+    scorings with independent errors of one size, half the variance is that of one: 1 - 1/2 sum d^2 / sum x^2, with d
+    and x centred within prompts.
+
+    Args:
+        reference_PG: log p, shape [P, G], nats.
+        difference_PG: Difference of two scorings of log p, or of the policy by the same two programs as a stand-in.
+        length_PG: As for :func:`effective_alpha`.
+
+    Returns:
+        The share, or None if the samples of every group are equally likely under the reference.
+
+    Example:
+        >>> import torch
+        >>> reliability(torch.tensor([[3.0, -3.0]]), torch.tensor([[1.0, -1.0]]))
+        0.9444444444444444
+    """
+    x, d = (_within_groups(values.double(), length_PG) for values in (reference_PG, difference_PG))
+    spread = float((x * x).sum())
+    if spread <= _rounding_of(reference_PG):
+        return None
+    return max(0.0, 1.0 - 0.5 * float((d * d).sum()) / spread)
+
+
+def _rounding_of(values_PG: Tensor) -> float:
+    """Return what rounding in centring leaves, about eps^2 of the squares: less than that is no spread."""
+    return values_PG.numel() * 1e-30 * (1.0 + float(values_PG.double().square().max()))
 
 
 def _within_groups(values_PG: Tensor, length_PG: Tensor | None) -> Tensor:

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import torch
 
+from sharpen.llm.agreement import agreement
 from sharpen.llm.experience import Experience
 from sharpen.llm.loss import Mismatch
-from sharpen.llm.measures import effective_alpha
+from sharpen.llm.measures import effective_alpha, reliability
 from sharpen.llm.world import World
 
 
@@ -22,6 +23,7 @@ class Row(NamedTuple):
     reward: float | None
     pseudo_reward: float
     entropy: float
+    difference: float  # of trainer and engine, in the policy's log-probability
 
 
 def rows_of(batch: Experience, pseudo_rewards: torch.Tensor) -> list[Row]:
@@ -36,14 +38,16 @@ def rows_of(batch: Experience, pseudo_rewards: torch.Tensor) -> list[Row]:
         rewards,
         pseudo_rewards.tolist(),
         batch.policy.entropy_BT.sum(dim=1).tolist(),
+        batch.mismatch.difference_B.tolist(),
     )
     return [Row(*entry) for entry in zip(*columns, strict=True)]
 
 
 def sample_metrics(rows: list[Row], group_size: int, reward_kind: str) -> dict[str, Any]:
     """Return the metrics that are means over samples, and the effective alpha."""
-    policy, reference, length = (
-        torch.tensor([row[place] for row in rows], dtype=torch.float64).view(-1, group_size) for place in range(3)
+    columns = ("policy", "reference", "length", "difference")
+    policy, reference, length, difference = (
+        torch.tensor([getattr(row, name) for row in rows], dtype=torch.float64).view(-1, group_size) for name in columns
     )
     tokens = float(length.sum())
     rewards = [row.reward for row in rows if row.reward is not None]
@@ -62,6 +66,7 @@ def sample_metrics(rows: list[Row], group_size: int, reward_kind: str) -> dict[s
         "effective_alpha": None if free is None else free.slope,
         "effective_alpha_low": None if free is None else free.low,
         "effective_alpha_high": None if free is None else free.high,
+        "effective_alpha_reliability": reliability(reference, difference),
         "effective_alpha_fixed_length": None if fixed is None else fixed.slope,
         "effective_alpha_fixed_length_low": None if fixed is None else fixed.low,
         "effective_alpha_fixed_length_high": None if fixed is None else fixed.high,
@@ -70,11 +75,14 @@ def sample_metrics(rows: list[Row], group_size: int, reward_kind: str) -> dict[s
 
 def mismatch_metrics(own: Mismatch, world: World) -> dict[str, float]:
     """Return how far engine and trainer disagree, over the samples of all processes."""
-    parts = world.gather([own._replace(weights_BT=torch.empty(0))])
+    parts = world.gather([own._replace(weights_BT=torch.empty(0), difference_B=torch.empty(0))])
     tokens = sum(part.tokens for part in parts)
+    typical = agreement(torch.cat([part.errors_N for part in parts]))
     return {
         "engine_logprob_error": max(part.max_error for part in parts),
         "engine_logprob_error_mean": sum(part.error_sum for part in parts) / tokens,
+        "engine_logprob_error_median": typical.median,
+        "engine_logprob_error_high": typical.high,
         "engine_kl": sum(part.kl_sum for part in parts) / tokens,
         "importance_max": max(part.max_ratio for part in parts),
         "importance_capped": sum(part.capped for part in parts) / sum(part.units for part in parts),

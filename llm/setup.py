@@ -90,9 +90,9 @@ def check_processes(config: TrainConfig, world: World) -> None:
     """Refuse numbers that the processes cannot share.
 
     Raises:
-        InputError: prompts do not divide by the processes, or the processes by those of one engine.
+        InputError: there are fewer prompts than processes, or these do not divide by those of one engine.
     """
-    world.share(range(config.prompts_per_step))
+    world.share(config.prompts_per_step)
     if world.size % config.tensor_parallel:
         allowed = f"a divisor of the number of processes, {world.size}"
         raise InputError("tensor_parallel", config.tensor_parallel, allowed)

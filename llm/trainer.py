@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sharpen.llm.agreement import require_agreement
 from sharpen.llm.certainty import self_certainty
 from sharpen.llm.config import TrainConfig
 from sharpen.llm.data import PromptSet
 from sharpen.llm.experience import Experience, joined
 from sharpen.llm.learners import LossInputs, advantages, learner_loss, learner_rewards, mixed_groups
 from sharpen.llm.logprobs import SHARDED_FORWARD, TokenLogprobs, make_batches, response_logprobs, token_logprobs
-from sharpen.llm.loss import Mismatch, importance_weights
+from sharpen.llm.loss import Mismatch, aggregated, importance_weights
 from sharpen.llm.record import mismatch_metrics, rows_of, sample_metrics
 from sharpen.llm.reference import Reference, make_reference
 from sharpen.llm.rewards import Reward, Scoring
-from sharpen.llm.rollout import Engine, Rollout, Sampling, WeightSyncError
+from sharpen.llm.rollout import Engine, Rollout, Sampling
 from sharpen.llm.rollout.requests import row_seed
 from sharpen.llm.schedule import ROLLOUT, derive_seed, prompt_indices
 from sharpen.llm.templates import encode
@@ -34,9 +35,6 @@ from sharpen.objective import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Largest |log pi_trainer - log pi_engine| of a token before the engine counts as out of step. In fp32 two correct
-# implementations differ by rounding, about 1e-6; bf16 keeps 8 bits, so single tokens of low probability differ a lot.
-ENGINE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2.0}
 SAMPLES_LOGGED = 4
 
 
@@ -86,7 +84,7 @@ class Trainer:
             raise InputError(
                 "max_length", config.max_length, f"more than the longest training prompt, {longest} tokens"
             )
-        self.world.share(range(config.prompts_per_step))  # refuses a number that the processes cannot share
+        self.share = self.world.share(config.prompts_per_step)  # which of a step's prompts are this process's
         self.step_index = 0
         self.compute = compute or model.dtype
         self.reference = reference or make_reference(config.objective, model)
@@ -115,7 +113,7 @@ class Trainer:
         with _timed(seconds, "push"):
             self.engine.push_weights(self.model)
             self.reference.after_update(self.step_index + 1)
-        pseudo_R = self._learner_rewards(seen, seen.policy.logprobs_BT)
+        pseudo_R = self._learner_rewards(seen)
         record = {
             "step": self.step_index,
             **sample_metrics(self.world.gather(rows_of(seen, pseudo_R)), seen.group_size, self.config.reward.kind),
@@ -123,7 +121,8 @@ class Trainer:
             **update,
         }
         if self.config.learner.kind == "dapo":
-            record |= {"rollout_rounds": rounds, "groups": len(self.world.gather(batch.chosen))}
+            groups = 0 if batch.stand_in else len(batch.chosen)
+            record |= {"rollout_rounds": rounds, "groups": sum(self.world.gather([groups]))}
         seconds["total"] = sum(seconds.values())
         samples = self._samples(seen, pseudo_R)
         self.step_index += 1
@@ -175,24 +174,23 @@ class Trainer:
     def _collect(self, seconds: dict[str, float]) -> tuple[Experience, Experience, int]:
         """Return the step's samples, those that it learns from, and how many rounds of rollouts they took.
 
-        One round, and all of its samples; or for DAPO rounds until enough groups have mixed rewards, and those groups.
+        One round, and all of its samples; or for DAPO rounds until enough groups of all processes have mixed rewards,
+        and the first of those groups, so that the step does not depend on how many processes share it.
         """
-        settings = self.config.learner
+        settings, needed = self.config.learner, self.config.prompts_per_step
         if settings.kind != "dapo":
             batch = self._round(self.step_index, seconds)
             return batch, batch, 1
-        needed, rounds = self.config.prompts_per_step // self.world.size, settings.dynamic_rounds
         seen: list[Experience] = []
-        mixed: list[int] = []
-        while len(seen) < rounds and self.world.most(needed - len(mixed)) > 0:
-            batch = self._round(self.step_index * rounds + len(seen), seconds)
-            flags = mixed_groups(batch, batch.grouped(self._learner_rewards(batch, batch.policy.logprobs_BT)))
-            first = len(seen) * needed
-            mixed += [first + place for place, flag in enumerate(flags) if flag]
+        mixed: list[bool] = []  # of every prompt of every round, in the order of the whole batches
+        while len(seen) < settings.dynamic_rounds and sum(mixed) < needed:
+            batch = self._round(self.step_index * settings.dynamic_rounds + len(seen), seconds)
+            mixed += self.world.gather(mixed_groups(batch, batch.grouped(self._learner_rewards(batch))))
             seen.append(batch)
+        places = [divmod(place, needed) for place, differs in enumerate(mixed) if differs][:needed]
+        own = [round_ * len(self.share) + self.share.index(place) for round_, place in places if place in self.share]
         everything = joined(seen)
-        # Every process has to take part in the update; a group that agrees has zero advantages.
-        return everything, everything.take(mixed[:needed] or [0]), len(seen)
+        return everything, everything.take(own), len(seen)
 
     def _round(self, round_index: int, seconds: dict[str, float]) -> Experience:
         with _timed(seconds, "rollout"):
@@ -210,15 +208,15 @@ class Trainer:
     def _sample(self, round_index: int) -> tuple[list[int], Rollout]:
         config = self.config
         everyones = prompt_indices(len(self.prompt_ids), config.prompts_per_step, round_index, config.seed)
-        chosen = list(self.world.share(everyones))
+        chosen = [everyones[place] for place in self.share]
         prompts = [self.prompt_ids[index] for index in chosen]
         # The engine cuts every response where prompt and response together fill max_length.
         room = config.max_length - min(len(ids) for ids in prompts)
         sampling = Sampling(room, temperature=config.temperature, ignore_eos=config.ignore_eos)
         seed = derive_seed(config.seed, ROLLOUT, round_index)
-        G, first = config.samples_per_prompt, self.world.rank * len(chosen)
+        G = config.samples_per_prompt
         # By the prompt's place in the whole batch, so that samples do not depend on the number of processes.
-        row_seeds = [row_seed(seed, first + place, sample) for place in range(len(chosen)) for sample in range(G)]
+        row_seeds = [row_seed(seed, place, sample) for place in self.share for sample in range(G)]
         return chosen, self.engine.generate(prompts, G, sampling, seed, row_seeds=row_seeds)
 
     def _score(self, rollout: Rollout) -> tuple[TokenLogprobs, Tensor, Mismatch]:
@@ -242,7 +240,8 @@ class Trainer:
         mismatch = importance_weights(
             sampled_from.logprobs_BT, sampler_RT, policy.mask_BT, self.config.importance_cap, self.config.importance
         )
-        self._check_engine(mismatch.max_error)
+        errors = torch.cat(self.world.gather([mismatch.errors_N]))  # everyone's, so that all processes raise or none
+        require_agreement(self.engine.name, errors, self.compute, self.config.engine_tolerance)
         return policy, reference_RT, mismatch
 
     def _policy_logprobs(self, rollout: Rollout, **options: Any) -> TokenLogprobs:
@@ -265,7 +264,7 @@ class Trainer:
         if self.reward.kind == "self_certainty":
             rows = (rollout.prompt_ids, rollout.response_ids)
             certainties = self_certainty(self.model, *rows, same_passes=self.world.most)
-        first = self.world.rank * len(texts)
+        first = self.share.start * self.config.samples_per_prompt
         scoring = Scoring(
             step=self.step_index,
             rows=range(first, first + len(texts)),
@@ -275,14 +274,16 @@ class Trainer:
         )
         return torch.tensor(self.reward(names, texts, scoring), device=self.model.device)
 
-    def _learner_rewards(self, batch: Experience, policy_RT: Tensor) -> Tensor:
+    def _learner_rewards(self, batch: Experience, policy_RT: Tensor | None = None) -> Tensor:
+        policy_RT = batch.policy.logprobs_BT if policy_RT is None else policy_RT
         return learner_rewards(self.config.learner, self.config.objective, batch, policy_RT)
 
     def _update(self, batch: Experience) -> dict[str, float]:
         """Make the updates of one batch; return the last one's loss, gradient norm and learning rate."""
         config, w_h = self.config, self.config.objective.coefficients.w_h
-        units = sum(batch.lengths) if config.aggregation == "token_mean" else len(batch.texts)
-        normalizer = sum(self.world.gather([units]))
+        lengths = torch.tensor(batch.lengths, device=self.model.device)
+        weights_RT, units = aggregated(config.aggregation, batch.mismatch.weights_BT, lengths)
+        normalizer = max(1, sum(self.world.gather([0 if batch.stand_in else units])))
         for group in self.optimizer.param_groups:
             group["lr"] = config.optimizer.learning_rate_at(self.step_index)
         loss = norm = 0.0
@@ -293,7 +294,7 @@ class Trainer:
             pseudo_R = self._learner_rewards(batch, policy_RT)
             inputs = LossInputs(
                 advantages(config.learner, batch.grouped(pseudo_R), w_h).flatten(),
-                batch.mismatch.weights_BT,
+                weights_RT,
                 batch.policy.logprobs_BT,
                 batch.reference_RT,
                 normalizer,
@@ -323,13 +324,14 @@ class Trainer:
             micro_batch_tokens=self.config.tokens_per_microbatch,
             device=self.model.device,
         )
-        total = 0.0
+        total, counted = 0.0, 0 if batch.stand_in else len(batches)
         for place in range(self.world.most(len(batches))):
             part = batches[min(place, len(batches) - 1)]
             logprobs, _, mask = response_logprobs(self.model, part)
-            loss = learner_loss(self.config.learner, inputs, part.rows, logprobs, mask)
-            if place >= len(batches):  # another process has more: take part in its collectives, add nothing
-                loss = loss * 0.0
+            if place < counted:
+                loss = learner_loss(self.config.learner, inputs, part.rows, logprobs, mask)
+            else:  # another process has more: take part in its collectives, add nothing
+                loss = 0.0 * logprobs.sum()
             total += float(loss.detach())
             (loss * self.world.size).backward()  # sharded gradients are averaged over processes
         return total
@@ -341,14 +343,6 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         whole = getattr(norm, "full_tensor", None)
         return float(norm if whole is None else whole())
-
-    def _check_engine(self, error: float) -> None:
-        allowed = self.config.engine_tolerance or ENGINE_TOLERANCE[self.compute]
-        if not error <= allowed:  # NaN fails too
-            raise WeightSyncError(
-                f"the {self.engine.name} engine and the trainer differ by {error:.3g} nats on a sampled token "
-                f"(allowed: {allowed:g}): the engine does not sample from the policy being trained"
-            )
 
     def _samples(self, batch: Experience, pseudo_R: Tensor) -> list[dict[str, Any]]:
         G = batch.group_size

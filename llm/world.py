@@ -7,7 +7,6 @@ torchrun there is one process and nothing is sent.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -35,12 +34,19 @@ class World:
         """Whether this process writes files and reports."""
         return self.rank == 0
 
-    def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Return this process's part of ``items``: contiguous, in the order of ranks, all of equal size."""
-        count, rest = divmod(len(items), self.size)
-        if rest:
-            raise InputError("prompts_per_step", len(items), f"a multiple of the number of processes, {self.size}")
-        return items[self.rank * count : (self.rank + 1) * count]
+    def part(self, count: int) -> range:
+        """Return which of ``count`` items are this process's: neighbours, by rank, as many as another's or one less."""
+        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def share(self, prompts: int) -> range:
+        """Return which of a step's prompts are this process's; see :meth:`part`.
+
+        Raises:
+            InputError: there are fewer prompts than processes.
+        """
+        if prompts < self.size:
+            raise InputError("prompts_per_step", prompts, f"at least the number of processes, {self.size}")
+        return self.part(prompts)
 
     def gather(self, items: list[Item]) -> list[Item]:
         """Return the items of all processes, in the order of ranks; every process gets them."""

@@ -71,7 +71,7 @@ def by_hand(kind: str, reward: np.ndarray, w_h: float) -> np.ndarray:
     others = np.array([np.delete(reward, i).mean() for i in range(len(reward))])
     if kind == "reinforce":
         return reward
-    if kind == "rloo":
+    if kind in ("rloo", "ppo"):
         return reward - others
     if kind == "tb":
         return w_h * (reward - reward.mean())
@@ -110,7 +110,7 @@ def loss_of(
 
 
 @pytest.mark.parametrize("kl", ["k1-reward", "k3-reward", "k1-loss", "k2-loss", "k3-loss"])
-@pytest.mark.parametrize("kind", ["rloo", "grpo", "dapo"])
+@pytest.mark.parametrize("kind", ["rloo", "grpo", "ppo", "dapo"])
 def test_losses_written_out(kind: str, kl: str) -> None:
     batch = experience()
     settings = LearnerSettings(kind=kind, kl=kl)  # type: ignore[arg-type]
@@ -139,7 +139,7 @@ def test_losses_written_out(kind: str, kl: str) -> None:
 @pytest.mark.parametrize("kind", ["grpo", "ppo", "dapo"])
 def test_the_first_gradient_of_a_clipped_loss_is_the_policy_gradient(kind: str) -> None:
     batch = experience()
-    settings = LearnerSettings(kind=kind)  # type: ignore[arg-type]
+    settings = LearnerSettings(kind=kind, kl="k1-reward")  # type: ignore[arg-type]
     logprobs = batch.policy.logprobs_BT.clone().requires_grad_()
     rows = list(range(P * G))
     loss_of(settings, batch, logprobs, 0.25, rows).backward()

@@ -165,7 +165,7 @@ def test_the_command_lists_recipes(capsys: pytest.CaptureFixture[str]) -> None:
         (["--lora-rank", "0"], "lora.rank: got 0"),
         (["--tensor-parallel", "3", "--dry-run", "--processes", "4"], "tensor_parallel: got 3"),
         (["--processes", "0", "--dry-run"], "processes: got 0"),
-        (["--prompts-per-step", "5", "--dry-run", "--processes", "2"], "prompts_per_step: got 5"),
+        (["--prompts-per-step", "5", "--dry-run", "--processes", "6"], "prompts_per_step: got 5"),
     ],
     ids=lambda x: " ".join(x) if isinstance(x, list) else "",
 )
