@@ -43,7 +43,7 @@ class Limits:
 
 
 SETTINGS = Limits()  # what a person writes
-NUMBERS = Limits(bytes=256 * MIB, nodes=40_000_000)  # lists of numbers
+NUMBERS = Limits(bytes=512 * MIB, nodes=40_000_000)  # lists of numbers: 10^7 of 25 characters, twice
 ROWS = Limits(bytes=4096 * MIB, line=16 * MIB, nodes=1_000_000)  # JSON lines: nodes of one line
 TABLE = Limits(bytes=512 * MIB, nodes=20_000_000)  # rows that are read at once
 

@@ -9,7 +9,6 @@ with the smallest q, and those are the ones that sharpening makes smaller: the b
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sharpen.objective import InputError
+from sharpen.objective.parsing import NUMBERS
+from sharpen.objective.reading import read_json
 from sharpen.theory.majority import IntArray, answer_classes, answer_probabilities, whole_number, winner_probabilities
 from sharpen.theory.problem import FloatArray, Problem, parse_problem
 
@@ -340,10 +341,7 @@ def read_mix(path: str | Path) -> list[Prompt]:
     Raises:
         InputError: the file cannot be read, or a prompt in it has no such form.
     """
-    try:
-        given = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError("mix", str(path), f"a readable JSON file ({error})") from error
+    given = read_json(path, "mix", NUMBERS)
     items = given.get("prompts") if isinstance(given, dict) else given
     if not isinstance(items, list) or not items:
         raise InputError("mix", str(path), "a JSON list of prompts, or an object with one under 'prompts'")

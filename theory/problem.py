@@ -6,7 +6,6 @@ Arrays are float64 NumPy arrays of shape [n], where n is the number of outcomes.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable
@@ -18,11 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sharpen.objective import InputError
+from sharpen.objective.parsing import NUMBERS, reason
+from sharpen.objective.reading import read_json, read_npy, read_text
 
 FloatArray = NDArray[np.float64]
 
 MAX_OUTCOMES = 10**7
-MAX_FILE_BYTES = 2**29  # 10^7 numbers of 25 characters, twice
 SUM_TOLERANCE = 1e-6  # hand-rounded probabilities pass and are renormalised; a forgotten outcome does not
 FILE_SUFFIXES = (".npy", ".json", ".csv")
 NAMED_FORMS = "zipf:N, uniform:N, dirichlet:N:SEED"
@@ -320,37 +320,25 @@ def _read_raw(text: str, name: str) -> ArrayLike | None:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         return None
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES or not path.is_file():
-            raise InputError(name, text, f"a regular file of at most {MAX_FILE_BYTES} bytes")
-        return reader(path)
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError, RecursionError) as error:
-        raise InputError(name, text, f"a readable file of numbers ({error})") from error
+    return reader(path, name)
 
 
-def _read_npy(path: Path) -> ArrayLike:
-    # allow_pickle=False: a pickle would run code. The memory map checks the declared size against the file's.
-    array = np.load(path, allow_pickle=False, mmap_mode="r")
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
-        raise ValueError("not one array of real numbers")
-    return array
-
-
-def _read_json(path: Path) -> ArrayLike:
-    numbers = json.loads(path.read_text(encoding="utf-8"))
+def _read_json(path: Path, name: str) -> ArrayLike:
+    numbers = read_json(path, name, NUMBERS, finite=False)  # a file of log p has -Infinity where the base has nothing
     if not isinstance(numbers, list) or not all(type(number) in (int, float) for number in numbers):
-        raise ValueError("not a JSON list of numbers")
+        raise InputError(name, str(path), "a JSON list of numbers")
     return numbers
 
 
-def _read_csv(path: Path) -> ArrayLike:
-    parts = re.split(r"[,;\s]+", path.read_text(encoding="utf-8").strip())
-    return [float(part) for part in parts]
+def _read_csv(path: Path, name: str) -> ArrayLike:
+    parts = re.split(r"[,;\s]+", read_text(path, name, NUMBERS).strip())
+    try:
+        return [float(part) for part in parts]
+    except ValueError as error:
+        raise InputError(name, str(path), f"numbers between commas ({reason(error)})") from error
 
 
-READERS: dict[str, Callable[[Path], ArrayLike]] = {".npy": _read_npy, ".json": _read_json, ".csv": _read_csv}
+READERS: dict[str, Callable[[Path, str], ArrayLike]] = {".npy": read_npy, ".json": _read_json, ".csv": _read_csv}
 
 # Five outcomes on which the two goals disagree: the mode (outcome 0) is wrong, and the correct outcomes 1 and 3 hold
 # 0.37 of the base. Task reward reaches accuracy 1, sharpening goes to 0, and tempering falls from 0.37 towards 0 as

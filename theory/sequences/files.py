@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import io
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from sharpen.objective import InputError
-from sharpen.theory.problem import MAX_FILE_BYTES
+from sharpen.objective.parsing import NUMBERS, reason
+from sharpen.objective.reading import check_archive, read_json, read_npy, read_text
 from sharpen.theory.sequences.model import MarkovModel
 
 FORMS = ".npy, .csv or .json, or .npz for a sparse matrix"
@@ -69,35 +71,33 @@ def _read(file: str | Path, name: str) -> Any:
     if reader is None:
         raise InputError(name, str(file), f"a file that ends in {FORMS}")
     try:
-        if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(name, str(file), f"a regular file of at most {MAX_FILE_BYTES} bytes")
-        return reader(path)
+        return reader(path, name)
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, RecursionError, zipfile.BadZipFile) as error:
-        raise InputError(name, str(file), f"a readable file of numbers ({error})") from error
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(name, str(file), f"a readable file of numbers ({reason(error)})") from error
 
 
-def _read_npy(path: Path) -> Any:
-    array = np.load(path, allow_pickle=False, mmap_mode="r")  # a pickle would run code; the map checks the size
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        raise ValueError("not one array of real numbers")
-    return np.asarray(array, dtype=np.float64)
+def _read_npy(path: Path, name: str) -> Any:
+    return np.asarray(read_npy(path, name), dtype=np.float64)
 
 
-def _read_npz(path: Path) -> Any:
-    return sparse.csr_array(sparse.load_npz(path))
+def _read_npz(path: Path, name: str) -> Any:
+    check_archive(path, name)
+    matrix = sparse.csr_array(sparse.load_npz(path))
+    matrix.check_format(full_check=True)  # indices beyond the matrix would be read from whatever memory is there
+    return matrix
 
 
-def _read_csv(path: Path) -> Any:
-    return np.loadtxt(path, delimiter=",", ndmin=2, encoding="utf-8")
+def _read_csv(path: Path, name: str) -> Any:
+    return np.loadtxt(io.StringIO(read_text(path, name, NUMBERS)), delimiter=",", ndmin=2)
 
 
-def _read_json(path: Path) -> Any:
-    return np.array(json.loads(path.read_text(encoding="utf-8")), dtype=np.float64)
+def _read_json(path: Path, name: str) -> Any:
+    return np.array(read_json(path, name, NUMBERS), dtype=np.float64)
 
 
-READERS: dict[str, Callable[[Path], Any]] = {
+READERS: dict[str, Callable[[Path, str], Any]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".csv": _read_csv,

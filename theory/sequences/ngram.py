@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from sharpen.objective import InputError
-from sharpen.theory.problem import MAX_FILE_BYTES
+from sharpen.objective.parsing import NUMBERS
+from sharpen.objective.reading import read_text
 from sharpen.theory.sequences.graph import log_or_nothing
 from sharpen.theory.sequences.model import MAX_EDGES, MarkovModel
 
@@ -26,13 +27,7 @@ def from_text(path: str | Path, order: int, unit: str = "char", add_k: float = 0
     Raises:
         InputError: the file cannot be read, or :func:`from_lines` refuses.
     """
-    file = Path(path)
-    try:
-        if not file.is_file() or file.stat().st_size > MAX_FILE_BYTES:
-            raise InputError("ngram", str(path), f"a regular file of at most {MAX_FILE_BYTES} bytes")
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("ngram", str(path), f"a readable text file ({error})") from error
+    lines = read_text(path, "ngram", NUMBERS).splitlines()
     if unit not in UNITS:
         raise InputError("unit", unit, " or ".join(UNITS))
     kept = [line for line in lines if line.strip()]
