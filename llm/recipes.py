@@ -26,8 +26,14 @@ def grid() -> dict[str, Any]:
 
 
 def model_settings(model: str) -> dict[str, Any]:
-    """Return the settings in which runs of ``model`` depart from ``TrainConfig``'s defaults; any other model: none."""
-    return dict(grid()["models"].get(model, {}))
+    """Return the settings in which runs of ``model`` depart from ``TrainConfig``'s defaults; any other model: none.
+
+    A folder that is called as a registered model's repository is, where ``hf download`` puts it, is that model.
+    """
+    from sharpen.llm.models import REGISTRY
+
+    folders = {source.location.rpartition("/")[2]: name for name, source in REGISTRY.items()}
+    return dict(grid()["models"].get(folders.get(Path(model).name, model), {}))
 
 
 def names(model: str | None = None) -> list[str]:

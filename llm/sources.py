@@ -154,10 +154,11 @@ def open_source(spec: str, split: str, limit: int | None) -> DataSource:
         return EmbeddedSource(split, limit)
     path = Path(spec)
     if spec and path.exists():
-        file = _split_file(path, split) if path.is_dir() else path
-        if file.suffix not in SUFFIXES:
+        files = _split_files(path, split) if path.is_dir() else [path]
+        if files[0].suffix not in SUFFIXES:
             raise InputError("data", spec, f"a file ending in {', '.join(SUFFIXES)}, or a folder of such files")
-        return TableSource(str(file), lambda columns: read_file(file, columns), limit)
+        name = str(files[0] if len(files) == 1 else path / split)
+        return TableSource(name, lambda columns: [row for file in files for row in read_file(file, columns)], limit)
     if spec in HUB:
         known = HUB[spec]
         if split not in known.splits:
@@ -170,18 +171,34 @@ def open_source(spec: str, split: str, limit: int | None) -> DataSource:
     raise InputError("data", spec, f"embedded, {', '.join(HUB)}, a hub id (org/name), an existing file or folder")
 
 
-def _split_file(folder: Path, split: str) -> Path:
-    """Return the file of ``split`` in a folder, or the only data file in it unless that is named as another split."""
+def _split_files(folder: Path, split: str) -> list[Path]:
+    """Return the file of ``split`` in a folder, or the only data file in it unless that is named as another split.
+
+    Or its pieces, as ``hf download --repo-type dataset`` leaves them: ``train-00000-of-00002.parquet``, …, in the
+    folder or in its ``data``.
+    """
     files = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES)
+    pieces = sorted(file for file in (folder / "data").glob("*") if file.suffix in SUFFIXES)
     for name in OTHER_NAMES.get(split, (split,)):
         for file in files:
             if file.stem == name:
-                return file
+                return [file]
+        for place in (files, pieces):
+            found = [file for file in place if re.fullmatch(re.escape(name) + r"-\d{5}-of-\d{5}", file.stem)]
+            if found:
+                return _all_pieces(folder, found)
     split_names = {name for names in OTHER_NAMES.values() for name in names}
     if len(files) == 1 and files[0].stem not in split_names:  # never the training part where a test part was asked for
-        return files[0]
-    found = ", ".join(file.name for file in files) or "none"
+        return files
+    found = ", ".join(file.name for file in (*files, *pieces)) or "none"
     raise InputError("data", str(folder), f"a folder with a file for the split {split!r} (found: {found})")
+
+
+def _all_pieces(folder: Path, found: list[Path]) -> list[Path]:
+    wanted = int(found[0].stem[-5:])
+    if [int(file.stem[-14:-9]) for file in found] != list(range(wanted)):
+        raise InputError("data", str(folder), f"a folder with all {wanted} pieces of {found[0].stem[:-15]}")
+    return found
 
 
 def _filled(value: Any) -> bool:

