@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sharpen.llm.hub import prefer_cache
 from sharpen.objective import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True)
@@ -129,62 +131,82 @@ def load_architecture(source: ModelSource) -> Any:
     if source.architecture:
         fields = dict(source.architecture)
         return AutoConfig.for_model(str(fields.pop("model_type")), **fields)
-    _prepare(source)
-    try:
-        return AutoConfig.from_pretrained(source.location)
-    except (OSError, ValueError) as error:
-        raise _not_there(source, error) from error
+    return _loaded(source, lambda: AutoConfig.from_pretrained(source.location, trust_remote_code=False))
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     """Return the model's tokenizer.
 
     Raises:
-        InputError: it is neither on this machine nor to be had from the hub.
+        InputError: it is neither on this machine nor to be had from the hub, or its files are broken.
     """
-    _prepare(source)
     from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(source.location)
-    except (OSError, ValueError) as error:
-        raise _not_there(source, error) from error
+    from sharpen.llm.model_folder import check_tokenizer, check_tokenizer_files
+
+    def load() -> PreTrainedTokenizerBase:
+        if Path(source.location).is_dir():
+            check_tokenizer_files(Path(source.location))
+        tokenizer = AutoTokenizer.from_pretrained(source.location, trust_remote_code=False)
+        check_tokenizer(tokenizer)
+        return tokenizer
+
+    return _loaded(source, load)
 
 
 def load_model(source: ModelSource, device: str, dtype: str) -> PreTrainedModel:
-    """Return the model on ``device`` (``cpu``, ``cuda``) in ``dtype`` (``float32``, ``bfloat16``).
+    """Return the model on ``device`` (``cpu``, ``cuda``) in ``dtype`` (``float32``, ``bfloat16``), in eval mode.
 
     Raises:
-        InputError: it is neither on this machine nor to be had from the hub, or there is no such device.
+        InputError: it is neither on this machine nor to be had from the hub, it is not whole (weights missing,
+            superfluous, of another shape or not finite; see :mod:`sharpen.llm.model_folder`), or there is no such
+            device.
     """
     import torch
 
-    _prepare(source)
-    from transformers import AutoModelForCausalLM
+    from sharpen.llm.model_folder import load_weights
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device", device, "cpu: this machine has no GPU that torch can use")
-    try:
-        model = AutoModelForCausalLM.from_pretrained(source.location, dtype=getattr(torch, dtype))
-    except (OSError, ValueError) as error:
-        raise _not_there(source, error) from error
+    check_device(device)
+    model = _loaded(source, lambda: load_weights(source.location, getattr(torch, dtype)))
     return model.to(device)  # type: ignore[arg-type]
 
 
-def _prepare(source: ModelSource) -> None:
-    if not Path(source.location).is_dir():
+def check_device(device: str) -> None:
+    """Refuse a GPU that is not there.
+
+    Raises:
+        InputError: ``cuda`` is meant, and torch sees no GPU.
+    """
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device", device, "cpu: this machine has no GPU that torch can use")
+
+
+def _loaded(source: ModelSource, load: Callable[[], Loaded]) -> Loaded:
+    from sharpen.llm.model_folder import ModelFolderError, check_config, guarded
+
+    local = Path(source.location).is_dir()
+    if not local:
         prefer_cache()
+    try:
+        if local:
+            check_config(Path(source.location))
+        return guarded(load)
+    except ModelFolderError as error:
+        raise _not_there(source, error) from error
 
 
 def _not_there(source: ModelSource, error: Exception) -> InputError:
-    reason = str(error).strip().partition("\n")[0].rstrip(".")
     if Path(source.location).is_dir():
-        return InputError("model", source.name, f"a folder with config.json, weights and tokenizer ({reason})")
+        return InputError("model", source.name, f"a folder with config.json, weights and tokenizer ({error})")
+    if not isinstance(error.__cause__, OSError):  # it was found
+        return InputError("model", source.name, f"a whole model ({error})")
     folder = source.location.rpartition("/")[2]
     return InputError(
         "model",
         source.name,
         f"a model that can be loaded; {source.location} is neither in the local cache nor to be had from the hub "
-        f"({reason}): on a machine with network run `hf download {source.location} --local-dir {folder}`, then pass "
+        f"({error}): on a machine with network run `hf download {source.location} --local-dir {folder}`, then pass "
         f"--model {folder}",
     )

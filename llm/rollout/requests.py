@@ -18,6 +18,7 @@ def response_limits(
     sampling: Sampling,
     seed: int,
     max_length: int,
+    vocabulary: int,
     limits: Sequence[int] | None = None,
 ) -> list[int]:
     """Return the longest response in tokens that each prompt may have, after checking the request.
@@ -35,6 +36,9 @@ def response_limits(
         if not 1 <= len(prompt) < max_length:
             allowed = f"1 to {max_length - 1} tokens, so that a response fits in max_length {max_length}"
             raise InputError(f"prompt {index}", f"{len(prompt)} tokens", allowed)
+        if not 0 <= min(prompt) <= max(prompt) < vocabulary:
+            allowed = f"0 to {vocabulary - 1}, the model's tokens: the tokenizer is another model's"
+            raise InputError(f"prompt {index}", max(prompt, key=abs), allowed)
     if limits is None:
         limits = [sampling.max_new_tokens] * len(prompts)
     if len(limits) != len(prompts) or min(limits) < 1:
@@ -60,12 +64,19 @@ def eos_token_ids(model: Any, tokenizer: Any = None) -> tuple[int, ...]:
     """Return every token that ends a response: the tokenizer's EOS and the model's own list.
 
     Chat models often end a turn by a token that is not the tokenizer's EOS, and name both in their generation config.
+
+    Raises:
+        InputError: one of them is no token that the model could ever say.
     """
     own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     if own is None:
         own = getattr(model.config, "eos_token_id", None)
     named = [*(own if isinstance(own, list | tuple) else [own]), getattr(tokenizer, "eos_token_id", None)]
-    return tuple(sorted({int(token) for token in named if token is not None}))
+    vocabulary = model.config.get_text_config().vocab_size
+    for token in named:
+        if token is not None and not (type(token) is int and 0 <= token < vocabulary):
+            raise InputError("eos_token_id", token, f"a token of the model, a whole number from 0 to {vocabulary - 1}")
+    return tuple(sorted({token for token in named if token is not None}))
 
 
 def row_seed(seed: int, prompt: int, sample: int) -> int:

@@ -63,7 +63,8 @@ class TransformersEngine:
         row_seeds: Sequence[int] | None = None,
     ) -> Rollout:
         """Return ``samples`` responses to each prompt; see :class:`sharpen.llm.rollout.types.Engine`."""
-        longest = response_limits(prompts, samples, sampling, seed, self._max_length, limits)
+        vocabulary = self._model.config.get_text_config().vocab_size
+        longest = response_limits(prompts, samples, sampling, seed, self._max_length, vocabulary, limits)
         seeds = seeds_of_rows(len(prompts), samples, seed, row_seeds)
         rows = [_Row(i, i // samples, row_seed, longest[i // samples]) for i, row_seed in enumerate(seeds)]
         rollout = Rollout(

@@ -98,7 +98,7 @@ class VLLMEngine:
                     use_tqdm_on_load=False,
                     **self._platform_options(memory_share),
                 )
-        vocabulary = model.config.get_text_config().vocab_size
+        self._vocabulary = vocabulary = model.config.get_text_config().vocab_size
         length = min(PROBE_TOKENS, max_length - 1)
         self._probe: list[int] = np.random.default_rng(0).integers(vocabulary, size=length).tolist()
         self._last_push: tuple[np.ndarray, np.ndarray] | None = None
@@ -124,7 +124,7 @@ class VLLMEngine:
         from vllm import SamplingParams
 
         self._wake()
-        longest = response_limits(prompts, samples, sampling, seed, self._max_length, limits)
+        longest = response_limits(prompts, samples, sampling, seed, self._max_length, self._vocabulary, limits)
         seeds = seeds_of_rows(len(prompts), samples, seed, row_seeds)
         rows = [prompt for prompt in range(len(prompts)) for _ in range(samples)]
         parameters = [
