@@ -19,11 +19,13 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sharpen.llm import world as processes
+from sharpen.llm.config import LoRASettings
 from sharpen.llm.config import resolve as settings
 from sharpen.llm.data import Prompt, PromptSet
 from sharpen.llm.logprobs import make_batches, response_logprobs
 from sharpen.llm.models import REGISTRY, load_tokenizer, resolve
 from sharpen.llm.rollout import Rollout, Sampling
+from sharpen.llm.setup import with_adapters
 from sharpen.llm.sharding import shard
 from sharpen.llm.trainer import Trainer
 from sharpen.llm.world import World
@@ -76,18 +78,41 @@ def flop_of_update(config: Any, parameters: int, rows: int, length: int) -> floa
 
 
 def update(
-    fields: dict[str, Any], device: str, rows: int, length: int, microbatch: int, steps: int = 3
+    fields: dict[str, Any],
+    device: str,
+    rows: int,
+    length: int,
+    microbatch: int,
+    *,
+    checkpointing: bool = True,
+    lora: int | None = None,
+    steps: int = STEPS,
 ) -> dict[str, Any]:
+    """Time the trainer's step without a rollout; its responses are random tokens that fill ``length``.
+
+    Args:
+        fields: The model's architecture; its weights are random.
+        device: ``cuda``, or ``cpu`` for a rehearsal in float32.
+        rows: Sequences a step, a multiple of 8.
+        length: Tokens of each, prompt and response.
+        microbatch: Tokens of one forward and backward pass.
+        checkpointing: Whether activations are computed again in the backward pass.
+        lora: Rank of the adapters; None trains every weight.
+        steps: Steps in all; the first one warms up and is not counted.
+    """
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     config = AutoConfig.for_model(**fields)
     torch.manual_seed(0)
     with torch.device(device):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     parameters = model.num_parameters()
     world = World()
     processes.connect(world, device)
-    model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.train()
+    if lora is not None:
+        model = with_adapters(model, LoRASettings(rank=lora))
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()
     shard(model, compute=dtype)
     run = settings(
         {
@@ -101,21 +126,13 @@ def update(
         }
     )
     prompts = PromptSet("random", tuple(Prompt(str(i), f"{10 + i % 80}+11+12=") for i in range(rows // 8)))
-    trainer = Trainer(
-        run,
-        model,
-        load_tokenizer(resolve("embedded")),
-        RandomEngine(config.vocab_size, length),
-        prompts,
-        None,
-        "plain",
-        world=world,
-        compute=dtype,
-    )
+    engine = RandomEngine(config.vocab_size, length)
+    tokenizer = load_tokenizer(resolve("embedded"))
+    trainer = Trainer(run, model, tokenizer, engine, prompts, None, "plain", world=world, compute=dtype)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     found = []
-    for _ in range(STEPS):
+    for _ in range(steps):
         record, _ = trainer.step()
         if device == "cuda":
             torch.cuda.synchronize()
@@ -131,9 +148,12 @@ def update(
         "rows": rows,
         "length": length,
         "tokens_per_microbatch": microbatch,
+        "activation_checkpointing": checkpointing,
+        "lora_rank": lora,
         "update_seconds": seconds,
         "update_tokens_per_second": rows * length / seconds,
-        "mfu": flop / seconds / peak if peak else None,
+        "flop_per_second": flop / seconds if lora is None else None,
+        "mfu": flop / seconds / peak if peak and lora is None else None,
         "logprob_seconds": float(np.median([phases["logprobs"] for phases in found[1:]])),
         "peak_memory_gib": torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else None,
     }
