@@ -36,9 +36,10 @@ def response_limits(
         if not 1 <= len(prompt) < max_length:
             allowed = f"1 to {max_length - 1} tokens, so that a response fits in max_length {max_length}"
             raise InputError(f"prompt {index}", f"{len(prompt)} tokens", allowed)
-        if not 0 <= min(prompt) <= max(prompt) < vocabulary:
-            allowed = f"0 to {vocabulary - 1}, the model's tokens: the tokenizer is another model's"
-            raise InputError(f"prompt {index}", max(prompt, key=abs), allowed)
+        foreign = next((token for token in prompt if not 0 <= token < vocabulary), None)
+        if foreign is not None:
+            allowed = f"tokens from 0 to {vocabulary - 1}, the model's; the tokenizer is another model's"
+            raise InputError(f"prompt {index}", foreign, allowed)
     if limits is None:
         limits = [sampling.max_new_tokens] * len(prompts)
     if len(limits) != len(prompts) or min(limits) < 1:
