@@ -16,6 +16,7 @@ from sharpen.theory.frontier import at_kl, frontier, hull, kl_curve
 from sharpen.theory.optimum import optimum, summarize
 from sharpen.theory.problem import FloatArray, Problem
 from sharpen.theory.response import Curve, Turn, TurningPoint
+from sharpen.theory.ties import own_scale, reward_scale, top_face
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,9 +94,10 @@ def _draw_budget(
 
 def _family_curve(ray: Objective, problem: Problem, over: str) -> tuple[FloatArray, FloatArray]:
     """Return KL and E[r] along p^alpha, alpha >= 1, or the tilt, up to near its largest KL."""
-    level = problem.log_base if over == "alpha" else problem.reward
-    top = level[problem.support] >= level[problem.support].max()
-    most = -float(np.logaddexp.reduce(problem.log_base[problem.support][top]))
+    inside = problem.support
+    level = (problem.log_base if over == "alpha" else problem.reward)[inside]
+    top = top_face(level, (own_scale if over == "alpha" else reward_scale)(level))
+    most = -float(np.logaddexp.reduce(problem.log_base[inside][top]))
     end = at_kl(ray, problem, NEARLY * most) if most > 0.0 else None
     if end is None:
         return np.zeros(1), np.full(1, problem.expected_reward(problem.base))

@@ -21,6 +21,7 @@ from sharpen.objective import Objective
 from sharpen.theory.optimum import Optimum
 from sharpen.theory.problem import Problem
 from sharpen.theory.stationary import CLASSES, FixedPoints
+from sharpen.theory.ties import reward_scale, top_face
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +55,7 @@ def plot_fixed_points(
 
 def marked_outcomes(problem: Problem) -> tuple[NDArray[np.intp], str]:
     """Return the outcomes with the highest reward and what to call them; none if all rewards are equal."""
-    top = np.flatnonzero(problem.reward == problem.reward.max())
+    top = np.flatnonzero(top_face(problem.reward, reward_scale(problem.reward)))
     binary = np.all(np.isin(problem.reward, (0.0, 1.0)))
     return (top[:0] if top.size == problem.n else top), "correct" if binary else "highest reward"
 

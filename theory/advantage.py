@@ -18,18 +18,21 @@ from numpy.typing import NDArray
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory.problem import FloatArray, Problem
+from sharpen.theory.ties import own_scale, potential_scale
 
-# Potentials that differ by less than this, relative to the largest of them, count as equal. Rounding in log p and in
-# the weighted sum is a few 1e-16; the rest allows for probabilities that were themselves computed.
-TIE_TOLERANCE = 1e-12
 NEWTON_STEPS = 100
 
 
 class AdvantageLine(NamedTuple):
-    """A_i = constant_i - slope_i log pi_i on some outcomes, shapes [m]."""
+    """A_i = constant_i - slope_i log pi_i on some outcomes, shapes [m]; ``scale`` is the constants' (see ties)."""
 
     constant: FloatArray
     slope: FloatArray
+    scale: FloatArray
+
+    def level(self, log_pi: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return log pi + a / |c| and its scale, shapes [..., m]: who has most of it wins where slopes are negative."""
+        return log_pi - self.constant / self.slope, own_scale(log_pi) + np.abs(self.scale / self.slope)
 
     @property
     def sign(self) -> int:
@@ -55,6 +58,8 @@ def advantage_line(objective: Objective, problem: Problem, inside: NDArray[np.bo
             policy_logprob=zero,
             length=length,
         )
+        log_p = problem.log_base[inside] if frozen else zero
+        scale = potential_scale(objective, problem.reward[inside], log_p, length)
         # The pseudo-reward is affine in (log p, log pi): with reward and log p at 0 only the slope is left.
         slope = objective.pseudo_reward(
             reward=zero, ref_logprob=zero if frozen else minus_one, policy_logprob=minus_one, length=length
@@ -67,7 +72,7 @@ def advantage_line(objective: Objective, problem: Problem, inside: NDArray[np.bo
         raise InputError(
             "length", "so unequal that likelihood terms round to 0", "lengths |x| whose |x|^w are of similar size"
         )
-    return AdvantageLine(constant, slope)
+    return AdvantageLine(constant, slope, scale)
 
 
 def interior_point(line: AdvantageLine, members: NDArray[np.bool_]) -> FloatArray:
@@ -100,32 +105,3 @@ def interior_point(line: AdvantageLine, members: NDArray[np.bool_]) -> FloatArra
     exponent = (gap - shift) * rate
     top = np.max(exponent, axis=-1, keepdims=True)
     return exponent - top - np.log(np.sum(np.exp(exponent - top), axis=-1, keepdims=True))
-
-
-def ties(level: FloatArray) -> list[NDArray[np.intp]]:
-    """Return the indices of equal levels, grouped, the highest level first.
-
-    Levels are equal when they differ by at most ``TIE_TOLERANCE`` times the largest magnitude; a group is a maximal run
-    of sorted levels each equal to the next, so the grouping depends neither on order nor on sign.
-
-    Example:
-        >>> [group.tolist() for group in ties(np.array([0.0, 1.0, 0.0]))]
-        [[1], [0, 2]]
-    """
-    order, starts = tie_starts(level)
-    return [np.sort(group) for group in np.split(order, starts[1:])]
-
-
-def tie_starts(level: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the indices by falling level, shape [m], and where in them each group of :func:`ties` starts."""
-    order = np.argsort(-level, kind="stable")
-    jumps = -np.diff(level[order]) > TIE_TOLERANCE * np.max(np.abs(level))
-    return order, np.concatenate([[0], np.flatnonzero(jumps) + 1])
-
-
-def top_ties(level: FloatArray) -> NDArray[np.bool_]:
-    """Return the mask of the levels that are tied for the highest, shape [m], as the first group of :func:`ties`."""
-    order, starts = tie_starts(level)
-    mask = np.zeros(level.size, dtype=bool)
-    mask[order[: starts[1] if starts.size > 1 else None]] = True
-    return mask

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from array_api_compat import array_namespace, is_jax_array
 
 from sharpen.objective import Coefficients, Objective, functional
-from sharpen.theory.advantage import TIE_TOLERANCE
+from sharpen.theory.ties import potential_scale, top_face
 
 Array = Any  # as in sharpen.objective.functional
 
@@ -77,28 +77,6 @@ def gibbs(level: Array) -> Array:
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
 
 
-def top_face(level: Array, scale: Array) -> Array:
-    """Return the mask of the outcomes tied for the highest level, shape [n].
-
-    A level is tied with the highest if they differ by at most 1e-12 of the larger of their two scales. A scale is the
-    size of the terms that the level is the sum of, hence of its rounding: that of an outcome with log p = -10^6 does
-    not blur the race between the others.
-    """
-    xp = array_namespace(level)
-    best = xp.argmax(level)
-    slack = xp.maximum(scale, xp.take(scale, xp.reshape(best, (1,)), axis=0))
-    return level >= xp.max(level) - TIE_TOLERANCE * slack
-
-
-def level_scale(objective: Objective, reward: Array, log_base: Array, length: Array | None = None) -> Array:
-    """Return the scale of u for :func:`top_face`: its terms' sizes, with the largest reward for every reward."""
-    xp = array_namespace(log_base)
-    inside = log_base > -xp.inf
-    size = xp.abs(_finite(xp, inside, log_base))
-    largest = xp.max(xp.abs(_finite(xp, inside, reward)))
-    return xp.abs(objective.potential(reward=xp.zeros_like(size) + largest, ref_logprob=size, length=length))
-
-
 def log_optimum(objective: Objective, reward: Array, log_base: Array, length: Array | None = None) -> Array:
     """Return log pi* of an objective with a frozen reference, shape [n], minus infinity off its support.
 
@@ -116,7 +94,7 @@ def log_optimum(objective: Objective, reward: Array, log_base: Array, length: Ar
     found = level(objective, reward, log_base, length)
     if objective.coefficients.w_h != 0.0:
         return gibbs(found)
-    return condition(log_base, top_face(found, level_scale(objective, reward, log_base, length)))
+    return condition(log_base, top_face(found, potential_scale(objective, reward, log_base, length)))
 
 
 def condition(log_policy: Array, face: Array) -> Array:

@@ -25,11 +25,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sharpen.objective import InputError, Objective
-from sharpen.theory.advantage import tie_starts, top_ties
 from sharpen.theory.backend import gibbs
 from sharpen.theory.flow import log_limit
 from sharpen.theory.marginal import log_answer_mass
 from sharpen.theory.problem import FloatArray, Problem
+from sharpen.theory.ties import own_scale, reward_scale, tie_groups, top_face
 
 LOG_HALF = math.log(0.5)
 REACHED = 1e-9  # a KL closer than this to its supremum, relatively, is met by no finite parameter that is resolved
@@ -43,8 +43,8 @@ def best_of_n(problem: Problem, n_samples: float, score: ArrayLike | None = None
     Args:
         problem: n outcomes with base p.
         n_samples: N, a real number >= 1; whole numbers are counts of samples, others interpolate the formula.
-        score: What is maximised, finite, shape [n]; log p if not given. Scores within 1e-12 of the largest magnitude
-            are ties.
+        score: What is maximised, finite, shape [n]; log p if not given. Ties are those of
+            `sharpen.theory.ties`, a score's scale being its own magnitude.
 
     Raises:
         InputError: N is below 1 or not finite, or the scores are not n finite numbers.
@@ -104,7 +104,7 @@ def coverage_coefficient(problems: Sequence[Problem], weights: ArrayLike | None 
         or not share.any()
     ):
         raise InputError("weights", weights, "one finite number >= 0 for each of at least one prompt, not all 0")
-    inverse = [math.exp(-_log_top(problem, problem.log_base)) for problem in problems]
+    inverse = [math.exp(-_log_top(problem, problem.log_base, own_scale)) for problem in problems]
     return float(share @ inverse / share.sum())
 
 
@@ -120,7 +120,7 @@ def samples_to_cover(problem: Problem, delta: float) -> int:
     """
     if not 0.0 < delta < 1.0:
         raise InputError("delta", delta, "a number between 0 and 1")
-    mass = math.exp(_log_top(problem, problem.log_base))
+    mass = math.exp(_log_top(problem, problem.log_base, own_scale))
     return 1 if mass >= 1.0 else max(1, math.ceil(math.log(delta) / math.log1p(-mass)))
 
 
@@ -200,8 +200,8 @@ def compare_at_equal_kl(
     def tilt(beta_inv: float) -> FloatArray:
         return log_limit(Objective(alpha=1.0, beta_inv=beta_inv), problem, problem.base)
 
-    most_likelihood = -_log_top(problem, problem.log_base)
-    most_reward = -_log_top(problem, problem.reward)
+    most_likelihood = -_log_top(problem, problem.log_base, own_scale)
+    most_reward = -_log_top(problem, problem.reward, reward_scale)
     found = {
         "power": _at_kl(problem, kl, most_likelihood, power, 1.0),
         "best-of-n": _at_kl(problem, kl, most_likelihood, best, 1.0) if with_best_of_n else None,
@@ -213,7 +213,7 @@ def compare_at_equal_kl(
         def vote(alpha: float) -> FloatArray:
             return gibbs(np.where(problem.support, problem.log_base + (alpha - 1.0) * log_answer, -np.inf))
 
-        found["answer-power"] = _at_kl(problem, kl, -_log_top(problem, log_answer), vote, 1.0)
+        found["answer-power"] = _at_kl(problem, kl, -_log_top(problem, log_answer, own_scale), vote, 1.0)
     return found
 
 
@@ -266,10 +266,11 @@ def _samples(n_samples: float) -> float:
     return float(n_samples)
 
 
-def _log_top(problem: Problem, level: FloatArray) -> float:
+def _log_top(problem: Problem, level: FloatArray, scale: Callable[[FloatArray], FloatArray]) -> float:
     """Return the log of the base's mass on the outcomes of its support that are tied for the highest level."""
     inside = np.flatnonzero(problem.support)
-    return float(min(0.0, np.logaddexp.reduce(problem.log_base[inside[top_ties(level[inside])]])))
+    top = top_face(level[inside], scale(level[inside]))
+    return float(min(0.0, np.logaddexp.reduce(problem.log_base[inside[top]])))
 
 
 class _Ranking(NamedTuple):
@@ -297,7 +298,7 @@ def _ranking(problem: Problem, score: ArrayLike | None) -> _Ranking:
     level = problem.log_base if score is None else np.asarray(score, dtype=np.float64)
     if level.shape != (problem.n,) or not np.all(np.isfinite(level[inside])):
         raise InputError("score", score, f"{problem.n} finite numbers")
-    order, starts = tie_starts(level[inside])
+    order, starts = tie_groups(level[inside], own_scale(level[inside]))
     order = inside[order]
     log_class = np.logaddexp.reduceat(problem.log_base[order], starts)
     log_upto = np.logaddexp.accumulate(log_class[::-1])[::-1]  # log F(s), summed from the bottom

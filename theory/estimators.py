@@ -29,6 +29,7 @@ from numpy.typing import ArrayLike
 from sharpen.objective import InputError, Objective
 from sharpen.theory.flow import gradient
 from sharpen.theory.problem import FloatArray, Problem
+from sharpen.theory.ties import TIE_TOLERANCE
 
 MAX_NUMBERS = 4 * 10**6  # multisets times the larger of outcomes and samples: about 0.3 GB and two seconds
 EXACT = 1e-9  # of the estimator's root mean square: what multinomial sums may lose
@@ -272,7 +273,7 @@ def _grpo(groups: Groups, reward: FloatArray) -> FloatArray:
     _needs_two(groups)
     centred = _mean_baseline(groups, reward)
     deviation = np.sqrt(np.sum(groups.counts * centred**2, axis=1, keepdims=True) / (groups.size - 1))
-    differ = deviation > 1e-12 * np.max(np.abs(reward))  # the mean of equal rewards is rounded
+    differ = deviation > TIE_TOLERANCE * np.max(np.abs(reward))  # the mean of equal rewards is rounded
     return np.where(differ, centred / np.where(differ, deviation, 1.0), 0.0)
 
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sharpen.objective import Objective
-from sharpen.theory.advantage import advantage_line, tie_starts
+from sharpen.theory.advantage import AdvantageLine, advantage_line
 from sharpen.theory.problem import FloatArray, Problem
 from sharpen.theory.stationary import CLASSES
+from sharpen.theory.ties import tie_groups
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def stationary_families(objective: Objective, problem: Problem) -> tuple[Station
     """
     line = advantage_line(objective, problem, problem.support)
     m = line.constant.size
-    found = _by_level(line.constant) if line.sign == 0 else _by_size(line.slope, line.sign, m)
+    found = _by_level(line) if line.sign == 0 else _by_size(line.slope, line.sign, m)
     return tuple(sorted(found, key=lambda family: CLASSES.index(family.kind)))
 
 
@@ -82,8 +83,9 @@ def _by_size(slope: FloatArray, sign: int, m: int) -> list[StationaryFamily]:
     return found
 
 
-def _by_level(constant: FloatArray) -> list[StationaryFamily]:
-    order, starts = tie_starts(constant)
+def _by_level(line: AdvantageLine) -> list[StationaryFamily]:
+    constant = line.constant
+    order, starts = tie_groups(constant, line.scale)
     sizes = np.diff(np.append(starts, constant.size))
     level = constant[order[starts]]  # falling
     count = level.size

@@ -12,16 +12,16 @@ Both keep the support: a face of the simplex is invariant. See docs/theory.md an
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from sharpen.objective import InputError, Objective
-from sharpen.theory.advantage import AdvantageLine, advantage_line, interior_point, top_ties
-from sharpen.theory.backend import condition, top_face
+from sharpen.theory.advantage import AdvantageLine, advantage_line, interior_point
+from sharpen.theory.backend import condition
 from sharpen.theory.problem import FloatArray, Problem
+from sharpen.theory.ties import leaders, own_scale, top_face
 
 COLLAPSED = 1e-9  # mass outside one outcome below which the race between unequal lengths is decided
 LOST = 1e3  # exp(-1000) is 0 in float64, and no entropy of 10^7 outcomes comes near 1000
-ROUNDING = 1e-12  # of log-probabilities that count as equal
 DECIDED = 1e-6  # lead in nats (and in A) that the errors of the integration cannot turn
 HANDICAP = 1e-8  # in logits, beyond the errors of the integration
 LONGEST_CURVE = 5e3  # in logits
@@ -116,7 +116,7 @@ def log_limit(objective: Objective, problem: Problem, start: ArrayLike, *, log_s
     line = advantage_line(objective, problem, inside)
     end = np.full(problem.n, -np.inf)
     if line.sign == 0:
-        end[inside] = condition(log_pi[inside], _face(objective, problem, line, inside))
+        end[inside] = condition(log_pi[inside], top_face(line.constant, line.scale))
     else:
         end[inside] = _log_limit(line, log_pi[inside])
     return end
@@ -169,10 +169,10 @@ def log_softmax_limit(
     if line.sign > 0:
         found = interior_point(line, np.ones(found.size, dtype=bool))
     elif line.sign == 0:
-        face = _face(objective, problem, line, inside)
+        face = top_face(line.constant, line.scale)
         if not face.all():
             found = np.where(face, found, -np.inf)
-            likeliest = face & (found >= found.max() - ROUNDING * max(1.0, -found.max()))
+            likeliest = top_face(found, own_scale(found))
             found = np.where(likeliest, -np.log(likeliest.sum()), -np.inf)
     else:
         found = _integrated_softmax_limit(line, found)
@@ -199,19 +199,6 @@ def _log_policy(problem: Problem, start: ArrayLike, log_start: bool) -> FloatArr
     return log_pi
 
 
-def _face(objective: Objective, problem: Problem, line: AdvantageLine, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the mask of arg max a, shape [m]; meaningful where A does not depend on the policy."""
-    reward, zero = problem.reward[inside], np.zeros(line.constant.size)
-    with np.errstate(over="ignore", invalid="ignore"):
-        scale = objective.pseudo_reward(
-            reward=zero + np.abs(reward).max(),
-            ref_logprob=np.abs(problem.log_base[inside]) if objective.refresh_every is None else zero,
-            policy_logprob=zero,
-            length=problem.length[inside],
-        )
-    return top_face(line.constant, np.abs(scale))
-
-
 def _policy(problem: Problem, policy: ArrayLike) -> FloatArray:
     pi = np.asarray(policy, dtype=np.float64)
     if pi.shape != (problem.n,) or not np.all((pi >= 0) & (pi < np.inf)) or not np.any(pi > 0):
@@ -228,8 +215,7 @@ def _log_limit(line: AdvantageLine, log_start: FloatArray) -> FloatArray:
     if line.sign > 0:
         return interior_point(line, np.ones(log_start.size, dtype=bool))
     if np.ptp(line.slope) == 0.0:
-        winners = top_ties(log_start - line.constant / line.slope)
-        return interior_point(line, winners)
+        return interior_point(line, top_face(*line.level(log_start)))
     return _integrated_limit(line, log_start)
 
 
@@ -271,7 +257,9 @@ def _integrated_softmax_limit(line: AdvantageLine, log_start: FloatArray) -> Flo
     """
     from scipy.integrate import solve_ivp
 
-    key = np.round(np.stack([line.constant, line.slope, log_start]), 12)
+    scales = line.scale, own_scale(line.slope), own_scale(log_start)
+    levels = line.constant, line.slope, log_start
+    key = np.stack([leaders(level, scale) for level, scale in zip(levels, scales, strict=True)])
     classes, first, member, count = np.unique(key, axis=1, return_index=True, return_inverse=True, return_counts=True)
     constant, slope, theta0 = line.constant[first], line.slope[first], log_start[first]
     member = member.reshape(-1)

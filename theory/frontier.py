@@ -28,6 +28,7 @@ from sharpen.theory import backend
 from sharpen.theory.backend import Family, Parameter
 from sharpen.theory.problem import FloatArray, Problem
 from sharpen.theory.response import entropic_family
+from sharpen.theory.ties import leaders, own_scale, reward_scale, top_face
 
 REACHED = 1e-9  # a KL closer than this to its supremum, relatively, is met by no parameter that is resolved
 LEAST_KL = 1e-24  # smaller budgets are lost in the rounding of log-probabilities and count as 0
@@ -232,18 +233,20 @@ def hull(objective: Objective, problem: Problem) -> Hull:
         >>> found.outcomes.tolist(), found.exchange.round(4).tolist()
         ([1, 0], [1.9576])
     """
-    score = _score(objective, problem)
     inside = np.flatnonzero(problem.support)
-    order = inside[np.lexsort((-score[inside], -problem.reward[inside]))]  # stable: of equal ones the first stays
+    reward, score = problem.reward.copy(), _score(objective, problem)
+    reward[inside] = leaders(reward[inside], reward_scale(reward[inside]))
+    score[inside] = leaders(score[inside], own_scale(score[inside]))
+    order = inside[np.lexsort((-score[inside], -reward[inside]))]  # stable: of equal ones the first stays
     ahead = np.maximum.accumulate(score[order])
     better = np.concatenate([[True], score[order[1:]] > ahead[:-1]])
     chain: list[int] = []
     for i in order[better].tolist():
-        while len(chain) >= 2 and _above(problem.reward, score, chain[-2], chain[-1], i) <= 0.0:
+        while len(chain) >= 2 and _above(reward, score, chain[-2], chain[-1], i) <= 0.0:
             chain.pop()
         chain.append(i)
     kept = np.array(chain)
-    r, s = problem.reward[kept], score[kept]
+    r, s = reward[kept], score[kept]
     return Hull(kept, r, s, -np.diff(r) / np.diff(s))
 
 
@@ -280,10 +283,7 @@ def _best(objective: Objective, problem: Problem, w_r: float, w_s: float, kl: fl
     """
     inside = problem.support
     f = _combination(objective, problem, w_r, w_s)
-    size = np.abs(_combination(objective, problem, abs(w_r), 0.0)).max() + np.abs(
-        _combination(objective, problem, 0.0, abs(w_s))
-    )
-    face = inside & backend.top_face(np.where(inside, f, -np.inf), size)
+    face = inside & top_face(np.where(inside, f, -np.inf), _size(objective, problem, w_r, w_s))
     top = backend.condition(problem.log_base, face)
     members = Family(problem.log_base, f, problem.reward)
     reach = 0.0 if face.sum() == inside.sum() else _numbers(problem, top)[2]
@@ -306,7 +306,8 @@ def _end(
         return found
     face = Problem.from_log(found.log_probabilities, problem.reward, problem.length)
     f = _combination(objective, problem, *then)  # with the score of p, not of p_F
-    top = backend.condition(face.log_base, backend.top_face(np.where(face.support, f, -np.inf), np.abs(f)))
+    tied = top_face(np.where(face.support, f, -np.inf), _size(objective, problem, *then))
+    top = backend.condition(face.log_base, tied)
     rest = max(0.0, kl - found.kl)
     t, law = math.inf, top
     if rest <= LEAST_KL or rest < _numbers(face, top)[2] * (1.0 - REACHED):
@@ -329,6 +330,12 @@ def _combination(objective: Objective, problem: Problem, w_r: float, w_s: float)
     weights = Coefficients(w_r, w_s, 0.0)
     f = functional.potential(weights, problem.reward, log_p, problem.length, objective.length_exponent)
     return np.where(problem.support, f, 0.0)
+
+
+def _size(objective: Objective, problem: Problem, w_r: float, w_s: float) -> FloatArray:
+    """Return the scale of w_r r + w_s s for `sharpen.theory.ties`, shape [n]."""
+    reward = reward_scale(_combination(objective, problem, w_r, 0.0))
+    return reward + np.abs(_combination(objective, problem, 0.0, w_s))
 
 
 def _solve(problem: Problem, members: Family, kl: float) -> float:

@@ -8,6 +8,7 @@ from sharpen.objective import Objective
 from sharpen.theory import backend
 from sharpen.theory.problem import FloatArray, Problem
 from sharpen.theory.response import entropic_family
+from sharpen.theory.ties import own_scale, reward_scale, top_face
 
 
 def limits(objective: Objective, problem: Problem) -> dict[str, FloatArray]:
@@ -36,6 +37,7 @@ def limits(objective: Objective, problem: Problem) -> dict[str, FloatArray]:
     for over in ("beta_inv", "alpha"):
         members = entropic_family(objective, problem, over)
         slope = np.where(problem.support, members.slope, -np.inf)
-        face = backend.top_face(slope, np.abs(members.slope))
+        # The slope is the reward for beta_inv and made of log p for alpha.
+        face = top_face(slope, (reward_scale if over == "beta_inv" else own_scale)(members.slope))
         found[over] = backend.condition(members.offset + members.slope, face)  # the slope is constant on the face
     return {**found, "base": problem.log_base}

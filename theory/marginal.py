@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sharpen.objective import InputError, Objective
-from sharpen.theory.advantage import top_ties
 from sharpen.theory.backend import condition, gibbs
 from sharpen.theory.flow import log_limit
-from sharpen.theory.majority import answer_classes, answer_probabilities
+from sharpen.theory.majority import answer_classes
 from sharpen.theory.optimum import optimum
 from sharpen.theory.problem import FloatArray, Problem
+from sharpen.theory.ties import own_scale, potential_scale, top_face
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,12 @@ def log_answer_optimum(objective: Objective, problem: Problem, answers: ArrayLik
     if not np.all(np.isfinite(level)):
         raise InputError("alpha", objective.alpha, f"a number whose weights {objective.coefficients} do not overflow")
     log_policy = np.full(problem.n, -np.inf)
-    log_policy[inside] = gibbs(level / w_h) if w_h > 0 else condition(problem.log_base[inside], top_ties(level))
+    if w_h > 0:
+        log_policy[inside] = gibbs(level / w_h)
+    else:
+        with np.errstate(over="ignore"):
+            face = top_face(level, potential_scale(objective, problem.reward[inside], log_answer[inside]))
+        log_policy[inside] = condition(problem.log_base[inside], face)
     return log_policy
 
 
@@ -141,15 +146,15 @@ def mode_conflict(problem: Problem, answers: ArrayLike) -> ModeConflict:
         >>> found.sequence_answers, found.answer_modes, found.conflict, found.sequence_reward, found.answer_reward
         ((0,), (1,), True, 0.0, 1.0)
     """
-    classes, count = answer_classes(answers, problem.n)
+    classes, _ = answer_classes(answers, problem.n)
     labels = np.asarray(answers, dtype=np.int64)
     inside = np.flatnonzero(problem.support)
-    modes = np.sort(inside[top_ties(problem.log_base[inside])])
+    modes = np.flatnonzero(top_face(problem.log_base, own_scale(problem.log_base)))
     answer_modes: tuple[int, ...] = ()
     if np.any(classes[inside] >= 0):
-        mass = answer_probabilities(problem.base, classes, count)
-        likeliest = np.flatnonzero(top_ties(mass))
-        answer_modes = tuple(sorted(set(labels[np.isin(classes, likeliest)].tolist())))
+        log_mass = np.where(classes >= 0, log_answer_mass(problem, answers), -np.inf)
+        likeliest = top_face(log_mass, own_scale(log_mass))
+        answer_modes = tuple(sorted(set(labels[likeliest].tolist())))
     given = tuple(sorted(set(labels[modes].tolist())))
     sharp = Objective(alpha=1.0, beta_inv=0.0, mode="optimization")
     return ModeConflict(

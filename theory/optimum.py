@@ -13,6 +13,7 @@ from sharpen.theory.advantage import advantage_line
 from sharpen.theory.backend import Summary
 from sharpen.theory.flow import log_limit
 from sharpen.theory.problem import FloatArray, Problem
+from sharpen.theory.ties import potential_scale, top_face
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,8 @@ def frozen_optimum(objective: Objective, problem: Problem) -> FloatArray:
         raise InputError("alpha", objective.alpha, f"a number whose weights {objective.coefficients} do not overflow")
     if objective.coefficients.w_h > 0:
         return backend.gibbs(level)
-    face = backend.top_face(level, backend.level_scale(objective, *arrays))
+    with np.errstate(over="ignore"):
+        face = top_face(level, potential_scale(objective, *arrays))
     return backend.condition(problem.log_base, face)
 
 

@@ -20,10 +20,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sharpen.objective import InputError, Objective
-from sharpen.theory.advantage import AdvantageLine, advantage_line, interior_point, top_ties
+from sharpen.theory.advantage import AdvantageLine, advantage_line, interior_point
+from sharpen.theory.backend import condition
 from sharpen.theory.phase_curves import Field, check_field, nullclines, stable_manifold, trajectory
 from sharpen.theory.problem import FloatArray, Problem
 from sharpen.theory.stationary import FixedPoint, fixed_points
+from sharpen.theory.ties import top_face
 
 EDGES = ((0, 1), (0, 2), (1, 2))
 
@@ -126,10 +128,9 @@ def _whole_simplex(line: AdvantageLine, problem: Problem, points: tuple[FixedPoi
     if line.sign > 0:
         inner = next(point for point in points if len(point.support) == 3)
         return Basin(inner.support, inner.probabilities, False, 1.0, corners)
-    top = top_ties(line.constant)
+    top = top_face(line.constant, line.scale)
     support = tuple(np.flatnonzero(top).tolist())
-    end = np.where(top, problem.base, 0.0)
-    return Basin(support, end / end.sum(), len(support) > 1, 1.0, corners)
+    return Basin(support, np.exp(condition(problem.log_base, top)), len(support) > 1, 1.0, corners)
 
 
 def _separatrices(line: AdvantageLine, field: Field) -> tuple[Separatrix, ...]:
@@ -193,9 +194,8 @@ def basin_of(found: Portrait, starts: ArrayLike) -> NDArray[np.intp]:
     if len(found.basins) == 1:
         return np.zeros(len(pi), dtype=np.intp)
     if found.exact:
-        level = np.log(pi) - found.line.constant / found.line.slope
-        order = np.sort(level, axis=1)
-        tied = order[:, 2] - order[:, 1] <= 1e-12 * np.max(np.abs(level), axis=1)
+        level, scale = found.line.level(np.log(pi))
+        tied = top_face(level, scale).sum(axis=1) > 1
         return np.where(tied, -1, np.argmax(level, axis=1))
     inside = np.stack([_inside(basin.polygon, pi) for basin in found.basins], axis=1)
     return np.where(inside.sum(axis=1) == 1, np.argmax(inside, axis=1), -1)

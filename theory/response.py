@@ -21,9 +21,9 @@ from numpy.typing import ArrayLike
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory import backend
-from sharpen.theory.advantage import TIE_TOLERANCE
 from sharpen.theory.backend import Family, Parameter
 from sharpen.theory.problem import FloatArray, Problem
+from sharpen.theory.ties import TIE_TOLERANCE
 from sharpen.theory.turning import MOST_DOUBLINGS, Groups, groups_of, moments_of, settled_from, sign_changes
 
 PARAMETERS: tuple[Parameter, ...] = ("alpha", "beta_inv")
@@ -100,8 +100,8 @@ def turning_points(objective: Objective, problem: Problem, low: float, high: flo
 
     Each is located to 1e-9 (relatively above alpha = 1). None is missed but pairs closer to each other, or points
     closer to an end of the range, than that: everywhere else the sign of the derivative is certified by the bound in
-    `sharpen.theory.turning`. The certificate is as good as the covariances in float64. Scores within 1e-12 of each
-    other (relatively, above 1) are counted as equal where all their groups have rewards in order, and the range ends
+    `sharpen.theory.turning`. The certificate is as good as the covariances in float64. Scores that tie
+    (`sharpen.theory.ties`) are counted as equal where all their groups have rewards in order, and the range ends
     where E[r] is within 1e-16 of its limit, relative to the rewards' range.
 
     The cost is a few hundred evaluations of E[r], and none if the reward rises or falls with the likelihood.

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory.problem import FloatArray, Problem
+from sharpen.theory.ties import own_scale, potential_scale, top_face
 
 MAX_LISTED = 10**6  # numbers (points times outcomes) in an explicit list of fixed points
 
@@ -156,7 +157,9 @@ def refresh(objective: Objective, problem: Problem, rounds: int) -> FloatArray:
             )
         if not np.all(np.isfinite(level)):
             raise InputError("rounds", rounds, f"at most {k}, after which exponents overflow")
-        level = level - level.max()
+        with np.errstate(over="ignore"):
+            scale = potential_scale(objective, problem.reward[inside], log_policies[k, inside], problem.length[inside])
+        level = np.where(top_face(level, scale / w_h), 0.0, level - level.max())
         log_policies[k + 1, inside] = level - np.log(np.sum(np.exp(level)))
     return log_policies
 
@@ -323,7 +326,7 @@ def _gaps(log_policy: ArrayLike) -> FloatArray:
     top = np.max(log_pi, axis=-1, keepdims=True)
     if not np.all((top > -np.inf) & (top < np.inf)):
         raise InputError("policy", log_policy, "log-probabilities, at least one of them finite")
-    return log_pi - top
+    return np.where(top_face(log_pi, own_scale(log_pi)), 0.0, log_pi - top)  # what ties stays tied for every exponent
 
 
 def _check_alpha(alpha: float) -> None:

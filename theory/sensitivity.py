@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharpen.objective import InputError, Objective
-from sharpen.theory.advantage import top_ties
 from sharpen.theory.problem import FloatArray, Problem
+from sharpen.theory.ties import own_scale, potential_scale, top_face
 
 Source = Literal["likelihood", "reward"]
 SOURCES: tuple[Source, ...] = ("likelihood", "reward")
@@ -47,6 +47,7 @@ class Response(NamedTuple):
         hard: Whether the optimum is the base conditioned on the highest level instead of softmax(level).
         policy: The optimum without error, shape [n].
         log_base: log p, shape [n].
+        scale: Of the levels, for `sharpen.theory.ties`, shape [n].
     """
 
     level: FloatArray
@@ -54,6 +55,7 @@ class Response(NamedTuple):
     hard: bool
     policy: FloatArray
     log_base: FloatArray
+    scale: FloatArray
 
 
 class WorstCase(NamedTuple):
@@ -88,22 +90,24 @@ def response(objective: Objective, problem: Problem, source: Source) -> Response
     length = problem.length[inside]
     w_h = objective.coefficients.w_h
     scale = w_h if w_h > 0 else 1.0
-    level, gain = np.full(problem.n, -np.inf), np.zeros(problem.n)
+    level, gain, size = np.full(problem.n, -np.inf), np.zeros(problem.n), np.zeros(problem.n)
     with np.errstate(over="ignore", invalid="ignore"):
         u = objective.potential(reward=problem.reward[inside], ref_logprob=problem.log_base[inside], length=length)
         # The potential is linear in (r, log p): its value at a unit vector of one of them is the derivative.
         given = (zero, one) if source == "likelihood" else (one, zero)
         slope = objective.potential(reward=given[0], ref_logprob=given[1], length=length)
         level[inside], gain[inside] = u / scale, slope / scale
+        size[inside] = potential_scale(objective, problem.reward[inside], problem.log_base[inside], length) / scale
     if not np.all(np.isfinite(level[inside]) & np.isfinite(gain[inside])):
         raise InputError("alpha", objective.alpha, f"a number whose weights {objective.coefficients} do not overflow")
     hard = w_h == 0.0
     if hard and source == "likelihood" and not gain.any():
         # A task reward without likelihood: the face is fixed, and p decides only how the flow shares it out.
-        face = inside & _top(level)
+        face = top_face(level, size)
         level, gain, hard = np.where(face, problem.log_base, -np.inf), face.astype(np.float64), False
-    policy = _policy(level, hard, problem.log_base)
-    return Response(level, gain, hard, policy, problem.log_base)
+        size = own_scale(level)
+    policy = _policy(level, size, hard, problem.log_base)
+    return Response(level, gain, hard, policy, problem.log_base, size)
 
 
 def jacobian(objective: Objective, problem: Problem, source: Source = "likelihood") -> FloatArray:
@@ -189,26 +193,16 @@ def worst_case(found: Response, epsilon: float) -> WorstCase:
 
 def perturbed_policy(found: Response, error: FloatArray) -> FloatArray:
     """Return the optimum with errors added to the source, shapes [..., n] to [..., n]."""
-    with np.errstate(invalid="ignore"):
-        level = np.where(found.level > -np.inf, found.level + found.gain * error, -np.inf)
-    return _policy(level, found.hard, found.log_base)
+    moved = found.gain * error
+    level = np.where(found.level > -np.inf, np.where(found.level > -np.inf, found.level, 0.0) + moved, -np.inf)
+    return _policy(level, found.scale + np.abs(moved), found.hard, found.log_base)
 
 
-def _policy(level: FloatArray, hard: bool, log_base: FloatArray) -> FloatArray:
+def _policy(level: FloatArray, scale: FloatArray, hard: bool, log_base: FloatArray) -> FloatArray:
     if hard:
-        level = np.where(_top(level), log_base, -np.inf)
+        level = np.where(top_face(level, scale), log_base, -np.inf)
     weights = np.exp(level - level.max(axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True)
-
-
-def _top(level: FloatArray) -> NDArray[np.bool_]:
-    """Return the mask of the highest levels: tied ones on one vector [n], exact ones on a batch [..., n]."""
-    if level.ndim > 1:
-        return level == level.max(axis=-1, keepdims=True)
-    mask = np.zeros(level.size, dtype=bool)
-    inside = np.flatnonzero(level > -np.inf)
-    mask[inside[top_ties(level[inside])]] = True
-    return mask
 
 
 def _race(found: Response) -> tuple[FloatArray, FloatArray]:
@@ -217,13 +211,14 @@ def _race(found: Response) -> tuple[FloatArray, FloatArray]:
     top = inside[int(np.argmax(found.level[inside]))]
     others = inside[inside != top]
     gain = np.abs(found.gain)
-    return found.level[top] - found.level[others], gain[top] + gain[others]
+    tied = top_face(found.level, found.scale)[others]
+    return np.where(tied, 0.0, found.level[top] - found.level[others]), gain[top] + gain[others]
 
 
 def _worst_jump(found: Response, epsilon: float) -> WorstCase:
     """Return the worst case of an arg max: nothing moves, a tie is broken, or another outcome takes over."""
     inside = np.flatnonzero(found.level > -np.inf)
-    face = _top(found.level)
+    face = top_face(found.level, found.scale)
     gain = np.abs(found.gain)
     error = np.zeros(found.level.size)
     if epsilon == 0.0 or not gain[inside].any():

@@ -23,9 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharpen.objective import InputError, Objective
-from sharpen.theory.advantage import AdvantageLine, advantage_line, interior_point, ties
+from sharpen.theory.advantage import AdvantageLine, advantage_line, interior_point
+from sharpen.theory.backend import condition
 from sharpen.theory.optimum import optimum, policy_value
 from sharpen.theory.problem import FloatArray, Problem
+from sharpen.theory.ties import ties
 
 CLASSES = ("stable", "neutral", "saddle", "unstable")
 DEFAULT_LIMIT = 4096
@@ -119,8 +121,8 @@ def fixed_points(objective: Objective, problem: Problem, limit: int = DEFAULT_LI
 
 def _faces(objective: Objective, problem: Problem, line: AdvantageLine, room: int) -> tuple[int, list[FixedPoint]]:
     """Return the number of groups of equal a and the points of the first of them (c = 0)."""
-    groups = ties(line.constant)
-    base = problem.base[problem.support]
+    groups = ties(line.constant, line.scale)
+    log_base = problem.log_base[problem.support]
     points = []
     for group in groups[:room]:
         level = line.constant[group[0]]
@@ -128,9 +130,7 @@ def _faces(objective: Objective, problem: Problem, line: AdvantageLine, room: in
         members[group] = True
         growth = line.constant[~members] - level
         eigenvalues = np.concatenate([np.zeros(group.size - 1), growth])
-        log_policy = np.where(members, np.log(base), -np.inf)
-        log_policy -= np.logaddexp.reduce(log_policy[group])
-        points.append(_point(objective, problem, log_policy, eigenvalues, continuum=group.size > 1))
+        points.append(_point(objective, problem, condition(log_base, members), eigenvalues, continuum=group.size > 1))
     return len(groups), points
 
 
@@ -165,7 +165,7 @@ def _chosen_supports(
     chosen = [first]
     if not first.all():
         chosen.append(np.ones(m, dtype=bool))
-    order = np.lexsort((-problem.base[problem.support], -line.constant))
+    order = np.lexsort((-problem.log_base[problem.support], -line.constant))
     for i in order[:room]:
         vertex = np.arange(m) == i
         if first.sum() > 1 or not first[i]:

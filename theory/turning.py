@@ -27,9 +27,9 @@ import numpy as np
 
 from sharpen.objective import InputError
 from sharpen.theory import backend
-from sharpen.theory.advantage import TIE_TOLERANCE
 from sharpen.theory.backend import BLOCK, Family, Moments
 from sharpen.theory.problem import FloatArray
+from sharpen.theory.ties import TIE_TOLERANCE, leaders, own_scale, reward_scale
 
 RESOLUTION = 1e-9  # turning points this close to each other, relatively above 1, are not told apart
 MOST_RANGES = 10**5  # ranges of alpha to look at; ordinary problems need a few hundred
@@ -59,9 +59,9 @@ def groups_of(members: Family) -> Groups:
     x, log_w, r = (array[inside][order] for array in (members.slope, members.offset, members.reward))
     merged = _merge(Family(log_w, x, r), np.diff(x) > 0.0)
     # Rounding splits scores that are equal on paper; a step of R between two such scores is no fact about the problem.
-    apart = np.diff(merged.slope) > TIE_TOLERANCE * np.maximum(1.0, np.abs(merged.slope[1:]))
-    steps = np.diff(_merge(merged, apart).reward)
-    steps[np.abs(steps) <= TIE_TOLERANCE * np.abs(r).max()] = 0.0
+    apart = np.diff(leaders(merged.slope, own_scale(merged.slope))) > 0.0
+    mean = _merge(merged, apart).reward
+    steps = np.diff(leaders(mean, np.full_like(mean, np.abs(r).max())))
     return Groups(merged, not steps.any(), bool(np.all(steps >= 0.0) or np.all(steps <= 0.0)))
 
 
@@ -111,7 +111,7 @@ def settled_from(groups: Groups, also_decided: bool) -> float:
         InputError: scores that differ lie so close together that no such alpha is found.
     """
     log_w, x, reward = (array[::-1] for array in groups.members)
-    j = int(np.argmax(np.abs(reward - reward[0]) > TIE_TOLERANCE * np.abs(reward).max()))
+    j = int(np.argmax(np.abs(reward - reward[0]) > TIE_TOLERANCE * reward_scale(reward)))
     lead = abs(reward[j] - reward[0]) * (x[0] - x[j])
     tail, opposed = slice(j + 1, None), (reward[j + 1 :] - reward[0]) * (reward[j] - reward[0]) < 0.0
     alpha = 2.0

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import scipy.stats
 from jax import Array
 
+from sharpen.theory.ties import reward_scale, top_face
 from sharpen.toy.learners import State, pseudo_reward
 from sharpen.toy.setting import Setting
 from sharpen.toy.signal_to_noise import Signal
@@ -78,7 +79,7 @@ def observer(ks: tuple[int, ...], signal: Signal | None = None, sizes: tuple[flo
             return jnp.sum(weight * jnp.sum(pi * of, axis=-1))
 
         entropy = -jnp.sum(pi * log_pi, axis=-1)
-        correct = reward == reward.max(axis=-1, keepdims=True)
+        correct = top_face(reward, reward_scale(reward))
         right = jnp.sum(pi * correct, axis=-1)
         found = {
             "expected_reward": mean(reward),
@@ -154,8 +155,8 @@ def _distance_to_optimum(setting: Setting, log_pi: Array, weight: Array) -> dict
     scaled = potential / jnp.where(w_h > 0, w_h, 1.0)
     gibbs = scaled - _logsumexp(scaled)
     kl = jnp.sum(weight * jnp.sum(jnp.exp(log_pi) * (log_pi - gibbs), axis=-1))
-    best = potential.max(axis=-1, keepdims=True)
-    face = potential >= best - 1e-12 * jnp.maximum(1.0, jnp.abs(best))
+    likelihood = jnp.abs(jnp.asarray(setting.on_reference) * log_p)
+    face = top_face(potential, reward_scale(setting.on_reward * reward) + likelihood)
     mass = jnp.sum(weight * jnp.sum(jnp.where(face, jnp.exp(log_pi), 0.0), axis=-1))
     return {
         "kl_optimum": jnp.where(frozen & (w_h > 0), kl, jnp.nan),
