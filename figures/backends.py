@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from numpy.typing import NDArray
 from sharpen.figures.style import BASE_COLOR, REGIME_COLORS, paper_style, save_figure
 from sharpen.figures.toy import Trajectories, read_trajectories
 from sharpen.objective import InputError, Objective
+from sharpen.objective.parsing import TABLE, parse_json
+from sharpen.objective.reading import read_json, read_lines, read_yaml
 from sharpen.theory.flow import limit
 from sharpen.theory.problem import Problem
 
@@ -84,13 +85,12 @@ def llm_curve(folder: Path) -> Curve:
     Raises:
         InputError: the folder does not hold a finished run.
     """
-    import yaml
-
+    where = "llm folder"
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        selection = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["selection"]
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines]
+        config = read_yaml(folder / "config.yaml", where)
+        selection = read_json(folder / "evaluation.json", where, TABLE, finite=False)["selection"]
+        lines = read_lines(folder / "metrics.jsonl", where)
+        records = [parse_json(line, where, finite=False) for _, line in lines]
         return Curve(
             regime=Objective.model_validate(config["objective"]).regime,
             reward_updates=np.array([row["step"] for row in selection], dtype=float),
@@ -100,7 +100,7 @@ def llm_curve(folder: Path) -> Curve:
             likelihood=np.array([record["ref_logprob"] for record in records]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError("llm folder", str(folder), "a finished run of `sharpen llm train`") from error
+        raise InputError(where, str(folder), "a finished run of `sharpen llm train`") from error
 
 
 def claims(backend: str, curves: Sequence[Curve]) -> list[Claim]:

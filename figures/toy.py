@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from sharpen.figures.style import paper_style, save_figure
 from sharpen.objective import InputError
+from sharpen.objective.parsing import ROWS, TABLE
+from sharpen.objective.reading import check_archive, read_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,12 +47,13 @@ def read_trajectories(folder: Path) -> Trajectories:
         InputError: the folder does not hold one.
     """
     try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        summary = read_json(folder / "summary.json", "toy folder", TABLE)
+        check_archive(folder / "trajectory.npz", "toy folder", ROWS)
         with np.load(folder / "trajectory.npz", allow_pickle=False) as stored:
             keys = [f"{row['objective']}/{row['learner']}" for row in summary["tracks"]]
             policy = {key: np.exp(stored[f"log_policy/{key}"]) for key in keys}
             return Trajectories(summary, stored["updates"], stored["reward"], policy)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError("toy folder", str(folder), "a finished run of `sharpen toy simulate`") from error
 
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from sharpen.llm.recipes import model_settings
 from sharpen.llm.rewards import RewardConfig
 from sharpen.objective import PRESETS, Objective
 from sharpen.objective.reading import read_mapping
+from sharpen.objective.settings import Seed, Settings, Text
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
-
-
-class OptimizerSettings(_Settings):
+class OptimizerSettings(Settings):
     """AdamW with a linear warm-up from ``warmup_start * learning_rate``, then constant (the paper's schedule)."""
 
     learning_rate: float = Field(default=1e-6, gt=0)
@@ -45,7 +42,7 @@ PUBLISHED: dict[Any, dict[str, Any]] = {"grpo": {"kl": "k3-loss"}, "ppo": {"epoc
 PUBLISHED_AGGREGATION: dict[Any, str] = {"grpo": "response_mean"}
 
 
-class LearnerSettings(_Settings):
+class LearnerSettings(Settings):
     """How the policy is moved towards the objective; docs/llm.md has a table of the learners."""
 
     kind: LearnerKind = "rloo"
@@ -95,20 +92,20 @@ def _kind(learner: Any) -> Any:
     return kind if isinstance(kind, str) else None
 
 
-class LoRASettings(_Settings):
+class LoRASettings(Settings):
     """Low-rank adapters on every linear layer (Hu 2022), through peft."""
 
     rank: int = Field(default=16, ge=1)
     alpha: float = Field(default=32.0, gt=0, description="The adapter is scaled by alpha / rank.")
 
 
-class EvaluationSettings(_Settings):
+class EvaluationSettings(Settings):
     """What is measured after training, on which problems; see ``llm/evaluate.py``."""
 
-    data: str | None = Field(default=None, description="Data spec; None takes the model's default.")
-    split: str = "test"
-    selection_data: str | None = Field(default=None, description="Where the best checkpoint is chosen; None: data.")
-    selection_split: str = Field(default="validation", description="Its part.")
+    data: Text | None = Field(default=None, description="Data spec; None takes the model's default.")
+    split: Text = "test"
+    selection_data: Text | None = Field(default=None, description="Where the best checkpoint is chosen; None: data.")
+    selection_split: Text = Field(default="validation", description="Its part.")
     problems: int = Field(default=200, ge=1)
     samples: int = Field(default=16, ge=1, le=1024)
     alpha_prompts: int = Field(
@@ -116,19 +113,19 @@ class EvaluationSettings(_Settings):
     )
 
 
-class TrainConfig(_Settings):
+class TrainConfig(Settings):
     """One training run; the defaults are those of the paper's 3B runs, see :func:`recipe` for the embedded model.
 
     Raises:
         pydantic.ValidationError: a field is out of range.
     """
 
-    model: str = "embedded"
+    model: Text = "embedded"
     objective: Objective = PRESETS["task-reward"]
-    data: str | None = Field(default=None, description="Training data spec; None takes the model's default.")
-    split: str = "train"
+    data: Text | None = Field(default=None, description="Training data spec; None takes the model's default.")
+    split: Text = "train"
     problems: int | None = Field(default=None, ge=1, description="Use only so many training problems.")
-    template: str | None = Field(default=None, description="Prompt template; None takes the model's default.")
+    template: Text | None = Field(default=None, description="Prompt template; None takes the model's default.")
     steps: int = Field(default=500, ge=1)
     prompts_per_step: int = Field(default=32, ge=1)
     samples_per_prompt: int = Field(default=8, ge=2, description="Leave-one-out needs at least two.")
@@ -174,8 +171,8 @@ class TrainConfig(_Settings):
         "which saves a forward pass and takes the memory of so large a microbatch; not in sharded runs.",
     )
     checkpoint_every: int = Field(default=20, ge=1)
-    seed: int = Field(default=42, ge=0, lt=2**31)
-    wandb: str | None = Field(default=None, description="Project at Weights & Biases that gets the metrics too.")
+    seed: Seed = 42
+    wandb: Text | None = Field(default=None, description="Project at Weights & Biases that gets the metrics too.")
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="before")

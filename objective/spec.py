@@ -7,10 +7,11 @@ import json
 import re
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sharpen.objective import functional
 from sharpen.objective.functional import Array, Coefficients
+from sharpen.objective.settings import Settings
 
 Mode = Literal["sampling", "optimization"]
 Normalization = Literal["none", "sum", "mean", "weighted_mean"]
@@ -19,7 +20,7 @@ NORMALIZATIONS: tuple[str, ...] = ("none", "sum", "mean", "weighted_mean")
 REFERENCE_FORMS = "frozen, policy or refresh:K with a whole number K >= 1"
 
 
-class Objective(BaseModel, frozen=True):
+class Objective(Settings, frozen=True):
     """One point of the family J(pi) = w_r E[r] + w_p E[s] + w_h H(pi), s(x) = log p(x) / |x|^w.
 
     The names are the paper's (arXiv 2604.16259). An objective is immutable, compares by value and can be a dict key.
@@ -45,21 +46,12 @@ class Objective(BaseModel, frozen=True):
         'tilted'
     """
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
-
     alpha: float = Field(default=1.0, ge=0.0)
     beta_inv: float = Field(default=0.0, ge=0.0)
     mode: Mode = "sampling"
     normalization: Normalization = "sum"
     weight: float | None = None
     reference: str = "frozen"
-
-    @field_validator("alpha", "beta_inv", "weight", mode="before")
-    @classmethod
-    def _no_booleans(cls, number: object) -> object:
-        if isinstance(number, bool):
-            raise ValueError("a number is needed, not true or false")
-        return number
 
     @field_validator("reference")
     @classmethod

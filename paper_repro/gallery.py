@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from sharpen.figures import paper_exact, paper_front, paper_llm
 from sharpen.figures.paper_style import MissingDataError, PaperFigure
+from sharpen.objective.settings import as_name
 from sharpen.paper_repro.arms import Arm, FloatArray
 from sharpen.paper_repro.evidence import Evidence, runs_of
 from sharpen.paper_repro.rules_llm import NULL, SHARPENING, TASK, TEMPERED
@@ -29,7 +30,7 @@ def draw_all(evidences: Sequence[Evidence]) -> tuple[list[PaperFigure], dict[str
         own, lacking = draw(evidence)
         for figure in own:
             shared = len(evidences) == 1 or all(run.startswith(("theory-", "toy-")) for run in figure.runs)
-            name = figure.name if shared else f"{figure.name}-{evidence.model}"
+            name = figure.name if shared else f"{figure.name}-{as_name(str(evidence.model))}"
             drawn.setdefault(name, replace(figure, name=name))
         missing |= {
             name if len(evidences) == 1 else f"{name}, {evidence.model}": what for name, what in lacking.items()

@@ -7,20 +7,19 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from sharpen.objective import InputError, Objective
+from sharpen.objective.errors import shorten
+from sharpen.objective.reading import read_yaml
+from sharpen.objective.settings import Name, Seed, Settings, Text
 
 SCALES = ("embedded", "paper")
 Scale = Literal["embedded", "paper"]
 Kind = Literal["train", "sample", "theory", "toy"]
 
 
-class _Declared(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Asked(_Declared):
+class Asked(Settings):
     """One set of problems on which a policy is measured after training.
 
     Args:
@@ -30,13 +29,13 @@ class Asked(_Declared):
         samples: Responses a problem.
     """
 
-    data: str
-    split: str = "test"
+    data: Text
+    split: Name = "test"
     problems: int | None = Field(default=None, ge=1)
     samples: int = Field(default=16, ge=2)
 
 
-class Experiment(_Declared):
+class Experiment(Settings):
     """Runs that differ in objective (or method) and seed only, and what they are for.
 
     Args:
@@ -56,23 +55,25 @@ class Experiment(_Declared):
         seconds: ``theory`` and ``toy``: what a run took where the grid was written, until a result says better.
     """
 
-    id: str = Field(pattern=r"[a-z0-9][a-z0-9.-]*")
+    id: Annotated[Name, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     kind: Kind
     scales: tuple[Scale, ...] = ("embedded",)
     claims: tuple[str, ...] = Field(min_length=1)
     title: str
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     objectives: tuple[Objective, ...] = ()
-    methods: dict[str, dict[str, Any]] = {}
+    methods: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     recipes: tuple[str, ...] = ()
     compute: str | None = None
     evaluate: tuple[Asked, ...] = ()
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     processes: int = Field(default=1, ge=1)
     seconds: float = Field(default=10.0, gt=0)
 
     @model_validator(mode="after")
     def _says_what_to_run(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"{self.id}: seeds: got {self.seeds}, allowed: each once")
         needed = {
             "train": bool(self.objectives) != bool(self.recipes),
             "sample": bool(self.methods),
@@ -103,7 +104,7 @@ class Experiment(_Declared):
         ]
 
 
-class Rates(_Declared):
+class Rates(Settings):
     """Cost model until results say better: seconds a token on one core, and seconds to start.
 
     Args:
@@ -117,7 +118,7 @@ class Rates(_Declared):
     start: float = Field(ge=0)
 
 
-class Grid(_Declared):
+class Grid(Settings):
     """Everything in the file.
 
     Args:
@@ -159,16 +160,12 @@ def load_grid(path: Path | None = None) -> Grid:
     Raises:
         InputError: the file cannot be read or is no grid.
     """
-    import yaml
-
-    source = files("sharpen.paper_repro") / "grid.yaml" if path is None else path
+    source = Path(str(files("sharpen.paper_repro"))) / "grid.yaml" if path is None else path
+    declared = read_yaml(source, "grid")
     try:
-        return Grid.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError("grid", str(path), f"a readable YAML file ({error})") from error
+        return Grid.model_validate(declared)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            "grid", str(path or "grid.yaml"), f"a grid of experiments ({where}: {first['msg']})"
-        ) from error
+        where = ".".join(shorten(part, 60).strip("'") for part in first["loc"])
+        wrong = f"{where}: {first['msg']}, got {shorten(first['input'])}"
+        raise InputError("grid", str(path or "grid.yaml"), f"a grid of experiments ({wrong})") from error

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from sharpen.objective import InputError, Objective
 from sharpen.paper_repro.codeversion import code_version
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from sharpen.llm.config import TrainConfig
     from sharpen.llm.sampling.config import SampleConfig
 
+Config = TypeVar("Config", bound=BaseModel)
 FREE_TOKENS = 24  # mean response of the embedded model over the regimes; fixed-length responses fill max_length
 PAPER_TOKENS = 600  # likewise of the paper's models; the dry run gives the upper bound max_length
 PROBLEMS = {"math": 5000, "math500": 500, "minerva": 272, "aime24": 30}  # of the parts that are asked
@@ -135,13 +138,7 @@ def _runs(experiment: Experiment) -> list[Run]:
     if experiment.kind == "train":
         return _training_runs(experiment)
     if experiment.kind == "sample":
-        from sharpen.llm.sampling.config import SampleConfig
-
-        return [
-            _model_run(experiment, arm, SampleConfig(**{**experiment.settings, **method, "seed": seed}))
-            for arm, method in experiment.methods.items()
-            for seed in experiment.seeds
-        ]
+        return _sampling_runs(experiment)
     runs = []
     for seed in experiment.seeds:
         settings = {"compute": experiment.compute, "arguments": experiment.settings, "seed": seed}
@@ -150,32 +147,55 @@ def _runs(experiment: Experiment) -> list[Run]:
     return runs
 
 
-def _training_runs(experiment: Experiment) -> list[Run]:
-    from sharpen.llm.config import merge, resolve
+def _sampling_runs(experiment: Experiment) -> list[Run]:
+    from sharpen.llm.sampling.config import SampleConfig
 
-    arms: dict[str, dict[str, Any]] = {}
-    for objective in experiment.objectives:
-        changes = merge(experiment.settings, {"objective": objective.to_dict()})
-        arms[arm_name(objective, bool(changes.get("ignore_eos")), experiment.settings)] = changes
-    if experiment.recipes:
-        from sharpen.llm.recipes import load
-
-        for name in experiment.recipe_names():
-            arms[name.replace("/", "_")] = merge(load(name), experiment.settings)
     return [
-        _model_run(experiment, arm, resolve({**changes, "seed": seed}))
-        for arm, changes in arms.items()
+        _model_run(experiment, arm, _validated(experiment, arm, SampleConfig.model_validate, {**fields, "seed": seed}))
+        for arm, method in experiment.methods.items()
+        for fields in ({**experiment.settings, **method},)
         for seed in experiment.seeds
     ]
 
 
-def arm_name(objective: Objective, fixed: bool, settings: Mapping[str, Any]) -> str:
+def _training_runs(experiment: Experiment) -> list[Run]:
+    from sharpen.llm.config import merge, resolve
+    from sharpen.llm.recipes import load
+
+    arms: dict[str, TrainConfig] = {}
+    for objective in experiment.objectives:
+        changes = merge(experiment.settings, {"objective": objective.to_dict()})
+        config = _validated(experiment, objective.regime, resolve, {**changes, "seed": experiment.seeds[0]})
+        arms[arm_name(objective, config.ignore_eos, config.learner.kind)] = config
+    for name in experiment.recipe_names() if experiment.recipes else ():
+        changes = merge(load(name), experiment.settings)
+        arms[name.replace("/", "_")] = _validated(experiment, name, resolve, {**changes, "seed": experiment.seeds[0]})
+    return [
+        _model_run(experiment, arm, config.model_copy(update={"seed": seed}))
+        for arm, config in arms.items()
+        for seed in experiment.seeds
+    ]
+
+
+def _validated(
+    experiment: Experiment, arm: str, make: Callable[[dict[str, Any]], Config], fields: dict[str, Any]
+) -> Config:
+    """Return the configuration of an arm; the message of a wrong one says which experiment declares it."""
+    try:
+        return make(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        wrong = f"{where}: {first['msg']}" if where else str(first["msg"])
+        raise InputError("grid", f"{experiment.id}, {arm}", f"settings that a run can have ({wrong})") from error
+
+
+def arm_name(objective: Objective, fixed: bool, learner: str) -> str:
     """Return ``<regime>-<alpha>-<beta_inv>[-fixed][-<normalization>][-<reference>]``, as recipes are named."""
     parts = [objective.regime.replace("+", "-"), f"{objective.alpha:g}", f"{objective.beta_inv:g}"]
     parts += ["fixed"] if fixed else []
     parts += [objective.normalization] if objective.normalization != "sum" else []
     parts += [objective.reference.replace(":", "")] if objective.reference != "frozen" else []
-    learner = settings.get("learner", {}).get("kind", "rloo")
     return "-".join(parts + ([learner] if learner != "rloo" else []))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from sharpen.objective import PRESETS, Objective
 from sharpen.objective.reading import read_mapping
+from sharpen.objective.settings import Settings
 from sharpen.theory.problem import Problem
 from sharpen.toy.estimators import Options
 from sharpen.toy.learners import KINDS
@@ -22,7 +23,7 @@ SAMPLED_STEP_SIZE = 0.2
 MAX_RECORDED = 10**8  # numbers of one track, 800 MB
 
 
-class SimulateConfig(BaseModel):
+class SimulateConfig(Settings):
     """A simulation: every objective with every learner on one problem.
 
     Args:
@@ -45,8 +46,6 @@ class SimulateConfig(BaseModel):
     Raises:
         pydantic.ValidationError: a setting is out of range.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     base: str | None = None
     reward: str | None = None

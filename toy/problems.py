@@ -11,9 +11,10 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from sharpen.objective import InputError
+from sharpen.objective.settings import Settings
 from sharpen.theory.problem import FloatArray, Problem, parse_problem
 from sharpen.theory.sequences.files import from_files
 from sharpen.toy.automata import Automaton, Sequences, ends_in, enumerate_sequences, independent, lengths, markov
@@ -43,7 +44,7 @@ class Task(NamedTuple):
     outcomes: NDArray[np.int64]
 
 
-class ProblemConfig(BaseModel):
+class ProblemConfig(Settings):
     """The problem part of a configuration.
 
     Args:
@@ -66,8 +67,6 @@ class ProblemConfig(BaseModel):
         longest: Tokens of the longest sequence.
         correct: The reward is 1 for sequences that end in this token; None for no reward, or for ``reward``.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     base: str | None = None
     reward: str | None = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from sharpen.llm.config import TrainConfig
 from sharpen.objective import InputError, runfolder
+from sharpen.objective.parsing import TABLE, parse_json
+from sharpen.objective.reading import read_json, read_lines
 
 # Of a token that training samples: drawn once, read by policy and reference (one pass each), and an update's forward
 # and backward pass, which counts three. A token that is sampled for use passes once.
@@ -31,11 +32,11 @@ def training_cost(run: Path) -> dict[str, Any]:
     config = runfolder.read_config(run, TrainConfig)
     rows = config.prompts_per_step * config.samples_per_prompt
     try:
-        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        lengths = [json.loads(line)["response_length"] for line in lines]
-        last = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))["last"]
+        records = [parse_json(line, "beside", finite=False) for _, line in read_lines(run / "metrics.jsonl", "beside")]
+        lengths = [float(record["response_length"]) for record in records]
+        last = read_json(run / "evaluation.json", "beside", TABLE, finite=False)["last"]
         measures = {name: last[name] for name in ("pass@1", "pass@1_interval", "response_length")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (InputError, KeyError, TypeError) as error:
         raise InputError("beside", str(run), "the folder of a finished run of sharpen llm train") from error
     sampled = round(rows * math.fsum(lengths))
     return {

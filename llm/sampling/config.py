@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from sharpen.objective.settings import Seed, Settings, Text
 
 LOWEST_TEMPERATURE = 0.01  # the least that engines divide by
 
 
-class SampleConfig(BaseModel):
+class SampleConfig(Settings):
     """One sampling run; see docs/sampling.md.
 
     Raises:
         pydantic.ValidationError: a field is out of range.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
-
     method: Literal["plain", "low-temperature", "best-of-n", "power", "scalable-power"] = "power"
     alpha: float = Field(default=4.0, gt=0, le=1 / LOWEST_TEMPERATURE, description="Exponent of the target p^alpha.")
-    model: str = Field(default="embedded", description="Hub id, or folder of the weights themselves.")
-    base: str | None = Field(default=None, description="The model that this one was trained from; None: it is a base.")
-    data: str = "embedded"
-    split: str = "test"
+    model: Text = Field(default="embedded", description="Hub id, or folder of the weights themselves.")
+    base: Text | None = Field(default=None, description="The model that this one was trained from; None: it is a base.")
+    data: Text = "embedded"
+    split: Text = "test"
     problems: int | None = Field(default=None, ge=1)
     samples: int = Field(default=1, ge=1, le=1024, description="Responses a prompt.")
-    template: str = "plain"
+    template: Text = "plain"
     max_length: int = Field(default=4096, ge=3, description="Prompt and response together, in tokens.")
     budget: int | None = Field(default=None, ge=1, description="Tokens to generate for each response.")
     block: int = Field(default=192, ge=1, description="power: tokens between two runs of the chain.")
@@ -49,7 +49,7 @@ class SampleConfig(BaseModel):
     engine_memory: float = Field(default=0.6, gt=0, lt=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    seed: int = Field(default=42, ge=0, lt=2**31)
+    seed: Seed = 42
 
     @model_validator(mode="after")
     def _temperatures_are_possible(self) -> Self:
