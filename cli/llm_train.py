@@ -117,6 +117,9 @@ class EvaluationFlags:
     eval_split: Annotated[str | None, _flag(EVALUATION, "Part of the data.")] = None
     eval_selection_data: Annotated[str | None, _flag(EVALUATION, "Where the best checkpoint is chosen.")] = None
     eval_selection_split: Annotated[str | None, _flag(EVALUATION, "Its part.")] = None
+    eval_choose_by: Annotated[
+        str | None, _flag(EVALUATION, "What makes it the best: pass@1 (with labels), objective, or last.")
+    ] = None
 
 
 # Settings that are not a field of the same name at the top of TrainConfig.
@@ -130,7 +133,7 @@ PLACES = {
     **{f"reward_{name}": f"reward.{name}" for name in ("target", "prefer", "probability")},
     **{f"lora_{name}": f"lora.{name}" for name in ("rank", "alpha")},
     **{f"eval_{name}": f"evaluation.{name}" for name in ("problems", "samples", "data", "split")},
-    **{f"eval_{name}": f"evaluation.{name}" for name in ("selection_data", "selection_split")},
+    **{f"eval_{name}": f"evaluation.{name}" for name in ("selection_data", "selection_split", "choose_by")},
 }
 
 

@@ -106,6 +106,11 @@ class EvaluationSettings(Settings):
     split: Text = "test"
     selection_data: Text | None = Field(default=None, description="Where the best checkpoint is chosen; None: data.")
     selection_split: Text = Field(default="validation", description="Its part.")
+    choose_by: Literal["pass@1", "objective", "last"] = Field(
+        default="pass@1",
+        description="What the best checkpoint is best in: pass@1, which takes labels; the objective's value, which "
+        "takes those of the reward only; or none, the last.",
+    )
     problems: int = Field(default=200, ge=1)
     samples: int = Field(default=16, ge=1, le=1024)
     alpha_prompts: int = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-ROLLOUT, EVALUATION, ALPHA = 0, 1, 2  # what a seed is for, so that no two uses share a stream
+ROLLOUT, EVALUATION, ALPHA, SELECTION = 0, 1, 2, 3  # what a seed is for, so that no two uses share a stream
 
 
 def prompt_indices(prompts: int, per_step: int, step: int, seed: int) -> list[int]:
