@@ -44,21 +44,14 @@ class Stored(NamedTuple):
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a local folder whose files cannot be a whole model, before anything is made of them.
+    """Refuse a local folder whose files cannot be a whole model; as a rule no weight is read for that.
 
     Raises:
         ModelFolderError: the config is no config of a known architecture, the weights are missing, pickled, damaged,
-            whole numbers, or far fewer than the config says.
+            whole numbers, or not those that the config says.
     """
-    config = check_config(folder)
-    if (folder / GENERATION).exists():
-        _mapping(folder / GENERATION)  # transformers drops one that is broken, and with it the tokens that end a turn
-    if (folder / ADAPTER).exists():
-        raise ModelFolderError(f"{ADAPTER} makes it an adapter of another model; merge it with `sharpen llm export`")
-    tensors = {name: held for file in _weight_files(folder) for name, held in stored_tensors(file).items()}
-    if "quantization_config" not in config:
-        _check_numbers(tensors)
-        _check_size(folder, config, tensors)
+    if not _check_headers(folder):  # they may have other names and still be whole; transformers knows
+        _read(str(folder), "auto")
 
 
 def check_config(folder: Path) -> dict[str, Any]:
@@ -120,10 +113,16 @@ def load_weights(location: str, dtype: torch.dtype | str) -> PreTrainedModel:
     Raises:
         ModelFolderError: it cannot be loaded, or weights are missing, superfluous, of another shape, or not finite.
     """
+    if Path(location).is_dir():
+        _check_headers(Path(location))
+    model = _read(location, dtype)
+    check_finite([*model.named_parameters(), *model.named_buffers()], f"as {str(model.dtype).removeprefix('torch.')}")
+    return model
+
+
+def _read(location: str, dtype: torch.dtype | str) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
-    if Path(location).is_dir():
-        check_folder(Path(location))
     model, found = guarded(
         lambda: AutoModelForCausalLM.from_pretrained(
             location,
@@ -135,7 +134,6 @@ def load_weights(location: str, dtype: torch.dtype | str) -> PreTrainedModel:
         )
     )
     check_complete(type(model).__name__, **{kind: found[f"{kind}_keys"] for kind in KINDS})
-    check_finite([*model.named_parameters(), *model.named_buffers()], f"as {str(model.dtype).removeprefix('torch.')}")
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     if model.config.get_text_config().tie_word_embeddings and head is not None and head.weight is not embedding.weight:
         raise ModelFolderError(f"{CONFIG} ties embedding and head, the weights hold two different ones")
@@ -286,8 +284,29 @@ def _check_numbers(tensors: Mapping[str, Stored]) -> None:
         raise ModelFolderError(f"its weights are no floating-point numbers: {listed(whole)}")
 
 
-def _check_size(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> None:
-    """Refuse a config of a far larger model than the weights: random numbers of that size might not fit anywhere."""
+def _check_headers(folder: Path) -> bool:
+    """Refuse what needs no weights to be seen; return whether their names and shapes are the architecture's own."""
+    config = check_config(folder)
+    if (folder / GENERATION).exists():
+        _mapping(folder / GENERATION)  # transformers drops one that is broken, and with it the tokens that end a turn
+    if (folder / ADAPTER).exists():
+        raise ModelFolderError(f"{ADAPTER} makes it an adapter of another model; merge it with `sharpen llm export`")
+    tensors = {name: held for file in _weight_files(folder) for name, held in stored_tensors(file).items()}
+    if "quantization_config" in config:
+        return False
+    _check_numbers(tensors)
+    expected, tied = _described(folder, config, tensors)
+    held = {name: stored.shape for name, stored in tensors.items() if name not in tied}
+    return held == expected
+
+
+def _described(
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Stored]
+) -> tuple[dict[str, tuple[int, ...]], Collection[str]]:
+    """Return the shapes of the weights that the config describes, without those that are tied to others, and these.
+
+    Refuses a config of a far larger model than the weights: random numbers of that size might not fit anywhere.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -295,14 +314,17 @@ def _check_size(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, S
     if isinstance(layers, int) and layers > len(tensors):
         raise ModelFolderError(f"{CONFIG} has {layers:.6g} layers, the weights are {len(tensors)} tensors")
 
-    def described() -> int:
+    def blank() -> PreTrainedModel:
         with torch.device("meta"):
             architecture = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-            return AutoModelForCausalLM.from_config(architecture, trust_remote_code=False).num_parameters()
+            return AutoModelForCausalLM.from_config(architecture, trust_remote_code=False)
 
-    stored, wanted = sum(math.prod(held.shape) for held in tensors.values()), guarded(described)
+    model = guarded(blank)
+    stored, wanted = sum(math.prod(held.shape) for held in tensors.values()), model.num_parameters()
     if wanted > LARGER * max(stored, 1):
         raise ModelFolderError(f"{CONFIG} describes {wanted:.3g} parameters, the weights hold {stored:.3g}")
+    tied = getattr(model, "all_tied_weights_keys", {})
+    return {name: tuple(weight.shape) for name, weight in model.state_dict().items() if name not in tied}, tied
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

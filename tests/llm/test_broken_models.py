@@ -279,6 +279,8 @@ def test_every_command_refuses_it(
     arguments = ["llm", command, "--model", str(folder), "--out", str(tmp_path / "out")]
     if command != "export":
         arguments += ["--data", "embedded", "--template", "plain", "--engine", engine]
+    if command == "train":
+        arguments += ["--eval-data", "embedded"]
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
