@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 from array_api_compat import array_namespace, is_jax_array
 
 from sharpen.objective import Coefficients, Objective, functional
+from sharpen.theory.change import kl_terms
 from sharpen.theory.ties import potential_scale, top_face
 
 Array = Any  # as in sharpen.objective.functional
@@ -134,20 +135,14 @@ def _summarize(
     xp = array_namespace(log_policy)
     inside = log_policy > -xp.inf
     log_pi = _finite(xp, inside, log_policy)
-    pi, p = xp.exp(log_policy), xp.exp(log_base)
-    change = log_pi - _finite(xp, inside, log_base)
-    # KL = sum of pi log(pi/p) - pi + p, whose terms are all >= 0, so that a small KL is not a difference of large sums.
-    # Near pi = p a term is p (d e^d - (e^d - 1)) with d = log(pi/p); elsewhere p e^d may overflow where pi does not.
-    near = xp.abs(change) < 1.0
-    d = xp.where(near, change, xp.zeros_like(change))
-    grown = xp.expm1(d)
-    term = xp.where(near & inside, p * (d * grown + (d - grown)), pi * change - pi + p)
+    pi = xp.exp(log_policy)
+    change = xp.where(inside, log_pi - _finite(xp, inside, log_base), xp.full_like(log_pi, -xp.inf))
     reference = log_base if moved is None else moved
     return Summary(
         objective.value(policy_logprob=log_policy, reward=reward, ref_logprob=reference, length=length),
         xp.sum(pi * reward),
         -xp.sum(pi * log_pi),
-        xp.sum(term),
+        xp.sum(kl_terms(log_base, change)),
     )
 
 

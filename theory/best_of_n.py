@@ -24,9 +24,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sharpen.objective import InputError, Objective
-from sharpen.theory.backend import gibbs
-from sharpen.theory.flow import log_limit
+from sharpen.objective import InputError
+from sharpen.theory.change import kl_to_base, tilted
 from sharpen.theory.marginal import log_answer_mass
 from sharpen.theory.problem import FloatArray, Problem
 from sharpen.theory.ties import own_scale, reward_scale, tie_groups, top_face
@@ -34,7 +33,7 @@ from sharpen.theory.ties import own_scale, reward_scale, tie_groups, top_face
 LOG_HALF = math.log(0.5)
 REACHED = 1e-9  # a KL closer than this to its supremum, relatively, is met by no finite parameter that is resolved
 DOUBLINGS = 1000
-TINY = 1e-290  # where 1 - (1 - x)^N is N x in every digit, and x may underflow
+LOG_TINY = math.log(1e-290)  # of a share that may underflow
 
 
 def best_of_n(problem: Problem, n_samples: float, score: ArrayLike | None = None) -> FloatArray:
@@ -58,7 +57,8 @@ def best_of_n(problem: Problem, n_samples: float, score: ArrayLike | None = None
 
 def log_best_of_n(problem: Problem, n_samples: float, score: ArrayLike | None = None) -> FloatArray:
     """Return the logarithm of :func:`best_of_n`, shape [n], also where the probability underflows."""
-    return _log_law(problem, _ranking(problem, score), _samples(n_samples))
+    ranked = _ranking(problem, score)
+    return problem.log_base + _change(problem, ranked, _samples(n_samples) - 1.0)
 
 
 def best_of_n_kl(problem: Problem, n_samples: float, score: ArrayLike | None = None) -> float:
@@ -72,8 +72,7 @@ def best_of_n_kl(problem: Problem, n_samples: float, score: ArrayLike | None = N
         0.1308
     """
     ranked = _ranking(problem, score)
-    log_win = _log_win(ranked, _samples(n_samples))
-    return max(0.0, math.fsum(np.exp(log_win) * np.where(log_win > -np.inf, log_win - ranked.log_class, 0.0)))
+    return kl_to_base(ranked.log_class, _log_gain(ranked, _samples(n_samples) - 1.0))
 
 
 def kl_bound(n_samples: float) -> float:
@@ -188,76 +187,67 @@ def compare_at_equal_kl(
     if not 0.0 <= kl < math.inf:
         raise InputError("kl", kl, "a finite number >= 0")
 
-    def power(alpha: float) -> FloatArray:
-        return log_limit(Objective(alpha=alpha), problem, problem.base)
+    def tilt_by(level: FloatArray) -> Callable[[float], FloatArray]:
+        return lambda step: tilted(problem.log_base, step * np.where(problem.support, level, 0.0))
 
     ranked = _ranking(problem, None) if with_best_of_n else None
 
-    def best(n_samples: float) -> FloatArray:
+    def best(step: float) -> FloatArray:
         assert ranked is not None  # only called then
-        return _log_law(problem, ranked, n_samples)
-
-    def tilt(beta_inv: float) -> FloatArray:
-        return log_limit(Objective(alpha=1.0, beta_inv=beta_inv), problem, problem.base)
+        return _change(problem, ranked, step)
 
     most_likelihood = -_log_top(problem, problem.log_base, own_scale)
     most_reward = -_log_top(problem, problem.reward, reward_scale)
     found = {
-        "power": _at_kl(problem, kl, most_likelihood, power, 1.0),
+        "power": _at_kl(problem, kl, most_likelihood, tilt_by(problem.log_base), 1.0),
         "best-of-n": _at_kl(problem, kl, most_likelihood, best, 1.0) if with_best_of_n else None,
-        "tilt": _at_kl(problem, kl, most_reward, tilt, 0.0),
+        "tilt": _at_kl(problem, kl, most_reward, tilt_by(problem.reward), 0.0),
     }
     if answers is not None:
         log_answer = log_answer_mass(problem, answers)
-
-        def vote(alpha: float) -> FloatArray:
-            return gibbs(np.where(problem.support, problem.log_base + (alpha - 1.0) * log_answer, -np.inf))
-
-        found["answer-power"] = _at_kl(problem, kl, -_log_top(problem, log_answer, own_scale), vote, 1.0)
+        found["answer-power"] = _at_kl(problem, kl, -_log_top(problem, log_answer, own_scale), tilt_by(log_answer), 1.0)
     return found
 
 
 def _at_kl(
     problem: Problem, kl: float, most: float, family: Callable[[float], FloatArray], start: float
 ) -> EqualKl | None:
-    """Return the member of the family with this KL; parameter ``start`` has KL 0, and the KL grows to ``most``."""
+    """Return the member of the family with this KL.
+
+    The family gives log(pi / p) by the step from its parameter ``start``, where the KL is 0; it grows to ``most``.
+    """
     from scipy.optimize import brentq
 
+    def excess(step: float) -> float:
+        return kl_to_base(problem.log_base, family(step)) - kl
+
     if kl == 0.0:
-        return _row(problem, start, family(start))
+        return _row(problem, start, family(0.0))
     if kl >= most * (1.0 - REACHED):
         return None
     wide = 1.0
     for _ in range(DOUBLINGS):
-        if _kl(problem, family(start + wide)) >= kl:
+        if excess(wide) >= 0.0:
             break
         wide *= 2.0
     else:
         return None
-
-    def excess(step: float) -> float:
-        return _kl(problem, family(start + step)) - kl
-
-    step = float(brentq(excess, 0.0, wide, xtol=1e-300, rtol=8.9e-16, maxiter=500))  # type: ignore[arg-type]
-    return _row(problem, start + step, family(start + step))
+    step = float(brentq(excess, 0.0, wide, xtol=1e-300, rtol=8.9e-16, maxiter=2000))  # type: ignore[arg-type]
+    return _row(problem, start + step, family(step))
 
 
-def _row(problem: Problem, parameter: float, log_policy: FloatArray) -> EqualKl:
+def _row(problem: Problem, parameter: float, change: FloatArray) -> EqualKl:
+    log_policy = problem.log_base + change
     kept = log_policy > -np.inf
     pi = np.exp(log_policy)
     return EqualKl(
         parameter=parameter,
-        kl=_kl(problem, log_policy),
+        kl=kl_to_base(problem.log_base, change),
         expected_reward=problem.expected_reward(pi),
         entropy=float(-pi[kept] @ log_policy[kept]),
         log_likelihood=float(pi[kept] @ problem.log_base[kept]),
         probabilities=pi,
     )
-
-
-def _kl(problem: Problem, log_policy: FloatArray) -> float:
-    kept = log_policy > -np.inf
-    return float(np.exp(log_policy[kept]) @ (log_policy[kept] - problem.log_base[kept]))
 
 
 def _samples(n_samples: float) -> float:
@@ -313,19 +303,21 @@ def _ranking(problem: Problem, score: ArrayLike | None) -> _Ranking:
     return _Ranking(order, np.diff(np.append(starts, order.size)), log_class, log_f, log_ratio, log_share)
 
 
-def _log_win(ranked: _Ranking, count: float) -> FloatArray:
-    """Return log W = log(F(s)^N - F(s-)^N) of every class."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        some = np.where(
-            np.exp(ranked.log_share) > TINY,
-            np.log(-np.expm1(count * ranked.log_ratio)),
-            math.log(count) + ranked.log_share,
-        )
-        return count * ranked.log_f + some  # log F(s)^N + log(1 - (F(s-) / F(s))^N)
+def _log_gain(ranked: _Ranking, step: float) -> FloatArray:
+    """Return log(W / P) of every class, W = F(s)^N - F(s-)^N, for N = 1 + step; 0 at step 0.
+
+    With rho = F(s-) / F(s) and share = P / F(s) = 1 - rho it is step log F(s) + log(1 + rho (1 - rho^step) / share).
+    """
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        lost = np.where(ranked.log_ratio > -np.inf, -np.expm1(step * ranked.log_ratio), float(step > 0.0))
+        some = np.exp(ranked.log_ratio - ranked.log_share) * lost
+        # 1 - rho^step is step share in every digit where the share is so small that it may underflow.
+        some = np.where(ranked.log_share > LOG_TINY, some, step)
+    return step * ranked.log_f + np.log1p(some)
 
 
-def _log_law(problem: Problem, ranked: _Ranking, count: float) -> FloatArray:
-    out = np.full(problem.n, -np.inf)
-    per_class = _log_win(ranked, count) - ranked.log_class
-    out[ranked.order] = problem.log_base[ranked.order] + np.repeat(per_class, ranked.size)
+def _change(problem: Problem, ranked: _Ranking, step: float) -> FloatArray:
+    """Return log(pi / p) of best-of-N for N = 1 + step, shape [n]; 0 outside the base's support."""
+    out = np.zeros(problem.n)
+    out[ranked.order] = np.repeat(_log_gain(ranked, step), ranked.size)
     return out

@@ -26,12 +26,13 @@ from numpy.typing import ArrayLike
 from sharpen.objective import Coefficients, InputError, Objective, functional
 from sharpen.theory import backend
 from sharpen.theory.backend import Family, Parameter
+from sharpen.theory.change import kl_to_base, tilted
 from sharpen.theory.problem import FloatArray, Problem
 from sharpen.theory.response import entropic_family
 from sharpen.theory.ties import leaders, own_scale, reward_scale, top_face
 
 REACHED = 1e-9  # a KL closer than this to its supremum, relatively, is met by no parameter that is resolved
-LEAST_KL = 1e-24  # smaller budgets are lost in the rounding of log-probabilities and count as 0
+LEAST_KL = 1e-290  # smaller budgets underflow and count as 0
 DOUBLINGS = 1000
 MOST_POINTS = 10_001
 
@@ -285,12 +286,11 @@ def _best(objective: Objective, problem: Problem, w_r: float, w_s: float, kl: fl
     f = _combination(objective, problem, w_r, w_s)
     face = inside & top_face(np.where(inside, f, -np.inf), _size(objective, problem, w_r, w_s))
     top = backend.condition(problem.log_base, face)
-    members = Family(problem.log_base, f, problem.reward)
     reach = 0.0 if face.sum() == inside.sum() else _numbers(problem, top)[2]
     if kl > LEAST_KL and kl >= reach * (1.0 - REACHED):
-        return _member(objective, problem, top, _times(math.inf, w_s), _times(math.inf, w_r))
-    t = _solve(problem, members, kl)
-    return _member(objective, problem, _law(members, t), _times(t, w_s), _times(t, w_r))
+        return _member(objective, problem, _change(problem, top), _times(math.inf, w_s), _times(math.inf, w_r))
+    t = _solve(problem, f, kl)
+    return _member(objective, problem, tilted(problem.log_base, t * f), _times(t, w_s), _times(t, w_r))
 
 
 def _end(
@@ -311,11 +311,10 @@ def _end(
     rest = max(0.0, kl - found.kl)
     t, law = math.inf, top
     if rest <= LEAST_KL or rest < _numbers(face, top)[2] * (1.0 - REACHED):
-        members = Family(face.log_base, f, problem.reward)
-        t = _solve(face, members, rest)
-        law = _law(members, t)
+        t = _solve(face, f, rest)
+        law = face.log_base + tilted(face.log_base, t * f)
     w_r, w_s = (_times(math.inf, a) + _times(t, b) for a, b in zip(first, then, strict=True))
-    return _member(objective, problem, law, w_s, w_r)
+    return _member(objective, problem, _change(problem, law), w_s, w_r)
 
 
 def _times(t: float, weight: float) -> float:
@@ -338,8 +337,8 @@ def _size(objective: Objective, problem: Problem, w_r: float, w_s: float) -> Flo
     return reward + np.abs(_combination(objective, problem, 0.0, w_s))
 
 
-def _solve(problem: Problem, members: Family, kl: float) -> float:
-    """Return t >= 0 with KL(pi_t || p) = kl, which is known to exist."""
+def _solve(problem: Problem, f: FloatArray, kl: float) -> float:
+    """Return t >= 0 with KL(pi_t || p) = kl for pi_t proportional to p exp(t f), which is known to exist."""
     from scipy.optimize import brentq
 
     if kl <= LEAST_KL:
@@ -347,9 +346,9 @@ def _solve(problem: Problem, members: Family, kl: float) -> float:
 
     # The root of the KL is nearly linear in t at first, which the search likes.
     def excess(t: float) -> float:
-        return math.sqrt(max(0.0, _numbers(problem, _law(members, t))[2])) - math.sqrt(kl)
+        return math.sqrt(kl_to_base(problem.log_base, tilted(problem.log_base, t * f))) - math.sqrt(kl)
 
-    wide = math.sqrt(2.0 * kl) / _spread(problem, members.slope)
+    wide = math.sqrt(2.0 * kl) / _spread(problem, f)
     for _ in range(DOUBLINGS):
         if excess(wide) >= 0.0:
             break
@@ -382,8 +381,15 @@ def _numbers(problem: Problem, log_policy: FloatArray) -> tuple[float, float, fl
     return float(found.expected_reward), float(found.entropy), max(0.0, float(found.kl_to_base))
 
 
-def _member(objective: Objective, problem: Problem, log_policy: FloatArray, shift: float, beta_inv: float) -> Member:
+def _change(problem: Problem, log_policy: FloatArray) -> FloatArray:
+    """Return log(pi / p), shape [n]; 0 outside the base's support."""
+    return np.where(problem.support, log_policy - np.where(problem.support, problem.log_base, 0.0), 0.0)
+
+
+def _member(objective: Objective, problem: Problem, change: FloatArray, shift: float, beta_inv: float) -> Member:
     """Return the policy with its numbers; its parameters are alpha = 1 + shift and beta_inv."""
-    reward, entropy, kl = _numbers(problem, log_policy)
+    log_policy = problem.log_base + change
+    reward, entropy, _ = _numbers(problem, log_policy)
+    kl = kl_to_base(problem.log_base, change)
     score = float(np.exp(log_policy) @ _combination(objective, problem, 0.0, 1.0))
     return Member(1.0 + shift, beta_inv, kl, reward, score, -(entropy + kl), entropy, log_policy)
