@@ -11,12 +11,11 @@ import typer
 
 from sharpen.cli import options
 from sharpen.cli.errors import fail
+from sharpen.cli.llm_train_output import print_result, progress
 
 if TYPE_CHECKING:
     from sharpen.llm.config import TrainConfig
-    from sharpen.llm.run import Report
 
-LINE_EVERY = 10  # steps between two progress lines
 RUN, ROLLOUT, LEARNER, REWARD = "Run", "Rollout", "Learner", "Reward"
 SCALE, EVALUATION = "Memory and several processes", "Final evaluation"
 
@@ -152,7 +151,10 @@ def train(
     reward: RewardFlags,
     scale: ScaleFlags,
     evaluation: EvaluationFlags,
-    out: Annotated[Path, typer.Option(help="Run folder; the same command continues it.")] = Path("runs/llm"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder; the same command continues it.", show_default="runs/<model>-<preset>"),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(help="embedded (the default), qwen2.5-3b, llama-3.2-3b, qwen3-4b, a hub id or a local folder."),
@@ -190,7 +192,15 @@ def train(
     if dry_run:
         _plan(settings, processes, json_output)
     else:
-        _train(settings, out, force, json_output)
+        _train(settings, out or default_folder(settings), force, json_output)
+
+
+def default_folder(config: TrainConfig) -> Path:
+    """Return the run folder unless the user names one."""
+    from sharpen.llm.recipes import folder_name
+
+    named = folder_name(config.model, config.objective, fixed=config.ignore_eos, reward=config.reward.kind)
+    return Path("runs") / named
 
 
 def nested(flags: dict[str, Any]) -> dict[str, Any]:
@@ -264,7 +274,7 @@ def _train(config: TrainConfig, out: Path, force: bool, as_json: bool) -> None:
     from sharpen.llm.world import launched
 
     logging.disable_progress_bar()  # it draws one for every checkpoint
-    result = run_training(config, out, force=force, report=_progress(config.steps))
+    result = run_training(config, out, force=force, report=progress(config.steps))
     if not launched().first:
         return
     if as_json:
@@ -272,12 +282,14 @@ def _train(config: TrainConfig, out: Path, force: bool, as_json: bool) -> None:
 
         print(json.dumps(result))
     else:
-        _print_result(result, out)
+        print_result(result, out)
 
 
 def _plan(config: TrainConfig, processes: int | None, as_json: bool) -> None:
+    from sharpen.llm import preflight
+    from sharpen.llm.machine import no_gpu
     from sharpen.llm.plan import plan
-    from sharpen.llm.world import launched
+    from sharpen.llm.world import World, launched
 
     world = launched()
     if processes is not None and processes < 1:
@@ -285,12 +297,21 @@ def _plan(config: TrainConfig, processes: int | None, as_json: bool) -> None:
     found = plan(config, processes or world.size)
     if not world.first:
         return
+    missing = preflight.for_plan(config, World(0, processes or world.size))
+    here = no_gpu()
+    assumed = found.device == "cuda" and here is not None
     if as_json:
         import json
 
-        print(json.dumps(found.to_dict(), allow_nan=False))
-    else:
-        print(found.text())
+        told = {"device_assumed": assumed, "missing_here": [str(error) for error in missing]}
+        print(json.dumps(found.to_dict() | told, allow_nan=False))
+        return
+    print(found.text())
+    if assumed:
+        print(f"\n# a GPU is assumed, and this machine has none: {here}\n# --device cpu plans for its CPU")
+    if missing:
+        print(f"\n# {len(missing)} thing{'s' * (len(missing) > 1)} missing or wrong for a start on this machine")
+        print("\n".join(f"# {line}" for line in preflight.lines(missing)))
 
 
 def recipes(
@@ -313,54 +334,3 @@ def recipes(
         print(json.dumps(names))
     else:
         print("\n".join(names))
-
-
-def _progress(steps: int) -> Report:
-    """Return a reporter that writes to stderr: every step on a terminal, every tenth otherwise."""
-    from rich.console import Console
-
-    from sharpen.llm.run import Report
-
-    console = Console(stderr=True, highlight=False)
-    every = 1 if console.is_terminal else LINE_EVERY
-
-    def step(record: dict[str, Any]) -> None:
-        done = record["step"] + 1
-        if done % every and done not in (1, steps):
-            return
-        reward = "    -" if record["reward"] is None else f"{record['reward']:5.3f}"
-        console.print(
-            f"step {done:>4}/{steps}  reward {reward}  length {record['response_length']:6.1f}  "
-            f"log p {record['ref_logprob']:8.2f}  {record['seconds']['total']:5.2f} s"
-        )
-
-    def evaluation(name: str, measures: dict[str, Any]) -> None:
-        low, high = measures["pass@1_interval"]
-        console.print(f"evaluated {name}: pass@1 {measures['pass@1']:.3f} [{low:.3f}, {high:.3f}]")
-
-    return Report(note=lambda text: print(text, file=sys.stderr), step=step, evaluation=evaluation)
-
-
-def _print_result(result: dict[str, Any], out: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    samples = result["base"]["samples"]
-    table = Table(title=f"Held-out problems ({result['base']['problems']} x {samples} samples)", title_justify="left")
-    for heading in ("checkpoint", "step", "pass@1 [95%]", f"pass@{samples}", f"maj@{samples}", "length"):
-        table.add_column(heading, justify="left" if heading == "checkpoint" else "right")
-    for name in ("base", "last", "best"):
-        measures = result[name]
-        low, high = measures["pass@1_interval"]
-        largest = max(int(key.removeprefix("pass@")) for key in measures if key.startswith("pass@") and "_" not in key)
-        table.add_row(
-            name,
-            str(measures["step"]),
-            f"{measures['pass@1']:.3f} [{low:.3f}, {high:.3f}]",
-            f"{measures[f'pass@{largest}']:.3f}",
-            f"{measures[f'maj@{largest}']:.3f}",
-            f"{measures['response_length']:.1f}",
-        )
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"run folder: {out}", soft_wrap=True)

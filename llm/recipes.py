@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from sharpen.objective import InputError, Objective
+from sharpen.objective import PRESETS, InputError, Objective
 
 FIELDS = ("alpha", "beta_inv", "mode", "normalization", "weight")
 
@@ -61,6 +61,29 @@ def load(name: str) -> dict[str, Any]:
         near = difflib.get_close_matches(name, list(_all()), n=3, cutoff=0.5) or names()[:3]
         raise InputError("recipe", name, f"one that `sharpen llm recipes` lists, for example {', '.join(near)}")
     return {**found, "objective": dict(found["objective"])}
+
+
+def folder_name(model: str, objective: Objective, *, fixed: bool = False, reward: str = "task") -> str:
+    """Return the name of a run's folder unless the user gives another: different models and objectives, other names.
+
+    Args:
+        model: As the user named it.
+        objective: The run's.
+        fixed: Whether responses have a fixed length.
+        reward: Kind of the reward.
+
+    Example:
+        >>> from sharpen.objective import PRESETS
+        >>> folder_name("qwen2.5-3b", PRESETS["task-reward"])
+        'qwen2.5-3b-task-reward'
+        >>> folder_name("models/Qwen3-4B", Objective(alpha=4, beta_inv=0, mode="sampling"), fixed=True)
+        'Qwen3-4B-tempered-4-0-fixed'
+    """
+    known = next((name for name, preset in PRESETS.items() if preset == objective), None)
+    name = _name(objective, fixed) if known is None else known + "-fixed" * fixed
+    return "-".join(
+        [Path(model).name or "model", name, *([reward] if objective.needs_reward and reward != "task" else [])]
+    )
 
 
 def write(folder: Path, model: str | None = None) -> list[Path]:
