@@ -44,7 +44,7 @@ from sharpen.llm.rollout import make_engine, vllm_available
 from sharpen.llm.templates import PLACE, encode, read_template
 from sharpen.llm.trainer import Trainer
 from sharpen.llm.verify import Verifier
-from sharpen.objective import PRESETS, runfolder
+from sharpen.objective import PRESETS, files, runfolder
 
 RESULT = Path(__file__).parent / "results" / "llm.json"
 PROMPTS, SAMPLES, ROOM, LEARNING_RATE, SEED = 32, 8, 64, 1e-6, 0
@@ -251,7 +251,7 @@ def main() -> None:
             **measured,
             "measured": {**where, "threads": torch.get_num_threads(), "load": load},
         }
-    runfolder.write(RESULT, json.dumps(result, indent=2) + "\n")
+    files.write(RESULT, json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

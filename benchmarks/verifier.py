@@ -26,7 +26,7 @@ from typing import Any
 
 from sharpen.llm.data import load_source
 from sharpen.llm.verify import Verifier
-from sharpen.objective import runfolder
+from sharpen.objective import files, runfolder
 
 RESULTS = Path(__file__).parent / "results" / "verifier.json"
 SETS = {
@@ -49,7 +49,7 @@ def main() -> None:
     sets = {name: measure(str(place), split) for name, (place, split) in found.items()}
     cores = os.cpu_count() or 1
     RESULTS.parent.mkdir(exist_ok=True)
-    runfolder.write(
+    files.write(
         RESULTS, json.dumps({"provenance": runfolder.provenance(), "cores": cores, "sets": sets}, indent=2) + "\n"
     )
 
@@ -65,7 +65,7 @@ def measure(place: str, split: str) -> dict[str, Any]:
         others = verifier([f"\\boxed{{{a}}}" for a, _ in neighbours], [b for _, b in neighbours])
         sentences = verifier([f"The final answer is ${gold}$." for gold in distinct], distinct)
         counts = dict(verifier.counts)
-        tasks = [(gold, gold, True) for gold in distinct]
+        tasks = [(gold, gold) for gold in distinct]
         alone, pool_rate = timed(verifier._pool.run, tasks)
         single._pool.run(tasks[:1])  # starts its process
         _, single_rate = timed(single._pool.run, tasks)

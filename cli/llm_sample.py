@@ -121,7 +121,8 @@ def _report(lines: bool) -> SampleReport:
     """Return a reporter that writes a line a batch to stderr and, if ``lines``, the responses to stdout."""
     import time
 
-    from sharpen.llm.sampling.store import Drawn, line
+    from sharpen.llm.jsonl import line
+    from sharpen.llm.sampling.store import Drawn
     from sharpen.llm.sampling_run import SampleReport
 
     began, seen = time.monotonic(), {"prompts": 0, "tokens": 0, "told": time.monotonic()}

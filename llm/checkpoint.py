@@ -2,27 +2,25 @@
 
 ``checkpoints/step_000020/`` is a Hugging Face folder (safetensors, config, tokenizer) that
 ``AutoModelForCausalLM.from_pretrained`` loads. The newest also holds ``trainer/``, what a resumed run needs, in
-safetensors and JSON: nothing in a checkpoint is unpickled. A folder gets its name only once it is complete and on disk;
-``last`` and ``best`` are links made after evaluation.
+safetensors and JSON: nothing in a checkpoint is unpickled. A folder gets its name only once it is complete and on disk,
+with the SHA-256 of each file (``objective/files.py``); ``last`` and ``best`` are links made after evaluation.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sharpen.objective import InputError
+from sharpen.objective import InputError, files
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 STATE, MANIFEST = "trainer", "trainer.json"
-FORMAT = 1
+FORMAT = 2
 _NAME = re.compile(r"step_(\d{6,})")
 
 
@@ -41,8 +39,14 @@ def step_of(checkpoint: Path) -> int:
 
 def listed(folder: Path) -> list[Path]:
     """Return the complete checkpoints in ``folder``, oldest first; none if the folder does not exist."""
-    found = [path for path in folder.glob("step_*") if path.is_dir() and _NAME.fullmatch(path.name)]
-    return sorted(found, key=step_of)
+    parts = ("config.json", STATE, files.LISTING)  # a folder without any holds what a user put there
+    found = [path for path in folder.glob("step_*") if _NAME.fullmatch(path.name)]
+    return sorted((path for path in found if any((path / part).exists() for part in parts)), key=step_of)
+
+
+def at(folder: Path, step: int) -> Path:
+    """Return where the checkpoint of ``step`` updates is, or will be."""
+    return folder / f"step_{step:06d}"
 
 
 def save(
@@ -70,34 +74,70 @@ def save(
     """
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
-    final, part = folder / f"step_{step:06d}", folder / f"part_{step:06d}"
-    shutil.rmtree(part, ignore_errors=True)
-    model.save_pretrained(part, state_dict=weights)
-    tokenizer.save_pretrained(part)
-    state = part / STATE
-    state.mkdir()
-    sizes = {}
-    for name, group in tensors.items():
-        file = state / f"{name}.safetensors"
-        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in group.items()}, file)
-        sizes[file.name] = file.stat().st_size
-    stored = {path.name: path.stat().st_size for path in part.iterdir() if path.is_file()}
-    manifest = {"format": FORMAT, "step": step, "files": sizes, "model_files": stored, "numbers": numbers}
-    (state / MANIFEST).write_text(json.dumps(manifest, allow_nan=False, indent=1) + "\n", encoding="utf-8")
-    _flush(part)
-    shutil.rmtree(final, ignore_errors=True)
-    part.rename(final)
-    _flush_folder(folder)
+    final = at(folder, step)
+    files.remove_leftovers(folder)
+    with files.new_folder(final, "checkpoint") as part:
+        model.save_pretrained(part, state_dict=weights)
+        tokenizer.save_pretrained(part)
+        state = part / STATE
+        state.mkdir()
+        for name, group in tensors.items():
+            kept = {key: tensor.detach().cpu().contiguous() for key, tensor in group.items()}
+            save_file(kept, state / f"{name}.safetensors")
+        manifest = {"format": FORMAT, "step": step, "tensors": sorted(tensors), "numbers": numbers}
+        text = json.dumps(manifest, allow_nan=False, indent=1) + "\n"
+        (state / MANIFEST).write_text(text, encoding="utf-8")
     for older in listed(folder):
         if step_of(older) < step:
-            shutil.rmtree(older / STATE, ignore_errors=True)
+            files.remove_listed(older, f"{STATE}/*")
     return final
 
 
-def newest_resumable(folder: Path) -> Path | None:
-    """Return the newest checkpoint with a trainer state, or None."""
-    return next((path for path in reversed(listed(folder)) if (path / STATE).is_dir()), None)
+class Continuation(NamedTuple):
+    """Where a run goes on.
+
+    Args:
+        path: The newest intact checkpoint with a trainer state.
+        damaged: A line for each newer one that is not intact.
+    """
+
+    path: Path
+    damaged: list[str]
+
+
+def to_continue(folder: Path) -> Continuation | None:
+    """Return the newest checkpoint that is as it was written, by its hashes; None if there is no checkpoint at all.
+
+    Raises:
+        InputError: there are checkpoints, but none to go on from; the message says what can be done.
+    """
+    found = listed(folder)
+    damaged = []
+    for path in reversed(found):
+        if not damaged or (path / STATE / MANIFEST).is_file():  # only the newest has to have a state
+            why = files.damage(path)
+            if why is None and _manifest(path) is None:
+                why = f"{STATE}/{MANIFEST} is of another format or step, or there is none"
+            if why is None:
+                return Continuation(path, [f"{path} is damaged: {reason}" for path, reason in damaged])
+            damaged.append((path, why))
+    if not damaged:
+        return None
+    path, why = damaged[0]
+    way_out = "put its files back, or --force deletes this run and starts at step 1"
+    raise InputError("checkpoint", str(path), f"a checkpoint as it was written ({why}); nothing was changed: {way_out}")
+
+
+def check(checkpoint: Path) -> None:
+    """Refuse a checkpoint whose weights are not what was written; one without a listing passes.
+
+    Raises:
+        InputError: a file is missing or has another content.
+    """
+    if files.listed(checkpoint) is not None:
+        why = files.damage(checkpoint, ignoring=f"{STATE}/*")
+        if why is not None:
+            raise InputError("checkpoint", str(checkpoint), f"a checkpoint as it was written ({why})")
 
 
 def load_state(checkpoint: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
@@ -110,38 +150,29 @@ def load_state(checkpoint: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str
     from safetensors.torch import load_file
 
     manifest = _manifest(checkpoint)
+    if manifest is None:
+        raise _refused(checkpoint, f"{STATE}/{MANIFEST} is missing or of another format or step")
     tensors = {}
-    for name in manifest["files"]:
+    for name in manifest["tensors"]:
         try:
-            tensors[Path(name).stem] = load_file(checkpoint / STATE / name)
+            tensors[name] = load_file(checkpoint / STATE / f"{name}.safetensors")
         except (OSError, SafetensorError) as error:
-            raise _refused(checkpoint, f"{STATE}/{name} cannot be read: {error}") from error
+            raise _refused(checkpoint, f"{STATE}/{name}.safetensors cannot be read: {error}") from error
     return tensors, manifest["numbers"]
 
 
-def _manifest(checkpoint: Path) -> dict[str, Any]:
-    """Return the manifest after comparing it with the files that are there."""
+def _manifest(checkpoint: Path) -> dict[str, Any] | None:
+    """Return the trainer's manifest, or None if there is none of this format and step."""
     try:
         manifest = json.loads((checkpoint / STATE / MANIFEST).read_text(encoding="utf-8"))
-        groups = ((checkpoint / STATE, manifest["files"]), (checkpoint, manifest["model_files"]))
-        known = manifest["format"] == FORMAT and manifest["step"] == step_of(checkpoint)
-        wanted = {where / name: size for where, sizes in groups for name, size in sizes.items()}
-        numbers = manifest["numbers"]
-    except (OSError, UnicodeDecodeError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _refused(checkpoint, f"{STATE}/{MANIFEST} cannot be read: {type(error).__name__}") from error
-    if not known or not isinstance(numbers, dict):
-        raise _refused(checkpoint, f"{STATE}/{MANIFEST} is of another format or another step")
-    for file, size in wanted.items():
-        found = file.stat().st_size if file.is_file() else None
-        if found != size:
-            raise _refused(checkpoint, f"{file.name} has {found} bytes instead of {size}")
-    return manifest
+        known = (manifest["format"], manifest["step"]) == (FORMAT, step_of(checkpoint))
+        return manifest if known and isinstance(manifest["numbers"], dict) and manifest["tensors"] else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
 
 
 def _refused(checkpoint: Path, why: str) -> InputError:
-    return InputError(
-        "checkpoint", str(checkpoint), f"a complete checkpoint of this run ({why}); delete it to go on without it"
-    )
+    return InputError("checkpoint", str(checkpoint), f"a complete checkpoint of this run ({why})")
 
 
 def stored_weights(checkpoint: Path) -> dict[str, Tensor]:
@@ -152,28 +183,13 @@ def stored_weights(checkpoint: Path) -> dict[str, Tensor]:
 
 
 def keep(folder: Path, last: Path, best: Path) -> None:
-    """Delete every checkpoint but two and link them as ``last`` and ``best``."""
+    """Delete every checkpoint but two, what was written of each, and link the two as ``last`` and ``best``."""
     for path in listed(folder):
         if path not in (last, best):
-            shutil.rmtree(path)
-    for name, target in (("last", last), ("best", best)):
-        link = folder / name
-        link.unlink(missing_ok=True)
-        link.symlink_to(target.name)
-
-
-def _flush(folder: Path) -> None:
-    """Make the files durable before the folder is renamed: a rename may reach the disk before their contents."""
-    for file in folder.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as stream:
-                os.fsync(stream.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename in the folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            files.remove_listed(path)
+    with files.naming(folder, "checkpoint"):
+        for name, target in (("last", last), ("best", best)):
+            link = folder / name
+            if link.is_symlink() or not link.exists():  # else it is not ours
+                link.unlink(missing_ok=True)
+                link.symlink_to(target.name)

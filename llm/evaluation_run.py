@@ -4,43 +4,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from sharpen.llm import jsonl
 from sharpen.llm import records as store
 from sharpen.llm.data import DataSource, load_source
 from sharpen.llm.interrupt import deferred_interrupt
 from sharpen.llm.records import Record
 from sharpen.llm.sampling.config import LOWEST_TEMPERATURE
 from sharpen.llm.summary import compare, summarise
-from sharpen.objective import InputError, runfolder
+from sharpen.objective import InputError, files, runfolder
+from sharpen.objective.settings import Seed, Settings, Text
 
 if TYPE_CHECKING:
     from sharpen.llm.data import AnswerKey, PromptSet
     from sharpen.llm.evaluate import Exam, Examinee
 
 RECORDS, EVALUATION = "records.jsonl", "evaluation.json"
+MADE = (RECORDS, EVALUATION)
 
 
-class EvalConfig(BaseModel):
+class EvalConfig(Settings):
     """One evaluation, resolved: what its folder belongs to.
 
     Raises:
         pydantic.ValidationError: a field is out of range.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
-
-    model: str = Field(description="Hub id, or folder of the weights themselves.")
-    base: str | None = Field(default=None, description="Where the base model is; None: its KL is not measured.")
-    data: str
-    split: str = "test"
+    model: Text = Field(description="Hub id, or folder of the weights themselves.")
+    base: Text | None = Field(default=None, description="Where the base model is; None: its KL is not measured.")
+    data: Text
+    split: Text = "test"
     problems: int | None = Field(default=None, ge=1)
     samples: int = Field(default=16, ge=1, le=1024)
-    template: str
+    template: Text
     temperature: float = Field(default=1.0, ge=0, description="0 is greedy, else at least 0.01.")
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_length: int = Field(default=2048, ge=2)
@@ -50,7 +52,7 @@ class EvalConfig(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     batch: int = Field(default=32, ge=1, description="Problems asked together; a kill loses at most one batch.")
-    seed: int = Field(default=42, ge=0, lt=2**31)
+    seed: Seed = 42
 
     @field_validator("temperature")
     @classmethod
@@ -92,11 +94,17 @@ def run_evaluation(
     report = report or EvalReport()
     data = load_source(config.data, config.split, config.problems)
     prompts, answers = data.prompts(), data.answers()
+    with runfolder.opened(out, config, force, MADE) if out is not None else nullcontext():
+        return _evaluated(config, prompts, answers, data, out, report)
+
+
+def _evaluated(
+    config: EvalConfig, prompts: PromptSet, answers: AnswerKey, data: DataSource, out: Path | None, report: EvalReport
+) -> tuple[dict[str, Any], list[Record]]:
+    """Evaluate in a folder that is open."""
     done: list[Record] = []
     if out is not None:
-        runfolder.open_folder(out, config, force)
-        store.cut_torn_line(out / RECORDS)
-        done = store.read(out / RECORDS) if (out / RECORDS).exists() else []
+        done = jsonl.go_on(out / RECORDS, Record, config.batch, len(prompts.prompts))
         if [record.id for record in done] != [prompt.id for prompt in prompts.prompts[: len(done)]]:
             raise InputError("data", config.data, f"the problems that {out} has answers to; --force starts again")
     if len(done) < len(prompts.prompts):
@@ -108,7 +116,7 @@ def run_evaluation(
         # These are of pi itself, of which such samples are no sample.
         summary |= dict.fromkeys(("entropy", "entropy_interval", "kl_base", "kl_base_interval"))
     if out is not None:
-        runfolder.write(out / EVALUATION, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+        files.write(out / EVALUATION, json.dumps(summary, indent=2, allow_nan=False) + "\n")
     return summary, done
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharpen.llm.models import ModelSource, load_architecture, load_model, load_tokenizer
 from sharpen.llm.targets import find_target
-from sharpen.objective import InputError, runfolder
+from sharpen.objective import InputError, files, lock, runfolder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,35 +44,45 @@ def export(
     """
     if dtype not in DTYPES:
         raise InputError("dtype", dtype, ", ".join(DTYPES))
-    _check_free(out, force)
-    location, origin, model, tokenizer = _loaded(name, which, base, dtype)
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    model.save_pretrained(part)
-    tokenizer.save_pretrained(part)
-    _check_written(model, part)
-    told = {
+    place = Path(os.path.realpath(out))
+    with ExitStack() as locked:
+        with files.naming(out, "out"):
+            _check_free(place, out, force)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            locked.enter_context(lock.held(place.with_name(f".{place.name}.lock"), out))
+            files.remove_leftovers(place.parent, place.name)
+        location, origin, model, tokenizer = _loaded(name, which, base, dtype)
+        with files.new_folder(out) as part:
+            model.save_pretrained(part)
+            tokenizer.save_pretrained(part)
+            _check_written(model, part, out)
+            told = _told(name, location, origin, model, part)
+            files.write(part / EXPORT, json.dumps(told, indent=2) + "\n")
+            _check_free(place, out, force)
+    return told
+
+
+def _told(name: str, location: str, origin: str | None, model: PreTrainedModel, part: Path) -> dict[str, Any]:
+    return {
         "model": name,
         "location": location,
         "base": origin,
         "dtype": str(model.dtype).removeprefix("torch."),
         "parameters": model.num_parameters(),
-        "files": {file.name: file.stat().st_size for file in sorted(part.iterdir())},
+        "files": {file.name: file.stat().st_size for file in sorted(part.iterdir()) if file.name != files.UNFINISHED},
         "provenance": runfolder.provenance(),
     }
-    runfolder.write(part / EXPORT, json.dumps(told, indent=2) + "\n")
-    if out.exists():
-        shutil.rmtree(out)
-    part.rename(out)
-    return told
 
 
-def _check_free(out: Path, force: bool) -> None:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+def _check_free(place: Path, out: Path, force: bool) -> None:
+    """Refuse a place that holds anything but, with ``force``, what an export wrote there."""
+    if not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir())):
         return
-    if not (force and (out / EXPORT).is_file()):
+    if not (force and place.is_dir() and (place / EXPORT).is_file() and files.listed(place) is not None):
         raise InputError("out", str(out), "a new or empty folder, or with --force one that an earlier export made")
+    others = files.foreign(place)
+    if others:
+        raise InputError("out", str(out), f"a folder without files that no export wrote; this one has {others[0]}")
 
 
 def _loaded(name: str, which: str | None, base: str | None, dtype: str) -> tuple[str, str | None, PreTrainedModel, Any]:
@@ -115,7 +126,7 @@ def _named_base(adapter: Path) -> str:
         raise InputError("model", str(adapter), f"an adapter whose {ADAPTER} names its base; or pass --base") from error
 
 
-def _check_written(model: PreTrainedModel, folder: Path) -> None:
+def _check_written(model: PreTrainedModel, folder: Path, out: Path) -> None:
     """Compare every weight with what ``from_pretrained`` reads back."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -125,7 +136,7 @@ def _check_written(model: PreTrainedModel, folder: Path) -> None:
     wrong = [name for name in written if name not in read or not torch.equal(written[name], read[name])]
     if wrong or read.keys() != written.keys():
         raise InputError(
-            "out", str(folder), f"a folder that keeps what is written ({', '.join(wrong[:3])} came back other)"
+            "out", str(out), f"a folder that keeps what is written ({', '.join(wrong[:3])} came back other)"
         )
 
 

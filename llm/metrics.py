@@ -7,6 +7,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from sharpen.objective import InputError, files
+
 
 class Mirror:
     """Sends the metrics of a run to Weights & Biases too; a resumed run continues its page there.
@@ -22,7 +24,7 @@ class Mirror:
 
         name = out / "wandb-id"
         if not name.exists():
-            name.write_text(secrets.token_hex(8), encoding="utf-8")
+            files.write(name, secrets.token_hex(8))
         self._run: Any = wandb.init(
             project=project, dir=str(out), id=name.read_text(encoding="utf-8"), resume="allow", config=settings
         )
@@ -44,6 +46,12 @@ class MetricsWriter:
         first_step: Records of this step and later ones, left by a run that was killed after its last checkpoint, are
             removed, so that a resumed run leaves each step exactly once.
         mirror: Gets the records too.
+
+    Attributes:
+        missing: How many steps before ``first_step`` have no record: a file that was damaged or deleted.
+
+    Raises:
+        InputError: a file cannot be written, or holds something else than records; then it is as it was.
     """
 
     def __init__(self, out: Path, first_step: int, mirror: Mirror | None = None) -> None:
@@ -52,6 +60,8 @@ class MetricsWriter:
         self._metrics, self._samples = out / "metrics.jsonl", out / "samples.jsonl"
         for file in (self._metrics, self._samples):
             keep_steps_before(file, first_step)
+        kept = {record["step"] for record in read(self._metrics)} if self._metrics.exists() else set()
+        self.missing = first_step - len(kept)
         self._board = SummaryWriter(str(out / "tensorboard"), purge_step=first_step)
         self._mirror = mirror
 
@@ -61,6 +71,10 @@ class MetricsWriter:
         append(self._samples, samples)
         if self._mirror is not None:
             self._mirror.write(record)
+        with files.naming(self._metrics.parent / "tensorboard"):
+            self._show(record)
+
+    def _show(self, record: dict[str, Any]) -> None:
         for name, number in record.items():
             for label, scalar in number.items() if isinstance(number, dict) else [("", number)]:
                 if isinstance(scalar, int | float) and name != "step":
@@ -68,33 +82,46 @@ class MetricsWriter:
 
     def close(self) -> None:
         """Flush and close the TensorBoard log."""
-        self._board.close()
+        with files.naming(self._metrics.parent / "tensorboard"):
+            self._board.close()
         if self._mirror is not None:
             self._mirror.close()
 
 
 def append(file: Path, records: list[dict[str, Any]]) -> None:
-    """Append records as JSON lines; NaN and infinities, which JSON lacks, are refused (ValueError)."""
-    with file.open("a", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
+    """Append records as JSON lines, durably; NaN and infinities, which JSON lacks, are refused (ValueError)."""
+    files.append(file, [json.dumps(record, allow_nan=False) + "\n" for record in records])
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """Return the records of a JSON-lines file; a torn last line, left by a kill, is dropped."""
-    records = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
+    """Return the records of a JSON-lines file; a torn last line, left by a kill, is left out.
+
+    Raises:
+        InputError: the file cannot be read, or another line is no record; the message has the line.
+    """
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InputError("metrics", str(file), f"a file that can be read ({error.strerror})") from error
+    return [_record(line, f"{file}:{number}") for number, line in enumerate(lines[:-1], start=1)]
+
+
+def _record(line: bytes, place: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+        if not (isinstance(record, dict) and isinstance(record["step"], int)):
+            raise ValueError("no object with a step")
+    except (ValueError, KeyError, RecursionError) as error:
+        raise InputError("metrics", place, f"one record with its step a line ({error})") from error
+    return record
 
 
 def keep_steps_before(file: Path, step: int) -> None:
-    """Rewrite a JSON-lines file without the records of ``step`` and later ones."""
+    """Rewrite a JSON-lines file without the records of ``step`` and later ones.
+
+    Raises:
+        InputError: a line is no record, see :func:`read`; the file is as it was.
+    """
     if file.exists():
         kept = [record for record in read(file) if record["step"] < step]
-        part = file.with_suffix(".part")
-        part.write_text("", encoding="utf-8")
-        append(part, kept)
-        part.replace(file)
+        files.write(file, "".join(json.dumps(record, allow_nan=False) + "\n" for record in kept))

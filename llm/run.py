@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,8 +17,8 @@ from sharpen.llm.interrupt import deferred_interrupt
 from sharpen.llm.models import ModelSource, load_model, resolve
 from sharpen.llm.overlap import Overlap, set_apart
 from sharpen.llm.setup import Setup, placement, prepare
-from sharpen.llm.world import connect, disconnect, launched
-from sharpen.objective import InputError, runfolder
+from sharpen.llm.world import World, connect, disconnect, launched
+from sharpen.objective import InputError, files, runfolder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from sharpen.llm.trainer import Trainer
 
 EVALUATION = "evaluation.json"  # written last: a folder that holds it is a finished run
+SELECTION = "selection.json"  # what chose the best checkpoint; most of the checkpoints themselves are deleted then
+MADE = (
+    *(EVALUATION, SELECTION, "overlap.json", "metrics.jsonl", "samples.jsonl", "tensorboard/events.*"),
+    *("wandb-id", "wandb/*", "checkpoints/last", "checkpoints/best"),
+    *(f"checkpoints/step_*/*.{kind}" for kind in ("safetensors", "json", "jinja", "txt", "model")),
+)
 SELECTION_SAMPLES = 4  # samples a problem when the best checkpoint is chosen; the final evaluation takes more
 
 
@@ -68,24 +75,43 @@ def train(config: TrainConfig, out: Path, *, force: bool = False, report: Report
     source = resolve(config.model)
     training_data = load_source(config.data or source.default_data, config.split, config.problems)
     prompts, overlaps = set_apart(training_data.prompts(), _held_out(config, source))
-    if world.first:
-        runfolder.open_folder(out, config, force)
-        _tell_overlap(out, prompts, overlaps, report)
-    if world.size > 1:
-        connect(world, placement(config)[0])
-        world.wait()  # the folder is open now
-    if (out / EVALUATION).is_file():
-        report.note(f"{out} holds this run, finished; nothing to do (--force starts it again)")
-        return json.loads((out / EVALUATION).read_text(encoding="utf-8"))
-    setup = prepare(config, source, world)
+    # The first process writes, so it alone holds the folder's lock.
+    with runfolder.opened(out, config, force, MADE) if world.first else nullcontext():
+        if world.first:
+            _tell_overlap(out, prompts, overlaps, report)
+        if world.size > 1:
+            connect(world, placement(config)[0])
+            world.wait()  # the folder is open now
+        finished = world.from_first(_finished(out, report) if world.first else None)
+        if finished is not None:
+            report.note(f"{out} holds this run, finished; nothing to do (--force starts it again)")
+            if world.size > 1:
+                disconnect()
+            return finished
+        setup = prepare(config, source, world)
+        try:
+            _train(_trainer(config, setup, training_data, prompts), setup, out, report)
+            del setup.model, setup.reference  # evaluation reads checkpoints and wants the memory
+            # Only here, after the last update, are answers opened for a run whose objective has no reward.
+            return _evaluate(config, setup, out, report)
+        finally:
+            setup.engine.close()
+            disconnect()
+
+
+def _finished(out: Path, report: Report) -> dict[str, Any] | None:
+    """Return the evaluation of a finished run; None if there is none, or what is there is not whole."""
+    file = out / EVALUATION
+    if not file.is_file():
+        return None
     try:
-        _train(_trainer(config, setup, training_data, prompts), setup, out, report)
-        del setup.model, setup.reference  # evaluation reads checkpoints and wants the memory
-        # Only here, after the last update, are answers opened for a run whose objective has no reward.
-        return _evaluate(config, setup, out, report)
-    finally:
-        setup.engine.close()
-        disconnect()
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and {"base", "last", "best", "selection"} <= found.keys():
+            return found
+    except (OSError, ValueError, RecursionError):
+        pass
+    report.note(f"{file} is damaged; measuring again, which gives the same numbers")
+    return None
 
 
 def _held_out(config: TrainConfig, source: ModelSource) -> list[PromptSet]:
@@ -107,7 +133,7 @@ def _tell_overlap(out: Path, prompts: PromptSet, overlaps: list[Overlap], report
         "problems_trained_on": len(prompts.prompts),
         "test_sets": [found.to_dict() for found in overlaps],
     }
-    runfolder.write(out / "overlap.json", json.dumps(told, indent=2) + "\n")
+    files.write(out / "overlap.json", json.dumps(told, indent=2) + "\n")
 
 
 def _trainer(config: TrainConfig, setup: Setup, data: DataSource, prompts: PromptSet) -> Trainer:
@@ -133,12 +159,16 @@ def _train(trainer: Trainer, setup: Setup, out: Path, report: Report) -> None:
 
     config, world, folder = trainer.config, setup.world, out / "checkpoints"
     mirror = Mirror(config.wandb, out, config.model_dump(mode="json")) if config.wandb and world.first else None
-    newest = checkpoint.newest_resumable(folder)
+    newest = _checkpoint_to_continue(folder, world, report)
     if newest is not None:
         tensors, numbers = checkpoint.load_state(newest)
         trainer.load_state(tensors, numbers, checkpoint.stored_weights(newest), str(newest))
         report.note(f"continuing from {newest.name}")
+    elif (out / "metrics.jsonl").exists():
+        report.note(f"{out} has no checkpoint yet: starting at step 1 again")
     metrics = MetricsWriter(out, trainer.step_index, mirror) if world.first else None
+    if metrics is not None and metrics.missing:
+        report.note(f"{out / 'metrics.jsonl'} has no record of {metrics.missing} of {trainer.step_index} earlier steps")
     try:
         with deferred_interrupt() as interrupt:
             while trainer.step_index < config.steps:
@@ -155,6 +185,25 @@ def _train(trainer: Trainer, setup: Setup, out: Path, report: Report) -> None:
     finally:
         if metrics is not None:
             metrics.close()
+
+
+def _checkpoint_to_continue(folder: Path, world: World, report: Report) -> Path | None:
+    """Return the newest intact checkpoint; the first process looks, for reading it all takes a while."""
+    refused: InputError | None = None
+    found = None
+    if world.first:
+        try:
+            found = checkpoint.to_continue(folder)
+        except InputError as error:
+            refused = error
+    found, refused = world.from_first((found, refused))
+    if refused is not None:
+        raise refused
+    if found is None:
+        return None
+    for damaged in found.damaged:
+        report.note(f"{damaged}; going on from {found.path.name}, the newest that is intact")
+    return found.path
 
 
 def _save(folder: Path, trainer: Trainer, setup: Setup) -> None:
@@ -177,28 +226,57 @@ def _evaluate(config: TrainConfig, setup: Setup, out: Path, report: Report) -> d
     settings = config.evaluation
     data = settings.data or setup.source.default_data
     folder = out / "checkpoints"
-    # A run that was interrupted off the schedule leaves one checkpoint more; the choice must not depend on it.
-    candidates = [path for path in checkpoint.listed(folder) if _scheduled(checkpoint.step_of(path), config)]
     choose = load_source(settings.selection_data or data, settings.selection_split, settings.problems)
-    selection = [{"step": 0, **_measure(config, setup, None, choose, SELECTION_SAMPLES)}]
-    for path in candidates:
-        selection.append({"step": checkpoint.step_of(path), **_measure(config, setup, path, choose, SELECTION_SAMPLES)})
-        report.evaluation(path.name, selection[-1])
-    best = candidates[max(range(len(candidates)), key=lambda i: (selection[i + 1]["pass@1"], -i))]
+    selection = _selection(config, setup, out, choose, report)
+    chosen = max(selection[1:], key=lambda row: (row["pass@1"], -row["step"]))
+    last, best = (checkpoint.at(folder, row["step"]) for row in (selection[-1], chosen))
     test = load_source(data, settings.split, settings.problems)
     result: dict[str, Any] = {}
-    for name, path in (("base", None), ("last", candidates[-1]), ("best", best)):
-        same_as_last = name == "best" and path == candidates[-1]
+    for name, path in (("base", None), ("last", last), ("best", best)):
+        same_as_last = name == "best" and path == last
         measures = result["last"] if same_as_last else _measure(config, setup, path, test, settings.samples)
         result[name] = {**measures, "step": 0 if path is None else checkpoint.step_of(path)}
         report.evaluation(name, result[name])
     result["selection"] = selection
-    result["effective_alpha"] = _effective_alpha(config, setup, candidates[-1])
+    result["effective_alpha"] = _effective_alpha(config, setup, last)
     if setup.world.first:
-        runfolder.write(out / EVALUATION, json.dumps(result, indent=2, allow_nan=False) + "\n")
-        checkpoint.keep(folder, candidates[-1], best)
+        checkpoint.keep(folder, last, best)
+        files.write(out / EVALUATION, json.dumps(result, indent=2, allow_nan=False) + "\n")
     setup.world.wait()
     return result
+
+
+def _selection(
+    config: TrainConfig, setup: Setup, out: Path, choose: DataSource, report: Report
+) -> list[dict[str, Any]]:
+    """Measure the base model and every checkpoint of the schedule on the selection split, each once.
+
+    Kept as it goes: the checkpoints that are not chosen are deleted, and measuring again must give the same file.
+    """
+    file, first = out / SELECTION, setup.world.first
+    # A run that was interrupted off the schedule leaves one checkpoint more; the choice must not depend on it.
+    steps = [0, *(step for step in range(1, config.steps + 1) if _scheduled(step, config))]
+    rows = setup.world.from_first(_kept_selection(file, steps) if first else [])
+    for step in steps[len(rows) :]:
+        path = checkpoint.at(out / "checkpoints", step) if step else None
+        if path is not None and not path.is_dir():
+            wanted = f"a run with its {SELECTION} or all its checkpoints ({path.name} is gone); --force starts it again"
+            raise InputError("out", str(out), wanted)
+        rows.append({"step": step, **_measure(config, setup, path, choose, SELECTION_SAMPLES)})
+        if first:
+            files.write(file, json.dumps(rows, indent=2, allow_nan=False) + "\n")
+        if path is not None:
+            report.evaluation(path.name, rows[-1])
+    return rows
+
+
+def _kept_selection(file: Path, steps: list[int]) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        known = [row["step"] for row in rows] == steps[: len(rows)] and all("pass@1" in row for row in rows)
+        return rows if known else []
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return []
 
 
 def _effective_alpha(config: TrainConfig, setup: Setup, last: Path) -> dict[str, Any] | None:
@@ -232,6 +310,8 @@ def _effective_alpha(config: TrainConfig, setup: Setup, last: Path) -> dict[str,
 
 def _plain_model(setup: Setup, weights: Path | None) -> PreTrainedModel:
     """Return a checkpoint's model (None: the base), neither divided nor adapted."""
+    if weights is not None:
+        checkpoint.check(weights)
     source = setup.source if weights is None else ModelSource(weights.name, str(weights))
     return load_model(source, setup.device, str(setup.compute).removeprefix("torch."))
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharpen.llm import records as record_store
+from sharpen.llm import jsonl
 from sharpen.llm.data import DataSource, PromptSet, load_source
 from sharpen.llm.interrupt import deferred_interrupt
 from sharpen.llm.records import Record
@@ -17,13 +18,14 @@ from sharpen.llm.sampling.budget import break_even, training_cost
 from sharpen.llm.sampling.config import SampleConfig
 from sharpen.llm.sampling.store import Drawn
 from sharpen.llm.summary import summarise
-from sharpen.objective import InputError, runfolder
+from sharpen.objective import InputError, files, runfolder
 
 if TYPE_CHECKING:
     from sharpen.llm.sampling import Sample
     from sharpen.llm.sampling.language_model import LanguageModel
 
 SAMPLES, RECORDS, EVALUATION = "samples.jsonl", "records.jsonl", "evaluation.json"
+MADE = (SAMPLES, RECORDS, EVALUATION)
 
 
 @dataclass
@@ -75,11 +77,22 @@ def run_sampling(
     trained = training_cost(beside) if beside is not None else None  # before hours of work
     data = load_source(config.data, config.split, config.problems)
     prompts = data.prompts()
+    with runfolder.opened(out, config, force, MADE) if out is not None else nullcontext():
+        return _sampled(config, prompts, data, out, trained, report)
+
+
+def _sampled(
+    config: SampleConfig,
+    prompts: PromptSet,
+    data: DataSource,
+    out: Path | None,
+    trained: dict[str, Any] | None,
+    report: SampleReport,
+) -> dict[str, Any]:
+    """Sample in a folder that is open."""
     done: list[Drawn] = []
     if out is not None:
-        runfolder.open_folder(out, config, force)
-        record_store.cut_torn_line(out / SAMPLES)
-        done = store.read(out / SAMPLES)
+        done = jsonl.go_on(out / SAMPLES, Drawn, config.prompts_per_batch, len(prompts.prompts))
         if [drawn.id for drawn in done] != [prompt.id for prompt in prompts.prompts[: len(done)]]:
             raise InputError("data", config.data, f"the problems that {out} has responses to; --force starts again")
     if len(done) < len(prompts.prompts):
@@ -94,10 +107,11 @@ def run_sampling(
         responses = break_even(summary["cost"]["tokens_per_response"], trained)
         summary["trained"] = {**trained, "break_even_responses": responses}
     if out is not None:
-        (out / RECORDS).unlink(missing_ok=True)
         if verified:
-            record_store.append(out / RECORDS, records)
-        runfolder.write(out / EVALUATION, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+            files.write(out / RECORDS, "".join(map(jsonl.line, records)))
+        else:
+            (out / RECORDS).unlink(missing_ok=True)
+        files.write(out / EVALUATION, json.dumps(summary, indent=2, allow_nan=False) + "\n")
     return summary
 
 
@@ -174,6 +188,7 @@ def _kept(config: SampleConfig, names: Sequence[str], samples: Sequence[Sample],
 def _marked(drawn: Sequence[Drawn], data: DataSource, config: SampleConfig) -> tuple[list[Record], bool]:
     """Return a record for each prompt, and whether the data had answers to mark it by."""
     from sharpen.llm.verify import Verifier, vote
+    from sharpen.llm.voting import by_value
 
     try:
         answers = data.answers()
@@ -184,8 +199,11 @@ def _marked(drawn: Sequence[Drawn], data: DataSource, config: SampleConfig) -> t
         for one in drawn:
             golds = [answers[one.id]] * len(one.responses) if answers is not None else None
             correct = (
-                [False] * len(one.responses) if golds is None else [r == 1 for r in verifier(one.responses, golds)]
+                [False] * len(one.responses)
+                if golds is None
+                else [reward == 1 for reward in verifier(one.responses, golds, one.finished)]
             )
+            votes = [vote(text, ended) for text, ended in zip(one.responses, one.finished, strict=True)]
             category = categories.get(one.id, {})
             records.append(
                 Record(
@@ -193,7 +211,7 @@ def _marked(drawn: Sequence[Drawn], data: DataSource, config: SampleConfig) -> t
                     category.get("subject"),
                     category.get("level"),
                     one.responses,
-                    [vote(text) for text in one.responses],
+                    *by_value([votes], verifier),
                     correct,
                     one.lengths,
                     one.finished,

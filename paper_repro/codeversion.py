@@ -25,10 +25,10 @@ ENTRY = {
 # Where numbers are kept, shown, sent or continued. What they keep is compared bit by bit by the tests of resuming.
 NO_NUMBERS = frozenset(
     {
-        *("objective.errors", "objective.runfolder", "objective.presets"),
+        *("objective.errors", "objective.runfolder", "objective.presets", "objective.files", "objective.lock"),
         *("llm.checkpoint", "llm.metrics", "llm.interrupt", "llm.hub", "llm.targets", "llm.train_state", "llm.world"),
         *("llm.sharding", "llm.weights", "llm.memory", "llm.plan", "llm.recipes", "llm.models", "llm.readers"),
-        *("llm.recovery", "llm.setup", "llm.intervals", "llm.sampling.budget"),
+        *("llm.jsonl", "llm.recovery", "llm.setup", "llm.intervals", "llm.sampling.budget"),
         *(
             "llm.verify_pool",
             "llm.verify_worker",

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from sharpen.objective import InputError, runfolder
+from sharpen.objective import InputError, files
 from sharpen.paper_repro.evidence import by_model
 from sharpen.paper_repro.gallery import draw_all
 from sharpen.paper_repro.grid import Grid
@@ -73,7 +73,7 @@ def write_report(
     try:
         write_tables(evidences, folder)
         found = [verdict.to_dict() for verdict in verdicts]
-        runfolder.write(folder / "verdicts.json", json.dumps(rounded(found), indent=1, ensure_ascii=False) + "\n")
+        files.write(folder / "verdicts.json", json.dumps(rounded(found), indent=1, ensure_ascii=False) + "\n")
         for figure in drawn:
             figure.save(folder / "figures")
         if gallery is not None:
@@ -81,7 +81,7 @@ def write_report(
             for figure in drawn:
                 shutil.copyfile(folder / "figures" / f"{figure.name}.png", gallery / f"{figure.name}.png")
         page.parent.mkdir(parents=True, exist_ok=True)
-        runfolder.write(page, render(evidences, verdicts, drawn, context))
+        files.write(page, render(evidences, verdicts, drawn, context))
     except OSError as error:
         raise InputError("report", str(folder), f"a folder that can be written ({error.strerror})") from error
     return Written(folder, page, verdicts, [figure.name for figure in drawn], missing, len(results))

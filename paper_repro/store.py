@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
@@ -12,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sharpen.objective import InputError, runfolder
+from sharpen.objective import InputError, files, lock
+from sharpen.objective.parsing import TABLE
+from sharpen.objective.reading import read_json
 from sharpen.paper_repro.plan import Run
 
 State = Literal["missing", "partial", "running", "failed", "stale-settings", "stale-code", "done"]
+FIELDS = {"id", "settings_hash", "code_hash", "result", "provenance"}
 DIGITS = 6  # significant digits that are kept of a measured number
 
 
@@ -33,15 +35,15 @@ class Store:
 
     def file(self, run: Run | str) -> Path:
         """Return where a run's result is, or will be."""
-        return self.results / f"{run if isinstance(run, str) else run.id}.json"
+        return _inside(self.results, f"{run if isinstance(run, str) else run.id}.json")
 
     def folder(self, run: Run) -> Path:
         """Return the folder of a run's unfinished work; other settings have another one."""
-        return self.work / f"{run.id}-{run.settings_hash}"
+        return _inside(self.work, f"{run.id}-{run.settings_hash}")
 
     def error(self, run: Run) -> Path:
         """Return the file that holds the traceback of a run's last failure."""
-        return self.work / f"{run.id}.error"
+        return _inside(self.work, f"{run.id}.error")
 
     def read(self, run: Run | str) -> dict[str, Any] | None:
         """Return a run's result, of whatever age, or None.
@@ -53,11 +55,13 @@ class Store:
         if not file.is_file():
             return None
         try:
-            result = json.loads(file.read_text(encoding="utf-8"))
-            if not {"id", "settings_hash", "code_hash", "result", "provenance"} <= result.keys():
-                raise ValueError("fields are missing")
-        except (OSError, ValueError, AttributeError) as error:
-            raise InputError("results", str(file), f"a result of `sharpen paper run` ({error}); delete it") from error
+            result = read_json(file, "results", TABLE)
+        except InputError as error:
+            raise InputError(
+                "results", error.value, f"a result of `sharpen paper run` ({error.allowed}); delete it"
+            ) from error
+        if not (isinstance(result, dict) and result.keys() >= FIELDS):
+            raise InputError("results", str(file), "a result of `sharpen paper run` (fields are missing); delete it")
         return result
 
     def everything(self) -> Iterator[dict[str, Any]]:
@@ -94,36 +98,39 @@ class Store:
 
     def write(self, run: Run, result: dict[str, Any]) -> None:
         """Store a run's result; a reader sees all of it or what was there before."""
-        self.results.mkdir(parents=True, exist_ok=True)
         text = json.dumps(rounded(result), indent=None, separators=(",", ":"), allow_nan=False)
-        runfolder.write(self.file(run), text + "\n")
+        files.write(self.file(run), text + "\n")
 
     def is_running(self, run: Run) -> bool:
         """Return whether a process of this machine computes the run now."""
-        lock = self._lock(run)
-        if not lock.is_file():
-            return False
-        with lock.open() as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        return lock.is_held(self._lock(run))
 
     @contextmanager
     def held(self, run: Run) -> Iterator[bool]:
         """Hold a run's lock inside; gives False if another process has it. A kill releases it."""
-        self.work.mkdir(parents=True, exist_ok=True)
-        with self._lock(run).open("a") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+        with files.naming(self.work, "work"):
+            self.work.mkdir(parents=True, exist_ok=True)
+            own = lock.take(self._lock(run))
+        try:
+            yield own is not None
+        finally:
+            if own is not None:
+                own.release()
 
     def _lock(self, run: Run) -> Path:
-        return self.work / f"{run.id}.lock"
+        return _inside(self.work, f"{run.id}.lock")
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return the file of a name in a folder: the last guard, whatever the name was made from.
+
+    Raises:
+        InputError: the name leads elsewhere.
+    """
+    file = folder / name
+    if file.name != name or os.path.normpath(file.parent) != os.path.normpath(folder):
+        raise InputError("run", name, f"the name of a file in {folder}")
+    return file
 
 
 def open_store(scale: str, results: Path | None = None, work: Path | None = None) -> Store:

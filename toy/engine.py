@@ -5,6 +5,8 @@ Axis letters: K records, R runs, P prompts, n outcomes of a prompt.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sharpen.objective import InputError, files
 from sharpen.toy.estimators import Options
 from sharpen.toy.learners import EXACT, State, make
 from sharpen.toy.policies import Family
@@ -265,18 +268,23 @@ def run_keys(seed: int, runs: int) -> np.ndarray:
 
 def save(file: Path, progress: Progress) -> None:
     """Write a progress so that a reader, or a run after a kill, sees all of it or none."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     leaves = jax.tree.leaves(progress)
-    beside = file.with_suffix(".tmp")
-    with beside.open("wb") as stream:
+    with files.replacing(file) as part, part.open("wb") as stream:
         named = {f"leaf{i}": leaf for i, leaf in enumerate(leaves)}
         np.savez(stream, allow_pickle=False, updates=progress.updates, **named)
-    beside.replace(file)
 
 
 def load(file: Path, like: Progress) -> Progress:
-    """Return what :func:`save` wrote, in the structure of ``like``."""
-    with np.load(file, allow_pickle=False) as stored:
-        leaves = [stored[f"leaf{i}"] for i in range(len(stored.files) - 1)]
-        progress = jax.tree.unflatten(jax.tree.structure(like), leaves)
-        return progress._replace(updates=int(stored["updates"]))
+    """Return what :func:`save` wrote, in the structure of ``like``.
+
+    Raises:
+        InputError: the file holds something else.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            leaves = [stored[f"leaf{i}"] for i in range(len(stored.files) - 1)]
+            progress = jax.tree.unflatten(jax.tree.structure(like), leaves)
+            return progress._replace(updates=int(stored["updates"]))
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        way_out = "delete it, and the same command computes that part again"
+        raise InputError("part", str(file), f"what a run saved there ({error}); {way_out}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sharpen.objective import Objective, runfolder
+from sharpen.objective import InputError, Objective, files, runfolder
 from sharpen.theory.flow import limit
 from sharpen.theory.optimum import optimum
 from sharpen.theory.problem import Problem
@@ -26,6 +25,7 @@ from sharpen.toy.setting import setting
 from sharpen.toy.signal_report import signal_report
 
 TRAJECTORY, SUMMARY, PARTS = "trajectory.npz", "summary.json", "parts"
+MADE = (TRAJECTORY, SUMMARY, f"{PARTS}/[0-9]*.npz", "figure.png")
 # Largest gap at which an end point counts as the theory's. The natural gradient converges exponentially; the softmax
 # gradient only like 1/t near a vertex, where its two factors of pi meet; sampled learners are noisy versions of it.
 NATURAL = ("natural", "mirror", "natural-flow")
@@ -83,9 +83,26 @@ def simulate(
     Raises:
         InputError: the folder cannot be used; nothing in it has been touched then.
     """
-    runfolder.open_folder(out, config, force)
-    if (out / SUMMARY).is_file():
-        return json.loads((out / SUMMARY).read_text(encoding="utf-8"))
+    with runfolder.opened(out, config, force, MADE):
+        return _finished(out) or _simulated(config, out, progress)
+
+
+def _finished(out: Path) -> dict[str, Any] | None:
+    """Return a finished run's summary; None without one."""
+    file = out / SUMMARY
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found["tracks"]:
+            return found
+        raise ValueError("no tracks")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        way_out = "delete it, and the same command computes the run again"
+        raise InputError("summary", str(file), f"what a run wrote there ({error}); {way_out}") from error
+
+
+def _simulated(config: SimulateConfig, out: Path, progress: Callable[[str, int, int], None]) -> dict[str, Any]:
     problem = config.problem()
     arrays: dict[str, NDArray[np.float64]] = {}
     updates = np.arange(config.steps // config.record_every + 1) * config.record_every
@@ -99,8 +116,7 @@ def simulate(
         arrays[track.key] = _on_all_outcomes(reached.records[:, :, 0], problem)
         signals[track.key] = signal_report(ensemble, track.objective, supported(problem), reached.state, config.seed)
     summary = summarise(config, problem, arrays, signals)
-    part = out / (TRAJECTORY + ".part")
-    with part.open("wb") as stream:
+    with files.replacing(out / TRAJECTORY) as part, part.open("wb") as stream:
         np.savez_compressed(
             stream,
             allow_pickle=False,
@@ -110,9 +126,8 @@ def simulate(
             length=problem.length,
             **{f"log_policy/{key}": array for key, array in arrays.items()},
         )
-    part.replace(out / TRAJECTORY)
-    runfolder.write(out / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    shutil.rmtree(out / PARTS)
+    files.write(out / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    files.remove_made(out, [f"{PARTS}/[0-9]*.npz"])
     return summary
 
 

@@ -6,9 +6,9 @@ A batch is what is computed at once, saved at once and, after a kill, not comput
 from __future__ import annotations
 
 import queue
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ import jax
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sharpen.objective import runfolder
+from sharpen.objective import InputError, files, runfolder
 from sharpen.toy.batches import Batch, batches, compute
 from sharpen.toy.sweep_config import SweepConfig
 
 TABLE, PARTS = "sweep.parquet", "parts"
+MADE_PARTS = (f"{PARTS}/[0-9]*.parquet", f"{PARTS}/[0-9]*.npz")
+MADE = (TABLE, *MADE_PARTS)
 METADATA = "sharpen.config"  # of the table: the sweep's settings in JSON
 GROUP_ROWS = 2**18  # of the table at most in one group, some 60 MB
 
@@ -48,14 +50,17 @@ def sweep(
     Raises:
         InputError: the folder cannot be used.
     """
-    runfolder.open_folder(out, config, force)
-    table = out / TABLE
-    if table.is_file():
-        return table
+    with runfolder.opened(out, config, force, MADE):
+        if not (out / TABLE).is_file():
+            _swept(config, out, ray_address, progress)
+        return out / TABLE
+
+
+def _swept(config: SweepConfig, out: Path, ray_address: str | None, progress: Progress) -> None:
+    """Compute what is missing in a folder that is open, and write the table."""
     todo = batches(config)
     missing = [batch for batch in todo if not _part(out, batch).is_file()]
     total, done = len(todo) * config.steps, (len(todo) - len(missing)) * config.steps
-    (out / PARTS).mkdir(exist_ok=True)
 
     def report(updates: int) -> None:
         progress((done + updates) * config.batch, total * config.batch)
@@ -66,9 +71,8 @@ def sweep(
         _kept(out, batch).unlink(missing_ok=True)
         done += config.steps
         report(0)
-    _write(table, (pq.read_table(_part(out, batch)) for batch in todo), config)
-    shutil.rmtree(out / PARTS)
-    return table
+    _write(out / TABLE, (_stored(_part(out, batch)) for batch in todo), config)
+    files.remove_made(out, MADE_PARTS)
 
 
 def _computed(
@@ -109,6 +113,14 @@ def _part(out: Path, batch: Batch) -> Path:
     return out / PARTS / f"{batch.number:06d}.parquet"
 
 
+def _stored(part: Path) -> pa.Table:
+    try:
+        return pq.read_table(part)
+    except (OSError, ValueError) as error:
+        way_out = "delete it, and the same command computes that batch again"
+        raise InputError("part", str(part), f"what a sweep saved there ({error}); {way_out}") from error
+
+
 def _kept(out: Path, batch: Batch) -> Path:
     return out / PARTS / f"{batch.number:06d}.npz"
 
@@ -119,13 +131,12 @@ def _write(file: Path, tables: Iterable[pa.Table], config: SweepConfig) -> None:
     Groups of rows hold whole runs, so that a reader can take them one by one. The file's metadata hold the settings
     that are the same in all rows.
     """
-    beside = file.with_suffix(".tmp")
-    writer, records = None, len(config.recorded())
+    records = len(config.recorded())
     group = records * max(1, GROUP_ROWS // records)
-    for rows in tables:
-        rows = rows.replace_schema_metadata({METADATA: config.model_dump_json()})
-        writer = writer or pq.ParquetWriter(beside, rows.schema)
-        writer.write_table(rows, row_group_size=group)
-    assert writer is not None, "a sweep has at least one batch"
-    writer.close()
-    beside.replace(file)
+    with files.replacing(file) as part, ExitStack() as stack:
+        writer = None
+        for rows in tables:
+            rows = rows.replace_schema_metadata({METADATA: config.model_dump_json()})
+            writer = writer or stack.enter_context(pq.ParquetWriter(part, rows.schema))
+            writer.write_table(rows, row_group_size=group)
+        assert writer is not None, "a sweep has at least one batch"

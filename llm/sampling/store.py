@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sharpen.objective import InputError
+from sharpen.llm import jsonl
 
 
 @dataclass(frozen=True)
@@ -39,45 +37,14 @@ class Drawn:
     moved: list[int]
 
 
-_NAMES = [field.name for field in fields(Drawn)]
-
-
-def line(drawn: Drawn) -> str:
-    """Return a prompt's line of ``samples.jsonl``."""
-    return json.dumps(asdict(drawn), allow_nan=False) + "\n"
-
-
 def append(file: Path, drawn: Sequence[Drawn]) -> None:
-    """Append lines and make them durable: a later kill, or a crash of the machine, keeps them."""
-    with file.open("a", encoding="utf-8") as stream:
-        stream.writelines(map(line, drawn))
-        stream.flush()
-        os.fsync(stream.fileno())
+    """Append prompts and make them durable, see `sharpen.llm.jsonl.append`."""
+    jsonl.append(file, drawn)
 
 
 def read(file: Path) -> list[Drawn]:
-    """Return the prompts of a file; a torn last line, left by a kill, is left out. A missing file has none.
-
-    Raises:
-        InputError: another line is not of this kind; the message has the line.
-    """
-    if not file.exists():
-        return []
-    return [_parsed(text, f"{file}:{number}") for number, text in enumerate(file.read_bytes().split(b"\n")[:-1], 1)]
-
-
-def _parsed(text: bytes, place: str) -> Drawn:
-    try:
-        given = json.loads(text)
-        if not (isinstance(given, dict) and sorted(given) == sorted(_NAMES)):
-            raise ValueError("other fields")
-        drawn = Drawn(**given)
-        columns = [getattr(drawn, name) for name in _NAMES[1:]]
-        if not drawn.responses or any(len(column) != len(drawn.responses) for column in columns):
-            raise ValueError("columns of different lengths")
-    except (ValueError, TypeError) as error:
-        raise InputError("samples", place, f"one prompt of a sampling run a line ({error})") from error
-    return drawn
+    """Return the prompts of a file, see `sharpen.llm.jsonl.read`; a missing file has none."""
+    return jsonl.read(file, Drawn) if file.exists() else []
 
 
 def cost(drawn: Sequence[Drawn]) -> dict[str, Any]:

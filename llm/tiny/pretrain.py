@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import random
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -28,14 +30,14 @@ from sharpen.llm.templates import encode
 from sharpen.llm.tiny.corpus import EOS, PAD, Mixture, draw_problem, draw_response
 from sharpen.llm.tiny.tokenizer import build_tokenizer
 from sharpen.llm.train_state import load_optimizer_state, load_parameters, optimizer_state, parameters
-from sharpen.objective import InputError
-from sharpen.objective.runfolder import write
+from sharpen.objective import InputError, files, lock, runfolder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 PROGRESS_EVERY, CHECKPOINT_EVERY = 50, 250
 IGNORED = -100  # cross_entropy's mark for positions without a target
+PROVENANCE = "provenance.json"
 STATE, ADAM = "pretrain_state.safetensors", "optimizer "  # ADAM: prefix of the optimizer's tensors
 
 
@@ -138,7 +140,8 @@ def train(settings: Settings, mixture: Mixture, out: Path, stop_after: int | Non
     tokenizer = build_tokenizer()
     model = build_model(settings, tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
-    out.mkdir(parents=True, exist_ok=True)
+    with files.naming(out, "out"):
+        out.mkdir(parents=True, exist_ok=True)
     identity = {**asdict(settings), "corpus": asdict(mixture)}
     first = _restore(out / STATE, identity, model, optimizer)
     losses, start, last = [], time.monotonic(), min(settings.steps, stop_after or settings.steps)
@@ -153,8 +156,9 @@ def train(settings: Settings, mixture: Mixture, out: Path, stop_after: int | Non
             if interrupt.requested:
                 raise KeyboardInterrupt
     if last == settings.steps:
-        model.save_pretrained(out)
-        tokenizer.save_pretrained(out)
+        with files.naming(out, "out"):
+            model.save_pretrained(out)
+            tokenizer.save_pretrained(out)
     return losses
 
 
@@ -185,9 +189,8 @@ def _save(
     """Write weights and optimizer to one file that is there whole or not at all."""
     adam = optimizer_state(optimizer, model, keep=True)
     tensors = {**parameters(model, keep=True), **{ADAM + name: tensor for name, tensor in adam.items()}}
-    part = file.with_name(file.name + ".part")
-    save_file(tensors, part, {"step": str(step), "settings": json.dumps(identity, sort_keys=True)})
-    part.replace(file)
+    with files.replacing(file) as part:
+        save_file(tensors, part, {"step": str(step), "settings": json.dumps(identity, sort_keys=True)})
 
 
 def _restore(file: Path, identity: dict[str, Any], model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> int:
@@ -212,9 +215,7 @@ def _restore(file: Path, identity: dict[str, Any], model: PreTrainedModel, optim
 
 def provenance(settings: Settings, mixture: Mixture, measures: dict[str, Any]) -> dict[str, Any]:
     """Return where the artefact comes from, for ``provenance.json``."""
-    from sharpen.objective.runfolder import provenance as environment
-
-    found = environment()
+    found = runfolder.provenance()
     return {
         "command": _command(found["command"]),
         "settings": asdict(settings),
@@ -237,24 +238,42 @@ def pretrain(settings: Settings, mixture: Mixture, out: Path) -> dict[str, Any]:
     A folder that holds the artefact of the same settings is left as it is.
 
     Raises:
-        InputError: ``out`` holds something else, or a run of other settings.
+        InputError: ``out`` holds something else, a run of other settings, or another process is working in it.
         KeyboardInterrupt: Ctrl-C; the same call continues.
     """
-    from sharpen.llm.tiny.measure import measure
+    done = _done(out, settings, mixture)
+    if done is not None:
+        return done
+    with ExitStack() as locked:
+        with files.naming(out, "out"):
+            out.mkdir(parents=True, exist_ok=True)
+            locked.enter_context(lock.held(out / runfolder.LOCK, out))
+            files.remove_leftovers(out)
+        return _done(out, settings, mixture) or _pretrained(out, settings, mixture)
 
-    file = out / "provenance.json"
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / STATE).exists():
+
+def _done(out: Path, settings: Settings, mixture: Mixture) -> dict[str, Any] | None:
+    """Return the provenance of the same settings' artefact in a folder; None if the folder is to be worked in."""
+    with files.naming(out, "out"):
+        occupied = os.path.lexists(out) and not (out.is_dir() and runfolder.is_empty(out))
+    if occupied and not (out / STATE).exists():
         try:
-            done = json.loads(file.read_text(encoding="utf-8"))
+            done = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
             if (done["settings"], done["corpus"]) == (asdict(settings), asdict(mixture)):
                 return done
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
         raise InputError("out", str(out), "a new or empty folder, or one of the same settings")
+    return None
+
+
+def _pretrained(out: Path, settings: Settings, mixture: Mixture) -> dict[str, Any]:
+    from sharpen.llm.tiny.measure import measure
+
     train(settings, mixture, out)
     found = provenance(settings, mixture, measure(str(out)))
-    write(file, json.dumps(found, indent=2) + "\n")
-    (out / STATE).unlink()
+    files.write(out / PROVENANCE, json.dumps(found, indent=2) + "\n")
+    (out / STATE).unlink()  # last: a folder without it is finished
     return found
 
 

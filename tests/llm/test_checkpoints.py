@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from sharpen.llm import checkpoint, metrics
 from sharpen.llm.config import TrainConfig, resolve
 from sharpen.llm.run import Report, train
-from sharpen.objective import InputError, preset
+from sharpen.objective import InputError, files, preset
 
 SMALL: dict[str, Any] = {
     "steps": 4,
@@ -63,7 +63,20 @@ def edit(file: Path, **changes: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
+def zero(file: Path) -> None:
+    """Zeros in the middle, of the same size: what a disk gives back after a crash."""
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4000] = bytes(4000)
+    file.write_bytes(content)
+
+
 DAMAGE = {
+    "zeros in the weights": lambda at: zero(at / "model.safetensors"),
+    "zeros in the optimizer": lambda at: zero(at / "trainer" / "optimizer.safetensors"),
+    "no trainer state": lambda at: shutil.rmtree(at / "trainer"),
+    "no config": lambda at: (at / "config.json").unlink(),
+    "no listing": lambda at: (at / files.LISTING).unlink(),
     "truncated optimizer": lambda at: truncate(at / "trainer" / "optimizer.safetensors"),
     "scrambled optimizer": lambda at: scramble(at / "trainer" / "optimizer.safetensors"),
     "missing optimizer": lambda at: (at / "trainer" / "optimizer.safetensors").unlink(),
@@ -81,9 +94,7 @@ DAMAGE = {
 def test_damaged_checkpoints_are_refused_in_one_line(name: str, killed: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(killed, out)
-    newest = checkpoint.newest_resumable(out / "checkpoints")
-    assert newest is not None
-    DAMAGE[name](newest)
+    DAMAGE[name](out / "checkpoints" / "step_000002")
     before = (out / "metrics.jsonl").read_bytes()
     with pytest.raises(InputError, match=r"checkpoint: got .*step_000002") as refused:
         train(small(), out)
@@ -101,6 +112,8 @@ def test_a_foreign_model_is_refused(killed: Path, tmp_path: Path) -> None:
     name = min(tensors)
     tensors["x" + name[1:]] = tensors.pop(name)  # the same bytes under another parameter's name
     save_file(tensors, file)
+    listing = files.listing(file.parents[1])
+    (file.parents[1] / files.LISTING).write_text(json.dumps(listing))  # by a hand that knows the hashes
     with pytest.raises(InputError, match="parameters do not match"):
         train(small(), out)
 
@@ -109,8 +122,9 @@ def test_a_folder_without_its_name_is_no_checkpoint(killed: Path, tmp_path: Path
     """What a kill leaves while a checkpoint is written is ignored."""
     folder = tmp_path / "checkpoints"
     shutil.copytree(killed / "checkpoints", folder)
-    shutil.copytree(folder / "step_000002", folder / "part_000004")
-    assert checkpoint.newest_resumable(folder) == folder / "step_000002"
+    shutil.copytree(folder / "step_000002", folder / ".step_000004.0123456789ab.part")
+    found = checkpoint.to_continue(folder)
+    assert found == (folder / "step_000002", [])
 
 
 @pytest.mark.parametrize("fields", [{"lora": {"rank": 4}}, {"dtype": "bfloat16"}], ids=["lora", "bfloat16"])

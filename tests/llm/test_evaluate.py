@@ -13,6 +13,7 @@ import pytest
 import torch
 from scipy import stats
 
+from sharpen.llm import jsonl
 from sharpen.llm import records as store
 from sharpen.llm.data import load_source
 from sharpen.llm.evaluate import Exam, Examinee, ask, evaluate
@@ -176,7 +177,7 @@ def test_records_survive_a_torn_line_and_refuse_foreign_ones(tmp_path: Path) -> 
     for size in range(whole.rfind(b"\n", 0, -1) + 1, len(whole)):
         file.write_bytes(whole[:size])
         assert store.read(file) == RECORDS[:2]
-    store.cut_torn_line(file)
+    assert jsonl.go_on(file, Record, batch=1, total=3) == RECORDS[:2]
     store.append(file, RECORDS[2:])
     assert store.read(file) == RECORDS
     for line in ('{"id": "a"}', "[]", json.dumps({**json.loads(whole.split(b"\n")[0]), "votes": []})):

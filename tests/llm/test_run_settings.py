@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from sharpen.llm import metrics
 from sharpen.llm.config import TrainConfig, load_changes, resolve
+from sharpen.llm.run import MADE
 from sharpen.objective import PRESETS, InputError, runfolder
 
 
@@ -48,9 +49,14 @@ def test_bad_settings_are_refused(changes: dict[str, object]) -> None:
         resolve(changes)
 
 
+def open_folder(out: Path, config: TrainConfig, force: bool = False) -> None:
+    with runfolder.opened(out, config, force, MADE):
+        pass
+
+
 def test_config_round_trips_through_the_run_folder(tmp_path: Path) -> None:
     config = resolve({"objective": PRESETS["tilted"].to_dict(), "steps": 7})
-    runfolder.open_folder(tmp_path / "run", config, force=False)
+    open_folder(tmp_path / "run", config)
     assert runfolder.read_config(tmp_path / "run", TrainConfig) == config
     assert resolve(load_changes(str(tmp_path / "run" / "config.yaml"))) == config
     provenance = json.loads((tmp_path / "run" / "provenance.json").read_text())
@@ -60,14 +66,14 @@ def test_config_round_trips_through_the_run_folder(tmp_path: Path) -> None:
 
 def test_a_folder_belongs_to_one_configuration(tmp_path: Path) -> None:
     out, config = tmp_path / "run", resolve({"steps": 7})
-    runfolder.open_folder(out, config, force=False)
+    open_folder(out, config)
     (out / "metrics.jsonl").write_text("{}\n")
-    runfolder.open_folder(out, config, force=False)
+    open_folder(out, config)
     other = resolve({"steps": 7, "optimizer": {"learning_rate": 0.5}})
     with pytest.raises(InputError, match=r"optimizer.learning_rate: 0.0003 -> 0.5"):
-        runfolder.open_folder(out, other, force=False)
+        open_folder(out, other)
     assert (out / "metrics.jsonl").exists()
-    runfolder.open_folder(out, other, force=True)
+    open_folder(out, other, force=True)
     assert not (out / "metrics.jsonl").exists()
     assert runfolder.read_config(out, TrainConfig) == other
 
@@ -77,15 +83,15 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, force: bool) -
     (tmp_path / "thesis.tex").write_text("years of work")
     (tmp_path / "config.yaml").write_text("{}")  # many a project has one
     with pytest.raises(InputError, match="a new or empty folder"):
-        runfolder.open_folder(tmp_path, TrainConfig(), force=force)
+        open_folder(tmp_path, TrainConfig(), force=force)
     with pytest.raises(InputError, match="a new or empty folder"):
-        runfolder.open_folder(tmp_path / "thesis.tex", TrainConfig(), force=force)
+        open_folder(tmp_path / "thesis.tex", TrainConfig(), force=force)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
 def test_an_unwritable_place_is_bad_input() -> None:
     with pytest.raises(InputError, match=r"^out: got ./proc/"):
-        runfolder.open_folder(Path("/proc/run"), TrainConfig(), force=False)
+        open_folder(Path("/proc/run"), TrainConfig())
 
 
 def test_differences_name_the_field() -> None:
@@ -123,6 +129,6 @@ def test_metrics_refuse_what_json_lacks(tmp_path: Path) -> None:
 
 
 def test_config_file_is_plain_yaml(tmp_path: Path) -> None:
-    runfolder.open_folder(tmp_path / "run", TrainConfig(), force=False)
+    open_folder(tmp_path / "run", TrainConfig())
     fields = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert fields["objective"] == PRESETS["task-reward"].to_dict()
