@@ -41,7 +41,7 @@ def derive(
     Symbolically for any number of outcomes where SymPy can, else over finitely many cases; then on random problems
     against an independent calculation. The exit status is 1 if a result does not hold.
     """
-    from sharpen.objective import InputError
+    from sharpen.objective import InputError, files
     from sharpen.theory.proofs import documents
     from sharpen.theory.proofs.catalogue import select
 
@@ -56,8 +56,7 @@ def derive(
         _check_writable(html)
     found = _derive_all(names, seed)
     if html is not None:
-        html.parent.mkdir(parents=True, exist_ok=True)
-        html.write_text(documents.as_html(found), encoding="utf-8")
+        files.write(html, documents.as_html(found), "html")
     if json_output:
         import json
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharpen.figures.style import BASE_COLOR, DOTS_PER_INCH, REGIME_COLORS, paper_style, save_figure
+from sharpen.objective import files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,21 +58,20 @@ class PaperFigure:
 
     def save(self, folder: Path) -> list[Path]:
         """Write ``name.pdf``, ``name.png``, ``name.csv`` and ``name.txt`` (the caption) and return the paths."""
-        folder.mkdir(parents=True, exist_ok=True)
         with paper_style():
             vector = save_figure(self.figure, folder / f"{self.name}.pdf")
         picture = folder / f"{self.name}.png"
-        picture.write_bytes(self.png)
+        files.write(picture, self.png, "figure file")
         table, caption = folder / f"{self.name}.csv", folder / f"{self.name}.txt"
         write_csv(table, self.rows)
-        caption.write_text(self.caption + "\n", encoding="utf-8")
+        files.write(caption, self.caption + "\n", "figure file")
         return [vector, picture, table, caption]
 
 
 def write_csv(file: Path, rows: Sequence[Row]) -> None:
     """Write rows as CSV, columns in the order of their first appearance, numbers with six digits."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with file.open("w", encoding="utf-8", newline="") as stream:
+    with files.replacing(file) as part, part.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
         for row in rows:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharpen.objective import InputError
+from sharpen.objective import InputError, files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,9 +81,6 @@ def save_figure(fig: Figure, path: str | Path) -> Path:
     """
     target = check_figure_path(path)
     undated = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}[target.suffix.lower()]
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fig.savefig(target, dpi=DOTS_PER_INCH, metadata=undated)
-    except OSError as error:
-        raise InputError("figure file", str(path), f"a file that can be written ({error})") from error
+    with files.replacing(target, "figure file") as part:
+        fig.savefig(part, format=target.suffix.lower()[1:], dpi=DOTS_PER_INCH, metadata=undated)
     return target

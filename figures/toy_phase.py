@@ -18,7 +18,7 @@ from sharpen.figures.phase import (
     label_corners,
 )
 from sharpen.figures.style import CLASS_COLORS, REGIME_COLORS, check_figure_path, paper_style, save_figure
-from sharpen.objective import InputError, Objective
+from sharpen.objective import InputError, Objective, files
 from sharpen.theory.phase import simplex_grid
 from sharpen.theory.problem import FloatArray, Problem
 
@@ -167,15 +167,12 @@ def animate_runs(
         InputError: the suffix is unknown, or the file cannot be written.
     """
     target = check_animation_path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(target, "animation file") as part:
         pictures = _frames(objective, problem, found, updates, policies)
         if target.suffix.lower() == ".gif":
-            _write_gif(pictures, target, frames_per_second)
+            _write_gif(pictures, part, frames_per_second)
         else:
-            _write_mp4(pictures, target, frames_per_second)
-    except OSError as error:
-        raise InputError("animation file", str(path), f"a file that can be written ({error})") from error
+            _write_mp4(pictures, part, frames_per_second)
     return target
 
 
@@ -223,7 +220,13 @@ def _write_gif(pictures: Iterator[np.ndarray], target: Path, frames_per_second: 
     palette = images[0].quantize(colors=255, dither=Image.Dither.NONE)
     flat = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     flat[0].save(
-        target, save_all=True, append_images=flat[1:], duration=round(1000 / frames_per_second), loop=0, optimize=False
+        target,
+        "GIF",
+        save_all=True,
+        append_images=flat[1:],
+        duration=round(1000 / frames_per_second),
+        loop=0,
+        optimize=False,
     )
 
 
@@ -234,7 +237,7 @@ def _write_mp4(pictures: Iterator[np.ndarray], target: Path, frames_per_second: 
     size = (first.shape[1], first.shape[0])
     # A single thread: the number of threads changes the bits of the file.
     writer = imageio_ffmpeg.write_frames(
-        str(target), size, fps=frames_per_second, macro_block_size=2, output_params=["-threads", "1"]
+        str(target), size, fps=frames_per_second, macro_block_size=2, output_params=["-threads", "1", "-f", "mp4"]
     )
     writer.send(None)
     try:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from functools import lru_cache
-from importlib.resources import files
+from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
-from sharpen.objective import PRESETS, InputError, Objective
+from sharpen.objective import PRESETS, InputError, Objective, files
 
 FIELDS = ("alpha", "beta_inv", "mode", "normalization", "weight")
 
@@ -22,7 +22,7 @@ def grid() -> dict[str, Any]:
     """Return the content of ``grid.yaml``."""
     import yaml
 
-    return yaml.safe_load((files("sharpen.llm") / "grid.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((resources("sharpen.llm") / "grid.yaml").read_text(encoding="utf-8"))
 
 
 def model_settings(model: str) -> dict[str, Any]:
@@ -102,11 +102,7 @@ def write(folder: Path, model: str | None = None) -> list[Path]:
     for name in names(model):
         file = folder / f"{name}.yaml"
         settings = resolve(load(name)).model_dump(mode="json")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(f"# sharpen llm train --recipe {name}\n" + yaml.safe_dump(settings, sort_keys=False))
-        except OSError as error:
-            raise InputError("write", str(folder), f"a folder that can be written ({error.strerror})") from error
+        files.write(file, f"# sharpen llm train --recipe {name}\n" + yaml.safe_dump(settings, sort_keys=False), "write")
         written.append(file)
     return written
 

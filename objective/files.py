@@ -21,10 +21,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from sharpen.objective import lock
 from sharpen.objective.errors import InputError
 
 LISTING = "sharpen-files.json"
-UNFINISHED = ".sharpen-unfinished"  # marks a folder that is being written
+UNFINISHED = ".sharpen-unfinished"  # marks a folder that holds work in progress, and nothing of anybody else
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.part")
 
 
@@ -151,6 +152,47 @@ def new_folder(final: Path, field: str = "out") -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+
+
+@contextmanager
+def scratch(name: Path, field: str = "out") -> Iterator[Path]:
+    """Give an empty folder beside ``name``, deleted at the end, or by the next call after a kill.
+
+    Raises:
+        InputError: it could not be made, or another process has one of that name.
+    """
+    with naming(name, field):
+        name.parent.mkdir(parents=True, exist_ok=True)
+        own = lock.take(name.with_name(f".{name.name}.lock"))
+    if own is None:
+        raise InputError(field, str(name), "a folder that no other process is working in")
+    part = name.with_name(_temporary(name.name))
+    try:
+        with naming(name, field):
+            remove_leftovers(name.parent, name.name)
+            own_folder(part)
+        yield part
+    finally:
+        remove_own(part)
+        own.release()
+
+
+def own_folder(folder: Path) -> None:
+    """Make a folder that belongs to this program, and mark it; one that was there before stays as it is.
+
+    Raises:
+        InputError: it could not be made.
+    """
+    with naming(folder):
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            (folder / UNFINISHED).touch()
+
+
+def remove_own(folder: Path) -> None:
+    """Delete a folder that :func:`own_folder` made; any other is left alone."""
+    if (folder / UNFINISHED).is_file() and not folder.is_symlink():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make_way(target: Path) -> None:

@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from sharpen.objective import InputError
+from sharpen.objective import InputError, files
 from sharpen.paper_repro.plan import CostModel, Run
 from sharpen.paper_repro.store import Store
 from sharpen.paper_repro.work import computed, execute
@@ -136,8 +136,7 @@ def run_on_ray(
                 store.write(run, ray.get(ready))
                 report(run, "done")
             except ray.exceptions.RayError as error:  # pyright: ignore[reportAttributeAccessIssue]
-                store.work.mkdir(parents=True, exist_ok=True)
-                store.error(run).write_text(str(error), encoding="utf-8")
+                files.write(store.error(run), str(error))
                 failed.append(run)
                 report(run, "failed")
     finally:

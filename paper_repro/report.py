@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,10 +76,8 @@ def write_report(
         for figure in drawn:
             figure.save(folder / "figures")
         if gallery is not None:
-            gallery.mkdir(parents=True, exist_ok=True)
             for figure in drawn:
-                shutil.copyfile(folder / "figures" / f"{figure.name}.png", gallery / f"{figure.name}.png")
-        page.parent.mkdir(parents=True, exist_ok=True)
+                files.write(gallery / f"{figure.name}.png", figure.png, "gallery")
         files.write(page, render(evidences, verdicts, drawn, context))
     except OSError as error:
         raise InputError("report", str(folder), f"a folder that can be written ({error.strerror})") from error

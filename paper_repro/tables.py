@@ -50,7 +50,6 @@ def stabilities(evidence: Evidence) -> list[Stability]:
 
 def write_tables(evidences: Sequence[Evidence], folder: Path) -> None:
     """Write ``arms.csv``, ``comparisons.csv`` and ``stability.csv``, the model in the first column."""
-    folder.mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[dict[str, Any]]] = {"arms": [], "comparisons": [], "stability": []}
     for evidence in evidences:
         model = {"model": evidence.model}

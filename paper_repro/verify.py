@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import random
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sharpen.objective import files
 from sharpen.paper_repro.plan import CostModel, Run
 from sharpen.paper_repro.store import Store, rounded
 from sharpen.paper_repro.work import computed
@@ -82,10 +82,8 @@ def verify(
     for run in runs:
         stored = store.read(run)
         assert stored is not None
-        folder = store.work / f"verify-{run.id}"
-        shutil.rmtree(folder, ignore_errors=True)
-        again = rounded(computed(run, folder))
-        shutil.rmtree(folder, ignore_errors=True)
+        with files.scratch(store.work / f"verify-{run.id}", "work") as folder:
+            again = rounded(computed(run, folder))
         check = compare_results(run.id, stored["result"], again["result"])
         checks.append(check)
         kinds.setdefault(run.experiment.kind, []).append(check)

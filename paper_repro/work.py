@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import resource
-import shutil
 import time
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sharpen.objective import runfolder
+from sharpen.objective import InputError, files, runfolder
 from sharpen.paper_repro.plan import Run
 from sharpen.paper_repro.store import Store
 
@@ -40,23 +40,24 @@ def execute(run: Run, store: Store, *, keep_work: bool = False) -> bool:
         except KeyboardInterrupt:
             raise
         except BaseException:
-            store.error(run).write_text(traceback.format_exc(), encoding="utf-8")
+            with suppress(InputError):  # a full disk must not hide what went wrong
+                files.write(store.error(run), traceback.format_exc())
             raise
         if not keep_work:
-            shutil.rmtree(store.folder(run), ignore_errors=True)
+            files.remove_own(store.folder(run))
     return True
 
 
 def computed(run: Run, folder: Path) -> dict[str, Any]:
     """Return a run's result with provenance; ``folder`` holds what a killed computation left."""
-    folder.mkdir(parents=True, exist_ok=True)
+    files.own_folder(folder)
     began, earlier = time.monotonic(), _earlier_seconds(folder)
     cpu = _cpu_seconds()
     try:
         result = _compute(run, folder)
     finally:
         spent = (time.monotonic() - began + earlier[0], _cpu_seconds() - cpu + earlier[1])
-        (folder / "seconds").write_text(f"{spent[0]} {spent[1]}", encoding="utf-8")
+        files.write(folder / "seconds", f"{spent[0]} {spent[1]}")
     tokens = result.pop("tokens", {"trained": 0, "evaluated": 0})
     return {
         "id": run.id,

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sharpen.objective import files
 from sharpen.paper_repro.measures import by_problem
 
 CURVES = (
@@ -66,8 +67,7 @@ def _train(config: Any, run: Path, processes: int) -> None:
     import yaml
 
     file = run.parent / "config.yaml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    files.write(file, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
     command += ["-m", "sharpen.cli.main", "llm", "train", "--config", str(file), "--out", str(run)]
     subprocess.run(command, check=True)

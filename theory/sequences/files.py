@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from sharpen.objective import InputError
+from sharpen.objective import InputError, files
 from sharpen.objective.parsing import NUMBERS, reason
 from sharpen.objective.reading import check_archive, read_json, read_npy, read_text
 from sharpen.theory.sequences.model import MarkovModel
@@ -56,12 +56,10 @@ def to_files(model: MarkovModel, prefix: str | Path) -> tuple[Path, Path]:
     """
     base = Path(prefix)
     matrix, stop = base.with_name(base.name + ".npz"), base.with_name(base.name + "-stop.npy")
-    try:
-        base.parent.mkdir(parents=True, exist_ok=True)
-        sparse.save_npz(matrix, sparse.csr_array(model.transition))
-        np.save(stop, model.stop)
-    except OSError as error:
-        raise InputError("policy", str(prefix), f"a prefix of files that can be written ({error})") from error
+    with files.replacing(matrix, "policy") as part, part.open("wb") as stream:
+        sparse.save_npz(stream, sparse.csr_array(model.transition))
+    with files.replacing(stop, "policy") as part, part.open("wb") as stream:
+        np.save(stream, model.stop)
     return matrix, stop
 
 
