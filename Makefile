@@ -10,7 +10,7 @@ READY := .venv/ready
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install browser demo test lint types unit unit-llm unit-rest format docs bench clean
+.PHONY: help install browser demo test lint types unit unit-llm unit-rest format docs bench gpu-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo 'make format  sort imports and format the code'
 	@echo 'make docs    write the command reference again'
 	@echo 'make bench   run the benchmarks (results in benchmarks/results/)'
+	@echo 'make gpu-check  what has to be seen on a GPU machine (PYTHON=..., results in benchmarks/results/gpu/)'
 	@echo 'make clean   remove what was built; runs/ stays'
 
 install: $(READY)
@@ -89,6 +90,10 @@ bench: $(READY)
 	$(BIN)/python benchmarks/llm.py
 	$(BIN)/sharpen toy findings --json > benchmarks/results/findings.json
 	$(BIN)/sharpen toy target --json > benchmarks/results/target.json
+
+# On a machine with a GPU, with whatever python3 has torch there; nothing is installed or fetched.
+gpu-check:
+	PYTHONPATH=.pyright$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) benchmarks/gpu_check.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
