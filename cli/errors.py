@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -10,12 +13,37 @@ import typer
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+LONGEST = 2000  # characters of a line
+MOST_FIELDS = 5  # that one line lists
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+# What a machine says of a user's paths. Not ENOENT and EEXIST: a file of our own that is missing is a defect.
+REFUSALS = (
+    *FULL,
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EMFILE, errno.ENFILE, errno.ENXIO, errno.ESTALE),
+)
 
 
 def fail(message: str, details: Sequence[str] = ()) -> NoReturn:
     """Print ``error: message`` as one line on stderr, and ``details`` below it, and exit with status 2."""
-    print("error: " + " ".join(message.split()), *details, sep="\n", file=sys.stderr)
+    print("error: " + one_line(message), *map(_printable, details), sep="\n", file=sys.stderr)
     raise SystemExit(BAD_INPUT)
+
+
+def one_line(message: str) -> str:
+    r"""Return a message as one line of bounded length in which nothing commands a terminal.
+
+    Example:
+        >>> one_line("a\nb\x1b[31m")
+        'a b\\x1b[31m'
+    """
+    line = _printable(" ".join(message.split()))
+    half = LONGEST // 2
+    return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"
+
+
+def _printable(text: str) -> str:
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def details(error: Exception) -> list[str]:
@@ -36,8 +64,28 @@ def describe(error: Exception) -> str | None:
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, ValidationError):
-        return "; ".join(_describe_field(detail) for detail in error.errors(include_url=False, include_context=False))
+        found = [_describe_field(detail) for detail in error.errors(include_url=False, include_context=False)]
+        more = [f"and {len(found) - MOST_FIELDS} more"] if len(found) > MOST_FIELDS else []
+        return "; ".join([*found[:MOST_FIELDS], *more])
+    if isinstance(error, OSError):
+        return _describe_file(error)
+    if isinstance(error, MemoryError):
+        return f"memory: got a request for more than there is ({str(error) or 'no size given'}), allowed: less"
     return None
+
+
+def _describe_file(error: OSError) -> str | None:
+    """Return the line for a file or folder that the machine refuses; None where the program may be at fault."""
+    if error.errno not in REFUSALS:
+        return None
+    if error.filename is None:
+        return f"output: got {error.strerror}, allowed: a place that can be written" if error.errno in FULL else None
+    if not isinstance(error.filename, str | bytes):
+        return None
+    from sharpen.objective.errors import shorten
+
+    path = shorten(os.fsdecode(error.filename))
+    return f"file: got {path}, allowed: one that can be read and written here ({error.strerror})"
 
 
 def describe_usage(error: typer.exceptions.TyperException) -> str:
@@ -56,4 +104,6 @@ def _describe_field(detail: object) -> str:
     field = ".".join(str(part) for part in detail["loc"])
     if not field or ": got " in message:  # a check of several fields together names them in its message
         return f"{field}.{message}" if field else message
-    return f"{field}: got {detail['input']!r}, {message[0].lower()}{message[1:]}"
+    from sharpen.objective.errors import shorten
+
+    return f"{field}: got {shorten(detail['input'])}, {message[0].lower()}{message[1:]}"

@@ -6,12 +6,14 @@ import _thread
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import typer
 
 from sharpen.cli import figures, llm, paper, theory, toy
 from sharpen.cli.errors import BAD_INPUT, INTERRUPTED, describe, describe_usage, details, fail
+from sharpen.cli.streams import tolerate_any_text
 
 app = typer.Typer(
     name="sharpen",
@@ -32,6 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 bad input (one line on stderr), 130 interrupted."""
     if arguments is None:  # the process is this command's
         sys.unraisablehook = _interrupt_again
+    tolerate_any_text()
+    _refuse_empty(sys.argv[1:] if arguments is None else arguments)
     try:
         status = app(args=arguments, standalone_mode=False)
     except typer.exceptions.TyperException as error:
@@ -49,6 +53,18 @@ def main(arguments: list[str] | None = None) -> None:
     if status == INTERRUPTED:  # typer's answer to Ctrl-C too
         _end_interrupted()
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse a value that is empty, which commands would take for none at all, or that is not text."""
+    for place, given in enumerate(arguments):
+        named = given.startswith("--") and "=" in given
+        flag, _, value = given.partition("=") if named else (arguments[place - 1] if place else "", "", given)
+        flag = flag if flag.startswith("--") else ""
+        if not value:
+            fail(f"{flag or 'argument'}: got '', allowed: a value that is not empty")
+        if any("\ud800" <= char <= "\udfff" for char in given):
+            fail(f"{flag or 'argument'}: got {value!a}, allowed: text in the encoding of this terminal (LANG)")
 
 
 def _interrupt_again(unraisable: Any) -> None:
