@@ -103,6 +103,16 @@ def test_the_terms_of_the_kl_to_every_digit(change: float, log_p: float) -> None
         assert 0.0 <= found <= 1e-299
 
 
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_small_changes_lose_nothing(sign: float) -> None:
+    change = sign * np.concatenate([np.geomspace(1e-150, 1.0, 301), np.linspace(0.01, 1.0, 100)])
+    found = kl_terms(np.full(change.size, np.log(0.25)), change)
+    with mpmath.workdps(400):
+        p = mpmath.exp(mpmath.mpf(float(np.log(0.25))))
+        exact = [float(p * (d * mpmath.exp(d) - mpmath.expm1(d))) for d in map(mpmath.mpf, change.tolist())]
+    np.testing.assert_allclose(found, exact, rtol=4e-14)
+
+
 def test_outcomes_outside_a_policy_or_the_base() -> None:
     log_p = np.log([0.5, 0.25, 0.25])
     assert kl_to_base(log_p, np.array([np.log(2.0), -np.inf, -np.inf])) == pytest.approx(np.log(2.0), rel=1e-15)
