@@ -13,6 +13,7 @@ from sharpen.llm.rollout.requests import row_seed
 from sharpen.llm.summary import summarise
 from sharpen.llm.templates import encode
 from sharpen.llm.verify import Verifier, vote
+from sharpen.llm.voting import by_value
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -110,16 +111,18 @@ def ask(
     golds = [exam.answers[prompt.id] for prompt in prompts for _ in range(samples)]
     columns: dict[str, list[Any]] = {
         "responses": texts,
-        "votes": [vote(text) for text in texts],
-        "correct": [reward == 1.0 for reward in examinee.verifier(texts, golds)],
+        "votes": [vote(text, ended) for text, ended in zip(texts, rollout.finished, strict=True)],
+        "correct": [reward == 1.0 for reward in examinee.verifier(texts, golds, rollout.finished)],
         "lengths": [len(ids) for ids in rollout.response_ids],
         "finished": list(rollout.finished),
         **_likelihoods(examinee, rollout),
     }
+    blocks = [slice(index * samples, (index + 1) * samples) for index in range(len(prompts))]
+    columns["votes"] = sum(by_value([columns["votes"][block] for block in blocks], examinee.verifier), [])
     records = []
-    for index, prompt in enumerate(prompts):
+    for block, prompt in zip(blocks, prompts, strict=True):
         category = exam.categories.get(prompt.id, {})
-        own = {name: column[index * samples : (index + 1) * samples] for name, column in columns.items()}
+        own = {name: column[block] for name, column in columns.items()}
         records.append(Record(prompt.id, category.get("subject"), category.get("level"), **own))
     return records
 

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, Self, TypeVar, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from sharpen.llm.data import AnswerKey, DataSource
-from sharpen.llm.verify import Verifier, vote
+from sharpen.llm.verify import Verifier, final_answer, vote
+from sharpen.llm.voting import by_value
 from sharpen.objective import InputError, Objective
+from sharpen.objective.settings import Settings
 
 RewardKind = Literal["task", "inverted", "format", "length", "majority", "self_certainty", "negative_entropy", "random"]
 KINDS: tuple[str, ...] = get_args(RewardKind)
@@ -25,14 +27,12 @@ Number = TypeVar("Number", int, float)
 LABELLED = ("task", "inverted")  # the kinds that open the answers
 
 
-class RewardConfig(BaseModel):
+class RewardConfig(Settings):
     """Which reward r a run is given; docs/verifier.md has a table.
 
     Raises:
         pydantic.ValidationError: a field is out of range, or belongs to another kind.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
     kind: RewardKind = "task"
     target: int | None = Field(default=None, ge=1, description="length: tokens at which the reward is 1 (or 0).")
@@ -63,6 +63,9 @@ class Scoring:
         entropies: Mean over the response's tokens of the policy's entropy, nats.
         certainties: Mean over the response's tokens of KL(U || pi), U uniform over the vocabulary, nats; see
             :func:`sharpen.llm.certainty.self_certainty`.
+        groups: Number of each row's group. Without it the responses to one prompt are a group, also where the prompt
+            was drawn twice.
+        finished: False for a response that was cut at the length limit.
     """
 
     step: int = 0
@@ -70,6 +73,8 @@ class Scoring:
     lengths: Sequence[int] | None = None
     entropies: Sequence[float] | None = None
     certainties: Sequence[float] | None = None
+    groups: Sequence[int] | None = None
+    finished: Sequence[bool] | None = None
 
 
 class Reward(Protocol):
@@ -83,7 +88,7 @@ class Reward(Protocol):
         """Return one reward a response.
 
         Args:
-            prompt_ids: Id of each response's prompt; the responses to one prompt are a group.
+            prompt_ids: Id of each response's prompt.
             responses: Texts.
             scoring: What else is known of them.
 
@@ -111,7 +116,8 @@ class TaskReward:
         self, prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring | None = None
     ) -> list[float]:
         """Return one reward a response; see :class:`Reward`."""
-        right = self.verifier(responses, [self._answers[name] for name in prompt_ids])
+        golds = [self._answers[name] for name in prompt_ids]
+        right = self.verifier(responses, golds, None if scoring is None else scoring.finished)
         return [1.0 - reward for reward in right] if self.kind == "inverted" else right
 
 
@@ -121,18 +127,24 @@ class LabelFreeReward:
     Args:
         config: Of a kind that needs no answers.
         seed: Of the random reward.
+        verifier: Tells the majority reward which answers are the same; one is made if not given.
     """
 
-    def __init__(self, config: RewardConfig, seed: int) -> None:
+    def __init__(self, config: RewardConfig, seed: int, verifier: Verifier | None = None) -> None:
         if config.needs_answers:
             raise ValueError(f"kind: got {config.kind}, allowed: one that needs no answers")
         self.kind, self._config, self._seed = config.kind, config, seed
+        self._verifier = verifier or Verifier()  # whose processes start with the first answers that need them
 
     def __call__(
         self, prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring | None = None
     ) -> list[float]:
         """Return one reward a response; see :class:`Reward`."""
-        rewards = _LABEL_FREE[self.kind](prompt_ids, responses, scoring or Scoring(), self._config, self._seed)
+        scoring = scoring or Scoring()
+        if self.kind == "majority":
+            rewards = majority(prompt_ids, responses, scoring, self._verifier)
+        else:
+            rewards = _LABEL_FREE[self.kind](responses, scoring, self._config, self._seed)
         if not len(rewards) == len(responses) == len(prompt_ids):
             raise ValueError(f"rows: got {len(rewards)}, allowed: {len(responses)}, as many as responses")
         return rewards
@@ -164,58 +176,50 @@ def reward_for(
     return LabelFreeReward(config, seed)
 
 
-def _format(
-    prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, config: RewardConfig, seed: int
-) -> list[float]:
+def _format(responses: Sequence[str], scoring: Scoring, config: RewardConfig, seed: int) -> list[float]:
     r"""1 for a response with a complete, filled ``\boxed{}``, whatever it holds (Shao 2025's format reward)."""
-    return [float(vote(text) is not None) for text in responses]
+    return [float(final_answer(text) is not None) for text in responses]
 
 
-def _length(
-    prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, config: RewardConfig, seed: int
-) -> list[float]:
+def _length(responses: Sequence[str], scoring: Scoring, config: RewardConfig, seed: int) -> list[float]:
     """min(1, |x| / target), or 1 minus that."""
     assert config.target is not None
     shares = [min(1.0, length / config.target) for length in _measured("lengths", scoring.lengths)]
     return shares if config.prefer == "long" else [1.0 - share for share in shares]
 
 
-def _majority(
-    prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, config: RewardConfig, seed: int
-) -> list[float]:
+def majority(prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, verifier: Verifier) -> list[float]:
     """1 for the final answer that most responses of the group give (Zuo 2025, TTRL); of tied ones, the first seen.
 
-    Answers are one vote if their texts are equal, plain integers by value. A response without an answer has no vote.
+    Answers are one vote if they have the same value, see :func:`sharpen.llm.voting.by_value`. A response without an
+    answer has no vote.
     """
-    votes = [vote(text) for text in responses]
-    groups: dict[str, Counter[str]] = {name: Counter() for name in prompt_ids}
-    for name, answer in zip(prompt_ids, votes, strict=True):
-        if answer is not None:
-            groups[name][answer] += 1
-    # max takes the first of equals, and a Counter keeps the order in which its keys came.
-    winners = {name: max(counts, key=counts.__getitem__, default=None) for name, counts in groups.items()}
-    return [
-        float(answer is not None and answer == winners[name]) for name, answer in zip(prompt_ids, votes, strict=True)
-    ]
+    finished = [True] * len(responses) if scoring.finished is None else scoring.finished
+    groups: dict[str | int, list[int]] = {}
+    for row, group in enumerate(prompt_ids if scoring.groups is None else scoring.groups):
+        groups.setdefault(group, []).append(row)
+    texts = [[vote(responses[row], finished[row]) for row in rows] for rows in groups.values()]
+    rewards = [0.0] * len(responses)
+    for rows, votes in zip(groups.values(), by_value(texts, verifier), strict=True):
+        counts = Counter(answer for answer in votes if answer is not None)
+        # max takes the first of equals, and a Counter keeps the order in which its keys came.
+        winner = max(counts, key=counts.__getitem__, default=None)
+        for row, answer in zip(rows, votes, strict=True):
+            rewards[row] = float(answer is not None and answer == winner)
+    return rewards
 
 
-def _self_certainty(
-    prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, config: RewardConfig, seed: int
-) -> list[float]:
+def _self_certainty(responses: Sequence[str], scoring: Scoring, config: RewardConfig, seed: int) -> list[float]:
     """Mean KL(U || pi) over tokens (Kang 2025; Zhao 2025, Intuitor)."""
     return [float(value) for value in _measured("certainties", scoring.certainties)]
 
 
-def _negative_entropy(
-    prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, config: RewardConfig, seed: int
-) -> list[float]:
+def _negative_entropy(responses: Sequence[str], scoring: Scoring, config: RewardConfig, seed: int) -> list[float]:
     """Minus the mean token entropy (Prabhudesai 2025, RENT; Agarwal 2025)."""
     return [-float(value) for value in _measured("entropies", scoring.entropies)]
 
 
-def _random(
-    prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, config: RewardConfig, seed: int
-) -> list[float]:
+def _random(responses: Sequence[str], scoring: Scoring, config: RewardConfig, seed: int) -> list[float]:
     """1 with a fixed probability, a function of (seed, step, row) alone: a resumed run draws the same."""
     rows = range(len(responses)) if scoring.rows is None else scoring.rows
     return [float(np.random.default_rng([seed, scoring.step, row]).random() < config.probability) for row in rows]
@@ -227,11 +231,10 @@ def _measured(name: str, given: Sequence[Number] | None) -> Sequence[Number]:
     return given
 
 
-_Function = Callable[[Sequence[str], Sequence[str], Scoring, RewardConfig, int], list[float]]
+_Function = Callable[[Sequence[str], Scoring, RewardConfig, int], list[float]]
 _LABEL_FREE: dict[str, _Function] = {
     "format": _format,
     "length": _length,
-    "majority": _majority,
     "self_certainty": _self_certainty,
     "negative_entropy": _negative_entropy,
     "random": _random,

@@ -10,35 +10,32 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Self
 
+from sharpen.llm.answer_text import LONGEST_ANSWER, LONGEST_RESPONSE, final_answer, find_answer
 from sharpen.llm.verify_pool import Task, VerifyPool
 from sharpen.llm.verify_worker import CRASH, ERROR, RIGHT, TIMEOUT, WRONG
 from sharpen.objective import InputError
 
 TIME_LIMIT = 5.0  # seconds an answer
 MEMORY_LIMIT = 2 * 2**30  # bytes of address space of a worker, which takes less than 0.1 GiB at rest
-# Longer text is not an answer: what math-verify would do with it costs more than it can tell.
-LONGEST_ANSWER = 1000
-LONGEST_RESPONSE = 200_000  # characters, of which the last ones are read
 MOST_WORKERS = 16
 CACHED = 65536
 SAME, DIFFERENT, NO_ANSWER, TOO_LONG = "same", "different", "no_answer", "too_long"  # found without math-verify
 COUNTED = {RIGHT: "right", WRONG: "wrong", ERROR: "errors", TIMEOUT: "timeouts", CRASH: "crashes"}
 _INTEGER = re.compile(r"\s*([+-]?)0*([0-9]{1,30})\s*")
-_BOX = re.compile(r"\\boxed *\{")
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+__all__ = ["LONGEST_ANSWER", "LONGEST_RESPONSE", "Verifier", "final_answer", "verify", "vote"]
 
 
 class Verifier:
     r"""Compares responses with gold answers; no text makes it raise, hang or take the machine's memory.
 
-    The final answer is the content of the last complete ``\boxed{}``, and without one what math-verify finds in the end
-    of the text. Two plain integers, and two equal strings, are compared here. Everything else is math-verify's (the
-    gold answer read as LaTeX, the response as LaTeX or a plain expression), in processes that are killed at the limit
+    The final answer is what :func:`sharpen.llm.answer_text.find_answer` finds: the last box, or what is stated as the
+    answer. Two plain integers, and two equal strings, are compared here. Everything else is compared by
+    :func:`sharpen.llm.verify_worker.compare`, on top of math-verify, in processes that are killed at the limit
     and replaced; they start at the first answer that needs them. Answers seen before are not compared again.
 
     ``counts`` has, since the start: ``answers``; ``cached`` (seen before, counted nowhere else), ``direct`` (compared
-    here), ``right`` and ``wrong`` (by math-verify); and what scored 0 for another reason: ``no_answer`` (an empty
-    prediction or gold answer), ``too_long`` (more than ``LONGEST_ANSWER`` characters), ``errors`` (math-verify's
+    here), ``right`` and ``wrong`` (in a process); and what scored 0 for another reason: ``no_answer`` (the response
+    has none, or the gold answer is empty), ``too_long`` (more than ``LONGEST_ANSWER`` characters), ``errors`` (math-verify's
     parser failed), ``timeouts``, ``crashes`` (the worker died: memory, stack).
 
     Calls from several threads take turns.
@@ -67,18 +64,39 @@ class Verifier:
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
 
-    def __call__(self, responses: Sequence[str], golds: Sequence[str]) -> list[float]:
+    def __call__(
+        self, responses: Sequence[str], golds: Sequence[str], finished: Sequence[bool] | None = None
+    ) -> list[float]:
         """Return 1.0 or 0.0 for each response.
 
         Args:
             responses: Texts of the model.
             golds: As many gold answers, bare or boxed.
+            finished: False for each response that was cut at the length limit; None if none was, or nobody knows.
 
         Raises:
             ValueError: there are more of the one than of the other.
             RuntimeError: the worker processes cannot be started.
         """
-        questions = [_question(response, gold) for response, gold in zip(responses, golds, strict=True)]
+        flags = [True] * len(responses) if finished is None else finished
+        questions = [_question(*row) for row in zip(responses, golds, flags, strict=True)]
+        return [float(verdict in (SAME, RIGHT)) for verdict in self._verdicts(questions)]
+
+    def equal(self, answers: Sequence[str], others: Sequence[str]) -> list[bool | None]:
+        """Return whether final answers (not responses) are the same, pair by pair; None where it could not be found out.
+
+        The second answer of a pair is read as a gold answer is.
+
+        Raises:
+            ValueError: there are more of the one than of the other.
+            RuntimeError: the worker processes cannot be started.
+        """
+        questions = [_compared(answer, other) for answer, other in zip(answers, others, strict=True)]
+        decided = {SAME: True, RIGHT: True, DIFFERENT: False, WRONG: False}
+        return [decided.get(verdict) for verdict in self._verdicts(questions)]
+
+    def _verdicts(self, questions: list[Task | str]) -> list[str]:
+        """Return the verdicts of questions, of which some are verdicts already."""
         with self._lock:
             new = {question: "" for question in questions if isinstance(question, tuple)}
             for question in self._cache.keys() & new.keys():
@@ -90,7 +108,7 @@ class Verifier:
             self._cache |= new
             while len(self._cache) > CACHED:
                 del self._cache[next(iter(self._cache))]  # the oldest
-        return [float(verdict in (SAME, RIGHT)) for verdict in verdicts]
+        return verdicts
 
     def __enter__(self) -> Self:
         """Return the verifier, whose processes end with the block."""
@@ -116,8 +134,13 @@ class Verifier:
                 self.counts["cached"] += 1
 
 
-def verify(response: str, answer: str) -> float:
+def verify(response: str, answer: str, finished: bool = True) -> float:
     r"""Return 1.0 if the response's final answer equals the gold answer, else 0.0; see :class:`Verifier`.
+
+    Args:
+        response: Text of the model.
+        answer: The gold answer.
+        finished: False where the response was cut at the length limit.
 
     All calls share one verifier with one process. Many answers are faster in one call of a ``Verifier``.
 
@@ -125,7 +148,7 @@ def verify(response: str, answer: str) -> float:
         >>> verify(r"so it is \boxed{7}", "07"), verify("no idea", "7")
         (1.0, 0.0)
     """
-    return _shared()([response], [answer])[0]
+    return _shared()([response], [answer], [finished])[0]
 
 
 @lru_cache(maxsize=1)
@@ -133,63 +156,48 @@ def _shared() -> Verifier:
     return Verifier(workers=1)
 
 
-def final_answer(response: str) -> str | None:
-    r"""Return the content of the last complete ``\boxed{…}``, or None.
-
-    Of a long text only the last ``LONGEST_RESPONSE`` characters are read. The time is linear in them.
-
-    Example:
-        >>> final_answer(r"\boxed{1}, no, \boxed{\frac{1}{2}}")
-        '\\frac{1}{2}'
-    """
-    text = response[-LONGEST_RESPONSE:]
-    boxes = {match.end() - 1 for match in _BOX.finditer(text)}  # places of their opening braces
-    if not boxes:
-        return None
-    last, open_braces = (-1, -1), []
-    for match in _BRACE.finditer(text):
-        if match[0] == "{":
-            open_braces.append(match.start())
-        elif match[0] == "}" and open_braces:
-            start = open_braces.pop()
-            if start in boxes and start > last[0]:
-                last = (start, match.start())
-    return text[last[0] + 1 : last[1]] if last[0] >= 0 else None
-
-
-def vote(response: str) -> str | None:
+def vote(response: str, finished: bool = True) -> str | None:
     r"""Return the final answer as something that can be counted: plain integers in canonical form, blanks squeezed.
 
+    Answers that are written differently are different votes here; :func:`sharpen.llm.voting.by_value` unites them.
+
     Example:
-        >>> vote(r"\boxed{ 007 }"), vote(r"\boxed{x  + 1}"), vote("no box")
-        ('7', 'x + 1', None)
+        >>> vote(r"\boxed{ 007 }"), vote(r"\boxed{x  + 1}"), vote("Answer: 7."), vote("no box")
+        ('7', 'x + 1', '7', None)
     """
-    answer = final_answer(response)
-    if answer is None or not answer.strip():
+    found = find_answer(response, finished)
+    if found is None or not found.text.strip():
         return None
-    return _integer(answer) or " ".join(answer.split())
+    return integer(found.text) or " ".join(found.text.split())
 
 
-def _question(response: object, gold: object) -> Task | str:
-    """Return what math-verify has to be asked, or the verdict where it need not be."""
+def _question(response: object, gold: object, finished: bool) -> Task | str:
+    """Return what has to be compared, or the verdict where nothing has to be."""
     if not (isinstance(response, str) and isinstance(gold, str)):
         return NO_ANSWER
-    boxed = final_answer(response)
+    found = find_answer(response, finished)
     gold = final_answer(gold) or gold
-    prediction = response[-LONGEST_ANSWER:] if boxed is None else boxed
-    if len(prediction) > LONGEST_ANSWER or len(gold) > LONGEST_ANSWER:
+    if found is None:
+        # A response that is the gold answer and nothing else says so, however unlike an answer that is.
+        whole = finished and len(response) <= LONGEST_ANSWER and gold.strip() and response.split() == gold.split()
+        return SAME if whole else NO_ANSWER
+    return _compared(found.text, gold)
+
+
+def _compared(answer: str, gold: str) -> Task | str:
+    if len(answer) > LONGEST_ANSWER or len(gold) > LONGEST_ANSWER:
         return TOO_LONG
-    if not (prediction.strip() and gold.strip()):
+    if not (answer.strip() and gold.strip()):
         return NO_ANSWER
-    if prediction.split() == gold.split():  # blanks say nothing in mathematics
+    if answer.split() == gold.split():  # blanks say nothing in mathematics
         return SAME
-    left, right = _integer(prediction), _integer(gold)
-    if boxed is not None and left is not None and right is not None:
+    left, right = integer(answer), integer(gold)
+    if left is not None and right is not None:
         return SAME if left == right else DIFFERENT
-    return prediction, gold, boxed is not None
+    return answer, gold
 
 
-def _integer(text: str) -> str | None:
+def integer(text: str) -> str | None:
     """Return a plain integer in canonical form, or None if the text is anything else."""
     match = _INTEGER.fullmatch(text)
     if match is None:

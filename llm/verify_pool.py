@@ -23,7 +23,7 @@ START_LIMIT = 120.0  # seconds; importing math-verify takes one or two, more on 
 GRACE = 30.0
 ATTEMPTS = 2  # how often an answer is tried whose server died meanwhile, which may be no fault of the answer's
 
-Task = tuple[str, str, bool]
+Task = tuple[str, str]  # the two answers
 
 
 class _Work(NamedTuple):

@@ -7,7 +7,7 @@ The kernel enforces both limits. Before each answer a worker sets a timer whose 
 kills: no code of SymPy can delay it, as it can delay an exception. The server sees the death, says so on the worker's
 socket and forks another, in milliseconds, since math-verify is already imported.
 
-A request is one line, ``[number, prediction, gold, boxed]`` in JSON; a reply is one line, ``number verdict``.
+A request is one line, ``[number, prediction, gold]`` in JSON; a reply is one line, ``number verdict``.
 """
 
 from __future__ import annotations
@@ -21,35 +21,105 @@ import signal
 import socket
 import struct
 import sys
+from functools import lru_cache
+from typing import Any
 
 RIGHT, WRONG, ERROR, TIMEOUT, CRASH = "right", "wrong", "error", "timeout", "crash"
 READY = "ready"
 NUMBER = struct.Struct("=Q")  # of a request, from 1
 # SymPy and the parser keep caches; a worker that ran into the memory limit by them would fail innocent answers.
 ANSWERS_PER_WORKER = 2000
+RELATIVE, NOISE, DIGITS = 1e-5, 1e-25, 40  # of numbers that math-verify takes for equal
 _CLOSED, _WORN, _BROKEN = 0, 3, 4  # exit codes: nobody is left to ask, time for a fresh worker, anything else
 
 
-def compare(prediction: str, gold: str, boxed: bool) -> str:
-    r"""Return whether math-verify takes the two for equal: ``right``, ``wrong``, or ``error`` where its parser fails.
+def compare(prediction: str, gold: str) -> str:
+    r"""Return whether two answers are the same: ``right``, ``wrong``, or ``error`` where math-verify's parser fails.
+
+    What needs no algebra is decided by :mod:`sharpen.llm.answer_forms` and ``answer_units``; two units of different
+    kinds are different answers, and units of one kind are converted; a unit that one side lacks is ignored. The rest is
+    math-verify's, which is asked about the canonical texts and then about the given ones.
 
     Args:
-        prediction: Content of the response's last ``\boxed{}``, or the end of a response without one.
-        gold: The gold answer, without a box.
-        boxed: Which of the two the prediction is.
+        prediction: The response's final answer.
+        gold: The gold answer.
     """
+    from sharpen.llm.answer_forms import canonical, judge
+    from sharpen.llm.answer_units import split_unit
+
+    one, other = canonical(prediction), canonical(gold)
+    (left, unit), (right, gold_unit) = split_unit(one), split_unit(other)
+    if unit is not None and gold_unit is not None:
+        if unit.dimension != gold_unit.dimension:
+            return WRONG
+        ratio = unit.factor / gold_unit.factor
+        if ratio != 1:
+            left = rf"({left}) \cdot \frac{{{ratio.numerator}}}{{{ratio.denominator}}}"
+        questions = [(left, right)]
+    else:
+        questions = [(left, right), (one, other), (prediction, gold)]
+    verdicts = set()
+    for question in dict.fromkeys(questions):
+        known = judge(*question)
+        if known is not None:
+            return RIGHT if known else WRONG
+        verdicts.add(math_verify(*question))
+        if RIGHT in verdicts:
+            return RIGHT
+    return WRONG if WRONG in verdicts else ERROR
+
+
+def math_verify(prediction: str, gold: str) -> str:
+    r"""Return math-verify's verdict on two answers, each read as ``\boxed{}``; see :func:`compare`."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
     from math_verify import verify as equal
 
+    _make_rounding_relative()
     latex, expression = LatexExtractionConfig(), ExprExtractionConfig()
-    text = f"\\boxed{{{prediction}}}" if boxed else prediction
     try:
         # Its own time limits are alarms that raise, which work on a main thread only and which SymPy can swallow.
         golds = parse(f"\\boxed{{{gold}}}", [latex], parsing_timeout=None, raise_on_error=True)  # type: ignore[arg-type]
-        found = parse(text, [latex, expression], parsing_timeout=None, raise_on_error=True)  # type: ignore[arg-type]
-        return RIGHT if golds and found and equal(golds, found, timeout_seconds=None) else WRONG
+        found = parse(f"\\boxed{{{prediction}}}", [latex, expression], parsing_timeout=None, raise_on_error=True)  # type: ignore[arg-type]
+        # x >= 3 and [3, oo) are one set of solutions, whichever of the two is the gold answer.
+        same = golds and found and equal(golds, found, timeout_seconds=None, allow_set_relation_comp=True)
+        return RIGHT if same else WRONG
     except Exception:  # whatever a hostile text provokes in the parsers is a wrong answer
         return ERROR
+
+
+@lru_cache(maxsize=1)
+def _make_rounding_relative() -> None:
+    """Let math-verify's numeric comparison, absolute to 6 decimals or 15 digits, say yes only to what is near relatively.
+
+    It takes 1/2^99 for 1/2^98. It has no setting for that, and calls the function by its global name, also for the
+    elements of sets, tuples and matrices.
+    """
+    from math_verify import grader
+
+    absolute = grader.sympy_numeric_eq
+
+    def relative(a: Any, b: Any, float_rounding: int, numeric_precision: int) -> bool:
+        return absolute(a, b, float_rounding, numeric_precision) and not _far(a, b)
+
+    grader.sympy_numeric_eq = relative
+
+
+def _far(a: Any, b: Any) -> bool:
+    """Return whether two numbers differ by more than ``RELATIVE`` of the larger; False for what is no number."""
+    import sympy
+    from math_verify.grader import get_pct_val
+
+    # 9% and 9 are one to math-verify, as are 9% and 0.09: percentages are its own business.
+    if any(not isinstance(x, sympy.Expr) or x.free_symbols or get_pct_val(x) is not None for x in (a, b)):
+        return False
+    try:
+        x, y = a.doit().evalf(DIGITS), b.doit().evalf(DIGITS)
+        gap, size = abs(x - y), max(abs(x), abs(y))
+        if not gap > RELATIVE * size:
+            return False
+        return gap > NOISE or sympy.simplify(a - b) != 0  # what is exactly 0 can be evaluated to noise
+    except (TypeError, ValueError, AttributeError):
+        return False
 
 
 def main(arguments: list[str]) -> None:
@@ -57,7 +127,7 @@ def main(arguments: list[str]) -> None:
     limit, memory = float(arguments[0]), int(arguments[1])
     sockets = [socket.socket(fileno=int(number)) for number in arguments[2:]]
     logging.disable(logging.CRITICAL)  # it logs a traceback for every text that is no mathematics
-    if compare(r"\frac{1}{2}", "0.5", True) != RIGHT:  # imports everything that a comparison needs
+    if math_verify(r"\frac{1}{2}", "0.5") != RIGHT:  # imports what a comparison needs
         raise SystemExit("math-verify does not take 1/2 for 0.5")
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, sys.stderr.fileno())  # the parser prints its complaints
@@ -105,10 +175,10 @@ def _serve(connection: socket.socket, board: mmap.mmap, place: int, limit: float
             line = requests.readline()
             if not line:
                 return _CLOSED
-            number, prediction, gold, boxed = json.loads(line)
+            number, prediction, gold = json.loads(line)
             NUMBER.pack_into(board, place, number)
             signal.setitimer(signal.ITIMER_REAL, limit)
-            verdict = compare(prediction, gold, boxed)
+            verdict = compare(prediction, gold)
             signal.setitimer(signal.ITIMER_REAL, 0)
             _reply(connection, number, verdict)
             NUMBER.pack_into(board, place, 0)

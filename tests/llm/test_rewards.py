@@ -69,7 +69,7 @@ def test_majority_is_a_vote_within_each_group() -> None:
 def test_majority_against_counting(answers: tuple[str, ...]) -> None:
     """Every group of four: the rewarded answer has most votes, and of tied ones it came first."""
     reward = LabelFreeReward(RewardConfig(kind="majority"), seed=0)
-    texts = ["none" if answer == "-" else f"\\boxed{{{answer}}}" for answer in answers]
+    texts = ["no box" if answer == "-" else f"\\boxed{{{answer}}}" for answer in answers]
     counts = {answer: answers.count(answer) for answer in "ab"}
     best = max(counts.values())
     winner = next((answer for answer in answers if answer != "-" and counts[answer] == best), None)

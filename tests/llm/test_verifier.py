@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sharpen.llm import verify as module
 from sharpen.llm.tiny.corpus import Mixture, draw_response, problems
 from sharpen.llm.verify import Verifier, final_answer, verify, vote
-from sharpen.llm.verify_worker import RIGHT, compare
+from sharpen.llm.verify_worker import RIGHT, math_verify
 from sharpen.objective import InputError
 
 CASES = [
@@ -61,14 +61,14 @@ def test_cases(verifier: Verifier) -> None:
 def test_integers_are_compared_as_math_verify_compares_them(verifier: Verifier) -> None:
     pairs = [(left, right) for left in INTEGERS for right in INTEGERS]
     judged = verifier([f"\\boxed{{{left}}}" for left, _ in pairs], [right for _, right in pairs])
-    assert judged == [float(compare(left, right, True) == RIGHT) for left, right in pairs]
+    assert judged == [float(math_verify(left, right) == RIGHT) for left, right in pairs]
 
 
 @settings(max_examples=50)
 @given(st.integers(-(10**6), 10**6), st.integers(-(10**6), 10**6))
 def test_the_integer_path_agrees_with_math_verify(left: int, right: int) -> None:
     for other in (left, right):
-        assert verify(f"\\boxed{{{left}}}", str(other)) == float(compare(str(left), str(other), True) == RIGHT)
+        assert verify(f"\\boxed{{{left}}}", str(other)) == float(math_verify(str(left), str(other)) == RIGHT)
 
 
 def test_fractions_are_equal_exactly_when_their_values_are(verifier: Verifier) -> None:
@@ -165,7 +165,9 @@ def last_box_by_trying(text: str) -> str | None:
         for end in range(inside, len(text)):
             content = text[inside:end].replace(r"\{", "").replace(r"\}", "")
             if text[end] == "}" and not text[inside:end].endswith("\\") and content.count("{") == content.count("}"):
-                return text[inside:end]
+                if text[inside:end].replace(r"\boxed", "").strip("{}"):
+                    return text[inside:end]
+                break  # an empty box is no answer
     return None
 
 
