@@ -16,7 +16,7 @@ from sharpen.objective.settings import Seed, Settings, Text
 class OptimizerSettings(Settings):
     """AdamW with a linear warm-up from ``warmup_start * learning_rate``, then constant (the paper's schedule)."""
 
-    learning_rate: float = Field(default=1e-6, gt=0)
+    learning_rate: float = Field(default=1e-6, gt=0, le=1e30)  # beyond, float32 overflows in the update
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.999, ge=0, lt=1)
     epsilon: float = Field(default=1e-8, gt=0)

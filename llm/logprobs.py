@@ -19,6 +19,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from sharpen.llm.finite import require_finite
+
 # Most logits of one chunk: 2^26 float32 numbers are 256 MiB.
 CHUNK_LOGITS = 2**26
 SHARDED_FORWARD = "sharpen_token_statistics"
@@ -200,6 +202,9 @@ def token_logprobs(
 
     Processes with a sharded model have to make equally many forward passes: ``same_passes`` returns their largest
     number, and passes beyond this process's own are repeated and thrown away.
+
+    Raises:
+        NonFiniteError: the model gives a response a probability that is no number.
     """
     device = next(model.parameters()).device
     batches = make_batches(prompt_ids, response_ids, micro_batch_tokens=micro_batch_tokens, device=device)
@@ -211,8 +216,10 @@ def token_logprobs(
         for _ in range(passes - len(batches)):
             response_logprobs(model, batches[-1])
     entropies = [part.entropy_BT for part in parts if part.entropy_BT is not None]
+    logprobs_RT = unbatch(batches, [part.logprobs_BT for part in parts])
+    require_finite("log-probabilities", logprobs_RT.detach(), f"responses under {type(model).__name__}")
     return TokenLogprobs(
-        unbatch(batches, [part.logprobs_BT for part in parts]),
+        logprobs_RT,
         unbatch(batches, entropies) if with_entropy else None,
         unbatch(batches, [part.mask_BT for part in parts]),
     )

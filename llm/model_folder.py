@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from sharpen.llm.finite import listed, non_finite
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,8 +28,6 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 LARGEST_JSON = 2**27  # bytes
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64", "float8_e4m3fn", "float8_e5m2")
 LARGER = 4  # how many times more parameters than the weights a config may describe before its model is made
-NAMED = 3  # tensors that a message names
-CHUNK = 2**24  # numbers looked at together
 
 Loaded = TypeVar("Loaded")
 
@@ -191,11 +191,6 @@ def check_finite(tensors: Iterable[tuple[str, torch.Tensor]], where: str) -> Non
         raise ModelFolderError(f"NaN or infinite {where}: {listed(bad)}")
 
 
-def non_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
-    """Return the names of the tensors that hold a NaN or an infinity."""
-    return [name for name, tensor in tensors if not _is_finite(tensor)]
-
-
 def guarded(load: Callable[[], Loaded]) -> Loaded:
     """Return what a library's loader makes of foreign files, without its own reports.
 
@@ -219,17 +214,6 @@ def one_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[: 2 if lines and lines[0].endswith((":", "'")) else 1]).rstrip(".:")
     return text if isinstance(error, OSError | ValueError) and text else f"{type(error).__name__}: {text}"
-
-
-def listed(names: Collection[str]) -> str:
-    """Return the number of names and the first few of them.
-
-    Example:
-        >>> listed(["c", "a", "d", "b"])
-        '4 tensors (a, b, c, …)'
-    """
-    first = ", ".join(sorted(names)[:NAMED])
-    return f"{len(names)} tensor{'s' * (len(names) > 1)} ({first}{', …' * (len(names) > NAMED)})"
 
 
 def _check_known(config: Mapping[str, Any], name: str, known: Collection[str], *, required: bool = False) -> None:
@@ -325,14 +309,6 @@ def _described(
         raise ModelFolderError(f"{CONFIG} describes {wanted:.3g} parameters, the weights hold {stored:.3g}")
     tied = getattr(model, "all_tied_weights_keys", {})
     return {name: tuple(weight.shape) for name, weight in model.state_dict().items() if name not in tied}, tied
-
-
-def _is_finite(tensor: torch.Tensor) -> bool:
-    import torch
-
-    if not tensor.is_floating_point():
-        return True
-    return all(bool(torch.isfinite(part).all()) for part in tensor.detach().reshape(-1).split(CHUNK))
 
 
 @contextmanager

@@ -171,16 +171,23 @@ def load_model(source: ModelSource, device: str, dtype: str) -> PreTrainedModel:
     return model.to(device)  # type: ignore[arg-type]
 
 
-def check_device(device: str) -> None:
+def check_device(device: str, place: int = 0) -> None:
     """Refuse a GPU that is not there.
 
+    Args:
+        device: ``cpu`` or ``cuda``.
+        place: Number of this process on the machine: the GPU that it would use.
+
     Raises:
-        InputError: ``cuda`` is meant, and torch sees no GPU.
+        InputError: ``cuda`` is meant, and torch sees no GPU, or fewer than there are processes.
     """
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("device", device, "cpu: this machine has no GPU that torch can use")
+    if device == "cuda" and place >= torch.cuda.device_count():
+        allowed = f"at most one a GPU; this machine has {torch.cuda.device_count()} (torchrun --nproc-per-node)"
+        raise InputError("processes", f"{place + 1} on this machine", allowed)
 
 
 def _loaded(source: ModelSource, load: Callable[[], Loaded]) -> Loaded:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sharpen.llm import world as processes
 from sharpen.llm.config import LoRASettings, TrainConfig
-from sharpen.llm.models import ModelSource, load_model, load_tokenizer
+from sharpen.llm.models import ModelSource, check_device, load_model, load_tokenizer
 from sharpen.llm.world import World
 from sharpen.objective import InputError
 
@@ -87,12 +87,17 @@ def is_sharded_run(config: TrainConfig, world: World, dtype: str) -> bool:
 
 
 def check_processes(config: TrainConfig, world: World) -> None:
-    """Refuse numbers that the processes cannot share.
+    """Refuse numbers that the processes cannot share, and passes that only a divided model can make.
 
     Raises:
-        InputError: there are fewer prompts than processes, or these do not divide by those of one engine.
+        InputError: there are fewer prompts than processes, these do not divide by those of one engine, or the passes
+            should be less precise than the weights, which is FSDP2's work, and ``shard`` is ``never``.
     """
     world.share(config.prompts_per_step)
+    dtype = placement(config)[1]
+    if config.shard == "never" and dtype != "float32":
+        allowed = f"auto or always, as the passes are in {dtype} and the weights in float32; or --dtype float32"
+        raise InputError("shard", config.shard, allowed)
     if world.size % config.tensor_parallel:
         allowed = f"a divisor of the number of processes, {world.size}"
         raise InputError("tensor_parallel", config.tensor_parallel, allowed)
@@ -114,6 +119,7 @@ def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
     from sharpen.llm.weights import copy_of
 
     device, dtype = placement(config)
+    check_device(device, world.local_rank)
     check_processes(config, world)
     divided = is_sharded_run(config, world, dtype)
     if divided or world.size > 1:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 
 from sharpen.llm.logprobs import SHARDED_FORWARD, head_is_separable, token_statistics
+from sharpen.llm.world import World
 
 
 def shard(model: Any, *, compute: torch.dtype, offload: bool = False) -> None:
@@ -34,6 +36,25 @@ def shard(model: Any, *, compute: torch.dtype, offload: bool = False) -> None:
     fully_shard(model, **options)
     setattr(model, SHARDED_FORWARD, types.MethodType(token_statistics, model))
     register_fsdp_forward_method(model, SHARDED_FORWARD)
+
+
+def average_gradients(weights: Iterable[torch.nn.Parameter], world: World) -> None:
+    """Replace the gradients of a model that every process has whole by their mean over the processes, in place.
+
+    What FSDP2 does for a divided one. Every process has to call it, with the same weights.
+    """
+    if world.size == 1:
+        return
+    import torch.distributed as dist
+
+    waiting = []
+    for weight in weights:
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+        weight.grad /= world.size
+        waiting.append(dist.all_reduce(weight.grad, async_op=True))
+    for handle in waiting:
+        handle.wait()
 
 
 def decoder_layers(model: Any) -> list[torch.nn.Module]:

@@ -11,7 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sharpen.llm.finite import NonFiniteError, listed, non_finite
+from sharpen.llm.logprobs import token_logprobs
 from sharpen.llm.weights import gathered
+from sharpen.llm.world import World
 from sharpen.objective import InputError
 
 Tensors = dict[str, Tensor]
@@ -27,6 +30,23 @@ def parameters(model: Any, *, keep: bool, trained_only: bool = False) -> Tensors
     """
     named = model.named_parameters()
     return _on_cpu({name: weight for name, weight in named if weight.requires_grad or not trained_only}, keep)
+
+
+def require_finite_policy(model: Any, prompt: list[int], world: World) -> None:
+    """Refuse a policy that is not fit to be kept. Every process has to call it.
+
+    Args:
+        model: Sharded or not.
+        prompt: Tokens that it has to give a probability to: finite weights may still be too large for its passes.
+        world: The processes that train together.
+
+    Raises:
+        NonFiniteError: a weight, or a log-probability of the prompt repeated, is NaN or infinite.
+    """
+    bad = set(world.gather(non_finite(model.named_parameters())))
+    if bad:
+        raise NonFiniteError("weights", f"in {listed(bad)}")
+    token_logprobs(model, [prompt], [prompt], micro_batch_tokens=2 * len(prompt))
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, model: Any, *, keep: bool) -> Tensors:

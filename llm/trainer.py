@@ -5,6 +5,7 @@ Axis letters: P prompts, G samples of one prompt, R = P G sequences (prompt-majo
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from sharpen.llm.certainty import self_certainty
 from sharpen.llm.config import TrainConfig
 from sharpen.llm.data import PromptSet
 from sharpen.llm.experience import Experience, joined
+from sharpen.llm.finite import NonFiniteError, in_step, listed, non_finite
 from sharpen.llm.learners import LossInputs, advantages, learner_loss, learner_rewards, mixed_groups
 from sharpen.llm.logprobs import SHARDED_FORWARD, TokenLogprobs, make_batches, response_logprobs, token_logprobs
 from sharpen.llm.loss import Mismatch, aggregated, importance_weights
@@ -27,8 +29,16 @@ from sharpen.llm.rewards import Reward, Scoring
 from sharpen.llm.rollout import Engine, Rollout, Sampling
 from sharpen.llm.rollout.requests import row_seed
 from sharpen.llm.schedule import ROLLOUT, derive_seed, prompt_indices
+from sharpen.llm.sharding import average_gradients, is_sharded
 from sharpen.llm.templates import encode
-from sharpen.llm.train_state import Tensors, load_optimizer_state, load_parameters, optimizer_state, parameters
+from sharpen.llm.train_state import (
+    Tensors,
+    load_optimizer_state,
+    load_parameters,
+    optimizer_state,
+    parameters,
+    require_finite_policy,
+)
 from sharpen.llm.world import World
 from sharpen.objective import InputError
 
@@ -105,7 +115,12 @@ class Trainer:
 
         Raises:
             WeightSyncError: the engine samples from another policy than the one being trained.
+            NonFiniteError: a logit, log-probability or gradient is NaN or infinite; the weights are as they were.
         """
+        with in_step(self.step_index + 1, self.config.optimizer, self.compute):
+            return self._step()
+
+    def _step(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         seconds: dict[str, float] = {"rollout": 0.0, "logprobs": 0.0, "reward": 0.0}
         seen, batch, rounds = self._collect(seconds)
         with _timed(seconds, "update"):
@@ -132,7 +147,12 @@ class Trainer:
         """Return what a resumed run needs besides the policy's files; random streams are functions of the step.
 
         Every process has to call it; the tensors are on the first one's CPU.
+
+        Raises:
+            NonFiniteError: the policy is not fit to be kept: a weight, or what it says about a prompt, is NaN.
         """
+        with in_step(self.step_index, self.config.optimizer, self.compute):
+            require_finite_policy(self.model, self.prompt_ids[0], self.world)
         keep = self.world.first
         tensors = {"optimizer": optimizer_state(self.optimizer, self.model, keep=keep)}
         if self.reference.model is not None:
@@ -268,6 +288,8 @@ class Trainer:
         scoring = Scoring(
             step=self.step_index,
             rows=range(first, first + len(texts)),
+            groups=[row // self.config.samples_per_prompt for row in range(len(texts))],
+            finished=rollout.finished,
             lengths=[len(ids) for ids in rollout.response_ids],
             entropies=(policy.entropy_BT.sum(dim=1) / tokens_R).tolist(),
             certainties=certainties,
@@ -338,11 +360,18 @@ class Trainer:
 
     def _descend(self) -> float:
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(weights, self.config.optimizer.gradient_clip)
+        if not is_sharded(self.model):  # FSDP2 has averaged them in the backward pass
+            average_gradients(weights, self.world)
+        norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        whole = getattr(norm, "full_tensor", None)
+        number = float(norm if whole is None else whole())
+        if not math.isfinite(number):  # clipping by it would make every gradient NaN
+            bad = non_finite((name, w.grad) for name, w in self.model.named_parameters() if w.grad is not None)
+            raise NonFiniteError("gradient", f"in {listed(bad)}" if bad else "in its norm")
+        torch.nn.utils.clip_grads_with_norm_(weights, self.config.optimizer.gradient_clip, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        whole = getattr(norm, "full_tensor", None)
-        return float(norm if whole is None else whole())
+        return number
 
     def _samples(self, batch: Experience, pseudo_R: Tensor) -> list[dict[str, Any]]:
         G = batch.group_size

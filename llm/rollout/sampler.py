@@ -32,6 +32,8 @@ def sample(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return tokens [R] and their log-probabilities [R] by inverting the cumulative distribution.
 
+    Where the logits are no distribution (a NaN or +inf among them) the log-probability is NaN.
+
     Args:
         logits_RV: The model's logits.
         uniform_R: float64 numbers in [0, 1), one a row, so that a row's token depends on no other row.
@@ -48,4 +50,5 @@ def sample(
         token_R1 = torch.searchsorted(cdf_RV, uniform_R[:, None] * total_R1, right=True)
         # Rounding may make uniform * total = total; the last token with any mass is then the right one.
         token_R1 = torch.minimum(token_R1, torch.searchsorted(cdf_RV, total_R1.contiguous()))
+        token_R1 = token_R1.clamp(max=cdf_RV.shape[1] - 1)  # NaN has no place; its log-probability tells the caller
     return token_R1[:, 0], logprobs_RV.gather(-1, token_R1)[:, 0]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
+from sharpen.llm.finite import NonFiniteError
 from sharpen.llm.rollout.requests import evaluating, response_limits, row_uniforms, seeds_of_rows
 from sharpen.llm.rollout.sampler import sample, sampling_logprobs
 from sharpen.llm.rollout.types import Rollout, Sampling, WeightSyncError
@@ -62,7 +63,11 @@ class TransformersEngine:
         limits: Sequence[int] | None = None,
         row_seeds: Sequence[int] | None = None,
     ) -> Rollout:
-        """Return ``samples`` responses to each prompt; see :class:`sharpen.llm.rollout.types.Engine`."""
+        """Return ``samples`` responses to each prompt; see :class:`sharpen.llm.rollout.types.Engine`.
+
+        Raises:
+            NonFiniteError: the model's logits are no distribution.
+        """
         vocabulary = self._model.config.get_text_config().vocab_size
         longest = response_limits(prompts, samples, sampling, seed, self._max_length, vocabulary, limits)
         seeds = seeds_of_rows(len(prompts), samples, seed, row_seeds)
@@ -132,7 +137,9 @@ class TransformersEngine:
             length_R[row_B] += open_B
             finished_R[row_B] |= open_B & ended_B
             open_B = open_B & ~ended_B & (limit_R[row_B] > step + 1)
-            left = int(open_B.sum())
+            left, broken = torch.stack([open_B.sum(), (~torch.isfinite(logprob_B)).sum()]).tolist()
+            if broken:
+                raise NonFiniteError("logits", f"at response token {step + 1} of {broken} of {len(row_B)} rows")
             if left == 0:
                 break
             if left <= (1 - COMPACT_AT) * len(row_B):

@@ -12,6 +12,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
+from sharpen.llm.finite import NonFiniteError
 from sharpen.llm.logprobs import token_logprobs
 from sharpen.llm.rollout.loading import Loaded, load
 from sharpen.llm.rollout.process import contained, random_states_kept
@@ -143,6 +144,9 @@ class VLLMEngine:
         self._llm.reset_prefix_cache()  # a cached prefix is computed in another order, so it rounds differently
         answers = [answer.outputs[0] for answer in self._run([prompts[p] for p in rows], parameters)]
         logprobs = [_sampled_logprobs(answer) for answer in answers]
+        broken = sum(not np.isfinite(row).all() for row in logprobs)
+        if broken:
+            raise NonFiniteError("log-probabilities", f"in {broken} of {len(logprobs)} responses sampled by vLLM")
         return Rollout(
             prompt_ids=[list(prompts[p]) for p in rows],
             response_ids=[list(answer.token_ids) for answer in answers],
@@ -160,6 +164,7 @@ class VLLMEngine:
         Raises:
             WeightSyncError: some weights were not loaded or are others than the model's, engine and model disagree by
                 more than :data:`PUSH_TOLERANCE`, or the model moved since the last push and the engine did not.
+            NonFiniteError: the model's own log-probabilities are not finite.
         """
         self._wake("weights")
         loaded: Loaded = self._llm.apply_model(lambda module: load(module, model))[0]
@@ -169,7 +174,7 @@ class VLLMEngine:
         self._check_sums(loaded)
         self._wake("kv_cache")
         self._llm.reset_prefix_cache()  # its keys and values are the old weights'
-        mine, models = self._probe_logprobs(), self._model_logprobs(model)
+        models, mine = self._model_logprobs(model), self._probe_logprobs()
         error = float(np.abs(mine - models).max())
         if not error <= self._tolerance:  # also true of NaN
             raise WeightSyncError(

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from sharpen.llm.finite import require_finite
 from sharpen.llm.logprobs import token_logprobs
 from sharpen.llm.rollout import Engine, Sampling
 from sharpen.llm.rollout.requests import eos_token_ids, evaluating
@@ -78,6 +79,7 @@ class LanguageModel:
             **({"logits_to_keep": 1} if only_last else {}),
         ).logits[:, -1]
         logprob_BV = torch.log_softmax(logits_BV.double(), dim=-1)
+        require_finite("logits", logprob_BV.max(dim=-1).values, "prefixes")  # NaN wins a maximum
         for place, request, logprob_V in zip(places, requests, logprob_BV, strict=True):
             top = torch.topk(logprob_V, min(request.top, len(logprob_V)))
             found[place] = Likeliest(top.indices.cpu().numpy(), top.values.cpu().numpy())
