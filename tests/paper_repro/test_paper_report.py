@@ -131,8 +131,8 @@ def test_the_page_is_self_contained_and_every_link_has_a_target(page: Path) -> N
     text = page.read_text(encoding="utf-8")
     body = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=[\"']https?:", text)
-    targets = set(re.findall(r"id='([^']+)'", body))
-    links = re.findall(r"href='#([^']+)'", body)
+    targets = set(re.findall(r'id="([^"]+)"', body))
+    links = re.findall(r'href="#([^"]+)"', body)
     assert len(links) > 100
     assert set(links) <= targets
     assert "cpu &lt;test&gt;" in body  # what a result says is text, not markup
