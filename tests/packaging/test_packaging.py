@@ -46,6 +46,7 @@ def test_wheel_holds_the_packages_and_their_data_and_nothing_else(built: Path) -
         on_disk = {f"sharpen/{file.relative_to(ROOT)}" for file in (ROOT / package).rglob("*.py")}
         assert on_disk <= names
     assert {"sharpen/llm/tiny/artifact/model.safetensors", "sharpen/llm/prompts/boxed-cot.txt"} <= names
+    assert {"sharpen/paper_repro/templates/report.html", "sharpen/theory/proofs/templates/derivations.html"} <= names
 
 
 def test_sdist_holds_what_a_packager_needs(built: Path) -> None:

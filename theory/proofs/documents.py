@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from sharpen.objective.pages import render_page
 from sharpen.theory.proofs.printers import SPECIAL, escape, to_latex, to_line
 from sharpen.theory.proofs.result import Result, Step
 
@@ -20,21 +21,6 @@ PREAMBLE = r"""\documentclass[10pt]{article}
 \newcommand{\formula}[1]{\par\smallskip\quad\adjustbox{max width=0.95\linewidth}{$\displaystyle #1$}\par\smallskip}
 """
 MARK = "\uf8ff"  # of private use: stands around the number of a text that latex2mathml shall not touch
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --weak: #767676; --good: #1a7f4b; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) { :root { --weak: #9a9a9a; --good: #5cc98f; --bad: #ff8a80; } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin: 3rem 0 .5rem; border-top: 1px solid var(--line);
-  padding-top: 1.5rem; }
-table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .2rem .6rem .2rem 0;
-  border-bottom: 1px solid var(--line); } td.number { text-align: right; font-variant-numeric: tabular-nums; }
-.formula { overflow: auto hidden; padding: .4rem 0 .4rem 1rem; } .statement math { display: inline math;
-  margin-right: 2rem; line-height: 3; } .statement { border-left: 3px solid var(--line);
-  padding-left: 1rem; } ol { padding-left: 1.6rem; } li { margin: 0 0 1rem; }
-.check { font-size: .85rem; color: var(--weak); } .yes { color: var(--good); } .no { color: var(--bad);
-  font-weight: 700; } a { color: inherit; }
-math { font-family: "STIX Two Math", "Latin Modern Math", "Cambria Math", math; font-size: 1.05em; }
-"""
 
 
 def verdict(holds: bool) -> str:
@@ -127,46 +113,40 @@ def summary(result: Result) -> str:
 
 
 def as_html(results: Sequence[Result]) -> str:
-    """Return one HTML page with every formula as MathML, no script and no reference to another file."""
+    """Return one HTML page with every formula as MathML, no script and no reference to another file.
+
+    The markup is in `templates/derivations.html`; titles, statements and scopes get into it as text.
+    """
     held = sum(result.holds for result in results)
-    rows = "".join(
-        f'<tr><td><a href="#{r.id}">{r.id}</a></td><td>{html.escape(r.title)}</td><td>{_badge(r.holds)}</td>'
-        f'<td>{r.method}</td><td class="number">{len(r.steps)}</td><td class="number">{number(r.error)}</td></tr>\n'
-        for r in results
-    )
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" '
-        f'content="width=device-width">\n<title>{TITLE}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n'
-        f"<h1>{TITLE}</h1>\n<p>{held} of {len(results)} results hold. Each is stated, derived from the objective "
-        "and checked step by step: symbolically, exhaustively over finitely many cases, or on random problems against "
-        "an independent calculation. The method of a result is the weakest among the steps that prove it; the error is "
-        "the largest seen in a numerical confirmation.</p>\n<table>\n<tr><th></th><th>Result</th><th></th>"
-        f"<th>Method</th><th>Steps</th><th>Error</th></tr>\n{rows}</table>\n"
-        + "".join(_section(result) for result in results)
-        + "</body>\n</html>\n"
-    )
+    sections = [_section(result) for result in results]
+    return render_page("sharpen.theory.proofs", "derivations.html", title=TITLE, held=held, results=sections)
 
 
-def _section(result: Result) -> str:
-    formulas = " ".join(to_mathml(part) for part in parts(result.latex))
-    steps = ""
-    for step in result.steps:
-        given = ", ".join(to_mathml(to_latex(each), "inline") for each in step.assuming)
-        known = f"; assuming {given}" if given else ""
-        steps += (
-            f'<li>{html.escape(step.text)}<div class="formula">{to_mathml(to_latex(step.shown))}</div>'
-            f'<div class="check">{_badge(step.holds)} ({html.escape(covers(step))}{known})</div></li>\n'
-        )
-    return (
-        f'<section id="{result.id}">\n<h2>{result.id}. {html.escape(result.title)}</h2>\n<div class="statement">'
-        f'<p>{html.escape(result.statement)}</p>\n<div class="formula">{formulas}</div></div>\n'
-        f'<p class="check">{_badge(result.holds)}: {html.escape(summary(result))}</p>\n'
-        f"<ol>\n{steps}</ol>\n</section>\n"
-    )
+def _section(result: Result) -> dict[str, Any]:
+    from markupsafe import Markup
 
-
-def _badge(holds: bool) -> str:
-    return f'<span class="{"yes" if holds else "no"}">{verdict(holds)}</span>'
+    return {
+        "id": result.id,
+        "title": result.title,
+        "holds": result.holds,
+        "verdict": verdict(result.holds),
+        "method": result.method,
+        "error": number(result.error),
+        "statement": result.statement,
+        "formulas": [Markup(to_mathml(part)) for part in parts(result.latex)],
+        "summary": summary(result),
+        "steps": [
+            {
+                "text": step.text,
+                "formula": Markup(to_mathml(to_latex(step.shown))),
+                "holds": step.holds,
+                "verdict": verdict(step.holds),
+                "covers": covers(step),
+                "assuming": [Markup(to_mathml(to_latex(each), "inline")) for each in step.assuming],
+            }
+            for step in result.steps
+        ],
+    }
 
 
 def parts(latex: str) -> list[str]:
