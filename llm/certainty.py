@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sharpen.llm.logprobs import CHUNK_LOGITS, make_batches
+from sharpen.llm.weights import compute_device
 
 
 def self_certainty(
@@ -37,7 +38,7 @@ def self_certainty(
         prompt_ids,
         response_ids,
         micro_batch_tokens=max(1, chunk_logits // vocabulary),
-        device=next(model.parameters()).device,
+        device=compute_device(model),
     )
     certainty_R = [0.0] * len(response_ids)
     with torch.no_grad():

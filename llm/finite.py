@@ -61,7 +61,9 @@ def require_finite(field: str, rows: torch.Tensor, where: str) -> None:
 
 def non_finite(tensors: Iterable[tuple[str, Any]]) -> list[str]:
     """Return the names of the tensors that hold a NaN or an infinity; of divided ones, in this process's part."""
-    return [name for name, tensor in tensors if not _is_finite(_own_part(tensor))]
+    from sharpen.llm.weights import own_part
+
+    return [name for name, tensor in tensors if not _is_finite(own_part(tensor))]
 
 
 def listed(names: Collection[str]) -> str:
@@ -73,11 +75,6 @@ def listed(names: Collection[str]) -> str:
     """
     first = ", ".join(sorted(names)[:NAMED])
     return f"{len(names)} tensor{'s' * (len(names) > 1)} ({first}{', …' * (len(names) > NAMED)})"
-
-
-def _own_part(tensor: Any) -> torch.Tensor:
-    part = getattr(tensor, "to_local", None)
-    return (tensor if part is None else part()).detach()
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

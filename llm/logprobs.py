@@ -20,6 +20,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from sharpen.llm.finite import require_finite
+from sharpen.llm.weights import compute_device
 
 # Most logits of one chunk: 2^26 float32 numbers are 256 MiB.
 CHUNK_LOGITS = 2**26
@@ -206,7 +207,7 @@ def token_logprobs(
     Raises:
         NonFiniteError: the model gives a response a probability that is no number.
     """
-    device = next(model.parameters()).device
+    device = compute_device(model)
     batches = make_batches(prompt_ids, response_ids, micro_batch_tokens=micro_batch_tokens, device=device)
     passes = same_passes(len(batches))  # asked before the first pass, or one process asks while another gathers weights
     with torch.set_grad_enabled(sum(batch.tokens_BL.numel() for batch in batches) <= graph_tokens):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sharpen.llm.logprobs import token_logprobs
-from sharpen.llm.weights import copy_of
+from sharpen.llm.weights import copy_of, own_part
 from sharpen.objective import InputError, Objective
 
 if TYPE_CHECKING:
@@ -78,9 +78,10 @@ class Copy:
     def after_update(self, updates: int) -> None:
         """Copy the policy's weights and buffers if that is due."""
         if self._every is not None and updates % self._every == 0:
+            # By parts: both are divided alike, and those of an offloaded copy are in the machine's memory.
             with torch.no_grad():
                 for mine, current in zip(_state(self.copy_of_policy), _state(self._policy), strict=True):
-                    mine.copy_(current)
+                    own_part(mine).copy_(own_part(current))
 
 
 def _state(model: Any) -> Iterator[Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sharpen.llm.finite import NonFiniteError, listed, non_finite
 from sharpen.llm.logprobs import token_logprobs
-from sharpen.llm.weights import gathered
+from sharpen.llm.weights import gathered, own_part
 from sharpen.llm.world import World
 from sharpen.objective import InputError
 
@@ -71,7 +71,7 @@ def load_parameters(model: Any, tensors: Mapping[str, Tensor], where: str, *, tr
         for name, weight in wanted.items():
             if weight.shape != tensors[name].shape:
                 raise _foreign(where, f"{name} has shape {list(tensors[name].shape)} instead of {list(weight.shape)}")
-            weight.copy_(_like(tensors[name], weight))
+            own_part(weight).copy_(own_part(_like(tensors[name], weight)))
 
 
 def load_optimizer_state(

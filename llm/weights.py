@@ -24,9 +24,29 @@ def full_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def gathered(weight: Tensor) -> Tensor:
-    """Return a weight whole, also if it is sharded."""
-    whole = getattr(weight, "full_tensor", None)
-    return weight.detach() if whole is None else whole().detach()
+    """Return a weight whole, also if it is sharded, where the processes gather: not where offloading keeps shards."""
+    if not hasattr(weight, "full_tensor"):
+        return weight.detach()
+    part: Any = weight.detach()
+    return part.to(mesh_device(part)).full_tensor()
+
+
+def compute_device(model: Any) -> torch.device:
+    """Return where the model's passes run: where its weights are, or where they go for a pass if it is offloaded."""
+    weight = next(model.parameters())
+    return mesh_device(weight) if hasattr(weight, "device_mesh") else weight.device
+
+
+def mesh_device(weight: Any) -> torch.device:
+    """Return the device on which this process takes part in gathering a sharded weight."""
+    kind = weight.device_mesh.device_type
+    return torch.device(kind, torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
+
+
+def own_part(weight: Any) -> Tensor:
+    """Return this process's part of a weight, all of one that is not divided; it shares the weight's memory."""
+    part = getattr(weight, "to_local", None)
+    return weight.detach() if part is None else part().detach()
 
 
 def _merged(model: Any) -> Iterator[tuple[str, Tensor]]:
