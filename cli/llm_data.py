@@ -27,7 +27,7 @@ def data(
         list[str] | None, typer.Option(help="Test set, in the same forms; several times for several.")
     ] = None,
     test_split: Annotated[str, typer.Option(help="Their part.")] = "test",
-    show: Annotated[int, typer.Option(help="Print so many pairs of problems of each test set.", min=0)] = 0,
+    show: Annotated[int | None, typer.Option(help="Print so many pairs of problems of each test set.", min=1)] = None,
     json_output: options.JsonOutput = False,
 ) -> None:
     """Count the test problems that are in a training set: the same text, the same after normalisation, nearly the same.
@@ -36,6 +36,7 @@ def data(
     """
     from sharpen.cli.llm import require_packages
 
+    options.refuse_with("show", show, "json", json_output)
     require_packages()
     from sharpen.llm.data import load_source
     from sharpen.llm.overlap import overlap
@@ -48,7 +49,7 @@ def data(
     if json_output:
         print(json.dumps([result.to_dict() for _, result in found]))
     else:
-        _print(learned, found, show)
+        _print(learned, found, show or 0)
 
 
 def _print(learned: PromptSet, found: list[tuple[PromptSet, Overlap]], show: int) -> None:
@@ -56,7 +57,7 @@ def _print(learned: PromptSet, found: list[tuple[PromptSet, Overlap]], show: int
     repeated = found[0][1].repeated
     console.print(f"{learned.name}: {len(learned.prompts)} problems, {repeated} of them again", soft_wrap=True)
     table = terminal.plain_table()
-    for place, heading in enumerate(("test set", "problems", "identical", "same", "near", "removed")):
+    for place, heading in enumerate(("test set", "problems", "identical", "same", "near", "left out")):
         table.add_column(heading, justify="right" if place else "left", overflow="fold")
     for _, result in found:
         numbers = (result.test_problems, result.identical, result.same, result.near, result.removed)

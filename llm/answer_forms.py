@@ -98,7 +98,7 @@ def canonical(answer: str) -> str:
         >>> canonical("2 1/3."), canonical(r"\boldsymbol{42,}"), canonical("½√3"), canonical("6.02e23")
         ('\\frac{7}{3}', '42', '\\frac{1}{2}\\sqrt{3}', '6.02 \\cdot 10^{23}')
     """
-    text = _plain_signs(answer).replace("\\$", "\x00")
+    text = plain_signs(answer).replace("\\$", "\x00")
     for pattern, replacement in _TYPOGRAPHY:
         text = pattern.sub(replacement, text)
     for _ in range(3):
@@ -174,8 +174,13 @@ def without_things(answer: str) -> str:
     return found["value"] if found and not _CONSTANTS.search(answer) else answer
 
 
-def _plain_signs(text: str) -> str:
-    """Return the text with Unicode's signs in LaTeX, its compatibility forms resolved, invisible characters gone."""
+def plain_signs(text: str) -> str:
+    r"""Return a text with Unicode's signs in LaTeX, its compatibility forms resolved, invisible characters gone.
+
+    Example:
+        >>> plain_signs("x² ≤ ½")
+        'x^{2} \\le  \\frac{1}{2}'
+    """
     if text.isascii():
         return text
     pieces: list[str] = []

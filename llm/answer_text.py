@@ -62,7 +62,7 @@ _EDGE = "*_\"'“”‘’`"
 _WRAPPED_TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox|operatorname)\s*\{[^{}]*\}")
 _WORD = re.compile(r"(?<!\\)\b[a-zA-Z]{2,}\b")
 _QUANTITY = re.compile(r"[-+$]?\d[\d.,/]* +[a-zA-Z]+\.?")
-_OPEN_END = re.compile(r"[=+\-*/^<>,(\[{:\\]\s*$")
+_OPEN_END = re.compile(r"[=+\-*/^<>,(\[{:\\?]\s*$")
 
 
 class Found(NamedTuple):
@@ -152,12 +152,10 @@ def _continues(gap: str) -> bool:
 
 
 def _stated(text: str, finished: bool) -> str | None:
-    cue = None
-    for cue in _CUE.finditer(text):
-        pass
-    if cue is None:
+    cues = [cue.end() for cue in _CUE.finditer(text)]
+    if not cues:
         return (_nothing_but_an_answer(text) or _concluded(text)) if finished else None
-    start = cue.end()
+    start = cues[-1]
     lead = _LEAD.match(text, start)
     start = lead.end() if lead else start
     statement, complete = _statement(text[start : start + LONGEST_ANSWER])
@@ -198,10 +196,8 @@ def _listed(text: str, formula: re.Match[str]) -> str:
 def _concluded(text: str) -> str | None:
     """Return what the last sentence of a text concludes; only of its last ``LONGEST_ANSWER`` characters."""
     text = _AFTER_THE_END.sub("", text[-LONGEST_ANSWER:]).rpartition("\n")[2]
-    ends = [match.end() for match in _SENTENCE.finditer(text)]
-    sentence = text[
-        ends[-2] if len(ends) > 1 and ends[-1] == len(text) else ends[-1] if ends and ends[-1] < len(text) else 0 :
-    ]
+    starts = [0, *(match.end() for match in _SENTENCE.finditer(text) if match.end() < len(text))]
+    sentence = text[starts[-1] :]
     if not _CONCLUSION.search(sentence) or _CONDITION.search(sentence):
         return None
     tails = list(_COPULA.finditer(_FORMULA.sub(_masked, sentence)))
@@ -233,4 +229,5 @@ def _nothing_but_an_answer(text: str) -> str | None:
     # "Paris" is an answer, and so is a formula; a word among numbers ("approximately 7") is part of a sentence.
     if len(words) > 1 or (words and number and not _QUANTITY.fullmatch(bare)) or not re.search(r"[^\W_]", line):
         return None
-    return line if bare.count("=") <= 1 and ";" not in bare and not _OPEN_END.search(bare) else None
+    whole = line.count("{") == line.count("}") and bare.count("=") <= 1 and ";" not in bare
+    return line if whole and not _OPEN_END.search(bare) else None

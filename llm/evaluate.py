@@ -118,7 +118,8 @@ def ask(
         **_likelihoods(examinee, rollout),
     }
     blocks = [slice(index * samples, (index + 1) * samples) for index in range(len(prompts))]
-    columns["votes"] = sum(by_value([columns["votes"][block] for block in blocks], examinee.verifier), [])
+    united = by_value([columns["votes"][block] for block in blocks], examinee.verifier)
+    columns["votes"] = [vote for votes in united for vote in votes]
     records = []
     for block, prompt in zip(blocks, prompts, strict=True):
         category = exam.categories.get(prompt.id, {})

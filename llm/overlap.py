@@ -3,8 +3,8 @@ r"""Which training problems are test problems too.
 Three degrees, each a test problem's:
 
 - ``identical``: a training problem has the same text.
-- ``same``: or the same text after :func:`normalised`, which undoes what editing and typesetting change. These leave the
-  training set (:func:`set_apart`).
+- ``same``: or the same text after :func:`sharpen.llm.problem_text.normalised`, which undoes what editing and
+  typesetting change. These leave the training set (:func:`set_apart`).
 - ``near``: or a training problem holds at least :data:`NEAR` of its runs of :data:`RUN` words (Brown et al. 2020 call
   such an overlap contamination, with runs of 13). Problems that differ in one number, or of which one adds a
   condition, can be near: they are told, not removed.
@@ -12,23 +12,15 @@ Three degrees, each a test problem's:
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sharpen.llm.data import PromptSet
+from sharpen.llm.problem_text import normalised
 
 RUN, NEAR = 8, 0.8
-# Typesetting that says nothing: spaces, sizes, text fonts, delimiters of formulas.
-_LAYOUT = re.compile(
-    r"\\(?:left|right|displaystyle|textstyle|big|Big|bigg|Bigg|quad|qquad|text|mathrm|textbf|mathbf|textit|mbox)(?![A-Za-z])"
-    r"|\\[,;:!> ()\[\]]|~|\$"
-)
-_FRACTION = re.compile(r"\\[dt]frac(?![A-Za-z])")
-_MEANT = re.compile(r"[^\W_]+|[-+*/^=<>\\]")
 
 
 @dataclass(frozen=True)
@@ -44,7 +36,8 @@ class Overlap:
         identical: Test problems whose very text is in the training set.
         same: Test problems that are in it after normalisation; ``identical`` ones included.
         near: Further test problems that are nearly in it.
-        removed: Training problems that are the same as a test problem.
+        shared: Training problems that are the same as a test problem.
+        removed: How many of these were left out of training; all of them unless that would have left nothing.
         pairs: (training id, test id, degree) of each of these test problems.
     """
 
@@ -56,6 +49,7 @@ class Overlap:
     identical: int
     same: int
     near: int
+    shared: int
     removed: int
     pairs: tuple[tuple[str, str, str], ...]
 
@@ -67,30 +61,13 @@ class Overlap:
         """Return one line that tells it."""
         return (
             f"{self.test}: {self.same} of its {self.test_problems} problems are among the {self.train_problems} of "
-            f"{self.train}, {self.near} more nearly"
+            f"{self.train}, {self.near} more nearly; {self.shared} training problems are the same as one of them, "
+            f"{self.removed} of these left out"
         )
 
 
-def normalised(text: str) -> str:
-    r"""Return what a problem says, without how it is set: one word or operator after another.
-
-    Unicode compatibility forms are made one (NFKC) and letters lower-case; LaTeX's spaces, sizes, fonts and formula
-    delimiters go, \dfrac and \tfrac become \frac, and of the rest only letters, digits and the signs
-    ``+ - * / ^ = < > \`` stay. Figures in Asymptote code stay: problems may differ in them alone.
-
-    Example:
-        >>> normalised(r"Find  $\dfrac{1}{2} + x$.") == normalised(r"find \(\frac 1 2+x\)")
-        True
-        >>> normalised("Find 12 + 3") == normalised("Find 1 + 23")
-        False
-    """
-    text = unicodedata.normalize("NFKC", text).lower()
-    text = _FRACTION.sub(r"\\frac", _LAYOUT.sub(" ", text))
-    return " ".join(_MEANT.findall(text))
-
-
 def overlap(train: PromptSet, test: PromptSet) -> Overlap:
-    """Return which problems of ``test`` are in ``train``; only prompts are read."""
+    """Return which problems of ``test`` are in ``train``, and what training would leave out; only prompts are read."""
     by_text = {prompt.text: prompt.id for prompt in reversed(train.prompts)}
     ids: dict[str, str] = {}
     for prompt in train.prompts:
@@ -106,6 +83,7 @@ def overlap(train: PromptSet, test: PromptSet) -> Overlap:
         elif (place := _nearest(plain, runs)) is not None:
             pairs.append((train.prompts[place].id, prompt.id, "near"))
     degrees = Counter(degree for _, _, degree in pairs)
+    shared = len(train.prompts) - len(_different(train, [test]))
     return Overlap(
         train.name,
         test.name,
@@ -115,7 +93,8 @@ def overlap(train: PromptSet, test: PromptSet) -> Overlap:
         identical=degrees["identical"],
         same=degrees["identical"] + degrees["same"],
         near=degrees["near"],
-        removed=len(train.prompts) - len(_different(train, [test])),
+        shared=shared,
+        removed=shared,
         pairs=tuple(pairs),
     )
 
@@ -124,11 +103,13 @@ def set_apart(train: PromptSet, tests: Sequence[PromptSet]) -> tuple[PromptSet, 
     """Return the problems to train on, and what each test set shared with them before.
 
     Those that are in a test set are left out unless that leaves none: whoever trains on nothing but
-    test problems means to.
+    test problems means to. Then ``removed`` is 0.
     """
     found = [overlap(train, test) for test in tests]
     kept = _different(train, tests)
-    return (PromptSet(train.name, tuple(kept)) if kept else train), found
+    if not kept:
+        return train, [replace(one, removed=0) for one in found]
+    return PromptSet(train.name, tuple(kept)), found
 
 
 def _different(train: PromptSet, tests: Sequence[PromptSet]) -> list[Any]:

@@ -35,8 +35,8 @@ class Verifier:
 
     ``counts`` has, since the start: ``answers``; ``cached`` (seen before, counted nowhere else), ``direct`` (compared
     here), ``right`` and ``wrong`` (in a process); and what scored 0 for another reason: ``no_answer`` (the response
-    has none, or the gold answer is empty), ``too_long`` (more than ``LONGEST_ANSWER`` characters), ``errors`` (math-verify's
-    parser failed), ``timeouts``, ``crashes`` (the worker died: memory, stack).
+    has none, or the gold answer is empty), ``too_long`` (more than ``LONGEST_ANSWER`` characters), ``errors``
+    (math-verify's parser failed), ``timeouts``, ``crashes`` (the worker died: memory, stack).
 
     Calls from several threads take turns.
 
@@ -83,7 +83,7 @@ class Verifier:
         return [float(verdict in (SAME, RIGHT)) for verdict in self._verdicts(questions)]
 
     def equal(self, answers: Sequence[str], others: Sequence[str]) -> list[bool | None]:
-        """Return whether final answers (not responses) are the same, pair by pair; None where it could not be found out.
+        """Return whether final answers (not responses) are the same, pair by pair; None where that was not found out.
 
         The second answer of a pair is read as a gold answer is.
 

@@ -89,10 +89,10 @@ def math_verify(prediction: str, gold: str) -> str:
 
 @lru_cache(maxsize=1)
 def _make_rounding_relative() -> None:
-    """Let math-verify's numeric comparison, absolute to 6 decimals or 15 digits, say yes only to what is near relatively.
+    """Let math-verify's numeric comparison say yes to what is near relatively only.
 
-    It takes 1/2^99 for 1/2^98. It has no setting for that, and calls the function by its global name, also for the
-    elements of sets, tuples and matrices.
+    It is absolute, to 6 decimals or 15 digits, takes 1/2^99 for 1/2^98, and has no setting for that. It calls the
+    function by its global name, also for the elements of sets, tuples and matrices.
     """
     from math_verify import grader
 
