@@ -48,7 +48,9 @@ def evaluate(
     ] = None,
     samples: Annotated[int, typer.Option(help="Samples a problem.", rich_help_panel=SAMPLING)] = 16,
     temperature: Annotated[float, typer.Option(help="0 is greedy.", rich_help_panel=SAMPLING)] = 1.0,
-    top_p: Annotated[float, typer.Option(help="Mass of the nucleus.", rich_help_panel=SAMPLING)] = 1.0,
+    top_p: Annotated[
+        float | None, typer.Option(help="Mass of the nucleus.", rich_help_panel=SAMPLING, show_default="1.0")
+    ] = None,
     max_length: Annotated[
         int | None, typer.Option(help="Prompt and response, in tokens.", rich_help_panel=SAMPLING)
     ] = None,
@@ -79,6 +81,7 @@ def evaluate(
 
     require_packages()
     from sharpen.llm.evaluation_run import EvalConfig, check_comparison, compare_with, run_evaluation
+    from sharpen.llm.idle import EVAL, refuse_idle
     from sharpen.llm.targets import find_target
 
     target = find_target(model, checkpoint)
@@ -86,15 +89,15 @@ def evaluate(
         {
             "model": target.location,
             "base": find_target(base).location if base is not None else target.base,
-            "data": data or target.data,
+            "data": data if data is not None else target.data,
             # A run's own split and number of problems go with its own data only.
-            "split": split or (target.split if data is None else "test"),
+            "split": split if split is not None else target.split if data is None else "test",
             "problems": problems if problems is not None or data is not None else target.problems,
             "samples": samples,
-            "template": template or target.template,
+            "template": template if template is not None else target.template,
             "temperature": temperature,
-            "top_p": top_p,
-            "max_length": max_length or target.max_length,
+            "top_p": 1.0 if top_p is None else top_p,
+            "max_length": max_length if max_length is not None else target.max_length,
             "likelihoods": likelihoods,
             "engine": engine,
             "device": device,
@@ -103,6 +106,8 @@ def evaluate(
             "seed": seed,
         }
     )
+    refuse_idle(config, [name for name, flag in (("base", base), ("top_p", top_p)) if flag is not None], EVAL)
+    options.refuse_without("force", force, "out", out)
     if compare is not None:
         check_comparison(compare)  # before hours of work
 

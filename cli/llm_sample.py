@@ -31,7 +31,7 @@ def _flag(help: str, panel: str) -> Any:
 @options.flat
 def sample(
     method: Annotated[str, typer.Option(help="power, low-temperature, best-of-n, scalable-power or plain.")] = "power",
-    alpha: Annotated[float, typer.Option(help="Exponent of the target p^alpha.")] = 4.0,
+    alpha: Annotated[float | None, typer.Option(help="Exponent of the target p^alpha.", show_default="4.0")] = None,
     budget: Annotated[int | None, typer.Option(help="Tokens to generate for each response.")] = None,
     model: Annotated[
         str,
@@ -60,17 +60,22 @@ def sample(
         int | None, _flag("Tokens drawn before a proposal may be dropped; none: a whole proposal at once.", POWER)
     ] = None,
     early_stop: Annotated[
-        bool, typer.Option("--early-stop", help="Return once a block ends with EOS.", rich_help_panel=POWER)
-    ] = False,
+        bool | None, typer.Option("--early-stop", help="Return once a block ends with EOS.", rich_help_panel=POWER)
+    ] = None,
     n: Annotated[int | None, _flag("best-of-n: candidates (16).", OTHER)] = None,
     score: Annotated[str | None, _flag("best-of-n: sum (log p, the default) or mean (a token).", OTHER)] = None,
     candidates: Annotated[int | None, _flag("scalable-power: next tokens that are weighed (8).", OTHER)] = None,
     rollouts: Annotated[int | None, _flag("scalable-power: rollouts a candidate (8).", OTHER)] = None,
     horizon: Annotated[int | None, _flag("scalable-power: longest rollout in tokens (to the end).", OTHER)] = None,
     jackknife: Annotated[
-        bool,
-        typer.Option("--jackknife/--no-jackknife", help="scalable-power: correct the bias.", rich_help_panel=OTHER),
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--jackknife/--no-jackknife",
+            help="scalable-power: correct the bias.",
+            rich_help_panel=OTHER,
+            show_default="jackknife",
+        ),
+    ] = None,
     engine: Annotated[str | None, _flag("auto (vLLM if installed), vllm or transformers.", MACHINE)] = None,
     device: Annotated[str | None, _flag("auto, cpu or cuda.", MACHINE)] = None,
     dtype: Annotated[str | None, _flag("auto, float32 or bfloat16.", MACHINE)] = None,
@@ -88,6 +93,7 @@ def sample(
     from sharpen.cli.llm import require_packages
 
     require_packages()
+    options.refuse_without("force", force, "out", out)
     config = _config(flags)
     from transformers.utils import logging
 
@@ -104,6 +110,7 @@ def sample(
 
 
 def _config(flags: dict[str, Any]) -> SampleConfig:
+    from sharpen.llm.idle import SAMPLE, refuse_idle
     from sharpen.llm.sampling.config import SampleConfig
     from sharpen.llm.targets import find_target
 
@@ -112,9 +119,10 @@ def _config(flags: dict[str, Any]) -> SampleConfig:
     own["data"] = target.data
     if "data" not in flags:  # a run's own split and number of problems go with its own data only
         own |= {"split": target.split, "problems": target.problems}
-    return SampleConfig.model_validate(
-        own | {name: flag for name, flag in flags.items() if name in SampleConfig.model_fields}
-    )
+    given = {name: flag for name, flag in flags.items() if name in SampleConfig.model_fields}
+    config = SampleConfig.model_validate(own | given)
+    refuse_idle(config, given, SAMPLE)
+    return config
 
 
 def _report(lines: bool) -> SampleReport:

@@ -189,6 +189,8 @@ def train(
     for group in (run, rollout, learn, reward, scale, evaluation):
         flags |= asdict(group)
     settings = resolved(chosen, nested(flags), recipe, config, set_ or [])
+    if processes is not None and not dry_run:
+        fail(f"processes: got {processes}, allowed: with --dry-run only; torchrun starts several processes")
     if dry_run:
         _plan(settings, processes, json_output)
     else:
@@ -218,20 +220,24 @@ def resolved(
     """Return the settings: the model's, then the recipe's, then the file's, then the flags', then ``--set``'s.
 
     Raises:
-        InputError: recipe, file or an assignment cannot be read.
+        InputError: recipe, file or an assignment cannot be read, or a setting would have no effect.
         pydantic.ValidationError: a setting is out of range.
     """
-    from sharpen.llm import config, recipes
+    from sharpen.llm import config, idle, recipes
 
     changes = recipes.load(recipe) if recipe is not None else {}
-    if file is not None:
-        changes = config.merge(changes, config.load_changes(str(file)))
+    in_file = config.load_changes(str(file)) if file is not None else {}
+    changes = config.merge(changes, in_file)
+    given = idle.named(flags)
     if chosen.any_given() or "objective" not in changes:
         flags["objective"] = chosen.build(default="task-reward").to_dict()
     changes = config.merge(changes, flags)
-    for assignment in assignments:
-        changes = config.merge(changes, assigned(assignment))
-    return config.resolve(changes)
+    for one in map(assigned, assignments):
+        given += idle.named(one)
+        changes = config.merge(changes, one, whole=())
+    settings = config.resolve(changes)
+    idle.refuse_idle(settings, [*given, *idle.departures(settings, in_file)], idle.TRAIN)
+    return settings
 
 
 def assigned(assignment: str) -> dict[str, Any]:
@@ -244,17 +250,16 @@ def assigned(assignment: str) -> dict[str, Any]:
         >>> assigned("optimizer.beta2=0.95")
         {'optimizer': {'beta2': 0.95}}
     """
-    import yaml
-
     from sharpen.objective import InputError
+    from sharpen.objective.parsing import parse_yaml
 
-    name, sign, text = assignment.partition("=")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value, sign = None, ""
-    if not sign or not name.strip(". "):
+    name, _, text = assignment.partition("=")
+    if not text.strip() or not all(part.isidentifier() for part in name.strip().split(".")):
         raise InputError("set", assignment, "NAME=VALUE, for example optimizer.beta2=0.95")
+    try:
+        value = parse_yaml(text, "set")
+    except InputError as error:
+        raise InputError("set", assignment, error.allowed) from error
     changes: dict[str, Any] = {}
     _put(changes, name.strip(), value)
     return changes
@@ -324,6 +329,7 @@ def recipes(
 
     from sharpen.llm import recipes as grid
 
+    options.refuse_with("json", json_output, "write", write)
     names = grid.names(model)
     if not names:
         fail(f"model: got {model!r}, allowed: {', '.join(grid.grid()['models'])}")

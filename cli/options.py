@@ -100,6 +100,30 @@ class ProblemFlags:
         return parse_problem(self.base, self.reward, self.length)
 
 
+def refuse_without(flag: str, given: object, needed: str, value: object) -> None:
+    """Refuse a flag that has an effect only beside another one that was not given.
+
+    Raises:
+        InputError: it is so.
+    """
+    from sharpen.objective import InputError
+
+    if given not in (None, False) and value in (None, False):
+        raise InputError(flag, given, f"only with --{needed}; it would have no effect here")
+
+
+def refuse_with(flag: str, given: object, other: str, value: object) -> None:
+    """Refuse a flag that has no effect beside another one that was given.
+
+    Raises:
+        InputError: it is so.
+    """
+    from sharpen.objective import InputError
+
+    if given not in (None, False) and value not in (None, False):
+        raise InputError(flag, given, f"none with --{other}, where it would have no effect")
+
+
 def _objective_flag(help: str, *names: str) -> Any:
     return typer.Option(*names, help=help, rich_help_panel=OBJECTIVE)
 

@@ -89,7 +89,9 @@ def status(
 def run(
     scale: ScaleOption = "embedded",
     budget: Annotated[str | None, typer.Option(help="Stop after so long: 90s, 45m, 8h. Default: no limit.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time on this machine, one core each.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time on this machine, one core each.", show_default="1")
+    ] = None,
     experiment: Annotated[list[str] | None, typer.Option(help="Only this experiment; repeatable.")] = None,
     run: Annotated[list[str] | None, typer.Option(help="Only this run, or arm; repeatable.")] = None,
     dry_run: Annotated[
@@ -110,7 +112,13 @@ def run(
     from sharpen.paper_repro.plan import CostModel, choose, expand, within_budget
     from sharpen.paper_repro.store import open_store
 
+    for other, value in (("ray", ray), ("slurm", slurm)):
+        options.refuse_with("jobs", jobs, other, value)
+        options.refuse_with("dry-run", dry_run, other, value)
+    options.refuse_with("ray", ray, "slurm", slurm)
+    options.refuse_without("json", json_output, "dry-run", dry_run)
     seconds = parse_duration(budget) if budget is not None else None
+    jobs = jobs if jobs is not None else 1
     declared = load_grid(grid)
     store = open_store(scale, results, work)
     runs = choose(expand(declared, scale), run or [], experiment or [])
@@ -177,8 +185,8 @@ def report(
 @app.command()
 def verify(
     scale: ScaleOption = "embedded",
-    sample: Annotated[int, typer.Option(min=1, help="How many results to recompute.")] = 3,
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    sample: Annotated[int | None, typer.Option(min=1, help="How many results to recompute.", show_default="3")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the draw.", min=0, max=2**31 - 1, show_default="0")] = None,
     run: Annotated[list[str] | None, typer.Option(help="This run, or arm, instead of a draw; repeatable.")] = None,
     adopt: Annotated[
         bool,
@@ -199,13 +207,17 @@ def verify(
     from sharpen.paper_repro.verify import choose_sample
     from sharpen.paper_repro.verify import verify as recompute
 
+    options.refuse_with("sample", sample, "run", run or None)
+    options.refuse_with("seed", seed, "run", run or None)
     declared = load_grid(grid)
     store = open_store(scale, results, work)
     runs = expand(declared, scale)
     cost = CostModel(declared.rates, store.everything())
     known = store.current(runs)
-    named = [one for one in choose(runs, run, []) if one.id in known] if run else []
-    chosen = named or choose_sample(runs, store, cost, sample, seed)
+    if run:
+        chosen = [one for one in choose(runs, run, []) if one.id in known]
+    else:
+        chosen = choose_sample(runs, store, cost, 3 if sample is None else sample, seed or 0)
     if not chosen:
         fail(f"results: got {store.results}, allowed: a folder with a result of these runs")
     print(f"recomputing {len(chosen)}, about {duration(sum(map(cost.seconds, chosen)))}", file=sys.stderr)

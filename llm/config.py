@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from sharpen.llm.recipes import model_settings
 from sharpen.llm.rewards import RewardConfig
-from sharpen.objective import PRESETS, Objective
+from sharpen.objective import PRESETS, InputError, Objective
 from sharpen.objective.reading import read_mapping
 from sharpen.objective.settings import Seed, Settings, Text
 
@@ -224,12 +224,21 @@ def resolve(changes: dict[str, Any]) -> TrainConfig:
     return TrainConfig.model_validate(merge(recipe(str(changes.get("model", "embedded"))), changes))
 
 
-def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Return ``old`` with the entries of ``new``; nested mappings merge, an objective is replaced whole."""
+def merge(old: dict[str, Any], new: dict[str, Any], whole: tuple[str, ...] = ("objective",)) -> dict[str, Any]:
+    """Return ``old`` with the entries of ``new``; nested mappings merge, but those named in ``whole`` are replaced.
+
+    Raises:
+        InputError: ``old`` has a value where ``new`` has a mapping of settings, which would swallow it.
+    """
     merged = dict(old)
     for name, given in new.items():
-        both = isinstance(given, dict) and isinstance(merged.get(name), dict) and name != "objective"
-        merged[name] = merge(merged[name], given) if both else given
+        before = merged.get(name)
+        if not isinstance(given, dict) or name in whole or before is None:
+            merged[name] = given
+        elif isinstance(before, dict):
+            merged[name] = merge(before, given, whole)
+        else:
+            raise InputError(name, before, f"a mapping of settings, since {', '.join(map(str, given))} is set in it")
     return merged
 
 

@@ -88,6 +88,8 @@ def _check_free(place: Path, out: Path, force: bool) -> None:
 def _loaded(name: str, which: str | None, base: str | None, dtype: str) -> tuple[str, str | None, PreTrainedModel, Any]:
     """Return location, base, the plain model and its tokenizer."""
     if (Path(name) / ADAPTER).is_file():
+        if which is not None:
+            raise InputError("checkpoint", which, f"none for {name}, which is a LoRA adapter")
         origin = find_target(base or _named_base(Path(name))).location
         model = _merged(name, _plain(origin, dtype))
         has_tokenizer = (Path(name) / "tokenizer_config.json").is_file()
