@@ -158,7 +158,7 @@ class TrainConfig(Settings):
         default=None,
         gt=0,
         description="How far log-probabilities of engine and trainer may be apart on nearly all tokens, nats, and a "
-        "tenth of it on half of them; None: by dtype.",
+        "fifth of it on average; None: by dtype.",
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -77,12 +77,12 @@ def mismatch_metrics(own: Mismatch, world: World) -> dict[str, float]:
     """Return how far engine and trainer disagree, over the samples of all processes."""
     parts = world.gather([own._replace(weights_BT=torch.empty(0), difference_B=torch.empty(0))])
     tokens = sum(part.tokens for part in parts)
-    typical = agreement(torch.cat([part.errors_N for part in parts]))
+    usual = agreement(torch.cat([part.errors_N for part in parts]))
     return {
         "engine_logprob_error": max(part.max_error for part in parts),
         "engine_logprob_error_mean": sum(part.error_sum for part in parts) / tokens,
-        "engine_logprob_error_median": typical.median,
-        "engine_logprob_error_high": typical.high,
+        "engine_logprob_error_usual": usual.mean,
+        "engine_logprob_error_high": usual.high,
         "engine_kl": sum(part.kl_sum for part in parts) / tokens,
         "importance_max": max(part.max_ratio for part in parts),
         "importance_capped": sum(part.capped for part in parts) / sum(part.units for part in parts),

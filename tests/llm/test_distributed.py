@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from sharpen.llm import metrics
 from sharpen.llm.config import TrainConfig, resolve
+from sharpen.llm.models import resolve as resolve_model
 from sharpen.llm.rollout import vllm_available
 from sharpen.llm.run import Report, train
 from sharpen.llm.world import World
@@ -26,11 +28,23 @@ SMALL: dict[str, Any] = {
     "samples_per_prompt": 4,
     "checkpoint_every": 2,
     "engine": "transformers",
-    "optimizer": {"learning_rate": 1e-3},
+    # Plain steps: with Adam's own epsilon a weight whose gradient is rounding alone would make a step of full size.
+    "optimizer": {"learning_rate": 0.1, "epsilon": 1.0, "warmup_steps": 0},
     "evaluation": {"problems": 5, "samples": 2},  # an odd number, which two processes share unequally
     "seed": 3,
 }
-ROUNDING = 1e-5
+# Rounding in float32 is 1e-7 of a sum and after a few layers and updates 1e-6 to 1e-5 of it; a gradient that leaves out
+# or counts twice is off by 1e-2 and more. Numbers are compared with their size, and those that are sums of cancelling
+# terms, zero in the exact case, with what the terms leave.
+CLOSE = 1e-3
+CANCELLED = 1e-4
+NOISE = (
+    "engine_logprob_error",
+    "engine_logprob_error_mean",
+    "engine_logprob_error_usual",
+    "engine_logprob_error_high",
+)
+NOISE += ("engine_kl",)
 
 
 class KilledError(RuntimeError):
@@ -68,22 +82,27 @@ def assert_agree(a: Any, b: Any, where: str = "") -> None:
         for place, (x, y) in enumerate(zip(a, b, strict=True)):
             assert_agree(x, y, f"{where}[{place}]")
     elif isinstance(a, float):
-        assert a == pytest.approx(b, abs=ROUNDING, rel=ROUNDING), where
+        assert a == pytest.approx(b, abs=CANCELLED, rel=CLOSE), where
     else:
         assert a == b, where
 
 
 def assert_same_training(a: Path, b: Path) -> None:
-    noise = ("engine_logprob_error", "engine_logprob_error_mean", "engine_kl", "importance_max")
     records = [metrics.read(out / "metrics.jsonl") for out in (a, b)]
     for record in (*records[0], *records[1]):
-        assert max(abs(record[name]) for name in noise[:3]) < ROUNDING
-    first, second = ([{k: v for k, v in r.items() if k not in noise} for r in run] for run in records)
+        assert max(abs(record[name]) for name in NOISE) < CANCELLED
+    first, second = ([{k: v for k, v in r.items() if k not in NOISE} for r in run] for run in records)
     assert_agree(first, second)
-    weights = [load_file(out / "checkpoints" / "last" / "model.safetensors") for out in (a, b)]
-    assert weights[0].keys() == weights[1].keys()
-    for name, tensor in weights[0].items():
-        torch.testing.assert_close(tensor, weights[1][name], atol=ROUNDING, rtol=0)
+    mine, theirs, base = (
+        load_file(folder / "model.safetensors")
+        for folder in (*(out / "checkpoints" / "last" for out in (a, b)), Path(resolve_model("embedded").location))
+    )
+    assert mine.keys() == theirs.keys() >= base.keys()
+    moved, apart = (
+        sum(float((x[n] - y[n]).square().sum()) ** 0.5 for n in base) for x, y in ((mine, base), (mine, theirs))
+    )
+    assert moved > 0.01
+    assert apart < CLOSE * moved
 
 
 @pytest.mark.slow
@@ -132,11 +151,17 @@ def test_two_processes_sample_with_vllm(tensor_parallel: int, tmp_path: Path) ->
     assert json.loads((out / "evaluation.json").read_text())["effective_alpha"]["target"] == 2.0
 
 
-def test_shares_are_contiguous_and_equal() -> None:
-    parts = [World(rank, 3).share(range(6)) for rank in range(3)]
-    assert [list(part) for part in parts] == [[0, 1], [2, 3], [4, 5]]
-    with pytest.raises(InputError, match="prompts_per_step: got 5"):
-        World(0, 2).share(range(5))
+@given(st.integers(1, 40), st.integers(0, 200))
+def test_every_prompt_is_one_processs_and_shares_differ_by_one(size: int, count: int) -> None:
+    parts = [World(rank, size).part(count) for rank in range(size)]
+    assert [place for part in parts for place in part] == list(range(count))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    if count >= size:
+        assert [World(rank, size).share(count) for rank in range(size)] == parts
+        assert min(map(len, parts)) >= 1
+    else:
+        with pytest.raises(InputError, match=f"prompts_per_step: got {count}, allowed: at least"):
+            World(0, size).share(count)
 
 
 def test_one_process_talks_to_nobody() -> None:

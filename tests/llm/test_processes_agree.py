@@ -23,7 +23,7 @@ CLOSE = 1e-3
 # Where the exact number is zero, rounding of the terms that cancel is all there is: a floor for each, from their size.
 FLOOR = {"loss": 1e-4, "gradient_norm": 1e-4, "kl_ref": 1e-3, "pseudo_reward": 1e-4}
 # What engine and trainer differ by is rounding itself, and is another number each time.
-ROUNDING = {f"engine_logprob_error{part}" for part in ("", "_mean", "_median", "_high")} | {"engine_kl", "seconds"}
+ROUNDING = {f"engine_logprob_error{part}" for part in ("", "_mean", "_usual", "_high")} | {"engine_kl", "seconds"}
 
 
 def runs(processes: int, out: Path) -> dict[str, Any]:
