@@ -6,6 +6,8 @@ N parameters, N_t of them trained, W processes, b bytes of the passes' dtype (2 
 parameters      4 N / W: the float32 master copy
 gradients       4 N_t / W
 optimizer       8 N_t / W: AdamW's two moments
+temporaries     during AdamW's step: 4 N_t / W on a GPU, where it works on all weights at once; on a CPU it works on one
+                at a time, 12 bytes a number of the largest
 gathered        sharded runs: b (E + 2 L) for the weights of embedding and head E and of two layers L that are whole at
                 a time, and (b + 4) max(E, L) for a gradient before it is summed over processes
 reference       b N / W sharded, 4 N otherwise; 0 if it is offloaded, the policy itself, or the model without adapters
@@ -18,6 +20,11 @@ logits          (b + 12) times the logits of one chunk, or of all tokens whose g
 engine weights  b N / (tensor parallel): the engine's copy; 0 if it samples from the trained model itself
 KV cache        2 k b (layers) for each token of the process's samples at full length
 ==============  =====================================================================================================
+
+A GPU's process also needs memory of the machine (:class:`Host`), W the same: 4 N to load the master copy, b N for the
+reference made from it; b N of an engine that sleeps, over its processes; b N / W of an offloaded reference. A
+checkpoint takes 8 N_t of moments, 4 N_t of the master copy where the stored weights are rounded or merged, b N of a
+moving reference, and b N of the weights: on the disk, in the first process when it writes, in each that continues.
 """
 
 from __future__ import annotations
@@ -66,12 +73,13 @@ class Shape:
 class Memory:
     """Bytes on one GPU; see the module for each.
 
-    ``update`` and ``rollout`` are the two moments of a step at which most is held.
+    ``update`` and ``rollout`` are the two parts of a step at which most is held.
     """
 
     parameters: int
     gradients: int
     optimizer: int
+    temporaries: int
     gathered: int
     reference: int
     activations: int
@@ -82,10 +90,10 @@ class Memory:
 
     @property
     def update(self) -> int:
-        """During the backward pass."""
-        trainer = self.parameters + self.gradients + self.optimizer + self.gathered + self.reference
+        """During the backward pass or the optimizer's step, whichever holds more."""
+        held = self.parameters + self.gradients + self.optimizer + self.reference
         engine = 0 if self.engine_sleeps else self.engine_weights + self.kv_cache
-        return trainer + self.activations + self.logits + engine
+        return held + engine + max(self.gathered + self.activations + self.logits, self.temporaries)
 
     @property
     def rollout(self) -> int:
@@ -95,6 +103,21 @@ class Memory:
     def to_dict(self) -> dict[str, Any]:
         """Return all of it."""
         return {**asdict(self), "update": self.update, "rollout": self.rollout}
+
+
+@dataclass(frozen=True)
+class Host:
+    """Bytes of the machine's memory that one process needs beside its GPU; see the module.
+
+    Args:
+        start: While it loads and divides the model.
+        steps: During training: an engine that sleeps, a reference that is offloaded.
+        checkpoint: Beyond ``steps``: the first process when it writes a checkpoint, every one when it continues.
+    """
+
+    start: int
+    steps: int
+    checkpoint: int
 
 
 def shape_of(architecture: Any, lora: Any = None) -> Shape:
@@ -161,6 +184,7 @@ def estimate(config: TrainConfig, shape: Shape, *, processes: int, device: str, 
         parameters=MASTER * shape.parameters // W,
         gradients=MASTER * shape.trained // W,
         optimizer=MOMENTS * shape.trained // W,
+        temporaries=_temporaries(shape, device) // W,
         gathered=_gathered(shape, b) if divided else 0,
         reference=_reference(config, shape, b, W, device, divided),
         activations=activations(shape, tokens, b, checkpointing=config.gradient_checkpointing),
@@ -169,6 +193,25 @@ def estimate(config: TrainConfig, shape: Shape, *, processes: int, device: str, 
         kv_cache=kv_cache(shape, rows * config.max_length, b),
         engine_sleeps=device == "cuda" and config.engine_sleep and config.engine != "transformers",
     )
+
+
+def host(config: TrainConfig, shape: Shape, memory: Memory, *, processes: int, dtype: str, divided: bool) -> Host:
+    """Return the bytes of the machine's memory that each process on a GPU needs; arguments as :func:`estimate`."""
+    b = BYTES[dtype]
+    copied = divided and _has_copy(config)
+    offloaded = b * shape.base // processes if copied and config.reference_offload else 0
+    return Host(
+        start=MASTER * shape.base + (b * shape.base if copied else 0) if divided else 0,
+        steps=(memory.engine_weights if memory.engine_sleeps else 0) + offloaded,
+        checkpoint=b * shape.base + trainer_state(config, shape, dtype),
+    )
+
+
+def trainer_state(config: TrainConfig, shape: Shape, dtype: str) -> int:
+    """Return the bytes of a checkpoint beside the policy's weights, all processes together."""
+    rounded = dtype != "float32" or config.lora is not None
+    moves = config.objective.refresh_every is not None and _has_copy(config)
+    return (MOMENTS + MASTER * rounded) * shape.trained + BYTES[dtype] * shape.base * moves
 
 
 def activations(shape: Shape, tokens: int, bytes_each: int, *, checkpointing: bool) -> int:
@@ -189,8 +232,17 @@ def _gathered(shape: Shape, b: int) -> int:
     return b * (shape.outside + 2 * shape.layer) + (b + 4) * max(shape.outside, shape.layer)
 
 
+def _temporaries(shape: Shape, device: str) -> int:
+    largest = max(shape.vocabulary, shape.intermediate) * shape.hidden
+    return 4 * shape.trained if device == "cuda" else 12 * min(shape.trained, largest)
+
+
+def _has_copy(config: TrainConfig) -> bool:
+    return config.objective.reference != "policy" and config.lora is None
+
+
 def _reference(config: TrainConfig, shape: Shape, b: int, W: int, device: str, divided: bool) -> int:
-    if config.objective.reference == "policy" or config.lora is not None:
+    if not _has_copy(config):
         return 0
     if divided and config.reference_offload and device == "cuda":
         return 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sharpen.llm.config import TrainConfig
-from sharpen.llm.memory import Memory, Shape, estimate, shape_of
+from sharpen.llm.memory import BYTES, Host, Memory, Shape, estimate, host, shape_of, trainer_state
 
 GIB = 2**30
 
@@ -22,6 +22,7 @@ class Plan:
         dtype: Of the passes.
         shape: Sizes of the model.
         memory: Bytes on each GPU.
+        host: Bytes of the machine's memory beside each GPU; None without GPUs, where ``memory`` is the machine's.
     """
 
     config: TrainConfig
@@ -30,6 +31,7 @@ class Plan:
     dtype: str
     shape: Shape
     memory: Memory
+    host: Host | None
 
     def budget(self) -> dict[str, int | float]:
         """Return upper bounds of what the run samples, computes and stores.
@@ -46,14 +48,13 @@ class Plan:
         update = (8 if config.gradient_checkpointing else 6) * N * tokens * config.learner.epochs
         checkpoints = -(-config.steps // config.checkpoint_every)
         evaluation = config.evaluation
-        trainer_state = self.memory.optimizer * (self.processes if self.memory.gathered else 1)
         return {
             "responses": responses * rounds,
             "tokens": tokens * rounds,
             "training_flop": float(scoring + update),
             "evaluation_responses": evaluation.problems * (3 * evaluation.samples + 4 * (checkpoints + 1)),
             "checkpoints": checkpoints,
-            "disk_bytes": checkpoints * N * (2 if self.dtype == "bfloat16" else 4) + trainer_state,
+            "disk_bytes": checkpoints * N * BYTES[self.dtype] + trainer_state(config, self.shape, self.dtype),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,6 +67,7 @@ class Plan:
             "parameters": self.shape.parameters,
             "trained": self.shape.trained,
             "memory": self.memory.to_dict(),
+            "host": None if self.host is None else asdict(self.host),
             "budget": self.budget(),
         }
 
@@ -86,13 +88,21 @@ class Plan:
             f"({self.shape.parameters / 1e6:,.1f} M parameters, {self.shape.trained / 1e6:,.1f} M trained)"
         ]
         lines += [f"#   {name.replace('_', ' '):<{width}} {held[name] / GIB:9.3f}" for name in names]
-        lines.append(f"#   {'update':<{width}} {held['update'] / GIB:9.3f}   all of it, the engine {engine}")
+        lines.append(
+            f"#   {'update':<{width}} {held['update'] / GIB:9.3f}   backward pass or AdamW's step, engine {engine}"
+        )
         lines.append(f"#   {'rollout':<{width}} {held['rollout'] / GIB:9.3f}   every response at full length")
         if self.device == "cuda":
             lines.append(
                 f"#   vLLM takes {self.config.engine_memory:.0%} of the GPU for its weights and KV cache, and lets "
                 "responses wait that do not fit"
             )
+        if self.host is not None:
+            start, steps, stored = (bytes_ / GIB for bytes_ in (self.host.start, self.host.steps, self.host.checkpoint))
+            lines.append(
+                f"# the machine's memory for each process, GiB: {start:,.1f} at the start, {steps:,.1f} during steps"
+            )
+            lines.append(f"#   and {stored:,.1f} more for a checkpoint: the first to write it, all to continue from it")
         return lines
 
     def _budget_lines(self) -> list[str]:
@@ -125,4 +135,7 @@ def plan(config: TrainConfig, processes: int = 1) -> Plan:
     shape = shape_of(load_architecture(source), config.lora)
     divided = is_sharded_run(config, World(0, processes), dtype)
     memory = estimate(config, shape, processes=processes, device=device, dtype=dtype, divided=divided)
-    return Plan(config, processes, device, dtype, shape, memory)
+    beside = None
+    if device == "cuda":
+        beside = host(config, shape, memory, processes=processes, dtype=dtype, divided=divided)
+    return Plan(config, processes, device, dtype, shape, memory, beside)

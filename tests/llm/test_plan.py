@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import weakref
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sharpen.cli.main import main
 from sharpen.llm import recipes
 from sharpen.llm.config import TrainConfig, resolve
 from sharpen.llm.logprobs import make_batches, response_logprobs
 from sharpen.llm.memory import activations, kv_cache, shape_of
-from sharpen.llm.models import load_architecture
+from sharpen.llm.models import load_architecture, load_model
 from sharpen.llm.models import resolve as resolve_model
 from sharpen.llm.plan import plan
+from sharpen.llm.run import train
 from sharpen.llm.setup import prepare
 from sharpen.llm.world import World, disconnect
 from sharpen.objective import preset
@@ -102,6 +107,68 @@ def test_activations_are_what_the_backward_pass_keeps(checkpointing: bool) -> No
 )
 def test_the_registrys_architectures_have_the_published_numbers_of_parameters(model: str, millions: float) -> None:
     assert shape_of(load_architecture(resolve_model(model))).parameters / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations return and that are still held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+
+    def __torch_dispatch__(self, function: Any, _types: Any, arguments: Any = (), options: Any = None) -> Any:
+        given = {t.untyped_storage().data_ptr() for t in tree_leaves((arguments, options)) if torch.is_tensor(t)}
+        returned = function(*arguments, **(options or {}))
+        for tensor in tree_leaves(returned):
+            if torch.is_tensor(tensor) and tensor.untyped_storage().data_ptr() not in given:
+                self.now += tensor.nbytes
+                weakref.finalize(tensor, self.freed, tensor.nbytes)
+        self.most = max(self.most, self.now)
+        return returned
+
+    def freed(self, count: int) -> None:
+        self.now -= count
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_the_optimizers_temporaries_are_the_real_ones(device: str) -> None:
+    """On GPUs AdamW takes all weights together, which it can be told to do anywhere; on CPUs one after the other."""
+    model = load_model(resolve_model("embedded"), "cpu", "float32")
+    optimizer = torch.optim.AdamW(model.parameters(), foreach=device == "cuda")
+    for weight in model.parameters():
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()  # makes its moments
+    with Live() as live:
+        optimizer.step()
+    planned = plan(settings(device=device, dtype="float32", shard="always")).memory
+    # Beside one number a weight: the steps so far.
+    assert planned.temporaries == pytest.approx(live.most, rel=0.02)
+
+
+def test_a_checkpoint_takes_the_room_that_was_planned(tmp_path: Path) -> None:
+    """A run in bfloat16 with a reference that moves stores moments, float32 master copy, reference and weights."""
+    objective = preset("tilted", reference="refresh:2").to_dict()
+    small = {"steps": 1, "prompts_per_step": 2, "samples_per_prompt": 2, "checkpoint_every": 1, "max_length": 32}
+    evaluation = {"problems": 2, "samples": 2, "alpha_prompts": 0}
+    config = settings(objective=objective, dtype="bfloat16", device="cpu", evaluation=evaluation, **small)
+    train(config, tmp_path / "run")
+    files = [file for file in (tmp_path / "run" / "checkpoints").rglob("*.safetensors") if not file.parent.is_symlink()]
+    stored = sum(file.stat().st_size for file in {file.resolve() for file in files})
+    assert plan(config).budget()["disk_bytes"] == pytest.approx(stored, rel=0.02)
+
+
+def test_three_billion_parameters_on_one_gpu_need_what_was_seen() -> None:
+    """63 GiB in the optimizer's step where the backward pass alone asks for 59.8; memory of the machine beside it."""
+    recipe = recipes.load("qwen2.5-3b/tempered-2-0")
+    found = plan(resolve({**recipe, "objective": {**recipe["objective"], "reference": "frozen"}, "device": "cuda"}))
+    N, gib = found.shape.base, 2**30
+    assert found.memory.temporaries == 4 * N
+    assert found.memory.update == (4 + 4 + 8 + 2 + 4) * N
+    assert found.memory.update / gib == pytest.approx(63.2, abs=0.2)
+    assert found.host is not None
+    assert found.host.start == 6 * N  # master copy, and the reference made of it
+    assert found.host.checkpoint == (2 + 8 + 4) * N
+    assert "the machine's memory for each process" in found.text()
 
 
 def test_sharding_divides_and_sleep_and_offload_free() -> None:
