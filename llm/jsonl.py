@@ -74,7 +74,8 @@ def _parsed(text: bytes, kind: type[Row], place: str) -> Row:
         for name, entry in given.items():
             if not _is(entry, wanted[name]):
                 raise ValueError(f"{name} is of another type")
-        if len({len(entry) for entry in given.values() if isinstance(entry, list)} | {0}) != 2:
+        lengths = {len(entry) for entry in given.values() if isinstance(entry, list)}
+        if len(lengths) != 1 or 0 in lengths:
             raise ValueError("columns of different lengths, or without entries")
     except (ValueError, RecursionError) as error:
         raise InputError("records", place, f"one {kind.__name__} a line, as this program wrote it ({error})") from error

@@ -91,13 +91,45 @@ def test_nothing_in_the_way_is_overwritten(tmp_path: Path) -> None:
     assert export("embedded", tmp_path / "out", dtype="bfloat16", force=True)["dtype"] == "bfloat16"
 
 
+def test_only_what_an_export_wrote_is_deleted(tmp_path: Path) -> None:
+    (tmp_path / "out.part").mkdir()
+    (tmp_path / "out.part" / "f").write_text("p")
+    export("embedded", tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.part"]  # no lock, nothing half written
+    assert (tmp_path / "out.part" / "f").read_text() == "p"
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"no export wrote; this one has notes\.txt"):
+        export("embedded", tmp_path / "out", force=True)
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_a_link_to_another_disk_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk/model")
+    export("embedded", tmp_path / "out")
+    export("embedded", tmp_path / "out", dtype="bfloat16", force=True)
+    assert (tmp_path / "out").is_symlink()
+    assert json.loads((tmp_path / "disk" / "model" / EXPORT).read_text())["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("out", ["/proc/nowhere/out", "x" * 5000, "a_file/out"])
+def test_places_that_cannot_be_written_are_told_before_the_model_is_loaded(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a_file").write_text("mine")
+    monkeypatch.setattr(exporting, "_loaded", None)
+    with pytest.raises(InputError, match=r"^out: got .*a place that can be written"):
+        export("embedded", tmp_path / out)
+
+
 def test_what_does_not_read_back_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, part = load_model(SOURCE, "cpu", "float32"), tmp_path / "out.part"
     export("embedded", part)
     with torch.no_grad():
         model.model.layers[0].self_attn.q_proj.weight[0, 0] += 1e-3
     with pytest.raises(InputError, match=r"q_proj.*came back other"):
-        exporting._check_written(model, part)
+        exporting._check_written(model, part, part)
 
 
 def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -1,0 +1,146 @@
+"""Every kind of run: a second process on its folder is refused in one line; a killed one is not in the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sharpen.objective import InputError, runfolder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from sharpen.objective import lock
+for file in sys.argv[1:]:
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+taken = [lock.take(Path(file)) for file in sys.argv[1:]]
+print(all(taken), flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_process(*locks: Path) -> Iterator[int]:
+    """Give the id of a process that holds these locks; it is killed, not ended, in the end."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, *map(str, locks)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == "True\n"
+        yield holder.pid
+    finally:
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+        holder.stdin.close()
+        holder.stdout.close()
+
+
+def simulate(out: Path) -> None:
+    from sharpen.toy.config import SimulateConfig
+    from sharpen.toy.simulate import simulate
+
+    simulate(SimulateConfig(steps=10, seeds=2, learners=("natural",)), out)
+
+
+def sweep(out: Path) -> None:
+    from sharpen.toy.sweep import sweep
+    from sharpen.toy.sweep_config import SweepConfig
+
+    sweep(SweepConfig(steps=2, seeds=2), out)
+
+
+def train(out: Path) -> None:
+    from sharpen.llm.config import resolve
+    from sharpen.llm.run import train
+
+    one = {"problems": 1, "samples": 1, "alpha_prompts": 0}
+    sizes = {"prompts_per_step": 2, "samples_per_prompt": 2, "max_length": 40}
+    train(resolve({"steps": 1, "engine": "transformers", "evaluation": one, **sizes}), out)
+
+
+def evaluate(out: Path) -> None:
+    from sharpen.llm.evaluation_run import EvalConfig, run_evaluation
+    from sharpen.llm.models import resolve
+
+    asked = {"data": "embedded", "template": "plain", "problems": 1, "samples": 1, "likelihoods": False}
+    run_evaluation(EvalConfig(model=resolve("embedded").location, engine="transformers", **asked), out)
+
+
+def sample(out: Path) -> None:
+    from sharpen.llm.models import resolve
+    from sharpen.llm.sampling.config import SampleConfig
+    from sharpen.llm.sampling_run import run_sampling
+
+    asked = {"method": "best-of-n", "n": 1, "problems": 1, "samples": 1, "max_length": 48}
+    run_sampling(
+        SampleConfig.model_validate({"model": resolve("embedded").location, "engine": "transformers", **asked}), out
+    )
+
+
+def pretrain(out: Path) -> None:
+    from sharpen.llm.tiny.corpus import Mixture
+    from sharpen.llm.tiny.pretrain import Settings, pretrain
+
+    pretrain(Settings(hidden=32, layers=1, steps=1, batch=2, micro_batch=2), Mixture(), out)
+
+
+def export(out: Path) -> None:
+    from sharpen.llm.export import export
+
+    export("embedded", out)
+
+
+RUNS: dict[str, Callable[[Path], None]] = {
+    "toy simulate": simulate,
+    "toy sweep": sweep,
+    "llm train": train,
+    "llm eval": evaluate,
+    "llm sample": sample,
+    "llm pretrain": pretrain,
+    "llm export": export,
+}
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_a_second_process_is_refused_and_a_killed_one_is_not_in_the_way(kind: str, tmp_path: Path) -> None:
+    run, out = RUNS[kind], tmp_path / "run"
+    held = tmp_path / ".run.lock" if kind == "llm export" else out / runfolder.LOCK
+    with another_process(held) as pid:
+        with pytest.raises(InputError, match=rf"^out: got .*process {pid} on ") as refused:
+            run(out)
+        assert "\n" not in str(refused.value)
+        assert names(tmp_path) == (["run", "run/.lock"] if held.parent == out else [".run.lock"])
+    assert held.exists()  # left by the kill
+    run(out)
+    assert not held.exists()
+    assert not [name for name in names(tmp_path) if name.endswith(".part")]
+
+
+def test_runs_of_the_paper_have_the_same_locks(tmp_path: Path) -> None:
+    from sharpen.paper_repro.grid import load_grid
+    from sharpen.paper_repro.plan import expand
+    from sharpen.paper_repro.store import Store
+    from sharpen.paper_repro.work import execute
+
+    run = next(run for run in expand(load_grid(), "embedded") if run.experiment.kind == "theory")
+    store = Store(tmp_path / "results", tmp_path / "work")
+    with another_process(tmp_path / "work" / f"{run.id}.lock"):
+        assert store.is_running(run)
+        assert not execute(run, store)
+    assert not store.is_running(run)
+    with store.held(run) as mine:
+        assert mine
