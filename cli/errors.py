@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 import typer
+
+from sharpen.cli.terminal import printable
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -26,7 +27,7 @@ REFUSALS = (
 
 def fail(message: str, details: Sequence[str] = ()) -> NoReturn:
     """Print ``error: message`` as one line on stderr, and ``details`` below it, and exit with status 2."""
-    print("error: " + one_line(message), *map(_printable, details), sep="\n", file=sys.stderr)
+    print("error: " + one_line(message), *(printable(line, keep="") for line in details), sep="\n", file=sys.stderr)
     raise SystemExit(BAD_INPUT)
 
 
@@ -37,13 +38,9 @@ def one_line(message: str) -> str:
         >>> one_line("a\nb\x1b[31m")
         'a b\\x1b[31m'
     """
-    line = _printable(" ".join(message.split()))
+    line = printable(" ".join(message.split()))
     half = LONGEST // 2
     return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"
-
-
-def _printable(text: str) -> str:
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def details(error: Exception) -> list[str]:

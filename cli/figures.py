@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sharpen.cli.terminal import say
+
 app = typer.Typer(no_args_is_help=True, help="Figures from finished runs.")
 
 
@@ -25,5 +27,5 @@ def backends(
     from sharpen.figures.backends import plot_backends
 
     for claim in plot_backends(toy, llm, out):
-        print(f"{claim.backend:7} {claim.statement}: {'yes' if claim.holds else 'no'}")
-    print(f"figure: {out}")
+        say(f"{claim.backend:7} {claim.statement}: {'yes' if claim.holds else 'no'}")
+    say(f"figure: {out}")

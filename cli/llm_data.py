@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sharpen.cli import options, terminal
+from sharpen.cli.terminal import say
 
 if TYPE_CHECKING:
     from sharpen.llm.data import PromptSet
@@ -47,7 +48,7 @@ def data(
         asked = load_source(name, test_split).prompts()
         found.append((asked, overlap(learned, asked)))
     if json_output:
-        print(json.dumps([result.to_dict() for _, result in found]))
+        say(json.dumps([result.to_dict() for _, result in found]))
     else:
         _print(learned, found, show or 0)
 

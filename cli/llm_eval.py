@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpen.cli import options, terminal
+from sharpen.cli.terminal import say
 
 if TYPE_CHECKING:
     from sharpen.llm.evaluation_run import EvalReport
@@ -120,7 +121,7 @@ def evaluate(
     if json_output:
         import json
 
-        print(json.dumps(result, allow_nan=False))
+        say(json.dumps(result, allow_nan=False))
     else:
         _print(result, out)
 
@@ -137,13 +138,13 @@ def _progress() -> EvalReport:
         answers = sum(len(record.correct) for record in records)
         right = sum(sum(record.correct) for record in records)
         left = (time.monotonic() - began) * (total - len(records)) / max(1, len(records) - earlier)
-        print(
+        say(
             f"{len(records):>5}/{total} problems  pass@1 {right / answers:.3f}  about {_duration(left)} left",
             file=sys.stderr,
             flush=True,
         )
 
-    return EvalReport(note=lambda text: print(text, file=sys.stderr), progress=progress)
+    return EvalReport(note=lambda text: say(text, file=sys.stderr), progress=progress)
 
 
 def _duration(seconds: float) -> str:

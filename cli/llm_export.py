@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sharpen.cli import options
+from sharpen.cli.terminal import say
 
 
 def register(app: typer.Typer) -> None:
@@ -44,6 +45,6 @@ def export(
     logging.disable_progress_bar()
     told = write(model, out, which=checkpoint, base=base, dtype=dtype, force=force)
     if json_output:
-        print(json.dumps(told))
+        say(json.dumps(told))
     else:
-        print(f"{told['location']}, {told['parameters']:,} parameters in {told['dtype']}: {out}")
+        say(f"{told['location']}, {told['parameters']:,} parameters in {told['dtype']}: {out}")

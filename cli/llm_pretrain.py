@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sharpen.cli import options
+from sharpen.cli.terminal import say
 
 
 def register(app: typer.Typer) -> None:
@@ -47,8 +48,8 @@ def pretrain(
     found = make(settings, Mixture(), out)
     measures = found["measures"]
     if json_output:
-        print(json.dumps(found))
+        say(json.dumps(found))
         return
     low, high = measures["pass@1_interval"]
-    print(f"pass@1 {measures['pass@1']:.3f} [{low:.3f}, {high:.3f}] on {measures['problems']} test problems")
-    print(f"model: {out}  (sharpen llm train --model {out} --data embedded --template plain)")
+    say(f"pass@1 {measures['pass@1']:.3f} [{low:.3f}, {high:.3f}] on {measures['problems']} test problems")
+    say(f"model: {out}  (sharpen llm train --model {out} --data embedded --template plain)")

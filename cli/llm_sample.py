@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpen.cli import options, terminal
+from sharpen.cli.terminal import say
 
 if TYPE_CHECKING:
     from sharpen.llm.sampling.config import SampleConfig
@@ -104,7 +105,7 @@ def sample(
         config, out, force=force, beside=beside, report=_report(lines=out is None and not json_output)
     )
     if json_output:
-        print(json.dumps(result, allow_nan=False))
+        say(json.dumps(result, allow_nan=False))
     else:
         _print(result, out)
 
@@ -154,7 +155,7 @@ def _report(lines: bool) -> SampleReport:
 
 
 def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(text, file=sys.stderr, flush=True)
 
 
 def _print(result: dict[str, Any], out: Path | None) -> None:

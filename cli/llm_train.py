@@ -12,6 +12,7 @@ import typer
 from sharpen.cli import options
 from sharpen.cli.errors import fail
 from sharpen.cli.llm_train_output import print_result, progress
+from sharpen.cli.terminal import say
 
 if TYPE_CHECKING:
     from sharpen.llm.config import TrainConfig
@@ -285,7 +286,7 @@ def _train(config: TrainConfig, out: Path, force: bool, as_json: bool) -> None:
     if as_json:
         import json
 
-        print(json.dumps(result))
+        say(json.dumps(result))
     else:
         print_result(result, out)
 
@@ -309,14 +310,14 @@ def _plan(config: TrainConfig, processes: int | None, as_json: bool) -> None:
         import json
 
         told = {"device_assumed": assumed, "missing_here": [str(error) for error in missing]}
-        print(json.dumps(found.to_dict() | told, allow_nan=False))
+        say(json.dumps(found.to_dict() | told, allow_nan=False))
         return
-    print(found.text())
+    say(found.text())
     if assumed:
-        print(f"\n# a GPU is assumed, and this machine has none: {here}\n# --device cpu plans for its CPU")
+        say(f"\n# a GPU is assumed, and this machine has none: {here}\n# --device cpu plans for its CPU")
     if missing:
-        print(f"\n# {len(missing)} thing{'s' * (len(missing) > 1)} missing or wrong for a start on this machine")
-        print("\n".join(f"# {line}" for line in preflight.lines(missing)))
+        say(f"\n# {len(missing)} thing{'s' * (len(missing) > 1)} missing or wrong for a start on this machine")
+        say("\n".join(f"# {line}" for line in preflight.lines(missing)))
 
 
 def recipes(
@@ -335,8 +336,8 @@ def recipes(
         fail(f"model: got {model!r}, allowed: {', '.join(grid.grid()['models'])}")
     if write is not None:
         written = grid.write(write, model)
-        print(f"wrote {len(written)} files in {write}", file=sys.stderr)
+        say(f"wrote {len(written)} files in {write}", file=sys.stderr)
     elif json_output:
-        print(json.dumps(names))
+        say(json.dumps(names))
     else:
-        print("\n".join(names))
+        say("\n".join(names))

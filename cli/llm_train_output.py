@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sharpen.cli.terminal import plain_console, say
+
 if TYPE_CHECKING:
     from sharpen.llm.run import Report
 
@@ -14,11 +16,9 @@ LINE_EVERY = 10  # steps between two progress lines
 
 def progress(steps: int) -> Report:
     """Return a reporter that writes to stderr: every step on a terminal, every tenth otherwise."""
-    from rich.console import Console
-
     from sharpen.llm.run import Report
 
-    console = Console(stderr=True, highlight=False)
+    console = plain_console(stderr=True)
     every = 1 if console.is_terminal else LINE_EVERY
 
     def step(record: dict[str, Any]) -> None:
@@ -35,12 +35,11 @@ def progress(steps: int) -> Report:
         low, high = measures["pass@1_interval"]
         console.print(f"evaluated {name}: pass@1 {measures['pass@1']:.3f} [{low:.3f}, {high:.3f}]")
 
-    return Report(note=lambda text: print(text, file=sys.stderr), step=step, evaluation=evaluation)
+    return Report(note=lambda text: say(text, file=sys.stderr), step=step, evaluation=evaluation)
 
 
 def print_result(result: dict[str, Any], out: Path) -> None:
     """Print the accuracies of base, last and best checkpoint, and what they owe to labels."""
-    from rich.console import Console
     from rich.table import Table
 
     samples = result["base"]["samples"]
@@ -59,7 +58,7 @@ def print_result(result: dict[str, Any], out: Path) -> None:
             f"{measures[f'maj@{largest}']:.3f}",
             f"{measures['response_length']:.1f}",
         )
-    console = Console(highlight=False)
+    console = plain_console()
     console.print(table)
     for line in _origin(result):
         console.print(line, soft_wrap=True)

@@ -14,6 +14,7 @@ import typer
 from sharpen.cli import figures, llm, paper, theory, toy
 from sharpen.cli.errors import BAD_INPUT, INTERRUPTED, describe, describe_usage, details, fail
 from sharpen.cli.streams import tolerate_any_text
+from sharpen.cli.terminal import say
 
 app = typer.Typer(
     name="sharpen",
@@ -76,7 +77,7 @@ def _interrupt_again(unraisable: Any) -> None:
 
 
 def _end_interrupted() -> NoReturn:
-    print("interrupted", file=sys.stderr)
+    say("interrupted", file=sys.stderr)
     if "jax" in sys.modules:
         # XLA's threads may still compute, and taking down the interpreter under them ends in a segmentation fault.
         sys.stdout.flush()

@@ -13,6 +13,7 @@ import typer
 
 from sharpen.cli import options, terminal
 from sharpen.cli.errors import fail
+from sharpen.cli.terminal import say
 
 if TYPE_CHECKING:
     from sharpen.paper_repro.plan import Run
@@ -52,7 +53,7 @@ def list_(
         for row in (run_rows if runs else experiments)(declared, name, _store(name, results, work, len(scales)))
     ]
     if json_output:
-        print(json.dumps({"runs" if runs else "experiments": rows}))
+        say(json.dumps({"runs" if runs else "experiments": rows}))
         return
     columns = ("id", "status", "arm", "seed") if runs else ("id", "scale", "status", "runs", "title")
     _print_table(rows, columns)
@@ -74,15 +75,15 @@ def status(
     store = open_store(scale, results, work)
     found = standing(load_grid(grid), scale, store)
     if json_output:
-        print(json.dumps(found))
+        say(json.dumps(found))
         return
-    print(f"{scale}: {found['done']} of {found['total']} runs are done ({store.results})")
+    say(f"{scale}: {found['done']} of {found['total']} runs are done ({store.results})")
     for state, names in found["states"].items():
         if state != "done":
             shown = ", ".join(names[:6]) + (f", and {len(names) - 6} more" if len(names) > 6 else "")
-            print(f"  {state}: {len(names)}: {shown}")
+            say(f"  {state}: {len(names)}: {shown}")
     if found["seconds_left"]:
-        print(f"  the rest takes about {duration(found['seconds_left'])} on one core")
+        say(f"  the rest takes about {duration(found['seconds_left'])} on one core")
 
 
 @app.command()
@@ -125,9 +126,9 @@ def run(
     cost = CostModel(declared.rates, store.everything())
     todo = [one for one in runs if store.state(one) != "done"]
     if not todo:
-        print(f"nothing to do: all {len(runs)} runs are done and up to date ({store.results})", file=sys.stderr)
+        say(f"nothing to do: all {len(runs)} runs are done and up to date ({store.results})", file=sys.stderr)
         if json_output:
-            print(json.dumps({"runs": []}))
+            say(json.dumps({"runs": []}))
         return
     chosen = within_budget(todo, cost, seconds, jobs)
     if slurm:
@@ -137,7 +138,7 @@ def run(
         "" if scale == "paper" else f", about {duration(sum(map(cost.seconds, chosen)) / jobs)} with {jobs} at a time"
     )
     verb = "would compute" if dry_run else "computing"
-    print(
+    say(
         f"{len(runs) - len(todo)} of {len(runs)} runs are done; {verb} {len(chosen)} of {len(todo)}{spent}",
         file=sys.stderr,
     )
@@ -171,15 +172,15 @@ def report(
     written = write_report(declared, expand(declared, scale), store, page=out, folder=folder, gallery=gallery)
     if json_output:
         verdicts = [verdict.to_dict() for verdict in written.verdicts]
-        print(
+        say(
             json.dumps({"page": str(out), "figures": written.figures, "missing": written.missing, "verdicts": verdicts})
         )
         return
     for verdict in written.verdicts:
-        print(f"{verdict.outcome:12} {verdict.claim}")
+        say(f"{verdict.outcome:12} {verdict.claim}")
     for name, what in written.missing.items():
-        print(f"not drawn: {name} (needs {what})", file=sys.stderr)
-    print(f"{written.results} results, {len(written.figures)} figures: {written.folder}\npage: {out}")
+        say(f"not drawn: {name} (needs {what})", file=sys.stderr)
+    say(f"{written.results} results, {len(written.figures)} figures: {written.folder}\npage: {out}")
 
 
 @app.command()
@@ -220,15 +221,15 @@ def verify(
         chosen = choose_sample(runs, store, cost, 3 if sample is None else sample, seed or 0)
     if not chosen:
         fail(f"results: got {store.results}, allowed: a folder with a result of these runs")
-    print(f"recomputing {len(chosen)}, about {duration(sum(map(cost.seconds, chosen)))}", file=sys.stderr)
+    say(f"recomputing {len(chosen)}, about {duration(sum(map(cost.seconds, chosen)))}", file=sys.stderr)
 
     def tell(check: Any) -> None:
         verdict = "same" if check.same else "close" if check.close else "DIFFERENT"
-        print(f"{check.run}: {verdict}; largest difference {check.largest:.3g}", file=sys.stderr)
+        say(f"{check.run}: {verdict}; largest difference {check.largest:.3g}", file=sys.stderr)
 
     checks = recompute(chosen, store, adopt=adopt, report=tell, affected=runs)
     if json_output:
-        print(json.dumps({"checks": [asdict(check) for check in checks]}))
+        say(json.dumps({"checks": [asdict(check) for check in checks]}))
     if not all(check.close for check in checks):
         raise typer.Exit(1)
 
@@ -251,7 +252,7 @@ def _compute(chosen: list[Run], store: Store, cost: Any, jobs: int, budget: floa
         failed = run_local(chosen, store, jobs=jobs, cost=cost, budget=budget, report=progress)
     if failed:
         names = ", ".join(one.id for one in failed)
-        print(f"error: {len(failed)} runs failed: {names}; tracebacks: {store.work}/*.error", file=sys.stderr)
+        say(f"error: {len(failed)} runs failed: {names}; tracebacks: {store.work}/*.error", file=sys.stderr)
         raise typer.Exit(1)
 
 
@@ -260,10 +261,10 @@ def _print_plan(chosen: list[Run], cost: Any, as_json: bool) -> None:
 
     blocks = [block(one, None if one.scale == "paper" else cost.seconds(one)) for one in chosen]
     if as_json:
-        print(json.dumps({"runs": blocks}))
+        say(json.dumps({"runs": blocks}))
         return
     for found in blocks:
-        print(f"--- # {found['run']}\n{text(found)}", end="")
+        say(f"--- # {found['run']}\n{text(found)}", end="")
 
 
 def _print_slurm(chosen: list[Run], results: Path | None, work: Path | None, grid: Path | None) -> None:
@@ -271,7 +272,7 @@ def _print_slurm(chosen: list[Run], results: Path | None, work: Path | None, gri
 
     flags = [("--results", results), ("--work", work), ("--grid", grid)]
     arguments = [word for flag, path in flags if path is not None for word in (flag, str(path.absolute()))]
-    print("\n".join(slurm_scripts(chosen, arguments)), end="")
+    say("\n".join(slurm_scripts(chosen, arguments)), end="")
 
 
 def _print_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
@@ -292,7 +293,7 @@ def _progress(total: int) -> Any:
         nonlocal done
         done += event != "started"
         spent = duration(time.monotonic() - began)
-        print(f"[{spent:>6}] {done:>3}/{total} {event:8} {run.id}", file=sys.stderr, flush=True)
+        say(f"[{spent:>6}] {done:>3}/{total} {event:8} {run.id}", file=sys.stderr, flush=True)
 
     return report
 

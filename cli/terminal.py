@@ -1,20 +1,70 @@
-"""How the commands print: one console and one style of table. rich is imported where something is printed."""
+"""How the commands print: one way to print a line, one console, one style of table.
+
+Much of what is printed was written by others: problems, responses, answers, names of files and data sets, messages of
+libraries. It must not command the terminal (colours, titles, moved cursors) nor show other text than there is
+(overrides of the direction of writing, invisible characters). So every command prints by :func:`say` or by a console of
+:func:`plain_console`, which pass all text through :func:`printable`. rich is imported where something is printed.
+"""
 
 from __future__ import annotations
 
+import sys
+import unicodedata
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
 
-def plain_console(*, width: int | None = None, stderr: bool = False, soft_wrap: bool = False) -> Console:
-    """Return a console that prints text as it is: no colours guessed from numbers, no markup in brackets."""
-    from rich.console import Console
+# Controls (Cc), formats (Cf: directions, zero widths, tags), halves of characters, separators of lines and paragraphs.
+_COMMANDS = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"  # formats that several scripts are written with
 
-    return Console(highlight=False, markup=False, width=width, stderr=stderr, soft_wrap=soft_wrap)
+
+def printable(text: str, keep: str = "\n\t") -> str:
+    r"""Return a text in which nothing commands a terminal: such characters become their escapes.
+
+    Args:
+        text: Any text.
+        keep: Controls that stay.
+
+    Example:
+        >>> printable("a\x1b[31mb\u202ec")
+        'a\\x1b[31mb\\u202ec'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if _harmless(char, keep) else _escaped(char) for char in text)
+
+
+def _harmless(char: str, keep: str) -> bool:
+    return char in keep or char in _JOINERS or unicodedata.category(char) not in _COMMANDS
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+
+
+def say(*values: object, sep: str = " ", end: str = "\n", file: TextIO | None = None, flush: bool = False) -> None:
+    """Print as ``print`` does, with every value made :func:`printable`."""
+    print(*(printable(str(value)) for value in values), sep=sep, end=end, file=file or sys.stdout, flush=flush)
+
+
+def plain_console(*, width: int | None = None, stderr: bool = False, soft_wrap: bool = False) -> Console:
+    """Return a console that prints text as it is: no colours guessed from numbers, no markup, nothing that commands."""
+    from rich.console import Console
+    from rich.text import Text
+
+    class Plain(Console):
+        """Makes every string printable where rich turns it into text: arguments, titles, cells of tables."""
+
+        def render_str(self, text: str, **options: object) -> Text:  # type: ignore[override]
+            return super().render_str(printable(text), **options)  # type: ignore[arg-type]
+
+    return Plain(highlight=False, markup=False, width=width, stderr=stderr, soft_wrap=soft_wrap)
 
 
 def plain_table() -> Table:

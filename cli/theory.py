@@ -21,6 +21,7 @@ from sharpen.cli import (
     theory_sequences,
 )
 from sharpen.cli.counts import count_json, count_text
+from sharpen.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,7 +72,7 @@ def fixed_points(
     if json_output:
         import json
 
-        print(json.dumps(_as_json(spec, problem, best, found), allow_nan=False))
+        say(json.dumps(_as_json(spec, problem, best, found), allow_nan=False))
     else:
         _print_tables(spec, problem, best, found)
 

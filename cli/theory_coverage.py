@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpen.cli import options, terminal
+from sharpen.cli.terminal import say
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -77,7 +78,7 @@ def coverage(
     if json_output:
         import json
 
-        print(json.dumps(_as_json(spec, prompts, table, overtakes, k_max, marginal), allow_nan=False))
+        say(json.dumps(_as_json(spec, prompts, table, overtakes, k_max, marginal), allow_nan=False))
     else:
         _print_table(spec, prompts, table, overtakes, k_max)
 

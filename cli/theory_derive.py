@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sharpen.cli import options, terminal
+from sharpen.cli.terminal import plain_console, say
 
 if TYPE_CHECKING:
     from sharpen.theory.proofs.result import Result, Step
@@ -60,9 +61,9 @@ def derive(
     if json_output:
         import json
 
-        print(json.dumps({"results": documents.as_json(found), "seed": seed}, allow_nan=False))
+        say(json.dumps({"results": documents.as_json(found), "seed": seed}, allow_nan=False))
     elif latex:
-        print(documents.as_latex(found), end="")
+        say(documents.as_latex(found), end="")
     else:
         _print_results(found, brief or html is not None, html)
     if not all(result.holds for result in found):
@@ -82,14 +83,13 @@ def _check_writable(path: Path) -> None:
 
 def _derive_all(names: list[str], seed: int) -> list[Result]:
     """Derive the results one after the other, with a bar on a terminal's stderr."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from sharpen.theory.proofs.catalogue import theorem
 
     found = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bars:
         bar = bars.add_task("", total=len(names))
         for name in names:
@@ -107,7 +107,7 @@ def _print_results(found: list[Result], brief: bool, html: Path | None) -> None:
     width = min(console.width, WIDEST)
     if not brief:
         for result in found:
-            print("\n".join(_lines(result, width)), end="\n\n")
+            say("\n".join(_lines(result, width)), end="\n\n")
     table = terminal.plain_table()
     for name in ("", "result", "verdict", "method", "steps", "error"):
         table.add_column(name, no_wrap=name != "result", justify="right" if name in ("steps", "error") else "left")
@@ -118,7 +118,7 @@ def _print_results(found: list[Result], brief: bool, html: Path | None) -> None:
     for result in found if brief else ():
         for i, step in enumerate(result.steps, start=1):
             if not step.holds:
-                print("\n".join([f"{result.id}, step {i}:", *_step_lines(i, step, width)]))
+                say("\n".join([f"{result.id}, step {i}:", *_step_lines(i, step, width)]))
     console.print(f"{sum(result.holds for result in found)} of {len(found)} hold")
     if html is not None:
         console.print(f"wrote {html}")
@@ -143,6 +143,7 @@ def _step_lines(place: int, step: Step, width: int) -> list[str]:
     return [
         *_wrapped(step.text, width, "    ", first=f"{place:>2}. "),
         *_wrapped(to_line(step.shown), width, "          ", first="        "),
+        *(line for each in step.where for line in _wrapped(f"with {to_line(each)}", width, "          ", "        ")),
         *_wrapped(check, width, "    "),
     ]
 

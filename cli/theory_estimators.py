@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpen.cli import options, terminal
+from sharpen.cli.terminal import say
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -54,7 +55,7 @@ def estimators(
     if json_output:
         import json
 
-        print(json.dumps(_as_json(given, found, decided), allow_nan=False))
+        say(json.dumps(_as_json(given, found, decided), allow_nan=False))
     else:
         _print_tables(spec, given, found, decided)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpen.cli import options, terminal
+from sharpen.cli.terminal import say
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -74,7 +75,7 @@ def optimum(
 
         for budget in report["kl_budgets"]:
             budget["frontier"] = _frontier(spec, problem, budget["kl"], points)
-        print(json.dumps(report, allow_nan=False))
+        say(json.dumps(report, allow_nan=False))
     else:
         _print(spec, report)
 

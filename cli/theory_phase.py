@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpen.cli import options, terminal
+from sharpen.cli.terminal import say
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -58,7 +59,7 @@ def phase(
         report = as_json(spec, problem, found)
         for basin, share in zip(report["basins"], on_grid, strict=True):
             basin["grid_share"] = share
-        print(json.dumps(report | {"grid_resolution": resolution}, allow_nan=False))
+        say(json.dumps(report | {"grid_resolution": resolution}, allow_nan=False))
     else:
         print_tables(spec, problem, found)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sharpen.cli import options, terminal
+from sharpen.cli.terminal import say
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -82,7 +83,7 @@ def response(
             "stops_helping": turn.stops_helping,
             "below_base": turn.below_base,
         }
-        print(json.dumps(report, allow_nan=False))
+        say(json.dumps(report, allow_nan=False))
     else:
         _print_response(spec, found, turns, turn, base)
 

@@ -10,6 +10,7 @@ import typer
 
 from sharpen.cli import options, terminal
 from sharpen.cli.counts import count_json, count_text
+from sharpen.cli.terminal import say
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -61,7 +62,7 @@ def self_sharpening(
     if json_output:
         import json
 
-        print(json.dumps(report, allow_nan=False))
+        say(json.dumps(report, allow_nan=False))
     else:
         _print(spec, problem, policies, report)
 

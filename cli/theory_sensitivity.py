@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpen.cli import options, terminal
+from sharpen.cli.terminal import say
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -55,7 +56,7 @@ def sensitivity(
 
         report = _as_json(spec, problem, found, worst, noise)
         settings = {"epsilon": epsilon, "noise_sd": noise_sd, "draws": draws, "seed": seed}
-        print(json.dumps({**report, **settings}, allow_nan=False))
+        say(json.dumps({**report, **settings}, allow_nan=False))
     else:
         _print_table(spec, problem, found, worst, noise, f"{epsilon:g}", f"{noise_sd:g}")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpen.cli import options, terminal
+from sharpen.cli.terminal import say
 
 if TYPE_CHECKING:
     from sharpen.theory.sequences import Gap, IidModel, LengthPoint, MarkovModel, ScoredSequence
@@ -162,7 +163,7 @@ def _point(point: LengthPoint) -> dict[str, Any]:
 def _print_json(report: dict[str, Any]) -> None:
     import json
 
-    print(json.dumps(_finite(report), allow_nan=False))
+    say(json.dumps(_finite(report), allow_nan=False))
 
 
 def _finite(given: Any) -> Any:

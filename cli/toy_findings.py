@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sharpen.cli import options, terminal
+from sharpen.cli.terminal import plain_console, say
 
 if TYPE_CHECKING:
     from sharpen.toy.findings import Verdict
@@ -26,13 +27,12 @@ def findings(
     json_output: options.JsonOutput = False,
 ) -> None:
     """Test what the toy is said to show, each statement on its own sweeps, with intervals over seeds."""
-    from rich.console import Console
     from rich.progress import Progress
 
     from sharpen.toy.findings import FINDINGS, find
 
     said: dict[str, Verdict] = {}
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+    with Progress(console=plain_console(stderr=True), disable=not sys.stderr.isatty()) as bars:
         for name in names or list(FINDINGS):
             bar = bars.add_task(name, total=None)
             said[name] = find(
@@ -52,7 +52,7 @@ def findings(
             {"id": name, "statement": statements[name], "holds": bool(v.holds), "numbers": v.numbers}
             for name, v in said.items()
         ]
-        print(json.dumps({**origin, "seeds": seeds, "findings": rows}, allow_nan=False))
+        say(json.dumps({**origin, "seeds": seeds, "findings": rows}, allow_nan=False))
         return
     console = terminal.plain_console()
     for name, verdict in said.items():

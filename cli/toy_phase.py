@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpen.cli import options, terminal
+from sharpen.cli.terminal import say
 from sharpen.cli.theory_phase import DEFAULT_BASE, DIGITS, as_json, policy_text, print_tables
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def phase(
     if json_output:
         import json
 
-        print(json.dumps(_report(spec, problem, found), allow_nan=False))
+        say(json.dumps(_report(spec, problem, found), allow_nan=False))
     else:
         print_tables(spec, problem, found.theory)
         _print_learner(found)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpen.cli import options, terminal
+from sharpen.cli.terminal import plain_console, say
 
 if TYPE_CHECKING:
     from sharpen.toy.sweep_config import SweepConfig
@@ -135,13 +136,12 @@ def sweep(
 
 
 def _run(settings: SweepConfig, out: Path, force: bool, ray: str | None, as_json: bool) -> None:
-    from rich.console import Console
     from rich.progress import Progress
 
     from sharpen.toy.summary import summarise_table
     from sharpen.toy.sweep import sweep as run_sweep
 
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+    with Progress(console=plain_console(stderr=True), disable=not sys.stderr.isatty()) as bars:
         bar = bars.add_task("runs x updates", total=None)
         table = run_sweep(
             settings,
@@ -154,7 +154,7 @@ def _run(settings: SweepConfig, out: Path, force: bool, ray: str | None, as_json
     if as_json:
         import json
 
-        print(json.dumps({"table": str(table), "settings": rows}, allow_nan=False))
+        say(json.dumps({"table": str(table), "settings": rows}, allow_nan=False))
     else:
         _print_rows(rows, table)
 

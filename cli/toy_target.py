@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpen.cli import options, terminal
+from sharpen.cli.terminal import plain_console, say
 
 if TYPE_CHECKING:
     from sharpen.toy.findings_core import Interval
@@ -50,7 +51,7 @@ def target(
     if json_output:
         import json
 
-        print(json.dumps(as_json(found, seeds, within), allow_nan=False))
+        say(json.dumps(as_json(found, seeds, within), allow_nan=False))
         return
     for name, rows in found.items():
         if name == SLOPE:
@@ -60,14 +61,13 @@ def target(
 
 
 def _run(names: list[str], out: Path, seeds: int, within: float) -> dict[str, list[Any]]:
-    from rich.console import Console
     from rich.progress import Progress
 
     from sharpen.toy.target import study
     from sharpen.toy.target_slope import accounts
 
     found: dict[str, list[Any]] = {}
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+    with Progress(console=plain_console(stderr=True), disable=not sys.stderr.isatty()) as bars:
         for name in names:
             bar = bars.add_task(name, total=None)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpen.cli import options, terminal
+from sharpen.cli.terminal import say
 from sharpen.cli.toy_settings import names, resolve
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _lines(settings: SimulateConfig, every: int) -> None:
 
     for frame in frames(settings, every):
         if frame.updates == 0:
-            print(f"{'update':>8} {'objective/learner':23}" + "".join(f"{label:>8}" for label in LABELS.values()))
+            say(f"{'update':>8} {'objective/learner':23}" + "".join(f"{label:>8}" for label in LABELS.values()))
         for key, series in frame.series.items():
             numbers = "".join(f"{_number(series[name].mean[-1]):>8}" for name in LABELS)
-            print(f"{frame.updates:8} {key:23}{numbers}", flush=True)
+            say(f"{frame.updates:8} {key:23}{numbers}", flush=True)
