@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sharpen.llm.rollout import WeightSyncError
+from sharpen.llm.rollout.types import WeightSyncError
 
 # Most nats on all tokens but the worst hundredth and one more, by the dtype of the trainer's passes. Correct engines
 # differ, where measured on a model of 135 M parameters, by 3e-5 on average in float32, and in bfloat16 by .04 on
@@ -37,7 +38,7 @@ class Agreement(NamedTuple):
     high: float
 
 
-def agreement(errors: Sequence[float] | Tensor) -> Agreement:
+def agreement(errors: Sequence[float] | np.ndarray | Tensor) -> Agreement:
     """Return the two statistics of |log pi - log pi'| over tokens; NaN if one of them is NaN or infinite.
 
     A single token is not left out.

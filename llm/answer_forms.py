@@ -85,6 +85,10 @@ _REPEATING = re.compile(r"([+-]?)(\d*)\.(\d*)\\overline\{(\d{1,40})\}")
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?\s*([ap])\.?\s*m\.?|(\d{1,2}):(\d\d)")
 _HALF_DAY = re.compile(r"[ap]\.?\s*m(?![a-z])")
 _BASED = re.compile(r"([0-9A-Fa-f]{1,200})_\{?(?:\\text\s*\{)?(\d{1,2})\}*")
+_COUNTS = (
+    *("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()),
+    *("seventeen", "eighteen", "nineteen", "twenty"),
+)
 _SHORT_WORDS = ("yes", "no", "odd", "dne")
 _COUNTED = re.compile(r"(?P<value>[-+]?\d[\d.,/]*)\s*(?:\\text\s*\{)?\s*[a-zA-Z]{3,}[a-zA-Z ]*\}?")
 _CONSTANTS = re.compile(r"(?<![a-zA-Z])(?:pi|sqrt|sin|cos|tan|log|exp|percent|and|or|mod|to|times)(?![a-zA-Z])")
@@ -108,9 +112,12 @@ def canonical(answer: str) -> str:
     spelled = " ".join(_spoken(text).lower().split())
     if _NOTHING.fullmatch(spelled):
         return r"\emptyset"
+    if spelled.removeprefix("minus ") in _COUNTS:
+        return ("-" if spelled.startswith("minus ") else "") + str(_COUNTS.index(spelled.removeprefix("minus ")))
     if _REALS.fullmatch(text) or _REALS.fullmatch(spelled):
         return r"(-\infty,\infty)"
     text = _SHORT_FRACTION.sub(_full_fraction, text)
+    text = re.sub(r"^minus (?=\d)", "-", text)
     return _MIXED.sub(_improper, _TEN.sub(r"\1 \\cdot 10^{\2}", text)).strip()
 
 
@@ -159,6 +166,8 @@ def judge(one: str, other: str) -> bool | None:
     times = _clock(one), _clock(other)
     if times[0] is not None and times[1] is not None and _HALF_DAY.search(f"{one} {other}".lower()):
         return times[0][0] == times[1][0] and (times[0][1] == times[1][1] or "" in (times[0][1], times[1][1]))
+    if " ".join(_spoken(one).split()) == " ".join(_spoken(other).split()):
+        return True
     words = _said(one), _said(other)
     return True if words[0] is not None and words[0] == words[1] else None
 

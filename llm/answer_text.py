@@ -2,7 +2,7 @@ r"""Where a response says what its final answer is: in a box, or in words.
 
 Two places count. The last complete ``\boxed{}`` that is not empty, together with the boxes before it that belong to
 the same list ("\boxed{-2} and \boxed{1}"). Without a box: what the response *states* as its answer, which is what
-follows the last "answer is", "Answer:" or "####"; else the whole response where it is nothing but an answer; else what
+follows the last "answer is", "Answer:", "<answer>" or "####"; else the whole response where it is nothing but an answer; else what
 its last sentence concludes ("Therefore, the area is 12."). A number that merely comes last in a text is not an answer:
 a response that is cut at the length limit ends somewhere.
 """
@@ -40,8 +40,10 @@ _CUE = re.compile(
     r"\s{0,4}(?:[:=]|(?i:is|are|was|equals|(?:would|will|must|should) be)(?![a-z]))[*_\s]{0,8}:?"
     r"(?:[\s,]{0,4}(?i:then|thus|therefore|hence|so|now|simply|just)\b[\s,]{0,4}:?)?"
     r"|(?i:(?<![a-z])answer) {1,4}(?=\$|\\[(\[]|-?\d)"
-    r"|(?i:(?<![a-z])final answer)[*_ ]{0,8}\r?\n"
-    r"|(?:^|\n)[ \t]{0,8}####"
+    r"|(?i:(?<![a-z])final answer|^[#*_ ]{0,8}answer)[*_ ]{0,8}\r?\n"
+    r"|<answer>"
+    r"|(?:^|\n)[ \t]{0,8}####",
+    re.MULTILINE,
 )
 _LEAD = re.compile(r"[ \t*_>]{0,8}(?:\r?\n[ \t*_>]{0,8}){0,3}")
 _FORMULA = re.compile(
@@ -57,6 +59,7 @@ _CONCLUSION = re.compile(
 _CONDITION = re.compile(r"(?i:\b(?:if|let|suppose|assume|assuming|not|maybe|perhaps)\b)|\?")
 _COPULA = re.compile(r"(?:\s(?i:is|are|equals|be)|=)\s+(?!(?:the|our|an?|correct|possible|true)\b)(?=\S)")
 _AFTER_THE_END = re.compile(r"(?:I hope it is correct\.?|<\|.{1,40}\|>\s*\w*|\s)+$", re.DOTALL)
+_APPROXIMATELY = re.compile(r"^(?i:approximately|about|exactly|roughly|simply|just)\s+")
 _EDGE = "*_\"'“”‘’`"
 # A response that is nothing but an answer has no sentence in it and no open end.
 _WRAPPED_TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox|operatorname)\s*\{[^{}]*\}")
@@ -169,7 +172,7 @@ def _statement(rest: str) -> tuple[str, bool]:
     formula = _FORMULA.match(rest)
     if formula is not None:
         return _listed(rest, formula), True
-    line = rest.partition("\n")[0]
+    line = rest.partition("\n")[0].partition("</answer>")[0]
     end = _SENTENCE.search(line)
     sentence = line[: end.start()] if end else line
     complete = len(sentence) < len(rest.rstrip())
@@ -178,7 +181,8 @@ def _statement(rest: str) -> tuple[str, bool]:
         sentence = sentence[copulas[-1].end() :]
     formula = _FORMULA.search(sentence)
     if formula is None:
-        return _REASON.sub("", sentence).strip().strip(_EDGE).strip(), complete
+        plain = _APPROXIMATELY.sub("", _REASON.sub("", sentence).strip())
+        return plain.strip(_EDGE).strip(), complete
     return _listed(sentence, formula), True
 
 

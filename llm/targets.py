@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,18 +46,19 @@ def find_target(name: str, which: str | None = None) -> Target:
         which: Checkpoint of a run folder: ``last``, ``best``, ``base``, or the number of updates; None for ``last``.
 
     Raises:
-        InputError: there is no such model or checkpoint.
+        InputError: there is no such model or checkpoint, or a checkpoint's weights are not those that were written.
     """
     path = Path(name)
     if (path / CHECKPOINTS).is_dir() and (path / runfolder.CONFIG).is_file():
         config = runfolder.read_config(path, TrainConfig)
         base = resolve(config.model).location
-        return _of_run(config, base if which == "base" else str(_checkpoint(path, which or "last")))
+        is_base = which == "base" or (which == "best" and _base_is_best(path))
+        return _of_run(config, base if is_base else str(_intact(_checkpoint(path, which or "last"))))
     if which is not None:
         raise InputError("checkpoint", which, f"none for {name}, which is no run folder")
     run = path.absolute().parent.parent
     if path.is_dir() and path.absolute().parent.name == CHECKPOINTS and (run / runfolder.CONFIG).is_file():
-        return _of_run(runfolder.read_config(run, TrainConfig), str(path.resolve()))
+        return _of_run(runfolder.read_config(run, TrainConfig), str(_intact(path.resolve())))
     source = resolve(name)
     config = resolve_config({"model": name})
     base = source.location if name == "embedded" or name in REGISTRY else None
@@ -68,6 +70,19 @@ def _of_run(config: TrainConfig, location: str) -> Target:
     source, own = resolve(config.model), config.evaluation
     template, data = config.template or source.template, own.data or source.default_data
     return Target(location, source.location, template, data, config.max_length, own.split, own.problems)
+
+
+def _intact(folder: Path) -> Path:
+    checkpoint.check(folder)
+    return folder
+
+
+def _base_is_best(run: Path) -> bool:
+    """Return whether no checkpoint of a run was better than the model that it began from."""
+    try:
+        return json.loads((run / "evaluation.json").read_text(encoding="utf-8"))["best"]["step"] == 0
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _checkpoint(run: Path, which: str) -> Path:

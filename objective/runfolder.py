@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -30,7 +30,9 @@ Config = TypeVar("Config", bound=BaseModel)
 
 
 @contextmanager
-def opened(out: Path, config: BaseModel, force: bool, made: Sequence[str]) -> Iterator[None]:
+def opened(
+    out: Path, config: Config, force: bool, made: Sequence[str], may_change: Callable[[Config], bool] | None = None
+) -> Iterator[None]:
     """Make ``out`` the run folder of ``config`` and hold its lock inside, so that no other process works in it.
 
     A new folder, or the one that the same configuration left unfinished or finished. A symbolic link stays, and the
@@ -42,6 +44,8 @@ def opened(out: Path, config: BaseModel, force: bool, made: Sequence[str]) -> It
         force: Start again from nothing, deleting what an earlier run made there, and only that: other files stay.
         made: What this kind of run makes, as shell patterns of paths in the folder (``*`` matches ``/`` too). They are
             kept in ``provenance.json``, by which a later ``force`` knows what it may delete.
+        may_change: Asked, with the lock held, whether a run of the configuration that it is given may go on as one of
+            ``config``; None: never.
 
     Raises:
         InputError: the folder cannot be written, holds something that is no run, belongs to another configuration, or
@@ -54,14 +58,33 @@ def opened(out: Path, config: BaseModel, force: bool, made: Sequence[str]) -> It
                 files.remove_made(place, (CONFIG, *_made_by_it(out)))
                 (place / PROVENANCE).unlink()  # last: without it the folder is no longer known for a run's
             if (place / CONFIG).exists():
+                if may_change is not None and may_change(read_config(out, type(config))):
+                    _write_config(place, config)
                 _refuse_another(out, config)
             else:
                 written = {**provenance(), "made": sorted(made)}
                 files.write(place / PROVENANCE, json.dumps(written, indent=2) + "\n")
-                files.write(place / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+                _write_config(place, config)
             for folder in (place, *(path for path in place.iterdir() if path.is_dir() and not path.is_symlink())):
                 files.remove_leftovers(folder)
         yield
+
+
+def _write_config(place: Path, config: BaseModel) -> None:
+    files.write(place / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def abandon(out: Path, made: Sequence[str]) -> None:
+    """Delete what a run that could not start made in its folder, whose lock this process holds; others' files stay."""
+    place = Path(os.path.realpath(out))
+    files.remove_made(place, (CONFIG, *made))
+    (place / PROVENANCE).unlink(missing_ok=True)
+
+
+def annotate(out: Path, **told: Any) -> None:
+    """Add to a run's ``provenance.json`` what was not known when its folder was opened."""
+    known = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
+    files.write(out / PROVENANCE, json.dumps({**known, **told}, indent=2) + "\n")
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def run(ensemble: Ensemble, progress: Progress, *, steps: int, record_every: int
     """Advance runs to ``steps`` updates, yielding the progress after each chunk.
 
     The random key of an update is a function of the run's seed and the update, so runs continued from any yielded
-    progress give the same numbers as runs that were never stopped. Updates after the last whole record are not done.
+    progress give the same numbers as runs that were never stopped. The end is always recorded, see :func:`recorded`.
 
     Args:
         ensemble: What to run.
@@ -120,6 +120,18 @@ def run(ensemble: Ensemble, progress: Progress, *, steps: int, record_every: int
         joined = jax.tree.map(lambda old, new: np.concatenate([old, np.moveaxis(new, 0, 1)]), progress.records, seen)
         progress = Progress(state, progress.updates + count * record_every, joined)
         yield progress
+    if progress.updates < steps:  # what is left after the last whole record
+        yield from run_at(ensemble, progress, [steps])
+
+
+def recorded(steps: int, record_every: int) -> list[int]:
+    """Return the updates after which :func:`run` records: 0, every ``record_every``, and the end.
+
+    Example:
+        >>> recorded(25, 10), recorded(9, 10)
+        ([0, 10, 20, 25], [0, 9])
+    """
+    return sorted({*range(0, steps + 1, record_every), steps})
 
 
 def run_at(ensemble: Ensemble, progress: Progress, at: Sequence[int]) -> Iterator[Progress]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory.problem import FloatArray, Problem
-from sharpen.toy.engine import Ensemble, Machine, log_policy_only, run, run_keys, stack, start
+from sharpen.toy.engine import Ensemble, Machine, log_policy_only, run, run_at, run_keys, stack, start
 from sharpen.toy.estimators import Options
 from sharpen.toy.learners import check
 from sharpen.toy.policies import SEPARATE
@@ -64,6 +64,9 @@ def runs_from(
     # Only the policy starts elsewhere; p stays what the problem says, unless it follows the policy anyway.
     parameters = begun.state.parameters._replace(theta=logits)
     begun = begun._replace(state=begun.state._replace(parameters=parameters, behaviour=logits), records=logits[None])
-    *_, last = run(ensemble, begun, steps=every * records, record_every=every)
-    log_pi = np.asarray(last.records)[:, :, 0]
-    return np.arange(len(log_pi)) * every, np.exp(log_pi)
+    at = np.linspace(0, steps, records + 1).round().astype(np.int64)
+    if every * records == steps:
+        *_, last = run(ensemble, begun, steps=steps, record_every=every)
+    else:
+        *_, last = run_at(ensemble, begun, at[1:].tolist())
+    return at, np.exp(np.asarray(last.records)[:, :, 0])

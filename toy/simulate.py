@@ -16,8 +16,21 @@ from sharpen.objective import InputError, Objective, files, runfolder
 from sharpen.theory.flow import limit
 from sharpen.theory.optimum import optimum
 from sharpen.theory.problem import Problem
+from sharpen.toy.agreement import verdict
 from sharpen.toy.config import SimulateConfig
-from sharpen.toy.engine import Ensemble, Machine, Progress, load, log_policy_only, run, run_keys, save, stack, start
+from sharpen.toy.engine import (
+    Ensemble,
+    Machine,
+    Progress,
+    load,
+    log_policy_only,
+    recorded,
+    run,
+    run_keys,
+    save,
+    stack,
+    start,
+)
 from sharpen.toy.learners import EXACT, check
 from sharpen.toy.measures import fixation, mean_interval, measure
 from sharpen.toy.policies import SEPARATE
@@ -26,11 +39,7 @@ from sharpen.toy.signal_report import signal_report
 
 TRAJECTORY, SUMMARY, PARTS = "trajectory.npz", "summary.json", "parts"
 MADE = (TRAJECTORY, SUMMARY, f"{PARTS}/[0-9]*.npz", "figure.png")
-# Largest gap at which an end point counts as the theory's. The natural gradient converges exponentially; the softmax
-# gradient only like 1/t near a vertex, where its two factors of pi meet; sampled learners are noisy versions of it.
 NATURAL = ("natural", "mirror", "natural-flow")
-TOLERANCE = {**dict.fromkeys(NATURAL, 1e-6), "softmax": 0.02, "softmax-flow": 0.02}
-SAMPLED_TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ def _finished(out: Path) -> dict[str, Any] | None:
 def _simulated(config: SimulateConfig, out: Path, progress: Callable[[str, int, int], None]) -> dict[str, Any]:
     problem = config.problem()
     arrays: dict[str, NDArray[np.float64]] = {}
-    updates = np.arange(config.steps // config.record_every + 1) * config.record_every
+    updates = np.array(recorded(config.steps, config.record_every))
     signals: dict[str, dict[str, Any]] = {}
     for number, track in enumerate(tracks(config)):
         part = out / PARTS / f"{number:03d}.npz"
@@ -148,20 +157,23 @@ def summarise(
     Returns:
         ``version``, ``problem``, and ``tracks``: for each, the end policy (mean over seeds), its measures with 95%
         t-intervals over seeds, the share of runs fixed at each outcome, the signal-to-noise of its updates, the
-        theory's limit and optimum, the ``gap`` and whether it ``agrees`` within the tolerance (None with noise of the
-        base). The gap is max |policy - limit|, or, for a learner that may end anywhere on a face of optima, the mass
-        off that face (``compared_with``).
+        theory's limit and optimum, the ``gap`` and the ``verdict`` of `sharpen.toy.agreement` (``noisy`` with noise of
+        the base). The gap is max |policy - limit|, or, for a learner that may end anywhere on a face of optima, the
+        mass off that face (``compared_with``).
     """
     rows = []
     for track in tracks(config):
-        log_end = arrays[track.key][-1]  # [S, n]
+        log_policy = arrays[track.key]
+        log_end = log_policy[-1]  # [S, n]
         policy = np.exp(log_end).mean(axis=0)
         target = limit(track.objective, problem, problem.base)
         best = optimum(track.objective, problem)
         # Only the natural gradient keeps ratios inside a face of optima; the others end somewhere on it.
         whole_face = track.kind not in NATURAL and not best.unique
         gap = 1.0 - policy[list(best.support)].sum() if whole_face else np.max(np.abs(policy - target))
-        tolerance = TOLERANCE.get(track.kind, SAMPLED_TOLERANCE)
+        face = np.isin(np.arange(problem.n), best.support) if whole_face else None
+        # A run whose log p has an error goes elsewhere, by the theory of sensitivity, not of limits.
+        said = "noisy" if config.base_noise else verdict(log_policy, target, face, exact=track.kind in EXACT)
         row: dict[str, Any] = {
             "objective": track.name,
             "learner": track.kind,
@@ -172,9 +184,7 @@ def summarise(
             "optimum": {"support": list(best.support), "value": best.value, "unique": best.unique},
             "compared_with": "face" if whole_face else "limit",
             "gap": float(gap),
-            "tolerance": tolerance,
-            # A run whose log p has an error goes elsewhere, by the theory of sensitivity, not of limits.
-            "agrees": bool(gap <= tolerance) if config.base_noise == 0 else None,
+            "verdict": said,
             "seeds": log_end.shape[0],
         }
         for name, numbers in measure(track.objective, problem, log_end).items():
@@ -193,7 +203,7 @@ def summarise(
 def supported(problem: Problem) -> Problem:
     """Return a problem without what its base excludes, which never enters: the simplex's faces are invariant."""
     live = problem.support
-    return Problem(problem.base[live], problem.reward[live], problem.length[live])
+    return Problem.from_log(problem.log_base[live], problem.reward[live], problem.length[live])
 
 
 def ensemble_of(config: SimulateConfig, track: Track, observe: Callable[..., Any]) -> Ensemble:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pyarrow as pa
 
-from sharpen.objective import InputError
+from sharpen.objective.cluster import connect
 from sharpen.toy.batches import Batch, compute
 from sharpen.toy.sweep_config import SweepConfig
 
@@ -23,16 +22,7 @@ def computed_on_ray(config: SweepConfig, missing: list[Batch], address: str) -> 
     Raises:
         InputError: Ray is not installed, or there is no cluster at the address.
     """
-    try:
-        import ray  # type: ignore[import-not-found]  # an extra
-    except ImportError as error:
-        raise InputError("ray", address, "pip install 'sharpen-rl[ray]'") from error
-    # Only a cluster of one's own can be told so.
-    own: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-    try:
-        ray.init(address=address, log_to_driver=False, configure_logging=False, **own)
-    except Exception as error:  # Ray raises the bare class when a node does not come up in time
-        raise InputError("ray", address, f"local, or the address of a cluster that answers ({error})") from error
+    ray = connect(address)
     try:
         remote = ray.remote(num_cpus=1)(compute)
         waiting = {remote.remote(config, batch): batch for batch in missing}

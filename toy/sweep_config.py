@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from sharpen.objective import InputError, Objective
+from sharpen.toy.engine import recorded
 from sharpen.toy.estimators import Options
 from sharpen.toy.learners import check
 from sharpen.toy.memory import fixed_bytes, run_bytes
@@ -128,7 +129,7 @@ class SweepConfig(ProblemConfig):
         """Return the updates after which there is a record, 0 first."""
         if self.record_at is not None:
             return [0, *self.record_at]
-        return list(range(0, self.steps + 1, self.every))
+        return recorded(self.steps, self.every)
 
     def sizes(self, task: Task) -> tuple[float, ...]:
         """Return the lengths whose probabilities are recorded: all, if there are several, up to 64."""

@@ -49,7 +49,7 @@ class Frame(NamedTuple):
 
 
 def watch(config: SimulateConfig, every: int) -> Iterator[Frame]:
-    """Run a simulation and yield it before the first update and after every ``every`` updates.
+    """Run a simulation and yield it before the first update, after every ``every`` updates and at the end.
 
     Args:
         config: What to run; its ``record_every`` is not used. The runs are those of ``simulate``: the same numbers.
@@ -62,14 +62,13 @@ def watch(config: SimulateConfig, every: int) -> Iterator[Frame]:
         raise InputError("every", every, f"a whole number from 1 to {config.steps}, the updates in all")
     runs = {track.key: _ensemble(config, track) for track in tracks(config)}
     reached = {key: start(ensemble) for key, ensemble in runs.items()}
-    last = config.steps // every * every
     while True:
         updates = next(iter(reached.values())).updates
-        yield Frame(updates, last, {key: _series(progress.records) for key, progress in reached.items()})
-        if updates >= last:
+        yield Frame(updates, config.steps, {key: _series(progress.records) for key, progress in reached.items()})
+        if updates >= config.steps:
             return
         for key, ensemble in runs.items():
-            for step in run(ensemble, reached[key], steps=updates + every, record_every=every):
+            for step in run(ensemble, reached[key], steps=min(updates + every, config.steps), record_every=every):
                 reached[key] = step
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -128,6 +129,49 @@ def test_a_second_process_is_refused_and_a_killed_one_is_not_in_the_way(kind: st
     run(out)
     assert not held.exists()
     assert not [name for name in names(tmp_path) if name.endswith(".part")]
+
+
+STATED = {  # what must come out the same, whatever happened on the way
+    "toy simulate": ("summary.json",),
+    "llm eval": ("records.jsonl", "evaluation.json"),
+    "llm sample": ("samples.jsonl", "records.jsonl", "evaluation.json"),
+    "llm pretrain": ("model.safetensors",),
+    "llm export": ("model.safetensors",),
+}
+
+
+@pytest.mark.parametrize("kind", STATED)
+def test_a_disk_that_is_full_at_any_write_is_one_line_and_blocks_nothing(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file is made durable before it counts: each of these calls fails once, then the same command goes on."""
+    run, out, whole, real = RUNS[kind], tmp_path / "run", tmp_path / "whole", os.fsync
+    run(whole)
+    for fatal in range(1, 100):
+        calls = 0
+
+        def full(handle: int, fatal: int = fatal) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == fatal:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            real(handle)
+
+        monkeypatch.setattr(os, "fsync", full)
+        try:
+            run(out)
+        except InputError as error:
+            assert "No space left on device" in str(error)
+            assert "\n" not in str(error)
+            assert str(tmp_path) in str(error)
+        else:
+            break
+        assert not [name for name in names(tmp_path) if name.endswith((".part", ".lock"))]
+        if kind == "llm export" and out.exists():  # the last call, after it got its name
+            break
+    assert fatal > 2
+    for name in STATED[kind]:
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_runs_of_the_paper_have_the_same_locks(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sharpen.llm import checkpoint, metrics
+from sharpen.llm import checkpoint, metrics, run
 from sharpen.llm.config import TrainConfig, resolve
 from sharpen.llm.run import Report, train
+from sharpen.llm.targets import find_target
 from sharpen.objective import InputError, files, preset
 
 SMALL: dict[str, Any] = {
@@ -96,10 +99,113 @@ def test_damaged_checkpoints_are_refused_in_one_line(name: str, killed: Path, tm
     shutil.copytree(killed, out)
     DAMAGE[name](out / "checkpoints" / "step_000002")
     before = (out / "metrics.jsonl").read_bytes()
-    with pytest.raises(InputError, match=r"checkpoint: got .*step_000002") as refused:
+    with pytest.raises(InputError, match=r"checkpoint: got .*step_000002.*starts at step 1") as refused:
         train(small(), out)
     assert "\n" not in str(refused.value)
     assert (out / "metrics.jsonl").read_bytes() == before
+
+
+def equal_runs(one: Path, other: Path) -> None:
+    first, second = (load_file(out / "checkpoints" / "last" / "model.safetensors") for out in (one, other))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    records = [metrics.read(out / "metrics.jsonl") for out in (one, other)]
+    for a, b in zip(*records, strict=True):
+        assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
+    assert (one / "evaluation.json").read_bytes() == (other / "evaluation.json").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "run"
+    train(small(), out)
+    return out
+
+
+def test_an_older_intact_checkpoint_is_gone_on_from_and_said(
+    killed: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a crash between the writing of a checkpoint and the dropping of the older one's state."""
+    out, notes = tmp_path / "run", []
+    shutil.copytree(killed, out)
+    monkeypatch.setattr(files, "remove_listed", lambda *_: None)
+    monkeypatch.setattr(run, "evaluate_run", lambda *_: {})
+    train(small(), out)  # to step 4; the state of step 2 is still there
+    monkeypatch.undo()
+    zero(out / "checkpoints" / "step_000004" / "trainer" / "optimizer.safetensors")
+    train(small(), out, report=Report(note=notes.append))
+    (said,) = [note for note in notes if "damaged" in note]
+    assert "trainer/optimizer.safetensors is not what was written" in said
+    assert "going on from step_000002" in said
+    equal_runs(whole, out)
+
+
+def test_a_run_without_checkpoints_says_that_it_starts_again(killed: Path, whole: Path, tmp_path: Path) -> None:
+    out, notes = tmp_path / "run", []
+    shutil.copytree(killed, out)
+    shutil.rmtree(out / "checkpoints" / "step_000002")
+    train(small(), out, report=Report(note=notes.append))
+    assert any("starting at step 1 again" in note for note in notes)
+    equal_runs(whole, out)
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"base": {', b"\xff", b"[]", b"[" * 100_000])
+def test_measuring_again_gives_the_same_file(content: bytes | None, whole: Path, tmp_path: Path) -> None:
+    """Also after the checkpoints that were not chosen have been deleted."""
+    out, notes = tmp_path / "run", []
+    shutil.copytree(whole, out, symlinks=True)
+    if content is None:
+        (out / "evaluation.json").unlink()
+    else:
+        (out / "evaluation.json").write_bytes(content)
+    train(small(), out, report=Report(note=notes.append))
+    assert any("damaged; measuring again" in note for note in notes) == (content is not None)
+    equal_runs(whole, out)
+
+
+def test_a_checkpoint_that_changed_is_not_measured(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out, symlinks=True)
+    (out / "evaluation.json").unlink()
+    zero((out / "checkpoints" / "last").resolve() / "model.safetensors")
+    for act in (lambda: train(small(), out), lambda: find_target(str(out))):
+        with pytest.raises(InputError, match=r"model\.safetensors is not what was written"):
+            act()
+
+
+@pytest.mark.parametrize("line", [b"garbage", b"[]", b'{"step": "x"}', b"\xff", b"[" * 100_000, b"{}"])
+def test_damaged_metrics_are_refused_with_their_line(line: bytes, killed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(killed, out)
+    file = out / "metrics.jsonl"
+    lines = file.read_bytes().split(b"\n")
+    file.write_bytes(b"\n".join([line, *lines]))
+    before = file.read_bytes()
+    with pytest.raises(InputError, match=r"^metrics: got '.*metrics\.jsonl:1'"):
+        train(small(), out)
+    assert file.read_bytes() == before
+
+
+def test_lost_metrics_are_told(killed: Path, tmp_path: Path) -> None:
+    out, notes = tmp_path / "run", []
+    shutil.copytree(killed, out)
+    truncate(out / "metrics.jsonl")  # of the step after the checkpoint: nothing is lost
+    lines = (out / "metrics.jsonl").read_bytes().split(b"\n")
+    (out / "metrics.jsonl").write_bytes(b"\n".join(lines[1:]))
+    train(small(), out, report=Report(note=notes.append))
+    assert any("no record of 1 of 2 earlier steps" in note for note in notes)
+    assert [record["step"] for record in metrics.read(out / "metrics.jsonl")] == [1, 2, 3]
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_costs_the_steps_since_the_last(
+    whole: Path, tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    out = tmp_path / "run"
+    with full_disk(500_000), pytest.raises(InputError, match=r"step_000002.*File too large") as refused:
+        train(small(), out)
+    assert "\n" not in str(refused.value)
+    assert not [path for path in out.rglob("*") if path.name.endswith((".part", ".lock"))]
+    train(small(), out)
+    equal_runs(whole, out)
 
 
 def test_a_foreign_model_is_refused(killed: Path, tmp_path: Path) -> None:

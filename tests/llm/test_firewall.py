@@ -121,12 +121,12 @@ def test_a_reward_is_built_only_for_an_objective_that_has_one() -> None:
 
 def test_no_answer_is_opened_before_the_last_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every source is watched while training runs, also that of the evaluation."""
-    from sharpen.llm import run
+    from sharpen.llm import final_evaluation, preflight
     from sharpen.llm.trainer import Trainer
 
     steps_done: list[int] = []
     opened_after: list[int] = []
-    real_step, real_load = Trainer.step, run.load_source
+    real_step, real_load = Trainer.step, preflight.load_source
 
     def step(self: Trainer) -> Any:
         steps_done.append(self.step_index)
@@ -136,7 +136,8 @@ def test_no_answer_is_opened_before_the_last_update(tmp_path: Path, monkeypatch:
         return Witness(real_load(*arguments), lambda: opened_after.append(len(steps_done)))
 
     monkeypatch.setattr(Trainer, "step", step)
-    monkeypatch.setattr(run, "load_source", load)
+    for module in (preflight, final_evaluation):  # all that open data in a run's process
+        monkeypatch.setattr(module, "load_source", load)
     honest = write_problems(tmp_path / "honest.jsonl", lambda a, b, c: a + b + c)
     weights_after(honest, honest, tmp_path / "run", "sharpening", "transformers")
     assert steps_done == [0, 1, 2]

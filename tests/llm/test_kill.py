@@ -20,6 +20,7 @@ DRIVER = '''
 import os, signal, sys
 from pathlib import Path
 import torch, transformers
+import sharpen.llm.final_evaluation
 import sharpen.llm.trainer
 from sharpen.llm import metrics
 from sharpen.llm.config import resolve
@@ -60,7 +61,7 @@ DEATHS = [
     lambda: nth(Path, "rename", 1, die),  # written, without its name
     lambda: nth(Path, "rename", 1, after),  # named, the older one's state not yet dropped
     lambda: nth(metrics, "append", 3, half_a_line),  # in a line of metrics.jsonl (the first two rewrite the files)
-    lambda: nth(sharpen.llm.run, "_measure", 2, die),  # in the evaluation
+    lambda: nth(sharpen.llm.final_evaluation, "_measure", 2, die),  # in the evaluation
 ]
 
 def live(out, arm):

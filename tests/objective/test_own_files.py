@@ -4,50 +4,38 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from sharpen.objective import InputError, files
 
+FullDisk = Callable[[int], AbstractContextManager[None]]
 LIMIT = 50_000  # bytes of a file, for a disk that is full
-
-
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """Let files grow to LIMIT bytes only, as a full disk would: the write that goes beyond fails in the middle."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
 
 
 def tree(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_what_was_there(
+    tmp_path: Path, full_disk: FullDisk
+) -> None:
     file = tmp_path / "result.json"
     files.write(file, "old")
-    with full_disk(), pytest.raises(InputError, match=r"^file: got '.*result\.json'.*File too large") as refused:
+    with full_disk(LIMIT), pytest.raises(InputError, match=r"^file: got '.*result\.json'.*File too large") as refused:
         files.write(file, "x" * 2 * LIMIT)
     assert "\n" not in str(refused.value)
     assert file.read_text() == "old"
     assert tree(tmp_path) == ["result.json"]
 
 
-def test_lines_that_do_not_fit_are_taken_back(tmp_path: Path) -> None:
+def test_lines_that_do_not_fit_are_taken_back(tmp_path: Path, full_disk: FullDisk) -> None:
     file = tmp_path / "records.jsonl"
     files.append(file, ["one\n", "two\n"])
-    with full_disk(), pytest.raises(InputError, match=r"records\.jsonl"):
+    with full_disk(LIMIT), pytest.raises(InputError, match=r"records\.jsonl"):
         files.append(file, ["three\n", "x" * 2 * LIMIT])
     assert file.read_text() == "one\ntwo\n"
     files.append(file, ["three\n"])
@@ -60,12 +48,12 @@ def test_no_space_left(tmp_path: Path) -> None:
         files.append(Path("/dev/full"), ["x\n"])
 
 
-def test_errors_of_libraries_in_rust_are_known_too(tmp_path: Path) -> None:
+def test_errors_of_libraries_in_rust_are_known_too(tmp_path: Path, full_disk: FullDisk) -> None:
     from safetensors.numpy import save_file
 
     numpy = pytest.importorskip("numpy")
     file = tmp_path / "model.safetensors"
-    with full_disk(), pytest.raises(InputError, match=r"model\.safetensors.*File too large"):  # noqa: SIM117
+    with full_disk(LIMIT), pytest.raises(InputError, match=r"model\.safetensors.*File too large"):  # noqa: SIM117
         with files.replacing(file) as part:
             save_file({"x": numpy.zeros(LIMIT)}, part)
     assert tree(tmp_path) == []

@@ -95,21 +95,17 @@ def refuted() -> Callable[..., bool]:
         pass
 
     class Strict(Derivation):
-        def _add(self, *args: Any, **kwargs: Any) -> None:
-            super()._add(*args, **kwargs)
-            self._stop()
-
-        def confirm(self, *args: Any, **kwargs: Any) -> None:
-            super().confirm(*args, **kwargs)
-            self._stop()
-
-        def _stop(self) -> None:
+        def _add(self, *args: Any, **kwargs: Any) -> Any:
+            shown = super()._add(*args, **kwargs)
             if not self.steps[-1].holds:
                 raise FailedError
+            return shown
 
     def prove(theorem: Theorem, **claims: Any) -> bool:
+        strict = Strict(np.random.default_rng(0))
         try:
-            theorem.prove(Strict(np.random.default_rng(0)), **claims)
+            theorem.prove(strict, **claims)
+            strict.close()
         except FailedError:
             return True
         return False

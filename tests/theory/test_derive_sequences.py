@@ -10,7 +10,7 @@ import pytest
 import sympy as sp
 
 from sharpen.theory.proofs.lengths import ALPHA, GO, RATIO, RHO, SLOPE, T8
-from sharpen.theory.proofs.likelihood import CYCLE, MEAN, PERIOD, T10
+from sharpen.theory.proofs.likelihood import BEST_CYCLE, BEST_PATH, CYCLE, MEAN, PERIOD, T10
 from sharpen.theory.proofs.result import EXHAUSTIVE, SYMBOLIC, Theorem
 from sharpen.theory.proofs.sequences import COOL_FIRST, EDGE, HERE, NEXT, POWER_FIRST, T9
 
@@ -44,9 +44,9 @@ FALSE: list[tuple[Theorem, dict[str, Any]]] = [
     (T10, {"limit": MEAN / PERIOD}),
     (T10, {"repeats": -1}),
     (T10, {"level": Fraction(1, 2)}),
-    (T10, {"supremum": min}),
-    (T10, {"supremum": lambda path, cycle: path}),
-    (T10, {"supremum": lambda path, cycle: cycle}),
+    (T10, {"supremum": sp.Min(BEST_PATH, BEST_CYCLE)}),
+    (T10, {"supremum": BEST_PATH}),
+    (T10, {"supremum": BEST_CYCLE}),
     (T10, {"horizon": 2}),
 ]
 
@@ -64,7 +64,7 @@ def test_a_false_claim_fails(refuted: Callable[..., bool], theorem: Theorem, cla
         (T8, {"ratio": RATIO * GO}),
         (T8, {"average": 1 / RHO}),
         (T9, {"cool_first": POWER_FIRST}),
-        (T10, {"supremum": min}),
+        (T10, {"supremum": sp.Min(BEST_PATH, BEST_CYCLE)}),
     ],
     ids=["ratio", "average", "temperature", "supremum"],
 )
@@ -75,4 +75,4 @@ def test_a_false_claim_fails_in_numbers_too(theorem: Theorem, claims: dict[str, 
 def test_a_claim_in_another_form_holds_with_any_seed() -> None:
     assert T8.derive(seed=3, average=1 / (1 / RHO - 1)).holds
     assert T9.derive(seed=3, step=sp.exp(sp.log(NEXT) - sp.log(HERE)) * EDGE).holds
-    assert T10.derive(seed=3, supremum=lambda path, cycle: cycle if cycle > path else path).holds
+    assert T10.derive(seed=3, supremum=-sp.Min(-BEST_PATH, -BEST_CYCLE)).holds

@@ -16,8 +16,10 @@ from sharpen.theory.majority import winner_probabilities
 from sharpen.theory.marginal import compare_sharpening, mode_conflict
 from sharpen.theory.optimum import optimum
 from sharpen.theory.problem import Problem
-from sharpen.theory.proofs.result import ANY_N, Derivation, Theorem
-from sharpen.theory.proofs.sums import LOG_P, PI, I, K, P, Z, derivative, mean, total
+from sharpen.theory.proofs.notation import Short, by_sign, by_value, evaluate, runs
+from sharpen.theory.proofs.prose import say
+from sharpen.theory.proofs.result import AN_EXAMPLE, ANY_N, Derivation, Theorem
+from sharpen.theory.proofs.sums import LOG_P, PI, I, K, P, Z, mean, total
 
 ALPHA, LAMBDA = sp.symbols("alpha lambda", positive=True)
 MASS, GAIN = sp.symbols("A g", positive=True)
@@ -25,8 +27,9 @@ SPREAD = sp.Symbol("s", integer=True, positive=True)
 THREE = (sp.Rational(4, 10), sp.Rational(3, 10), sp.Rational(3, 10))  # answers 0, 1, 1; the second is correct
 EVENLY = MASS**ALPHA * SPREAD ** (1 - ALPHA)
 FLIP = sp.log(2) / sp.log(sp.Rational(4, 3))
-ANY_SPLIT = "any number of sequences an answer"
-AN_EXAMPLE = "an example, which is all that the claim needs"
+ANY_SPLIT = say("any number of sequences an answer")
+REFERENCE = sp.Symbol("p")
+SIGNS = {"positive": "rise", "negative": "fall"}
 
 
 def modes(
@@ -44,84 +47,112 @@ def modes(
         flip: Claimed alpha at which the vote of the example turns wrong.
         exponent: Claimed exponent of an answer's mass once answers are sharpened.
     """
-    weight = total(sp.exp(ALPHA * LOG_P[I]))
+    weight = Short("S", total(sp.exp(ALPHA * LOG_P[I])))
     d.equal(
-        "Sharpened sequences follow p^alpha / Z (T1), so an answer weighs the sum S of p^alpha = exp(alpha ell) over "
-        "its sequences. The slope of log S is the mean of ell = log p among them, weighted by p^alpha.",
-        sp.diff(sp.log(weight), ALPHA),
+        say("A sharpened sequence weighs {} (T1), and an answer the sum {} over its sequences. The slope of its "
+            "logarithm is the mean log-likelihood among them, weighted alike.", sp.exp(ALPHA * LOG_P[I]), weight),
+        sp.Derivative(sp.log(weight), ALPHA),
         total(sp.exp(ALPHA * LOG_P[I]) * LOG_P[I]) / weight,
-        shown=sp.Derivative(sp.log(weight), ALPHA),
         scope=ANY_SPLIT,
-    )
-    spread_out = -total(P[I] / MASS * (sp.log(P[I]) - sp.log(MASS)))
+    )  # fmt: skip
+    entropy = Short("H(x | a)", -total(P[I] / MASS * (sp.log(P[I]) - sp.log(MASS))))
+    level = sp.Subs(total(P[I] ** ALPHA / MASS * sp.log(P[I])), ALPHA, 1)
     d.equal(
-        "At alpha = 1 that mean is the log of the answer's mass A less the entropy of its sequences: spreading out "
-        "costs as much as mass gains.",
-        total(P[I] / MASS * sp.log(P[I])),
-        sp.log(MASS) - spread_out,
+        say("Before sharpening that mean comes from the answer's mass {} and the entropy of its sequences: what spreading"
+            " out costs is what mass gains.", MASS),
+        level,
+        sp.log(MASS) - entropy,
         given={total(P[I]): MASS},
         scope=ANY_SPLIT,
-    )
-    right, wrong = (sp.Function(name, positive=True)(ALPHA) for name in ("S_r", "S_w"))
-    accuracy = right / (right + wrong)
-    d.equal(
-        "Accuracy S_r / (S_r + S_w) therefore falls exactly where the mean log p of right sequences is below that of "
-        "wrong ones, whatever their masses are.",
-        sp.diff(accuracy, ALPHA),
-        accuracy * (1 - accuracy) * (sp.diff(sp.log(right), ALPHA) - sp.diff(sp.log(wrong), ALPHA)),
-        shown=sp.Derivative(accuracy, ALPHA),
-        scope="any two sets of sequences",
-    )
-    d.equal(
-        "Take an answer of mass A spread evenly over s sequences.",
-        sp.Sum((MASS / SPREAD) ** ALPHA, (I, 1, SPREAD)),
+    )  # fmt: skip
+    falls = _accuracy(d)
+    even = d.equal(
+        say("Take an answer of mass {} spread evenly over {} sequences.", MASS, SPREAD),
+        Short("S_even", sp.Sum((MASS / SPREAD) ** ALPHA, (I, 1, SPREAD))),
         spread,
-        scope="every whole number s",
+        scope=say("every whole number {}", SPREAD),
     )
-    _flips(d, flip)
-    _answers(d, exponent)
-    _mode_numbers(d, flip, exponent)
+    turned, before = _flips(d, flip)
+    answers, gained, policy = _answers(d, exponent)
+    _mode_numbers(d, flip, exponent, falls, turned, answers)
+    d.state(
+        "Sharpening sequences favours answers whose sequences are likely: {}, so one of mass {} spread evenly over {} "
+        "sequences weighs {}. It can turn a vote. An example with answers that have {}, the last two agreeing on the "
+        "right answer: it begins with {}, and its odds are even at {}. Sharpening answers favours mass. It is the "
+        "objective with the answer's likelihood in the place of the extra likelihood; its optimum is {}, an answer "
+        "then weighs {}, and the odds of one with more mass {}: it turns no vote.",
+        falls, MASS, SPREAD, even, runs(REFERENCE, THREE), before, turned, policy, answers, gained,
+    )  # fmt: skip
 
 
-def _flips(d: Derivation, flip: Any) -> None:
-    """Find where an answer loses to one whose sequences are likelier, and the example."""
-    odds = SPREAD * (1 + GAIN) ** (-ALPHA)
+def _accuracy(d: Derivation) -> Any:
+    """Add the slope of accuracy; return its equation."""
+    right, wrong = (sp.Function(name, positive=True)(ALPHA) for name in ("S_r", "S_w"))
+    accuracy = Short("E[r]", right / (right + wrong))
+    return d.equal(
+        say("So accuracy goes with the difference of two means of the log-likelihood, that of right and that of wrong "
+            "sequences, whatever their masses are."),
+        sp.Derivative(accuracy, ALPHA),
+        accuracy * (1 - accuracy) * (sp.Derivative(sp.log(right), ALPHA) - sp.Derivative(sp.log(wrong), ALPHA)),
+        scope=say("any two sets of sequences"),
+    )  # fmt: skip
+
+
+def _flips(d: Derivation, flip: Any) -> tuple[Any, Any]:
+    """Find where an answer loses to one whose sequences are likelier, and the example; return its equations."""
+    odds = Short("odds", SPREAD * (1 + GAIN) ** (-ALPHA))
+    even = sp.log(SPREAD) / sp.log(1 + GAIN)
     d.equal(
-        "Its odds against an answer with s times fewer sequences, each 1 + g times as likely, are even at this alpha.",
-        sp.log(odds).subs(ALPHA, sp.log(SPREAD) / sp.log(1 + GAIN)),
+        say("The odds of an answer of {} sequences against one that has one, {} as likely as each of these, are even "
+            "here.", SPREAD, 1 + GAIN),
+        sp.Subs(sp.log(odds), ALPHA, even),
         0,
-        shown=sp.Subs(sp.log(odds), ALPHA, sp.log(SPREAD) / sp.log(1 + GAIN)),
-    )
+    )  # fmt: skip
+    slope = sp.Derivative(sp.log(odds), ALPHA)
     d.has_sign(
-        "They fall all the way: past that alpha the vote is for the answer with the likelier sequences.",
-        sp.diff(sp.expand_log(sp.log(odds)), ALPHA),
+        say("They {} all the way: past that point the vote is for the answer with the likelier sequences.",
+            by_sign(-sp.log(1 + GAIN), **SIGNS)),
+        slope,
         "negative",
-        shown=sp.Derivative(sp.log(odds), ALPHA),
-    )
-    d.limit("In the end the likeliest sequence's answer has everything.", odds, ALPHA, sp.oo, 0)
-    share = 2 * THREE[1] ** ALPHA / sum(x**ALPHA for x in THREE)
-    d.equal(
-        "An example: p = (4, 3, 3)/10, answers 0, 1, 1, the second correct. The right answer has most mass.",
-        share.subs(ALPHA, 1),
-        sp.Rational(3, 5),
-        shown=sp.Subs(share, ALPHA, 1),
-        scope=AN_EXAMPLE,
-    )
-    d.equal(
-        "Sharpening its sequences brings the right answer down to one half here, where its odds are even.",
-        sp.expand_log(sp.log(2 * (THREE[1] / THREE[0]) ** ALPHA)).subs(ALPHA, flip),
+        by=-sp.log(1 + GAIN),
+    )  # fmt: skip
+    gone = sp.Limit(odds, ALPHA, sp.oo)
+    d.limit(
+        say("In the end the answer of the likeliest sequence has {}.", by_value(gone, {0: "everything", 1: "as much"})),
+        odds,
+        ALPHA,
+        sp.oo,
         0,
-        shown=sp.Subs(sp.log(2 * (THREE[1] / THREE[0]) ** ALPHA), ALPHA, flip),
+    )
+    share = Short("share", 2 * THREE[1] ** ALPHA / sum(x**ALPHA for x in THREE))
+    before = d.equal(
+        say("An example: {}, the last two with one answer, which is correct and has most mass.",
+            runs(REFERENCE, THREE)),
+        sp.Subs(share, ALPHA, 1),
+        sp.Rational(3, 5),
+        scope=AN_EXAMPLE,
+    )  # fmt: skip
+    two = Short("right/wrong", 2 * (THREE[1] / THREE[0]) ** ALPHA)
+    turned = d.equal(
+        say("Where the odds of the right answer are even."),
+        sp.Subs(sp.log(two), ALPHA, flip),
+        0,
+        by=sp.expand_log(sp.log(two.value)).subs(ALPHA, flip),
         scope=AN_EXAMPLE,
     )
     for k in (1, 3, 5):
-        before, after = (_vote_of(tuple(Fraction(x) ** alpha for x in (4, 3, 3)), (0, 1, 1), k)[1] for alpha in (1, 4))
-        d.has_sign(
-            f"At alpha = 4 fewer votes of {k} are right than at alpha = 1 (all {3**k} samples counted).",
-            sp.Rational(str(before - after)),
+        before_vote, after = (
+            _vote_of(tuple(Fraction(x) ** alpha for x in (4, 3, 3)), (0, 1, 1), k)[1] for alpha in (1, 4)
+        )
+        first, last = (Short(f"maj@{k}({x})", sp.Rational(str(y))) for x, y in ((1, before_vote), (4, after)))
+        d.compare(
+            say("Sharpening on, votes of {} get worse (all {} samples counted).", k, 3**k),
+            first,
             "positive",
+            last,
             scope=AN_EXAMPLE,
         )
+    return turned, before
 
 
 def _vote_of(weights: tuple[Fraction, ...], answers: tuple[int, ...], k: int) -> list[Fraction]:
@@ -141,45 +172,58 @@ def winners(votes: list[int]) -> dict[int, Fraction]:
     return dict.fromkeys(best, Fraction(1, max(1, len(best))))
 
 
-def _answers(d: Derivation, exponent: Any) -> None:
+def _answers(d: Derivation, exponent: Any) -> tuple[Any, Any, Any]:
     """Derive the optimum of the objective that takes the likelihood of the answer in place of the sequence's."""
     mass: Any = sp.IndexedBase("A", positive=True)
     objective = mean((ALPHA - 1) * sp.log(mass[I]) + sp.log(P[I]) - sp.log(PI[I]))
-    slope = derivative(objective + LAMBDA * (1 - total(PI[I])), PI[K])
-    best = P[K] * mass[K] ** (ALPHA - 1) / Z
+    lagrangian = Short("L", objective + LAMBDA * (1 - total(PI[I])))
+    best = Short("pi^*_k", P[K] * mass[K] ** (ALPHA - 1) / Z)
     d.equal(
-        "Another objective has (alpha - 1) log p(answer) as its extra likelihood and keeps the sequence's KL pair. Its "
-        "optimum is pi* = p A^(alpha - 1) / Z, A the mass of the sequence's answer (strict concavity: T1).",
-        slope.subs(PI[K], best),
+        say("Another objective, of which {} is the Lagrangian, takes the log-likelihood of a sequence's answer, of mass"
+            " {}, as extra likelihood and keeps the sequence's divergence. Its optimum is {} (by concavity, as in T1).",
+            lagrangian, mass[K], best),
+        sp.Subs(sp.Derivative(lagrangian, PI[K]), (PI[K], LAMBDA), (best, sp.log(Z) - 1)),
         0,
         given={LAMBDA: sp.log(Z) - 1},
-        shown=sp.Subs(slope, (PI[K], LAMBDA), (best, sp.log(Z) - 1)),
         scope=ANY_N,
-    )
-    d.equal(
-        "The sequences of one answer together weigh a power of its mass; among them the odds stay the base's.",
-        total(P[I] * MASS ** (ALPHA - 1)),
+    )  # fmt: skip
+    answers = d.equal(
+        say("The sequences of one answer together weigh a power of its mass; among them the odds stay the "
+            "reference's."),
+        Short("S_a", total(P[I] * MASS ** (ALPHA - 1))),
         MASS**exponent,
         given={total(P[I]): MASS},
         scope=ANY_SPLIT,
-    )
+    )  # fmt: skip
     p, pi, share = sp.symbols("p pi q", positive=True)
     d.equal(
-        "Pointwise that objective is the tempered objective of the answers, pi's share q of an answer in place of "
-        "pi(x), less the divergence within an answer.",
+        say("Pointwise that objective is the tempered objective of the answers, with the policy's share {} of an "
+            "answer, less the divergence within an answer.", share),
         (ALPHA - 1) * sp.log(MASS) + sp.log(p) - sp.log(pi),
         ALPHA * sp.log(MASS) - sp.log(share) - (sp.log(pi / share) - sp.log(p / MASS)),
-    )
+    )  # fmt: skip
+    odds = sp.log(1 + GAIN) * exponent
+    slope = sp.Derivative(odds, ALPHA)
+    gained = by_sign(slope, **SIGNS)
     d.has_sign(
-        "So the odds of an answer with 1 + g times the mass of another rise: the vote stays, and its answer gains.",
-        sp.diff(ALPHA * sp.log(1 + GAIN), ALPHA),
+        say("So the log-odds of an answer with {} of the mass of another {}: the vote stays, and its answer gains.",
+            1 + GAIN, gained),
+        slope,
         "positive",
-        shown=sp.Derivative(ALPHA * sp.log(1 + GAIN), ALPHA),
-    )
-    d.limit("In the end the answer of largest mass has everything.", (1 + GAIN) ** (-ALPHA), ALPHA, sp.oo, 0)
+    )  # fmt: skip
+    rest = (1 + GAIN) ** (-exponent)
+    d.limit(
+        say("In the end the answer of most mass has {}.",
+            by_value(sp.Limit(rest, ALPHA, sp.oo), {0: "everything", 1: "as much"})),
+        rest,
+        ALPHA,
+        sp.oo,
+        0,
+    )  # fmt: skip
+    return answers, gained, best.definition
 
 
-def _mode_numbers(d: Derivation, flip: Any, exponent: Any) -> None:
+def _mode_numbers(d: Derivation, flip: Any, exponent: Any, falls: Any, turned: Any, answers_weigh: Any) -> None:
     """Compare with an optimizer, a root finder and numerical derivatives."""
     from scipy.optimize import minimize, root_scalar
 
@@ -196,19 +240,19 @@ def _mode_numbers(d: Derivation, flip: Any, exponent: Any) -> None:
         found = minimize(loss, np.zeros(n), jac="3-point", options={"gtol": 1e-10}).x
         pair = compare_sharpening(preset("tempered", alpha=alpha), Problem(p, (answers == 1).astype(float)), answers)
         policies.append(np.max(np.abs(pair.answer - np.exp(found - np.logaddexp.reduce(found)))))
-        claimed = mass ** float(exponent.subs(ALPHA, alpha)) * (mass > 0)
+        claimed = mass ** float(sp.sympify(exponent).subs(ALPHA, alpha)) * (mass > 0)
         masses += list(np.bincount(answers, pair.answer, 3) - claimed / claimed.sum())
         slopes.append(_slope_error(p, answers == 1))
         conflict = mode_conflict(Problem(p, np.zeros(n)), answers)
         conflicts.append(float(conflict.conflict != (answers[np.argmax(p)] != np.argmax(mass))))
-    drawn = "10 random problems"
-    marginal = sp.Eq(sp.Symbol("pi_A"), sp.Symbol("A") ** exponent / Z, evaluate=False)
-    d.confirm("SciPy's BFGS finds the package's optimum of the answer objective.", marginal, policies, 1e-6, drawn)
-    d.confirm("Its answers have the claimed shares.", marginal, masses, 1e-12, drawn)
-    modes_differ = sp.Ne(sp.Symbol("mode of p(a)"), sp.Symbol("a(mode of p)"), evaluate=False)
-    falls = sp.Eq(sp.Derivative(sp.Symbol("E[r]"), ALPHA), sp.Symbol("slope"), evaluate=False)
-    d.confirm("Accuracy's slope at alpha = 1 from masses and entropies is mpmath's.", falls, slopes, 1e-12, drawn)
-    d.confirm("The package sees a conflict of modes exactly where there is one.", modes_differ, conflicts, 0.0, drawn)
+    drawn = say("{} random problems", 10)
+    words = say("SciPy's BFGS finds the package's optimum of the answer objective.")
+    d.confirm(words, answers_weigh, policies, 1e-6, drawn)
+    d.confirm(say("Its answers have the claimed shares."), answers_weigh, masses, 1e-12, drawn)
+    words = say("Accuracy's slope at first, from masses and entropies, is mpmath's.")
+    d.confirm(words, falls, slopes, 1e-12, drawn)
+    words = say("The package sees a conflict of modes exactly where there is one.")
+    d.confirm(words, sp.Symbol("conflict"), conflicts, 0.0, drawn)
     example = Problem([float(x) for x in THREE], [0.0, 1.0, 1.0])
 
     def above_half(alpha: float) -> float:
@@ -216,10 +260,8 @@ def _mode_numbers(d: Derivation, flip: Any, exponent: Any) -> None:
         return float(winner_probabilities([pi[0], pi[1] + pi[2]], 3)[1]) - 0.5
 
     root = root_scalar(above_half, bracket=(1.0, 8.0), xtol=1e-13).root
-    shown = sp.Eq(ALPHA, flip, evaluate=False)
-    d.confirm(
-        "The package's maj@3 of its optimum is one half at this alpha.", shown, [root - float(flip)], 1e-9, "example"
-    )
+    words = say("There the package's vote of three, of its optimum, is even, too.")
+    d.confirm(words, turned, [root - float(flip)], 1e-9, say("example"))
 
 
 def _slope_error(p: np.ndarray, right: np.ndarray) -> float:
@@ -239,16 +281,4 @@ def _slope_error(p: np.ndarray, right: np.ndarray) -> float:
         return float(mpmath.diff(accuracy, 1)) - mass * (1 - mass) * (levels[0] - levels[1])
 
 
-T5 = Theorem(
-    "T5",
-    "Sequence mode and answer mode",
-    "Sharpening sequences favours answers whose sequences are likely, sharpening answers those with much mass: the "
-    "first can turn a vote from right to wrong (p = (4, 3, 3)/10, the last two agreeing on the right answer, at alpha "
-    "= 2.41), the second never turns one. Accuracy under p^alpha falls exactly where right sequences have the lower "
-    "mean log p. Sharpening answers is the objective with (alpha - 1) log p(a) in place of (alpha - 1) log p(x); its "
-    "optimum is p(x | a) p(a)^alpha / Z.",
-    r"\pi_\alpha(a) \propto \sum_{x \in a} p(x)^\alpha, \quad \frac{\partial}{\partial\alpha} \log \frac{\pi_\alpha(a)}"
-    r"{\pi_\alpha(b)} = E_{\pi_\alpha}[\log p \mid a] - E_{\pi_\alpha}[\log p \mid b]; \qquad \pi^*_{ans}(x) = "
-    r"\frac{p(x \mid a)\, p(a)^\alpha}{Z}",
-    modes,
-)
+T5 = Theorem("T5", "Sequence mode and answer mode", modes)

@@ -1,4 +1,4 @@
-"""T6: what k samples of an optimum contain, on one prompt and on a mix."""
+"""T6: what samples of the optimum cover: pass@k, maj@k, mixes of prompts, and where the base overtakes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ from sharpen.theory.coverage import crossover, pass_at_k
 from sharpen.theory.majority import winner_probabilities
 from sharpen.theory.optimum import optimum
 from sharpen.theory.problem import Problem
-from sharpen.theory.proofs.answers import ALPHA, AN_EXAMPLE, GAIN, winners
-from sharpen.theory.proofs.result import ANY_N, Derivation, Theorem
+from sharpen.theory.proofs.answers import ALPHA, GAIN, winners
+from sharpen.theory.proofs.notation import Short, by_sign, by_value, runs
+from sharpen.theory.proofs.prose import say
+from sharpen.theory.proofs.result import AN_EXAMPLE, ANY_N, Derivation, Theorem
 from sharpen.theory.proofs.sums import LOG_P, I, total
 
 BETA_INV, SUCCESS = sp.symbols("beta_inv a", positive=True)
 SAMPLES, VOTES = sp.symbols("N k", integer=True, positive=True)
 RIGHT, TIED = sp.symbols("c t", integer=True, nonnegative=True)
 KEPT = sp.binomial(SAMPLES - RIGHT, VOTES) / sp.binomial(SAMPLES, VOTES)
+LEVEL = sp.Symbol("y", positive=True)
+BELOW, AT = sp.symbols("f_<c f_c")  # of another answer's exponential series: the terms below c votes, and that of c
+FACTOR = BELOW + LEVEL * AT
+EVERY_K = say("every {}", VOTES)
+PAIR = ((4, 2, 2, 2), (1, 3, 3, 3))  # the prompts of the example, in parts of ten, the right outcome first
 
 
 def samples(
@@ -43,59 +50,70 @@ def samples(
         crossing: Claimed k at which the base overtakes the sharpened policy of the example.
     """
     right, wrong = sp.symbols("S_r S_w", positive=True)
-    accuracy = right * sp.exp(BETA_INV) / (right * sp.exp(BETA_INV) + wrong)
-    d.equal(
-        "The optimum p^alpha exp(beta_inv r) / Z (T1) multiplies the weight S_r of the right outcomes, the sum of "
-        "p^alpha = exp(alpha ell) over them, by exp(beta_inv), and leaves that of the wrong ones, S_w.",
+    accuracy = Short("E[r]", right * sp.exp(BETA_INV) / (right * sp.exp(BETA_INV) + wrong))
+    tilted = d.equal(
+        say("The optimum (T1) multiplies the weight {} of the right outcomes, a sum of powers, by {}, and leaves that "
+            "of the wrong ones, {}: one sample is right with {}.", right, sp.exp(BETA_INV), wrong, accuracy),
         total(sp.exp(ALPHA * LOG_P[I] + BETA_INV)),
         sp.exp(BETA_INV) * total(sp.exp(ALPHA * LOG_P[I])),
         scope=ANY_N,
-    )
+    )  # fmt: skip
+    passed = Short("pass@k", 1 - failure)
     d.equal(
-        "One sample is right with the probability a.",
-        1 - failure.subs(VOTES, 1),
+        say("One sample is right with the probability {}.", SUCCESS),
+        sp.Subs(passed, VOTES, 1),
         SUCCESS,
-        shown=sp.Subs(1 - failure, VOTES, 1),
     )
     d.equal(
-        "Sample k + 1 is what a failure so far has to fail again: by induction pass@k = 1 - (1 - a)^k.",
+        say("One sample more is what a failure so far has to fail again: by induction this is the failure of any "
+            "number {} of samples.", VOTES),
         failure.subs(VOTES, VOTES + 1),
         failure * (1 - SUCCESS),
-        scope="every k",
-    )
-    d.equal(
-        "With a = S_r exp(beta_inv) / (S_r exp(beta_inv) + S_w), pass@k of the optimum in closed form.",
-        1 - failure.subs(SUCCESS, accuracy),
+        scope=EVERY_K,
+    )  # fmt: skip
+    closed = d.equal(
+        say("Of the optimum, in closed form."),
+        sp.Subs(passed, SUCCESS, accuracy),
         1 - (wrong / (right * sp.exp(BETA_INV) + wrong)) ** VOTES,
-        shown=sp.Subs(1 - failure, SUCCESS, accuracy),
-        scope="every k",
+        scope=EVERY_K,
     )
-    _estimator(d, kept, failure)
-    _votes(d, tie)
-    _mixes(d, failure, crossing)
-    _sample_numbers(d, failure, kept, crossing)
+    unbiased, plug_in = _estimator(d, kept, failure)
+    shared = _votes(d, tie)
+    solved, example, later = _mixes(d, failure, crossing)
+    _sample_numbers(d, failure, kept, passed, unbiased, example)
+    d.state(
+        "The optimum tilts the power towards right outcomes, {}. With the weights {} and {} of right and wrong ones "
+        "under the power, {}, and of the optimum {}. From {} right ones of {} samples the share of failing subsets has the mean {}, while the plug-in reports too "
+        "{}. A tie is shared in parts {}, and maj@k is a coefficient of a generating function. Over a mix a prompt "
+        "that can be solved will be, {}; of two policies the one with the worst failure on a prompt where they differ "
+        "is overtaken, {}, in an example from {} on.",
+        tilted, right, wrong, passed.definition, closed, RIGHT, SAMPLES, unbiased, plug_in, shared, solved, later,
+        example,
+    )  # fmt: skip
 
 
-def _estimator(d: Derivation, kept: Any, failure: Any) -> None:
-    """Prove the estimator from N samples unbiased for every N, k and a."""
+def _estimator(d: Derivation, kept: Any, failure: Any) -> tuple[Any, Any]:
+    """Prove the estimator from N samples unbiased for every N, k and a; return its mean and how the plug-in errs."""
+    ways = sp.binomial(SAMPLES, RIGHT) * kept / sp.binomial(SAMPLES - VOTES, RIGHT)
     d.equal(
-        "The estimate C(N - c, k) / C(N, k) is the share of k-subsets of N samples with none of the c right ones. "
-        "Times the C(N, c) ways in which c can be right it is C(N - k, c): their ratio.",
-        sp.combsimp(sp.binomial(SAMPLES, RIGHT) * kept / sp.binomial(SAMPLES - VOTES, RIGHT)),
+        say("The share {} of the subsets of {} samples with none of the {} right ones. With the number of ways in "
+            "which these can be right it is the number of ways in the others: their ratio.",
+            kept, SAMPLES, RIGHT),
+        ways,
         1,
-        shown=sp.binomial(SAMPLES, RIGHT) * kept / sp.binomial(SAMPLES - VOTES, RIGHT),
-        scope="every N >= k and c <= N - k; beyond that both are zero",
-    )
+        by=sp.combsimp(ways),
+        scope=say("every possible {}, {} and {}; beyond these both are zero", SAMPLES, VOTES, RIGHT),
+    )  # fmt: skip
     rest = sp.Symbol("m", integer=True, nonnegative=True)
     term = sp.binomial(rest, RIGHT) * (1 + GAIN) ** (-RIGHT)
     d.equal(
-        "So its mean is (1 - a)^k times the binomial sum of m = N - k, which is (a + 1 - a)^m = 1. That sum over the "
-        "larger of a and 1 - a to the m, with 1 / (1 + g) for their ratio (in the other order c and m - c swap).",
-        sp.summation(term, (RIGHT, 0, rest)),
+        say("So its mean is the failure by the binomial theorem for the {} samples outside the subset, here over a "
+            "power of the likelier of right and wrong.", rest),
+        sp.Sum(term, (RIGHT, 0, rest)),
         (1 + 1 / (1 + GAIN)) ** rest,
-        shown=sp.Sum(term, (RIGHT, 0, rest)),
-        scope="every m",
-    )
+        by=sp.summation(term, (RIGHT, 0, rest)),
+        scope=say("every {}", rest),
+    )  # fmt: skip
     pairs = []
     for n in range(1, 9):
         for k in range(1, n + 1):
@@ -104,52 +122,54 @@ def _estimator(d: Derivation, kept: Any, failure: Any) -> None:
                 for c in range(n + 1)
             )
             pairs.append((chance, failure.subs(VOTES, k)))
-    shown = sp.Eq(sp.Symbol("E[1 - pass]"), failure, evaluate=False)
+    unbiased = sp.Eq(sp.Function("E")(kept), failure, evaluate=False)
     verdicts = [sp.Poly(left - right, SUCCESS).is_zero for left, right in pairs]
-    d.check(
-        "1 - C(N - c, k) / C(N, k) is unbiased: its mean is pass@k as a polynomial.", shown, verdicts, "N <= 8", True
-    )
+    words = say("Its mean again, as a polynomial.")
+    d.check(words, unbiased, verdicts, say("{}", runs(SAMPLES, range(1, 9))), again=True)
     plug_in: Any = sum(
         math.comb(2, c) * SUCCESS**c * (1 - SUCCESS) ** (2 - c) * (1 - sp.Rational(c, 2)) ** 2 for c in range(3)
     )
-    bias: Any = sp.factor((plug_in - (1 - SUCCESS) ** 2).subs(SUCCESS, 1 / (1 + GAIN)))
+    put = {SUCCESS: 1 / (1 + GAIN)}
+    bias: Any = sp.factor((plug_in - (1 - SUCCESS) ** 2).subs(put))
+    reports = by_sign(bias, positive="little", negative="much")
     d.has_sign(
-        "The plug-in 1 - (1 - c/N)^k is not, and reports too little: at N = k = 2 this much (a = 1 / (1 + g)).",
-        bias,
+        say("The plug-in of the share of wrong samples is off by this much in the failure of two from two, and reports"
+            " too {}.", reports),
+        Short("bias", plug_in - failure.subs(VOTES, 2)),
         "positive",
+        by=bias,
+        where=put,
         scope=AN_EXAMPLE,
-    )
+    )  # fmt: skip
+    return unbiased, reports
 
 
-def _votes(d: Derivation, tie: Any) -> None:
-    """Compare the generating function of votes with every sample of k."""
-    level = sp.Symbol("y", positive=True)
-    d.equal(
-        "A winner with t others as good gets the part 1 / (t + 1), which is the mean of y^t over 0 < y < 1.",
-        sp.integrate(level**TIED, (level, 0, 1)),
+def _votes(d: Derivation, tie: Any) -> Any:
+    """Compare the generating function of votes with every sample of k; return the equation of a shared tie."""
+    shared = d.equal(
+        say("What a winner gets that {} others tie with, which is a mean over {} between zero and one.", TIED, LEVEL),
+        sp.Integral(LEVEL**TIED, (LEVEL, 0, 1)),
         tie,
-        shown=sp.Integral(level**TIED, (level, 0, 1)),
-        scope="every t",
+        scope=say("every {}", TIED),
     )
     pairs = []
-    for answers, none in ((2, False), (2, True), (3, False), (3, True)):
-        q = list(sp.symbols(f"q_1:{answers + 1}"))
-        for k in range(1, 5):
+    answers, upto = runs(sp.Symbol("answers"), (2, 3)), runs(VOTES, (1, 2, 3, 4))
+    for number, none in itertools.product(answers, (False, True)):
+        q = list(sp.symbols(f"q_1:{number + 1}"))
+        for k in upto:
             pairs += zip(_all_samples(q, none, k), _generating(q, none, k, tie), strict=True)
-    total_q = sp.Symbol("x")
-    shown = sp.Function("maj@k")(
-        sp.Integral(
-            sp.Function("prod")(sp.Function("f_<c")(total_q) + level * sp.Function("f_c")(total_q)), (level, 0, 1)
-        )
-    )
+    x = sp.Symbol("x")
     d.cases(
-        "maj@k of answer a is k! [x^k] exp(q_0 x) sum_c (q_a x)^c / c! times the mean over y of the product, over the "
-        "other answers j, of f_<c + y f_c: the first c terms of exp(q_j x) and y times the next (q_0: samples without "
-        "answer). Against every ordered sample of k, as polynomials in q.",
-        shown,
+        say("maj@k of an answer that gets {} of {} votes: the mean over {} of a product over the other answers of "
+            "{}, the terms of their exponential series with less votes and {} of those with as many; with the answer's"
+            " own term and the series of samples without answer, the coefficient of {}. Against every ordered sample, "
+            "as polynomials.",
+            RIGHT, VOTES, LEVEL, FACTOR, LEVEL, x),
+        sp.Function("maj@k")(sp.Integral(sp.Function("prod")(FACTOR), (LEVEL, 0, 1))),
         pairs,
-        "2 and 3 answers, with and without q_0, k = 1..4",
-    )
+        say("{}, with and without samples that have none, {}", answers, upto),
+    )  # fmt: skip
+    return shared
 
 
 def _all_samples(q: list[sp.Symbol], none: bool, k: int) -> list[Any]:
@@ -163,7 +183,7 @@ def _all_samples(q: list[sp.Symbol], none: bool, k: int) -> list[Any]:
 
 
 def _generating(q: list[sp.Symbol], none: bool, k: int, tie: Any) -> list[sp.Expr]:
-    x, y = sp.symbols("x y")
+    x = sp.Symbol("x")
     zero = sp.Symbol("q_0") if none else sp.Integer(0)
     series = sum((zero * x) ** i / math.factorial(i) for i in range(k + 1))
     wins = []
@@ -172,92 +192,104 @@ def _generating(q: list[sp.Symbol], none: bool, k: int, tie: Any) -> list[sp.Exp
         for c in range(1, k + 1):
             below = [sum((z * x) ** i / sp.factorial(i) for i in range(c)) for z in q]
             others = [
-                b + y * (z * x) ** c / math.factorial(c)
+                FACTOR.subs({BELOW: b, AT: (z * x) ** c / math.factorial(c)})
                 for j, (b, z) in enumerate(zip(below, q, strict=True))
                 if j != a
             ]
-            body = sp.Poly(sp.Mul(series, (own * x) ** c / math.factorial(c), *others), x, y)
+            body = sp.Poly(sp.Mul(series, (own * x) ** c / math.factorial(c), *others), x, LEVEL)
             coefficient += sum(value * tie.subs(TIED, t) for (i, t), value in body.terms() if i == k)
         wins.append(math.factorial(k) * coefficient)
     return wins
 
 
-def _mixes(d: Derivation, failure: Any, crossing: int) -> None:
-    """Derive the limit of a mix of prompts and where the base overtakes."""
-    d.limit(
-        "pass@k of a mix is a mean over its prompts. As k grows every prompt with a > 0 is solved (a = g / (1 + g)), "
-        "the others never: the limit is the share of prompts with a > 0.",
-        sp.simplify(failure.subs(SUCCESS, GAIN / (1 + GAIN))),
+def _mixes(d: Derivation, failure: Any, crossing: int) -> tuple[Any, Any, Any]:
+    """Derive the limit of a mix of prompts and where the base overtakes; return their equations."""
+    put = {SUCCESS: GAIN / (1 + GAIN)}
+    solved = d.limit(
+        say("pass@k of a mix is a mean over its prompts, and a prompt is solved in the end wherever {} is not zero.",
+            SUCCESS),
+        failure,
         VOTES,
         sp.oo,
         0,
-        scope="0 < a < 1",
-    )
+        where=put,
+        scope=say("every {} between zero and one", SUCCESS),
+    )  # fmt: skip
     d.equal(
-        "p^alpha exp(beta_inv r) is positive where p is and keeps that limit; the mode alone has a in {0, 1} and keeps "
-        "only the prompts whose mode is right.",
-        sp.Matrix([failure.subs(SUCCESS, 0), failure.subs(SUCCESS, 1)]),
+        say("The optimum with entropy gives a chance wherever the reference does and keeps that limit; the mode alone "
+            "is right for sure or not at all, and keeps only the prompts whose mode is right."),
+        sp.Matrix([sp.Subs(failure, SUCCESS, 0), sp.Subs(failure, SUCCESS, 1)]),
         sp.Matrix([1, 0]),
-        shown=sp.Matrix([sp.Subs(failure, SUCCESS, 0), sp.Subs(failure, SUCCESS, 1)]),
-        scope="every k",
-    )
+        scope=EVERY_K,
+    )  # fmt: skip
     d.has_sign(
-        "On one prompt failures b > o keep their order, b = (1 + g) o: log(b^k / o^k) has one sign, no crossing.",
-        VOTES * sp.log(1 + GAIN),
+        say("On one prompt a failure that is {} of another keeps this order: their log-ratio has one sign, there is no "
+            "crossing.", 1 + GAIN),
+        sp.log((1 + GAIN) ** VOTES),
         "positive",
-        scope="every k",
-    )
+        by=VOTES * sp.log(1 + GAIN),
+        scope=EVERY_K,
+    )  # fmt: skip
     weights = sp.symbols("w_1:5", positive=True)
     slower = sp.symbols("g_1:4", positive=True)
     ratio = weights[0] * (1 + slower[0]) ** (-VOTES) + weights[1] * (1 + slower[1]) ** (-VOTES)
     ratio += -weights[2] * (1 + slower[2]) ** (-VOTES) - weights[3]
-    d.limit(
-        "On two prompts with failures b (base) and o (other policy), let one o be the largest of the four, 1 + g_i "
-        "times the rest. The base's failure less the other's, over the largest^k, tends to minus its weight: however "
-        "far behind at k = 1, the base overtakes. More prompts add more terms of these kinds.",
+    later = d.limit(
+        say("Two prompts, two failures each, and one of the other policy's is the worst of the four: the base's failure"
+            " without the other's, over a power of the worst, has this limit: however it starts, the base is {} in the "
+            "end. More prompts add more terms of these kinds.", by_sign(-weights[3], negative="better",
+                                                                        positive="worse")),
         ratio,
         VOTES,
         sp.oo,
         -weights[3],
-    )
-    _crosses(d, crossing)
+    )  # fmt: skip
+    return solved, _crosses(d, crossing), later
 
 
-def _crosses(d: Derivation, crossing: int) -> None:
+def _crosses(d: Derivation, crossing: int) -> Any:
     """Follow two prompts, sharpened at alpha = 2: on one the right outcome is likeliest, on the other rarest."""
     base, other = _example_failures()
     gaps = [sum(b**k for b in base) - sum(o**k for o in other) for k in range(1, crossing + 2)]
-    d.check(
-        "Two prompts, p = (4, 2, 2, 2)/10 and (1, 3, 3, 3)/10 with the first outcome right, at alpha = 2: sharpening "
-        "leads before this k and trails from it on.",
+    example = d.check(
+        say("Two prompts, {} and {} with the first outcome right, at {}: before this {} sharpening {}, from "
+            "it on it {}.", *(runs(10 * sp.Symbol("p"), weights) for weights in PAIR), runs(ALPHA, [2]), VOTES,
+            *(by_sign(sp.Rational(str(gaps[k])), positive="leads", negative="trails") for k in (0, crossing - 1))),
         sp.Eq(VOTES, crossing, evaluate=False),
         [gap > 0 for gap in gaps[: crossing - 1]] + [gap < 0 for gap in gaps[crossing - 1 :]],
-        "exact fractions",
-    )
+        say("exact fractions"),
+    )  # fmt: skip
     odds = [
         sp.Rational(b.numerator, b.denominator) / sp.Rational(other[1].numerator, other[1].denominator) for b in base
     ]
     start = crossing + 1
-    d.has_sign(
-        "It stays behind: the base's failures over the sharpened policy's largest, to the k, add up to less than one "
-        "here.",
-        1 - sp.Add(*[x**start for x in odds]),
-        "positive",
-        shown=1 - sp.Add(*[sp.Pow(x, start, evaluate=False) for x in odds], evaluate=False),
+    d.compare(
+        say("It stays so: the base's failures over the sharpened policy's worst, to this power, add up to less than "
+            "one."),
+        sp.Add(*[sp.Pow(x, start, evaluate=False) for x in odds], evaluate=False),
+        "negative",
+        1,
         scope=AN_EXAMPLE,
-    )
-    d.has_sign("And they fall in k: the larger of them.", sp.log(max(odds)), "negative", scope=AN_EXAMPLE)
+    )  # fmt: skip
+    d.has_sign(
+        say("And they {} with more samples, here the worst of them.",
+            by_sign(sp.log(max(odds)), negative="go down", positive="go up")),
+        sp.log(max(odds)),
+        "negative",
+        scope=AN_EXAMPLE,
+    )  # fmt: skip
+    return example
 
 
 def _example_failures() -> tuple[list[Fraction], list[Fraction]]:
     base, other = [], []
-    for weights in ((4, 2, 2, 2), (1, 3, 3, 3)):
+    for weights in PAIR:
         base.append(1 - Fraction(weights[0], sum(weights)))
         other.append(1 - Fraction(weights[0] ** 2, sum(x**2 for x in weights)))
     return base, other
 
 
-def _sample_numbers(d: Derivation, failure: Any, kept: Any, crossing: int) -> None:
+def _sample_numbers(d: Derivation, failure: Any, kept: Any, passing: Short, mean: Any, equation: Any) -> None:
     """Compare with SciPy's distributions, simulated votes and an exact scan."""
     from scipy.stats import binom, hypergeom
 
@@ -286,15 +318,15 @@ def _sample_numbers(d: Derivation, failure: Any, kept: Any, crossing: int) -> No
         crossings.append(float((crossover(q / 40, o / 40, k_max=399) or 0) != next(scan, 0)))
     base, other = _example_failures()
     found = crossover([float(1 - x) for x in base], [float(1 - x) for x in other])
-    drawn = "20 random problems"
-    shown = sp.Eq(sp.Symbol("pass@k"), 1 - failure, evaluate=False)
-    d.confirm("pass@k of the package's optima is SciPy's binomial.", shown, passed, 1e-12, drawn)
-    d.confirm("The estimator is SciPy's hypergeometric, and unbiased.", 1 - kept, unbiased, 1e-11, drawn)
-    vote = sp.Symbol("maj@k")
-    d.confirm("The package's maj@k is a sum over SciPy's multinomial.", vote, votes, 1e-12, drawn + ", k < 15")
-    equation = sp.Eq(VOTES, crossing, evaluate=False)
-    d.confirm("The package's crossing is that of a scan in whole numbers.", equation, crossings, 0.0, drawn)
-    d.confirm("And that of the example.", equation, [(found or 0) - crossing], 0.0, "example")
+    drawn = say("{} random problems", 20)
+    words = say("pass@k of the package's optima is SciPy's binomial.")
+    d.confirm(words, passing.definition, passed, 1e-12, drawn)
+    d.confirm(say("The estimator is SciPy's hypergeometric, with this mean."), mean, unbiased, 1e-11, drawn)
+    words = say("The package's maj@k is a sum over SciPy's multinomial.")
+    d.confirm(words, sp.Symbol("maj@k"), votes, 1e-12, say("{}, up to {} votes", drawn, 14))
+    words = say("The package's crossing is that of a scan in whole numbers.")
+    d.confirm(words, sp.Symbol("k"), crossings, 0.0, drawn)
+    d.confirm(say("And that of the example."), equation, [(found or 0) - int(equation.rhs)], 0.0, say("example"))
 
 
 def _vote_errors(d: Derivation, k: int) -> list[float]:
@@ -309,16 +341,4 @@ def _vote_errors(d: Derivation, k: int) -> list[float]:
     return list(winner_probabilities(q[:3], k) - chance @ (wins / np.maximum(1, wins.sum(axis=1, keepdims=True))))
 
 
-T6 = Theorem(
-    "T6",
-    "Coverage of the optimum",
-    "With a = S_r exp(beta_inv) / (S_r exp(beta_inv) + S_w), S the sums of p^alpha over right and wrong outcomes, "
-    "pass@k of the optimum is 1 - (1 - a)^k, estimated without bias by 1 - C(N - c, k) / C(N, k) from c right ones of"
-    " N samples. maj@k with ties shared is a coefficient of a generating function. Over a mix pass@k tends to the "
-    "share of prompts with a > 0; of two policies the one with the largest failure on a prompt where they differ is "
-    "overtaken.",
-    r"\mathrm{pass@}k = 1 - (1 - a)^k, \quad E\Big[1 - \tbinom{N - c}{k} / \tbinom{N}{k}\Big] = \mathrm{pass@}k, \quad "
-    r"\mathrm{maj@}k(a) = k!\,[x^k]\, e^{q_0 x} \sum_c \frac{(q_a x)^c}{c!} \int_0^1 \prod_{j \ne a} \Big(\sum_{i < c} "
-    r"\frac{(q_j x)^i}{i!} + y \frac{(q_j x)^c}{c!}\Big) dy",
-    samples,
-)
+T6 = Theorem("T6", "Coverage of the optimum", samples)

@@ -6,11 +6,15 @@ import html
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sharpen.objective.pages import render_page
 from sharpen.theory.proofs.printers import SPECIAL, escape, to_latex, to_line
+from sharpen.theory.proofs.prose import Text, say
 from sharpen.theory.proofs.result import Result, Step
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 TITLE = "Sharpening: the theory, derived and checked"
 PREAMBLE = r"""\documentclass[10pt]{article}
@@ -38,9 +42,9 @@ def covers(step: Step) -> str:
 
     Example:
         >>> import sympy as sp
-        >>> covers(Step("", sp.Integer(1), "symbolic", "any number n of outcomes", False, 0.0, 0.0, True))
-        'symbolic; any number n of outcomes'
-        >>> covers(Step("", sp.Integer(1), "randomised", "5 problems", True, 2e-16, 1e-9, True))
+        >>> covers(Step(say(""), sp.Integer(1), "symbolic", say("any policy"), False, 0.0, 0.0, True))
+        'symbolic; any policy'
+        >>> covers(Step(say(""), sp.Integer(1), "randomised", say("{} problems", 5), True, 2e-16, 1e-9, True))
         'randomised; 5 problems; error 2.0e-16, at most 1.0e-09'
     """
     parts = [step.method, step.scope]
@@ -68,6 +72,7 @@ def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
                     "formula": to_line(step.shown),
                     "latex": to_latex(step.shown),
                     "assuming": [to_line(each) for each in step.assuming],
+                    "where": [to_line(each) for each in step.where],
                     "method": step.method,
                     "scope": step.scope,
                     "confirms": step.confirms,
@@ -92,18 +97,22 @@ def as_latex(results: Sequence[Result]) -> str:
     for result in results:
         lines += [
             rf"\section*{{{result.id}. {escape(result.title)}}}",
-            rf"\textbf{{Statement.}} {escape(result.statement)}",
-            rf"\formula{{{result.latex}}}",
+            rf"\textbf{{Statement.}} {_typeset(result.statement)}\par\smallskip",
             rf"\textbf{{{verdict(result.holds)}}}: {escape(summary(result))}",
             r"\begin{enumerate}",
         ]
         for step in result.steps:
-            lines += [rf"\item {escape(step.text)}", rf"\formula{{{to_latex(step.shown)}}}"]
+            lines += [rf"\item {_typeset(step.text)}", rf"\formula{{{to_latex(step.shown)}}}"]
+            lines += [rf"\formula{{\text{{with }} {to_latex(each)}}}" for each in step.where]
             given = ", ".join(f"${to_latex(each)}$" for each in step.assuming)
             known = f"; assuming {given}" if given else ""
             lines.append(rf"{{\footnotesize {verdict(step.holds)} ({escape(covers(step))}{known})}}")
         lines.append(r"\end{enumerate}")
     return "\n".join([*lines, r"\end{document}", ""])
+
+
+def _typeset(text: Text) -> str:
+    return "".join(escape(x) if isinstance(x, str) else f"${to_latex(x)}$" for x in text.pieces())
 
 
 def summary(result: Result) -> str:
@@ -132,31 +141,29 @@ def _section(result: Result) -> dict[str, Any]:
         "verdict": verdict(result.holds),
         "method": result.method,
         "error": number(result.error),
-        "statement": result.statement,
-        "formulas": [Markup(to_mathml(part)) for part in parts(result.latex)],
+        "statement": _marked(result.statement),
         "summary": summary(result),
         "steps": [
             {
-                "text": step.text,
+                "text": _marked(step.text),
                 "formula": Markup(to_mathml(to_latex(step.shown))),
                 "holds": step.holds,
                 "verdict": verdict(step.holds),
                 "covers": covers(step),
                 "assuming": [Markup(to_mathml(to_latex(each), "inline")) for each in step.assuming],
+                "where": [Markup(to_mathml(to_latex(each), "inline")) for each in step.where],
             }
             for step in result.steps
         ],
     }
 
 
-def parts(latex: str) -> list[str]:
-    r"""Return the formulas of a line, which wide spaces divide, so that a narrow page can break it.
+def _marked(text: Text) -> Markup:
+    """Return a sentence with its formulas as MathML and its words escaped."""
+    from markupsafe import Markup, escape
 
-    Example:
-        >>> parts(r"a = b, \quad c = d")
-        ['a = b,', 'c = d']
-    """
-    return [part.strip() for part in re.split(r"\\q?quad(?![A-Za-z])", latex)]
+    pieces = (escape(x) if isinstance(x, str) else Markup(to_mathml(to_latex(x), "inline")) for x in text.pieces())
+    return Markup("").join(pieces)
 
 
 def to_mathml(latex: str, display: str = "block") -> str:

@@ -9,8 +9,10 @@ from typing import Any
 import sympy as sp
 
 from sharpen.theory.proofs import estimators_numbers
-from sharpen.theory.proofs.result import ANY_N, Derivation, Theorem
-from sharpen.theory.proofs.sums import NORMALISED, PI, I, J, K, P, derivative, mean, total
+from sharpen.theory.proofs.notation import Short, Word, by_sign, evaluate, runs
+from sharpen.theory.proofs.prose import say
+from sharpen.theory.proofs.result import AN_EXAMPLE, ANY_N, Derivation, Theorem
+from sharpen.theory.proofs.sums import NORMALISED, PI, I, J, K, N, P, derivative, mean, total
 
 R: Any = sp.IndexedBase("R", real=True)  # pseudo-rewards
 W: Any = sp.IndexedBase("w", real=True)  # the weight of a sample's score
@@ -25,6 +27,12 @@ TOKEN_EXAMPLE = (sp.Rational(16, 135), sp.Rational(-2, 27), sp.Rational(-2, 45))
 GRPO_EXAMPLE = (-sp.sqrt(2) / 9, sp.Integer(0), sp.sqrt(2) / 9)
 BERNOULLI = (sp.log(4), sp.Rational(15, 8))
 Factors = tuple[int, int]  # of grad KL(pi || p) and grad KL(p || pi)
+ANY_POLICY = say("any policy of two outcomes")
+REVERSE = Short("dKL(pi || p)_j", PI[J] * (RATIO.subs(I, J) - mean(RATIO)))  # the gradients, as _targets derives them
+FORWARD = Short("dKL(p || pi)_j", PI[J] - P[J])
+GRADIENT = Short("dJ_j", PI[J] * (R[J] - mean(R[I])))
+SAME_EXAMPLE = say("the same example")
+TURNS = {"positive": "turned", "zero": "kept"}  # by the squared cross product of two directions
 
 
 def estimators(
@@ -60,15 +68,22 @@ def estimators(
     """
     _targets(d)
     found = {"k1 reward": k1_reward, "k1 loss": k1_loss, "k2 loss": k2_loss, "k3 loss": k3_loss, "k3 reward": k3_reward}
-    _kl_terms(d, found)
+    means, short = _kl_terms(d, found)
     _bernoulli(d, bernoulli)
     _variance(d, scatter)
-    _baselines(d, rloo, shrink)
+    own, whole = _baselines(d, rloo, shrink)
     _groups(d, rloo, shrink)
-    _standardised(d, grpo)
-    _token_mean(d, tokens)
-    estimators_numbers.compare_kl_terms(d, found)
-    estimators_numbers.compare_advantages(d, rloo, sp.lambdify(GROUP, shrink))
+    divided = _standardised(d, grpo)
+    averaged = _token_mean(d, tokens)
+    estimators_numbers.compare_kl_terms(d, found, means["k1 reward"])
+    estimators_numbers.compare_advantages(d, rloo, sp.lambdify(GROUP, shrink), own)
+    d.state(
+        "The mean of a KL estimator, in the reward or differentiated in the loss: {}, {}, {}, {}, {}; k2 in the reward "
+        "is {} of the first of these. RLOO has the mean {} for any {}, and with the mean of the whole group as baseline "
+        "it is {}. By GRPO's division by the deviation the direction is {}, and by the token mean, with unequal "
+        "lengths, it is {}.",
+        *means.values(), short, own, GROUP, whole, divided, averaged,
+    )  # fmt: skip
 
 
 def _score_mean(weight: sp.Expr) -> sp.Expr:
@@ -76,137 +91,144 @@ def _score_mean(weight: sp.Expr) -> sp.Expr:
     return total(PI[I] * weight * (DELTA(I, J) - PI[J]))
 
 
-def _reverse() -> sp.Expr:
-    """Return grad_j KL(pi || p) as :func:`_targets` derives it."""
-    return PI[J] * (RATIO.subs(I, J) - mean(RATIO))
-
-
 def _targets(d: Derivation) -> None:
     def gradient(divergence: sp.Expr) -> sp.Expr:
         return total(derivative(divergence, PI[K]) * PI[K] * (DELTA(J, K) - PI[J]), K)
 
-    reverse, forward = mean(RATIO), total(-P[I] * RATIO)
-    d.equal(
-        "The gradient of KL(pi || p) in the logits of pi.",
-        gradient(reverse),
-        _reverse(),
-        given=BOTH,
-        shown=sp.Derivative(reverse, sp.Symbol("theta_j")),
-        scope=ANY_N,
-    )
-    d.equal(
-        "The gradient of KL(p || pi).",
-        gradient(forward),
-        PI[J] - P[J],
-        given=BOTH,
-        shown=sp.Derivative(forward, sp.Symbol("theta_j")),
-        scope=ANY_N,
-    )
+    reverse, forward = Short("KL(pi || p)", mean(RATIO)), Short("KL(p || pi)", total(-P[I] * RATIO))
+    for divergence, claimed in ((reverse, REVERSE), (forward, FORWARD)):
+        d.equal(
+            say("The gradient of {} in the logits of {}.", divergence, PI),
+            Short(f"d/dtheta_j {divergence.name}", gradient(divergence.value)),
+            claimed,
+            given=BOTH,
+            scope=ANY_N,
+        )
 
 
-def _kl_terms(d: Derivation, found: dict[str, Factors]) -> None:
+def _kl_terms(d: Derivation, found: dict[str, Factors]) -> tuple[dict[str, Any], Word]:
+    """Add the mean of each estimator; return their equations, and how k2 in the reward errs."""
     log_pi, log_p = sp.symbols("l_pi l_p", real=True)
     terms: dict[str, tuple[Any, Any, Any]] = {
         "k1": (log_pi - log_p, sp.Integer(1), RATIO),
         "k2": ((log_pi - log_p) ** 2 / 2, log_pi - log_p, RATIO**2 / 2),
         "k3": (sp.exp(log_p - log_pi) - 1 + log_pi - log_p, 1 - sp.exp(log_p - log_pi), K3),
     }
-    for name, (term, slope, _) in terms.items():
-        d.equal(
-            f"In the loss {name} is differentiated: the score of a sample is weighed with this.",
-            sp.diff(term, log_pi),
-            slope,
-            shown=sp.Derivative(term, log_pi),
-        )
     in_loss = {"k1": sp.Integer(1), "k2": RATIO, "k3": 1 - P[I] / PI[I]}
+    logs = {log_pi: sp.log(PI[I]), log_p: sp.log(P[I])}
+    for name, (term, slope, in_reward) in terms.items():
+        d.equal(
+            say("In the loss " + name + " is differentiated: the score of a sample is weighed with this."),
+            sp.Derivative(Short(name, term), log_pi),
+            slope,
+        )
+        d.equal(
+            say("With the log-probabilities of both policies this and the estimator itself, the weight in the reward."),
+            sp.Matrix([slope.subs(logs), term.subs(logs)]),
+            sp.Matrix([in_loss[name], in_reward]),
+            scope=ANY_N,
+        )
+    means = {}
     for name, (reverse, forward) in found.items():
         term, place = name.split()
         weight = in_loss[term] if place == "loss" else terms[term][2]
-        words = " and ".join(
-            f"{factor} grad {what}" for factor, what in ((reverse, "KL(pi||p)"), (forward, "KL(p||pi)"))
-        )
-        d.equal(
-            f"{term} in the {place}: the expectation is {words}.",
+        means[name] = d.equal(
+            say(f"The mean of {term} in the {place}."),
             _score_mean(weight),
-            reverse * _reverse() + forward * (PI[J] - P[J]),
+            reverse * REVERSE + forward * FORWARD,
             given=BOTH,
+            name=f"E[{term} in {place}]",
             scope=ANY_N,
         )
     example = {PI[1]: sp.Rational(4, 5), PI[2]: sp.Rational(1, 5), P[1]: sp.S.Half, P[2]: sp.S.Half}
     both = [weight.subs(I, 1) - weight.subs(I, 2) for weight in (RATIO**2 / 2, RATIO)]  # E = pi_1 pi_2 (w_1 - w_2)
-    gap = sp.Rational(4, 25) * (both[1] - both[0]).subs(example)
+    gap = sp.simplify(sp.expand_log(sp.Rational(4, 25) * (both[1] - both[0]).subs(example)))
+    short = by_sign(gap, positive="short", negative="in excess")
     d.has_sign(
-        "k2 in the reward is biased: for pi = (.8, .2) and p = (.5, .5) it falls short of the gradient.",
-        sp.simplify(sp.expand_log(gap)),
+        say("k2 in the reward is {} of the gradient for {} against {}, by this.", short,
+            runs(sp.Symbol("pi"), [example[PI[1]], example[PI[2]]]), runs(sp.Symbol("p"), [example[P[1]], example[P[2]]])),
+        PI[1] * PI[2] * (both[1] - both[0]),
         "positive",
-        scope="an example, which is all that the claim needs",
-    )
+        by=gap,
+        where=example,
+        scope=AN_EXAMPLE,
+    )  # fmt: skip
+    return means, short
 
 
 def _bernoulli(d: Derivation, claimed: tuple[sp.Expr, sp.Expr]) -> None:
     point, half = sp.Rational(4, 5), sp.S.Half
     pairs = ((MEAN, half), (1 - MEAN, half))  # pi and p of both outcomes
-    reverse = sum(x * sp.diff(sp.log(x), MEAN) * sp.log(x / p) for x, p in pairs)
-    forward = sum(x * sp.diff(sp.log(x), MEAN) * (1 - p / x) for x, p in pairs)
+    reverse = sum(x * sp.Derivative(sp.log(x), MEAN) * sp.log(x / p) for x, p in pairs)
+    forward = sum(x * sp.Derivative(sp.log(x), MEAN) * (1 - p / x) for x, p in pairs)
+    facts = []
     for words, value, truth in (("k1 in the reward", reverse, claimed[0]), ("k3 in the loss", forward, claimed[1])):
-        d.equal(
-            f"A Bernoulli policy of mean 4/5 against 1/2, differentiated in the mean: {words}.",
-            sp.expand_log(sp.sympify(value).subs(MEAN, point), force=True),
-            sp.expand_log(truth, force=True),
-            shown=sp.Subs(value, MEAN, point),
-            scope="the example of Tang & Munos 2025",
-        )
+        taken = sp.Subs(value, MEAN, point)
+        facts.append(d.equal(
+            say(f"A Bernoulli policy, differentiated in its mean: {words}."),
+            taken,
+            truth,
+            by=sp.expand_log(evaluate(taken), force=True),
+            scope=say("the example of Tang and Munos 2025"),
+        ))  # fmt: skip
     published = (1.38629, 1.875)
-    gaps = [float(x) - y for x, y in zip(claimed, published, strict=True)]
-    d.confirm("These are the published numbers.", sp.Tuple(*claimed), gaps, 5e-6, "Tang & Munos 2025, 5 decimals")
+    for fact, value in zip(facts, published, strict=True):
+        d.confirm(say("That is the published number."), fact, [float(fact.rhs) - value], 5e-6,
+                  say("Tang and Munos 2025, {} decimals", 5))  # fmt: skip
 
 
 def _variance(d: Derivation, scatter: sp.Expr) -> None:
     square = total(total(PI[I] * W[I] ** 2 * (DELTA(I, J) - PI[J]) ** 2, I), J)
     general = mean(W[I] ** 2 * (1 - 2 * PI[I])) + mean(W[I] ** 2) * total(PI[I] ** 2)
     d.equal(
-        "Any estimator w(x) (e_x - pi) has this mean square. Its variance (trace) is that less |E|^2, over G for the "
-        "mean of G samples.",
+        say("Any estimator that weighs scores with {} has this mean square. Its variance (trace) is that less the mean's "
+            "own length, for one sample; for the mean of {} samples it is one part in {} of that.", W, GROUP, GROUP),
         square,
         general,
         given=NORMALISED,
         scope=ANY_N,
-    )
+    )  # fmt: skip
+    alone = general.replace(lambda x: isinstance(x, sp.Indexed) and x.base == W, lambda _: sp.Integer(1))
     d.equal(
-        "k1 in the loss, w = 1, has no mean but this variance: it is noise.",
-        general.replace(lambda x: isinstance(x, sp.Indexed) and x.base == W, lambda _: sp.Integer(1)),
+        say("k1 in the loss, of the weight one, has no mean but this variance: it is noise."),
+        alone,
         scatter,
         given=NORMALISED,
+        name="Var(k1 in loss)",
         scope=ANY_N,
     )
 
 
-def _baselines(d: Derivation, rloo: int, shrink: sp.Expr) -> None:
-    gradient = PI[J] * (R[J] - mean(R[I]))
+def _baselines(d: Derivation, rloo: int, shrink: sp.Expr) -> tuple[Any, Any]:
     own = _score_mean(R[I])
     other = total(total(PI[I] * PI[K] * R[K] * (DELTA(I, J) - PI[J]), K))
-    d.equal("A sample's own reward times its score has the gradient of J as mean.", own, gradient, scope=ANY_N)
+    groups = say("any {} from two on, any number {} of outcomes", GROUP, N)
+    d.equal(say("A sample's own reward on its score has the gradient of the objective as mean."), own, GRADIENT,
+            scope=ANY_N)  # fmt: skip
     d.equal(
-        "Another sample's reward, independent of it, times its score has mean zero.",
+        say("Another sample's reward, independent of it, on its score has none."),
         other,
         0,
         given=NORMALISED,
         scope=ANY_N,
     )
-    d.equal(
-        "RLOO takes off the mean of the G - 1 others: each of them adds nothing, so it is unbiased for any G.",
+    unbiased = d.equal(
+        say("RLOO takes off the mean of the others: each of them adds nothing."),
         own - (GROUP - 1) * other / (GROUP - 1),
-        rloo * gradient,
+        rloo * GRADIENT,
         given=NORMALISED,
-        scope=f"any G >= 2, {ANY_N}",
+        name="E[RLOO]",
+        scope=groups,
     )
-    d.equal(
-        "The mean of the whole group holds the sample's own reward once in G: the gradient shrinks.",
+    whole = d.equal(
+        say("The mean of the whole group holds the sample's own reward once."),
         own - own / GROUP - (GROUP - 1) * other / GROUP,
-        shrink * gradient,
+        shrink * GRADIENT,
         given=NORMALISED,
-        scope=f"any G, {ANY_N}",
+        name="E[group mean]",
+        scope=groups,
     )
+    return unbiased, whole
 
 
 def _policy(n: int) -> list[Any]:
@@ -236,23 +258,27 @@ def _leave_one_out(group: Sequence[int], rewards: Sequence[Any]) -> list[Any]:
 
 
 def _groups(d: Derivation, rloo: int, shrink: sp.Expr) -> None:
-    def pairs() -> Iterator[tuple[Any, Any]]:
-        for n, size in itertools.product((2, 3), (2, 3)):
+    sizes = runs(GROUP, (2, 3)), runs(N, (2, 3))
+
+    def pairs(weights: Callable[..., list[Any]], factor: Any) -> Iterator[tuple[Any, Any]]:
+        for size, n in itertools.product(*sizes):
             free = _policy(n)[:-1]
             pi = [*free, 1 - sum(free)]
             reward = sp.symbols(f"R_1:{n + 1}", real=True)
             average = sum(x * r for x, r in zip(pi, reward, strict=True))
             gradient = [x * (r - average) for x, r in zip(pi, reward, strict=True)]
-            for weights, factor in ((_leave_one_out, rloo), (_centred, shrink.subs(GROUP, size))):
-                found = _enumerated(pi, reward, size, weights)
-                yield from ((x, factor * y) for x, y in zip(found, gradient, strict=True))
+            found = _enumerated(pi, reward, size, weights)
+            multiple = sp.sympify(factor).subs(GROUP, size)
+            yield from ((x, multiple * y) for x, y in zip(found, gradient, strict=True))
 
-    claim = sp.Eq(sp.Symbol("E[g]"), rloo * sp.Symbol("dJ/dtheta"), evaluate=False)
-    words = "Both again, by adding up all n^G groups for any policy and any rewards."
-    d.cases(words, claim, pairs(), "G = 2, 3 and n = 2, 3", again=True)
+    scope = say("{}, {}", *sizes)
+    for name, weights, factor in (("RLOO", _leave_one_out, rloo), ("group mean", _centred, shrink)):
+        claim = sp.Eq(sp.Symbol(f"E[{name}]"), factor * sp.Symbol("dJ"), evaluate=False)
+        words = say("Again, by adding up all groups for any policy and any rewards.")
+        d.cases(words, claim, pairs(weights, factor), scope, again=True)
 
 
-def _standardised(d: Derivation, claimed: Sequence[sp.Expr]) -> None:
+def _standardised(d: Derivation, claimed: Sequence[sp.Expr]) -> Word:
     def weights(group: Sequence[int], rewards: Sequence[Any]) -> list[Any]:
         centred = _centred(group, rewards)
         spread = sp.sqrt(sum((len(rewards) * c) ** 2 for c in centred) / sp.Integer(len(rewards) - 1))
@@ -262,44 +288,48 @@ def _standardised(d: Derivation, claimed: Sequence[sp.Expr]) -> None:
     reward = [sp.Integer(0), sp.Integer(1), sp.Integer(4)]
     found = _enumerated(third, reward, 2, weights)
     d.equal(
-        "GRPO divides by the group's standard deviation (divisor G - 1): its mean for rewards (0, 1, 4), uniform pi "
-        "and G = 2.",
+        say("GRPO divides by the group's standard deviation (that of a sample): its mean for uniform outcomes of {}, "
+            "{}.", runs(sp.Symbol("R"), reward), runs(GROUP, [2])),
         sp.Matrix(found),
         sp.Matrix(list(claimed)),
-        shown=sp.Symbol("E[g]"),
-        scope="an example, which is all that the claim needs",
-    )
+        name="E[GRPO]",
+        scope=AN_EXAMPLE,
+    )  # fmt: skip
     gradient = sp.Matrix([x * (r - sp.Rational(5, 3)) for x, r in zip(third, reward, strict=True)])
-    _not_parallel(d, "It is no multiple of grad J: the division biases the direction.", sp.Matrix(found), gradient)
+    turned = _not_parallel(d, sp.Matrix(list(claimed)), gradient)
     free = _policy(1)[0]
     for scale in (1, 7):
         d.equal(
-            f"With two outcomes and G = 2 a gap of {scale} in reward gives the same mean: the size is lost, too.",
+            say("With two outcomes whose rewards are {} apart the mean is this, whatever that is: the size is lost, "
+                "too.", scale),
             sp.Matrix(_enumerated([free, 1 - free], [sp.Integer(scale), sp.Integer(0)], 2, weights)),
             sp.Matrix([free * (1 - free), -free * (1 - free)]) / sp.sqrt(2),
-            shown=sp.Symbol("E[g]"),
-            scope="any policy, n = 2",
-        )
+            name="E[GRPO]",
+            scope=ANY_POLICY,
+        )  # fmt: skip
+    return turned
 
 
-def _not_parallel(d: Derivation, text: str, found: sp.Matrix, gradient: sp.Matrix) -> None:
+def _not_parallel(d: Derivation, found: sp.Matrix, gradient: sp.Matrix) -> Word:
+    """Add the squared length of the cross product with the gradient; return whether the direction is kept."""
     cross = found.cross(gradient)
-    d.has_sign(
-        f"{text} (The squared length of their cross product.)",
-        sp.simplify(cross.dot(cross)),
-        "positive",
-        scope="the same example",
-    )
+    square = sp.simplify(cross.dot(cross))
+    turned = by_sign(square, **TURNS)
+    text = say("The direction of the gradient is {}, by the length of their cross product.", turned)
+    d.has_sign(text, Short("|E x dJ|", square), "positive", scope=SAME_EXAMPLE)
+    return turned
 
 
-def _token_mean(d: Derivation, claimed: Sequence[sp.Expr]) -> None:
+def _token_mean(d: Derivation, claimed: Sequence[sp.Expr]) -> Word:
     length = sp.Symbol("L", positive=True)
     total_gradient = total(total(PI[I] * PI[K] * (R[I] - R[K]) * (DELTA(I, J) - DELTA(K, J)) / (2 * length), K))
     d.equal(
-        "The token mean divides by the tokens of the batch. With equal lengths L that is grad J over L (RLOO, G = 2).",
+        say("The token mean divides by the tokens of the batch. With one length {} that is the gradient, up to it (RLOO "
+            "in pairs).", length),
         total_gradient,
-        PI[J] * (R[J] - mean(R[I])) / length,
+        GRADIENT / length,
         given=NORMALISED,
+        name="E[token mean]",
         scope=ANY_N,
     )
     lengths = (1, 2, 4)
@@ -311,24 +341,15 @@ def _token_mean(d: Derivation, claimed: Sequence[sp.Expr]) -> None:
     third, reward = [sp.Rational(1, 3)] * 3, [sp.Integer(1), sp.Integer(0), sp.Integer(0)]
     found = _enumerated(third, reward, 2, weights)
     d.equal(
-        "With lengths (1, 2, 4), rewards (1, 0, 0), uniform pi and G = 2 its mean is this.",
+        say("Its mean for uniform outcomes of {}, {}, {}.", runs(sp.Symbol("R"), reward), runs(length, lengths),
+            runs(GROUP, [2])),
         sp.Matrix(found),
         sp.Matrix(list(claimed)),
-        shown=sp.Symbol("E[g]"),
-        scope="an example, which is all that the claim needs",
+        name="E[token mean]",
+        scope=AN_EXAMPLE,
     )
     gradient = sp.Matrix([sp.Rational(2, 9), sp.Rational(-1, 9), sp.Rational(-1, 9)])
-    _not_parallel(d, "It is no multiple of grad J: long sequences count for less.", sp.Matrix(found), gradient)
+    return _not_parallel(d, sp.Matrix(list(claimed)), gradient)
 
 
-T14 = Theorem(
-    "T14",
-    "Gradient estimators",
-    "k1 in the reward and k2 in the loss have the mean grad KL(pi||p), k1 in the loss 0, k3 in the loss grad "
-    "KL(p||pi), k3 in the reward the difference of the two, k2 in the reward neither. RLOO is unbiased for any G; the"
-    " mean of the whole group as baseline gives 1 - 1/G of the gradient. GRPO's division by the deviation and, with "
-    "unequal lengths, the token mean turn the gradient.",
-    r"E[\mathrm{k1_{reward}}] = E[\mathrm{k2_{loss}}] = \nabla \mathrm{KL}(\pi\|p), \quad E[\mathrm{k1_{loss}}] = 0, "
-    r"\quad E[\mathrm{k3_{loss}}] = \nabla \mathrm{KL}(p\|\pi), \quad E[\mathrm{RLOO}] = \nabla J",
-    estimators,
-)
+T14 = Theorem("T14", "Gradient estimators", estimators)

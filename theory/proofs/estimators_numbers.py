@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -10,6 +11,8 @@ import sympy as sp
 from sharpen.objective import Objective
 from sharpen.theory import estimators
 from sharpen.theory.problem import Problem
+from sharpen.theory.proofs.notation import runs
+from sharpen.theory.proofs.prose import say
 from sharpen.theory.proofs.result import Derivation
 
 TASK = Objective(alpha=0.0, beta_inv=1.0, mode="optimization")
@@ -28,7 +31,7 @@ def _differences(value: Callable[[np.ndarray], float], theta: np.ndarray) -> np.
     return np.array([(at(theta + h) - at(theta - h)) / 2e-5 for h in steps])
 
 
-def compare_kl_terms(d: Derivation, found: dict[str, tuple[int, int]]) -> None:
+def compare_kl_terms(d: Derivation, found: dict[str, tuple[int, int]], shown: Any) -> None:
     """Compare the package's expectations with differences of both divergences, in the claimed multiples."""
     errors = []
     for _ in range(6):
@@ -43,18 +46,19 @@ def compare_kl_terms(d: Derivation, found: dict[str, tuple[int, int]]) -> None:
             expectation = estimators.kl_estimate(given, term, place).expectation
             errors.append(np.max(np.abs(expectation - first * reverse - second * forward)))
     d.confirm(
-        "The package's expectations agree with differences of both divergences.",
-        sp.Symbol("E[g]"),
+        say("The package's expectations, of this and the other estimators, agree with differences of both divergences."),
+        shown,
         errors,
         1e-8,
-        "6 random policies and references",
+        say("{} random policies and references", 6),
     )
 
 
-def compare_advantages(d: Derivation, rloo: int, shrink: Callable[[float], float]) -> None:
+def compare_advantages(d: Derivation, rloo: int, shrink: Callable[[float], float], shown: Any) -> None:
     """Compare the package's means and variances with differences of E[R] and with sampled groups."""
     errors, excess = [], []
-    for size in (2, 4):
+    sizes = runs(sp.Symbol("G"), (2, 4))
+    for size in sizes:
         n = int(d.rng.integers(2, 5))
         theta, reward = d.rng.normal(size=n), d.rng.normal(size=n)
         pi = np.exp(theta) / np.exp(theta).sum()
@@ -67,18 +71,19 @@ def compare_advantages(d: Derivation, rloo: int, shrink: Callable[[float], float
             for how in ("sequence-sum", "token-mean"):
                 excess += _sampled_excess(d, given, name, how, reward)
     d.confirm(
-        "The package's means of RLOO and the mean baseline agree with differences of E[R].",
-        sp.Symbol("E[g]"),
+        say("The package's means of RLOO and the mean baseline agree with differences of the expected reward."),
+        shown,
         errors,
         1e-8,
-        "G = 2 and 4",
+        say("{}", sizes),
     )
     d.confirm(
-        "Sampled groups have the package's means and variances: what differs by more than 5 standard errors.",
+        say("Sampled groups have the package's means and variances: what differs by more than {} standard errors.",
+            int(ERRORS)),
         sp.Symbol("E[g]"),
         excess,
         1e-12,
-        f"RLOO and GRPO, both aggregations, {DRAWS} groups each",
+        say("RLOO and GRPO, both aggregations, {} groups each", DRAWS),
     )
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import sympy as sp
 
 from sharpen.theory.proofs import finite_samples_numbers as numbers
+from sharpen.theory.proofs.notation import Short, by_sign, by_value, runs
+from sharpen.theory.proofs.prose import say
 from sharpen.theory.proofs.result import ANY_N, Derivation, Theorem
 from sharpen.theory.proofs.sums import NORMALISED, PI, I, J, K, N, mean, total
 
@@ -30,6 +32,12 @@ SPREAD = M * LESS  # pi_0 pi_1
 SQUARE = GAP**2 * SPREAD * ((GROUP - 2) * (GROUP - 3) * SPREAD + GROUP - 1) / (GROUP * (GROUP - 1))
 CLIMB = COUNT + sp.sinh(COUNT * ETA * GAP / 2) * sp.cosh(START + (COUNT - 1) * ETA * GAP / 2) / sp.sinh(ETA * GAP / 2)
 SELECTION = GROUP * GAP / (ETA * REWARD**2)
+END, BACK = sp.symbols("L s", positive=True)
+GROUP_OF_N = say("any group of {} samples, two or more", N)
+TWO = say("two outcomes, any {} from two on", GROUP)
+PAIRS = say("two outcomes, {}", runs(GROUP, [2]))
+SINGLES = say("two outcomes, {}", runs(GROUP, [1]))
+DIFFUSION = say("the diffusion approximation")
 
 
 def finite_samples(
@@ -51,90 +59,111 @@ def finite_samples(
         climb: Claimed mean time of RLOO with G = 2 to climb T steps.
         selection: Claimed exponent of the fixation probability per unit of log-odds.
     """
-    _moments(d, drift)
-    _freezes(d, moves)
-    _two_outcomes(d, drift, square)
-    _climbing(d, climb)
-    _leaves_again(d)
-    _diffusion(d, selection)
-    numbers.compare_moments(d, drift, sp.lambdify((M, LESS, GAP, GROUP), square))
-    numbers.compare_climb(d, sp.lambdify((START, ETA, GAP, COUNT), climb))
-    numbers.compare_fixation(d, sp.lambdify((GAP, ETA, REWARD, GROUP), selection))
+    unbiased = _moments(d, drift)
+    freezes = _freezes(d, moves)
+    moments = _two_outcomes(d, drift, square)
+    waits, climbs = _climbing(d, climb)
+    leaves = _leaves_again(d)
+    reach = _diffusion(d, selection)
+    numbers.compare_moments(d, drift, sp.lambdify((M, LESS, GAP, GROUP), square), moments[1])
+    numbers.compare_climb(d, sp.lambdify((START, ETA, GAP, COUNT), climb), climbs)
+    numbers.compare_fixation(d, sp.lambdify((GAP, ETA, REWARD, GROUP), selection), reach[0])
+    d.state(
+        "The estimate from samples has the gradient as mean, {}, and a variance that is known exactly, for RLOO on two "
+        "outcomes {}. RLOO's is zero for a group of equal outcomes, so near a vertex it moves with a probability of "
+        "first order there, {}. On two outcomes with fixed rewards it moves {}; in pairs a step of the log-odds at {} "
+        "takes {} updates on average. REINFORCE without a baseline can move to the wrong vertex: in the diffusion "
+        "approximation it reaches one end of the log-odds before the other with {}, for {}; {}, so with rewards of one "
+        "sign {} it {} again.",
+        unbiased, moments[1], freezes, moments[2], sp.Symbol("x"), waits, reach[0], reach[1], leaves[0],
+        sp.Gt(sp.Symbol("c", positive=True), 0, evaluate=False), leaves[1],
+    )  # fmt: skip
 
 
-def _moments(d: Derivation, drift: int) -> None:
+def _moments(d: Derivation, drift: int) -> Any:
     gradient = PI[J] * (R[J] - mean(R[I]))
-    d.equal(
-        "REINFORCE's estimate R(x)(e_x - pi) of one sample has the gradient as mean: the drift of an update.",
+    unbiased = d.equal(
+        say("REINFORCE's estimate from one sample has the gradient as mean: the drift of an update."),
         total(PI[I] * R[I] * (DELTA(I, J) - PI[J])),
-        drift * gradient,
+        drift * Short("dJ/dtheta_j", gradient),
+        name="E[g_j]",
         scope=ANY_N,
     )
     second = total(PI[I] * R[I] ** 2 * (DELTA(I, J) - PI[J]) * (DELTA(I, K) - PI[K]))
     d.equal(
-        "Its second moments. The covariance of an update is eta^2 / G times these less the product of the means.",
+        say("Its second moments. The covariance of an update is these less the product of the means, by {}.",
+            Short("eta^2/G", ETA**2 / GROUP)),
         second,
         DELTA(J, K) * PI[J] * R[J] ** 2 - PI[J] * PI[K] * (R[J] ** 2 + R[K] ** 2 - mean(R[I] ** 2)),
+        name="E[g_j g_k]",
         scope=ANY_N,
-    )
-    average = total(R[I]) / N
+    )  # fmt: skip
+    average = Short("mean R", total(R[I]) / N)
     d.equal(
-        "RLOO's advantage in a group of n samples: the deviation from the group's mean, times n / (n - 1).",
+        say("RLOO's advantage in a group of {} samples: the deviation from the group's mean, and a factor.", N),
         R[K] - (total(R[I]) - R[K]) / (N - 1),
         N / (N - 1) * (R[K] - average),
-        scope="any group of n >= 2 samples",
+        name="A_k",
+        scope=GROUP_OF_N,
     )
     d.equal(
-        "These sum to zero, so the policy cancels in sum A_i (e_{x_i} - pi): RLOO moves sampled logits only.",
-        total(R[I] - average.subs(I, J)),
+        say("These sum to zero, so the policy cancels in the estimate: RLOO moves sampled logits only."),
+        total(R[I] - average.value.subs(I, J)),
         0,
-        scope="any group of n >= 2 samples",
+        scope=GROUP_OF_N,
     )
     pair = total(total(PI[I] * PI[K] * (R[I] - R[K]) ** 2 * (1 - DELTA(I, K)), K)) / 2
     d.equal(
-        "With G = 2 the estimate is (R_1 - R_2)(e_1 - e_2) / 2, and its mean square is the variance of the reward.",
+        say("In pairs, {}, its mean square is the variance of the reward.", runs(GROUP, [2])),
         pair,
         mean(R[I] ** 2) - mean(R[I]) ** 2,
         given=NORMALISED,
         scope=ANY_N,
     )
+    return unbiased
 
 
-def _freezes(d: Derivation, moves: sp.Expr) -> None:
+def _freezes(d: Derivation, moves: sp.Expr) -> Any:
     off = sp.Symbol("epsilon", positive=True)
     d.equal(
-        "A group of one and the same outcome has advantages zero and does not move the policy.",
-        (R[K] - total(R[I]) / N),
+        say("A group of one and the same outcome has advantages zero and does not move the policy."),
+        R[K] - total(R[I]) / N,
         0,
         given={total(R[I]): N * R[K]},
-        scope="RLOO, any G >= 2",
+        scope=say("RLOO, any {} from two on", GROUP),
     )
-    d.limit(
-        "At 1 - epsilon on one outcome a group is of it alone with probability (1 - epsilon)^G: an update moves with "
-        "probability about G epsilon. The vertices hold the process the longer the nearer it is.",
-        (1 - (1 - off) ** GROUP) / off,
+    moved = Short("P(moves)", 1 - (1 - off) ** GROUP)
+    freezes = d.limit(
+        say("Near a vertex, where all other outcomes have {} together, a group is of that one outcome but for this "
+            "chance. It is of first order: vertices hold the process the longer the nearer it is.", off),
+        moved / off,
         off,
         0,
         moves,
         scope=ANY_N,
-    )
+    )  # fmt: skip
     more, odds = sp.Symbol("m", integer=True, nonnegative=True), sp.Symbol("g", positive=True)
+    excess = Short("slack", GROUP * off - moved)
+    put = {GROUP: 1 + more}
     d.equal(
-        "It is never more than G epsilon: the difference is 0 at epsilon = 0 and has this slope.",
-        sp.diff(GROUP * off - 1 + (1 - off) ** GROUP, off).subs(GROUP, 1 + more),
-        (1 + more) * (1 - (1 - off) ** more),
-        shown=sp.Derivative(GROUP * off - 1 + (1 - off) ** GROUP, off),
-        scope="G = 1 + m",
+        say("And it is no more than that order says, as the difference {} begins at zero and has this slope.", excess),
+        sp.Derivative(excess, off),
+        GROUP * (1 - (1 - off) ** (GROUP - 1)),
+        where=put,
+        scope=say("any {}", GROUP),
     )
     d.has_sign(
-        "The slope is not negative, as (1 - epsilon)^m <= 1: with 1 - epsilon = 1 / (1 + g), -log of it.",
-        more * sp.log(1 + odds),
+        say("The slope has this sign: that of the logarithm of what {} samples more leave, turned.", more),
+        -sp.log((1 - off) ** more),
         "nonnegative",
-        scope="G = 1 + m",
-    )
+        by=more * sp.log(1 + odds),
+        where={off: 1 - 1 / (1 + odds)},
+        scope=say("any {}", GROUP),
+    )  # fmt: skip
+    return freezes
 
 
-def _two_outcomes(d: Derivation, drift: int, square: sp.Expr) -> None:
+def _two_outcomes(d: Derivation, drift: int, square: sp.Expr) -> tuple[Any, Any, Any]:
     y, z = sp.symbols("y z", positive=True)
     generating = (M * z + LESS * y) ** GROUP
 
@@ -146,140 +175,157 @@ def _two_outcomes(d: Derivation, drift: int, square: sp.Expr) -> None:
         at_one = found.subs({y: 1, z: 1})
         return sp.simplify(at_one.subs(M + LESS, 1).subs(LESS, 1 - M))
 
-    shown = sp.Symbol("E[g]"), sp.Symbol("E[g^2]")
-    d.equal(
-        "Two outcomes, R_0 - R_1 = Delta: with k of G samples right RLOO's estimate is k (G - k) Delta / (G (G - 1)) "
-        "on logit 0 and minus that on logit 1. Its mean, by the generating function of k.",
-        moment(1) * GAP / (GROUP * (GROUP - 1)),
+    right, wrong = sp.symbols("k_0 k_1", integer=True, nonnegative=True)
+    scale = GAP / (GROUP * (GROUP - 1))
+    first = d.equal(
+        say("Two outcomes, rewards {} apart: with {} and {} samples of them RLOO's estimate is {} on the better logit "
+            "and its opposite on the other. Its mean, by the generating function {}.", GAP, right, wrong,
+            Short("g_0", right * wrong * scale), Short("phi", generating)),
+        moment(1) * scale,
         drift * GAP * M * (1 - M),
-        shown=shown[0],
-        scope="any G >= 2, n = 2",
-    )
-    d.equal(
-        "Its mean square.",
-        moment(2) * (GAP / (GROUP * (GROUP - 1))) ** 2,
-        square.subs(LESS, 1 - M),
-        shown=shown[1],
-        scope="any G >= 2, n = 2",
+        name="E[g]",
+        scope=TWO,
+    )  # fmt: skip
+    second = d.equal(
+        say("Its mean square, with {} for the chance of the worse outcome.", LESS),
+        moment(2) * scale**2,
+        square,
+        name="E[g^2]",
+        where={LESS: 1 - M},
+        scope=TWO,
     )
     d.limit(
-        "Near a vertex the relative variance grows like 1 / (G m): plateaus are where the noise is largest.",
+        say("Near a vertex the relative variance has this order: plateaus are where the noise is most."),
         M * (square.subs(LESS, 1 - M) / (GAP * M * (1 - M)) ** 2 - 1),
         M,
         0,
         1 / GROUP,
-        scope="any G >= 2, n = 2",
+        scope=TWO,
     )
-    right, wrong = sp.symbols("k_0 k_1", integer=True, nonnegative=True)
+    move = Short("g_0", right * wrong * GAP)
+    way = by_sign(right * wrong * GAP, nonnegative="only towards the better one", nonpositive="only away from it")
     d.has_sign(
-        "No group moves against the better outcome, and mixed ones, of probability 1 - m^G - (1 - m)^G, move towards "
-        "it by at least a fixed amount: with a fixed reward RLOO never ends at the wrong one of two outcomes.",
-        right * wrong * GAP,
+        say("A group moves {}, and a mixed one by no less than a fixed amount: with a fixed reward RLOO does not end at"
+            " the wrong one of two outcomes.", way),
+        move,
         "nonnegative",
-        shown=right * (GROUP - right) * GAP,
-        scope="any G >= 2, n = 2",
-    )
+        scope=TWO,
+    )  # fmt: skip
+    return first, second, way
 
 
-def _climbing(d: Derivation, climb: sp.Expr) -> None:
-    level = START + STEPS * ETA * GAP
-    m = 1 / (1 + sp.exp(-level))
+def _climbing(d: Derivation, climb: sp.Expr) -> tuple[Any, Any]:
+    x = sp.Symbol("x", real=True)
+    waits = d.equal(
+        say("In pairs the log-odds {} climb a ladder, a step each time that a pair is mixed. The mean time for one: "
+            "exponential in the distance from even odds.", x),
+        1 / (2 * M * (1 - M)),
+        1 + sp.cosh(x),
+        by=sp.expand((1 / (2 * M * (1 - M))).subs(M, 1 / (1 + sp.exp(-x)))),
+        where={M: 1 / (1 + sp.exp(-x))},
+        name="E[wait]",
+        scope=PAIRS,
+    )  # fmt: skip
+    level = START + COUNT * ETA * GAP
+    time = Short("E[T]", climb)
+    d.equal(say("No time for no step."), sp.Subs(time, COUNT, 0), 0, scope=PAIRS)
+    factor = sp.sinh(ETA * GAP / 2)
     d.equal(
-        "With G = 2 the log-odds x climb a ladder of steps eta Delta, each taken with probability 2 m (1 - m). The "
-        "mean time for one is 1 + cosh x: exponential in the distance from even odds.",
-        1 / (2 * m * (1 - m)),
-        1 + sp.cosh(level).rewrite(sp.exp),
-        shown=1 / (2 * M * (1 - M)),
-        scope="n = 2, G = 2",
-    )
-    increment = climb.subs(COUNT, COUNT + 1) - climb
-    d.equal("No time for no step.", climb.subs(COUNT, 0), 0, scope="n = 2, G = 2")
-    d.equal(
-        "The mean time for T steps: one more adds the time of the step from level T, so this is the sum, by induction.",
-        sp.expand((increment * sp.sinh(ETA * GAP / 2)).rewrite(sp.exp)),
-        sp.expand(((1 + sp.cosh(level.subs(STEPS, COUNT))) * sp.sinh(ETA * GAP / 2)).rewrite(sp.exp)),
-        shown=increment,
-        scope="n = 2, G = 2",
-    )
+        say("The mean time for {} steps: one more takes the time of the step from that level, so this is the sum, by "
+            "induction.", COUNT),
+        (sp.Subs(time, COUNT, COUNT + 1) - time) * factor,
+        (1 + sp.cosh(level)) * factor,
+        scope=PAIRS,
+    )  # fmt: skip
+    return waits, time.definition
 
 
-def _leaves_again(d: Derivation) -> None:
+def _leaves_again(d: Derivation) -> tuple[Any, Any]:
     step, z, t = sp.Symbol("c", positive=True), sp.Symbol("z", positive=True), sp.Symbol("t", positive=True)
     odds = sp.Symbol("y", positive=True)
+    bound = z * sp.exp(z) - sp.exp(z) + 1
     d.equal(
-        "REINFORCE without a baseline, reward R > 0 on both, G = 1: drawing the heavy outcome multiplies its odds y by "
-        "exp(c / (1 + y)), c = 2 eta R. To bound that: z exp(z) - exp(z) + 1 is 0 at z = 0 and rises.",
-        sp.diff(z * sp.exp(z) - sp.exp(z) + 1, z),
+        say("REINFORCE without a baseline, one reward for both, single samples: drawing the heavy outcome gives its "
+            "odds {} a factor, the exponential of {} with {}. To bound that: this begins at zero and has a slope of "
+            "one sign.", odds, Short("z", step / (1 + odds)), Short("c", 2 * ETA * REWARD)),
+        sp.Derivative(bound, z),
         z * sp.exp(z),
-    )
-    bound: Any = sp.factor(sp.simplify(step - odds * step / (1 + odds)))
+    )  # fmt: skip
+    gap: Any = sp.factor(sp.simplify(step - odds * step / (1 + odds)))
     d.has_sign(
-        "So y (exp(c / (1 + y)) - 1) <= y c / (1 + y) exp(c / (1 + y)), which is below c exp(c): y grows at most "
-        "linearly in the number t of draws.",
-        bound,
+        say("So the odds gain in a draw no more than a fixed amount: at best linear in the number {} of draws.", t),
+        step - odds * step / (1 + odds),
         "positive",
-        shown=step - odds * step / (1 + odds),
+        by=gap,
     )
-    d.limit(
-        "The other outcome then has at least 1 / (1 + y_0 + t c exp(c)). The sum of these diverges, so it is drawn "
-        "again with probability one: a vertex holds the process, but never for good.",
-        sp.log(1 + odds + t * step * sp.exp(step)) - sp.log(1 + odds),
+    worst = 1 + odds + t * step * sp.exp(step)
+    total_chance = Short("sum of chances", sp.log(worst) - sp.log(1 + odds))
+    d.equal(
+        say("The other outcome then has no less than {}, and a sum of these is no less than their integral, here up to "
+            "a factor.", 1 / worst),
+        sp.Derivative(total_chance, t),
+        step * sp.exp(step) / worst,
+        scope=SINGLES,
+    )
+    back = by_value(sp.Limit(total_chance.value, t, sp.oo), {sp.oo: "leaves"})
+    leaves = d.limit(
+        say("It has no bound, so the process {} the vertex again with probability one: a vertex holds it, but not for "
+            "good.", back),
+        total_chance,
         t,
         sp.oo,
         sp.oo,
-        scope="n = 2, G = 1; the sum is at least the integral, which is this over c exp(c)",
-    )
+        scope=SINGLES,
+    )  # fmt: skip
+    return leaves, back
 
 
-def _diffusion(d: Derivation, selection: sp.Expr) -> None:
-    x, end = sp.Symbol("x", real=True), sp.Symbol("L", positive=True)
+def _diffusion(d: Derivation, selection: sp.Expr) -> tuple[Any, Any]:
+    x = sp.Symbol("x", real=True)
     up, down = 2 * ETA * (REWARD + GAP) * (1 - M), -2 * ETA * REWARD * M  # of the log-odds
+    two = say("two outcomes")
     d.equal(
-        "REINFORCE, rewards R + Delta and R: the mean change of the log-odds by one sample.",
+        say("REINFORCE, rewards {} and {}: the mean change of the log-odds by one sample.", REWARD + GAP, REWARD),
         M * up + (1 - M) * down,
         2 * ETA * GAP * M * (1 - M),
-        scope="n = 2",
+        name="drift",
+        scope=two,
     )
     d.equal(
-        "An update adds G such changes over G, independent of each other: the same mean, and at Delta = 0 this "
-        "variance, which is also that for Delta much smaller than |R|.",
+        say("An update averages {} such changes, independent of each other: the same mean, and, for equal rewards, this "
+            "variance, which is also that of rewards nearly so.", GROUP),
         GROUP * (M * up**2 + (1 - M) * down**2).subs(GAP, 0) / GROUP**2,
         4 * ETA**2 * REWARD**2 * M * (1 - M) / GROUP,
-        scope="n = 2, any G",
-    )
-    reach = (1 - sp.exp(-selection * (x + end))) / (1 - sp.exp(-2 * selection * end))
-    backward = 2 * ETA * GAP * sp.diff(reach, x) + 2 * ETA**2 * REWARD**2 / GROUP * sp.diff(reach, x, 2)
+        name="variance",
+        scope=TWO,
+    )  # fmt: skip
+    reach = Short("h", (1 - sp.exp(-selection * (x + END))) / (1 - sp.exp(-2 * selection * END)))
+    drift, spread = 2 * ETA * GAP, 2 * ETA**2 * REWARD**2 / GROUP
     d.equal(
-        "The diffusion with this drift and variance reaches x = L before -L with a probability h that solves the "
-        "backward equation (the common factor m (1 - m) is left out).",
-        backward,
+        say("The diffusion with this drift and variance, started at {}, reaches {} before its opposite with a "
+            "probability {} that solves the backward equation (a common factor is left out).", x, END, reach),
+        drift * sp.Derivative(reach, x) + spread * sp.Derivative(reach, (x, 2)),
         0,
-        shown=2 * ETA * GAP * sp.Derivative(sp.Symbol("h"), x)
-        + 2 * ETA**2 * REWARD**2 / GROUP * sp.Derivative(sp.Symbol("h"), (x, 2)),
-        scope="the diffusion approximation",
-    )
-    d.equal("It is 0 at -L.", reach.subs(x, -end), 0, scope="the diffusion approximation")
-    d.equal("It is 1 at L.", reach.subs(x, end), 1, scope="the diffusion approximation")
+        scope=DIFFUSION,
+    )  # fmt: skip
+    d.equal(say("At the other end it is lost."), sp.Subs(reach, x, -END), 0, scope=DIFFUSION)
+    d.equal(say("At this end it is certain."), sp.Subs(reach, x, END), 1, scope=DIFFUSION)
     d.equal(
-        "Without a difference in reward the log-odds have no drift, and chance decides.",
-        sp.limit(reach, GAP, 0),
-        (x + end) / (2 * end),
-        shown=sp.Limit(reach, GAP, 0),
-        scope="the diffusion approximation",
+        say("Without a difference in reward the log-odds have no drift, and chance decides."),
+        sp.Limit(reach, GAP, 0),
+        (x + END) / (2 * END),
+        scope=DIFFUSION,
     )
+    named = Short("h", (1 - sp.exp(-BACK * (x + END))) / (1 - sp.exp(-2 * BACK * END)))
+    exponent = Short("s", selection)
+    stated = d.equal(
+        say("In terms of the selection {} that the difference makes.", exponent),
+        reach,
+        named.value,
+        where={BACK: selection},
+        scope=DIFFUSION,
+    )
+    return stated, exponent.definition
 
 
-T13 = Theorem(
-    "T13",
-    "Finite samples",
-    "An update from G samples has the mean eta grad J and a variance of order eta^2 / G, known exactly. RLOO's "
-    "vanishes for a group of equal outcomes, so near a vertex it moves with a probability of at most G (1 - pi_max). "
-    "On two outcomes with fixed rewards it never moves the wrong way; with G = 2 each step of the log-odds x takes "
-    "1 + cosh x updates on average. REINFORCE without a baseline can move to the wrong vertex: the diffusion "
-    "approximation gives the probability of reaching x = L before -L, and with positive rewards no vertex holds it "
-    "for good.",
-    r"E[\delta\theta] = \eta \nabla J, \quad P(\delta\theta \ne 0) \le G(1 - \pi_{\max}), \quad "
-    r"E[\text{time of a step at } x] = 1 + \cosh x, \quad "
-    r"P(L \text{ before } -L) \approx \frac{1 - e^{-s(x + L)}}{1 - e^{-2sL}},\ s = \frac{G \Delta}{\eta R^2}",
-    finite_samples,
-)
+T13 = Theorem("T13", "Finite samples", finite_samples)

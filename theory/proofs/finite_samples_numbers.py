@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -10,6 +11,8 @@ import sympy as sp
 from sharpen.objective import Objective
 from sharpen.theory import estimators
 from sharpen.theory.problem import Problem
+from sharpen.theory.proofs.notation import runs
+from sharpen.theory.proofs.prose import say
 from sharpen.theory.proofs.result import Derivation
 
 TASK = Objective(alpha=0.0, beta_inv=1.0, mode="optimization")
@@ -21,25 +24,26 @@ CELLS = 800  # of the grid from -END to END
 RACES = ((0.02, 0.0, 1.0, 1), (0.02, 0.03, 1.0, 1), (0.02, 0.02, -1.0, 1), (0.04, 0.03, 1.0, 4))  # eta, Delta, R, G
 
 
-def compare_moments(d: Derivation, drift: int, square: Callable[..., float]) -> None:
+def compare_moments(d: Derivation, drift: int, square: Callable[..., float], shown: Any) -> None:
     """Compare the mean and mean square of RLOO on two outcomes with the package's sums over every group."""
     errors = []
-    for size in (2, 3, 5, 8):
+    sizes = runs(sp.Symbol("G"), (2, 3, 5, 8))
+    for size in sizes:
         m, gap = float(d.rng.uniform(0.05, 0.95)), float(d.rng.uniform(0.2, 2.0))
         given = estimators.setting(TASK, Problem([0.5, 0.5], [gap + 0.3, 0.3]), [m, 1 - m], size)
         exact = estimators.policy_gradient_estimate(given, "rloo")
         errors.append(exact.expectation[0] - drift * gap * m * (1 - m))
         errors.append(exact.covariance[0, 0] + exact.expectation[0] ** 2 - square(m, 1 - m, gap, size))
     d.confirm(
-        "The package's mean and variance of RLOO, summed over every group, are these.",
-        sp.Symbol("E[g^2]"),
+        say("The package's mean and variance of RLOO, summed over every group, are these."),
+        shown,
         errors,
         1e-12,
-        "G = 2, 3, 5, 8",
+        say("{}", sizes),
     )
 
 
-def compare_climb(d: Derivation, climb: Callable[..., float]) -> None:
+def compare_climb(d: Derivation, climb: Callable[..., float], shown: Any) -> None:
     """Compare the time to climb with the linear equations of the chain and with simulated RLOO updates."""
     errors, excess = [], []
     for start, eta, gap, steps in ((-2.0, 0.5, 1.0, 8), (-1.0, 0.2, 2.0, 5)):
@@ -50,15 +54,10 @@ def compare_climb(d: Derivation, climb: Callable[..., float]) -> None:
         errors.append(np.linalg.solve(np.eye(steps) - stay, np.ones(steps))[0] / exact - 1)
         times = _simulated_climb(d.rng, start, eta, gap, steps)
         excess.append(max(0.0, abs(times.mean() - exact) - ERRORS * times.std() / np.sqrt(CHAINS)))
-    shown = sp.Symbol("E[T]")
-    d.confirm("The linear equations of the finite chain give the same mean time.", shown, errors, 1e-12, "two ladders")
-    d.confirm(
-        "Simulated groups of two take as long: what differs by more than 5 standard errors.",
-        shown,
-        excess,
-        1e-12,
-        f"two ladders, {CHAINS} runs each",
-    )
+    words = say("The linear equations of the finite chain give the same mean time.")
+    d.confirm(words, shown, errors, 1e-12, say("two ladders"))
+    words = say("Simulated pairs take as long: what differs by more than {} standard errors.", int(ERRORS))
+    d.confirm(words, shown, excess, 1e-12, say("two ladders, {} runs each", CHAINS))
 
 
 def _simulated_climb(rng: np.random.Generator, start: float, eta: float, gap: float, steps: int) -> np.ndarray:
@@ -76,7 +75,7 @@ def _simulated_climb(rng: np.random.Generator, start: float, eta: float, gap: fl
     return times
 
 
-def compare_fixation(d: Derivation, selection: Callable[..., float]) -> None:
+def compare_fixation(d: Derivation, selection: Callable[..., float], shown: Any) -> None:
     """Compare the diffusion's probability with the chain's, solved on a grid, and that with simulated updates."""
     gaps, orders, excess = [], [], []
     for eta, gap, reward, size in RACES:
@@ -91,31 +90,16 @@ def compare_fixation(d: Derivation, selection: Callable[..., float]) -> None:
                 reached = _simulated_fixation(d.rng, eta, gap, reward, size)
                 excess.append(max(0.0, abs(reached - middle) - ERRORS * np.sqrt(middle * (1 - middle) / RACERS)))
         gaps.append(pair[1])
-        orders.append(np.log2(pair[0] / pair[1]) - 1)
-    shown = sp.Symbol("h")
-    cases = "; ".join(f"eta = {eta}, Delta = {gap}, R = {reward:g}, G = {size}" for eta, gap, reward, size in RACES)
-    d.confirm(
-        "The chain's own probability, from its equations on a grid, is near the diffusion's at half of these steps.",
-        shown,
-        gaps,
-        0.02,
-        f"L = 1; {cases}",
-    )
-    d.confirm(
-        "What is between them is of first order in eta.",
-        sp.Eq(sp.Symbol("order"), 1, evaluate=False),
-        orders,
-        0.25,
-        "fitted at eta and eta / 2, Delta / eta fixed",
-    )
-    d.confirm(
-        "Simulated REINFORCE, of a task reward and of a negative log-likelihood, has the chain's: what differs by more "
-        "than 5 standard errors.",
-        shown,
-        excess,
-        0.005,
-        f"from even odds, {RACERS} runs each; {cases}",
-    )
+        orders.append(np.log2(pair[0] / pair[1]))
+    names = [sp.Symbol(x) for x in ("eta", "Delta", "R", "G")]
+    cases = say("{}, {}, {}, {}", *map(runs, names, zip(*RACES, strict=True)))
+    words = say("The chain's own probability, from its equations on a grid, is near the diffusion's at small steps.")
+    d.confirm(words, shown, gaps, 0.02, cases)
+    words = say("The order in the step size of what is between them.")
+    d.measured(words, sp.Symbol("order"), 1, orders, 0.25, say("fitted, steps and differences as they are and divided by {}", 2))
+    words = say("Simulated REINFORCE, of a task reward and of a log-likelihood, has the chain's: what differs by more "
+                "than {} standard errors.", int(ERRORS))  # fmt: skip
+    d.confirm(words, shown, excess, 0.005, say("from even odds, {} runs each; {}", RACERS, cases))
 
 
 def _harmonic(eta: float, gap: float, reward: float, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from sharpen.theory.proofs.notation import Short, by_sign, evaluate, runs
+from sharpen.theory.proofs.prose import say
 from sharpen.theory.proofs.result import Derivation, Theorem
 from sharpen.theory.sequences import MarkovModel, likeliest, mean_mode
 
@@ -19,6 +21,9 @@ BEST = sp.Symbol("mu", real=True)
 SIZE, PERIOD, ROUNDS = sp.symbols("l m k", integer=True, positive=True)
 GAIN, BEFORE, AFTER, STOP = sp.symbols("g a b e", positive=True)
 MEAN = CYCLE / PERIOD
+BEST_PATH, BEST_CYCLE = sp.symbols("best_path best_cycle", real=True)
+SUPREMUM = sp.Max(BEST_PATH, BEST_CYCLE)
+AVERAGE = sp.Symbol("log p / |x|")
 QUARTERS = 4
 LONGEST = 5  # tokens of the walks that are enumerated
 POWERS = math.lcm(*range(1, LONGEST + 2))  # averages p^(1/l) are compared as whole powers of p
@@ -31,7 +36,7 @@ def normalised(
     limit: Any = MEAN,
     repeats: int = 0,
     level: Any = 1,
-    supremum: Callable[..., Any] = max,
+    supremum: Any = SUPREMUM,
     horizon: int = 3,
 ) -> None:
     """Derive the optima of log p(x) and of log p(x) / |x|.
@@ -44,98 +49,129 @@ def normalised(
         supremum: Claimed function of the best average of a path without repeats and of the best cycle.
         horizon: Claimed number of steps after which Karp's formula is right for 3 states.
     """
+    around = 1 / (1 + GAIN)
+    gained = BEFORE * AFTER * (1 - around)
     d.has_sign(
-        "Of a sequence that comes back to a state (probability a before, b after, 1 / (1 + g) around), leaving out the "
-        "round raises the probability: the likeliest sequence repeats no state.",
-        BEFORE * AFTER * (1 - 1 / (1 + GAIN)),
+        say("A sequence comes back to a state, with the probability {} before, {} after and {} around. Leaving the "
+            "round out makes it {}: the likeliest sequence repeats no state.", BEFORE, AFTER, around,
+            by_sign(gained, positive="likelier", negative="less likely")),
+        gained,
         "positive",
-    )
+    )  # fmt: skip
+    cost = Short("cost", -sp.log(around))
     d.has_sign(
-        "Steps have costs -log A >= 0, here of A = 1 / (1 + g), so Dijkstra's algorithm finds it.",
-        sp.expand_log(-sp.log(1 / (1 + GAIN)), force=True),
+        say("Each step has a {}, here of the probability {}, so Dijkstra's algorithm finds it.",
+            by_sign(sp.log(1 + GAIN), positive="cost", negative="gain"), around),
+        cost,
         "positive",
-    )
-    d.has_sign(
-        "A sequence that begins with a token t is at most as likely as that token, A_0t = e / (1 + g), and less if "
-        "what follows (1 / (1 + b)) is not certain: where no first token is likelier than stopping at once, e, "
-        "nothing is likelier than the empty answer.",
-        sp.cancel(STOP - STOP / (1 + GAIN) / (1 + AFTER)),
+        by=sp.log(1 + GAIN),
+    )  # fmt: skip
+    other = STOP / (1 + GAIN) / (1 + AFTER)
+    d.compare(
+        say("A sequence that begins with a token is no more likely than that token, and less if what follows is not "
+            "certain. So where no first token is likelier than stopping at once, with {}, nothing is likelier than the "
+            "empty answer.", STOP),
+        STOP,
         "positive",
-        shown=STOP - STOP / (1 + GAIN) / (1 + AFTER),
-    )
-    d.has_sign(
-        "So with half the mass, e = (1 + g) / (2 + g): then all other sequences together have less.",
-        sp.cancel((1 + GAIN) / (2 + GAIN) - (1 - (1 + GAIN) / (2 + GAIN))),
+        other,
+        by=sp.cancel(STOP - other),
+    )  # fmt: skip
+    most = (1 + GAIN) / (2 + GAIN)
+    d.compare(
+        say("So with most of the mass, here {}: then it is more than all other sequences have.", most),
+        most,
         "positive",
+        1 - most,
+        by=sp.cancel(most - (1 - most)),
     )
-    _repetition(d, limit)
+    approached, missed = _repetition(d, limit)
     _one_state(d)
-    _chains_of_two(d, repeats, Fraction(level), supremum)
-    _karp(d, horizon)
-    _likelihood_numbers(d, supremum)
+    found = _chains_of_two(d, repeats, Fraction(level), supremum)
+    karp = _karp(d, horizon)
+    _likelihood_numbers(d, supremum, found[2])
+    d.state(
+        "The likeliest sequence repeats no state; it is found by Dijkstra's algorithm, and is the empty one as soon as "
+        "{}. The average log-likelihood of a token has the supremum of {}, where the best cycle, over states that can be "
+        "reached and can stop, is Karp's {}. Rounds of a cycle bring the average to the cycle's, {}, so where it wins "
+        "it is approached by endless repetition and not attained: {} and {}.",
+        found[1], found[2], karp, approached, found[3], missed,
+    )  # fmt: skip
 
 
-def _repetition(d: Derivation, limit: Any) -> None:
+def _repetition(d: Derivation, limit: Any) -> tuple[Any, Any]:
     """Derive what a cycle does to the average of any path."""
     share = SIZE / (SIZE + PERIOD)
     d.equal(
-        "Next the average over |x| tokens, the stop counted. Taking rounds out of a sequence leaves a path without "
-        "repeats (l tokens, log p = P) and cycles (m, C); its average is a mean of theirs, so at most the largest.",
+        say("Next the average over all tokens, the stop counted. Taking rounds out of a sequence leaves a path without "
+            "repeats, of {} tokens and log-likelihood {}, and cycles, of {} and {}. Its average is a mean of theirs, so"
+            " it does not beat the better one.", SIZE, PATH, PERIOD, CYCLE),
         (PATH + CYCLE) / (SIZE + PERIOD),
         share * PATH / SIZE + (1 - share) * CYCLE / PERIOD,
-    )
+    )  # fmt: skip
     rounds = (PATH + ROUNDS * CYCLE) / (SIZE + ROUNDS * PERIOD)
-    d.limit("k rounds of a cycle on the way bring the average to the cycle's.", rounds, ROUNDS, sp.oo, limit)
+    approached = d.limit(say("What {} rounds of a cycle on the way do to the average.", ROUNDS),
+                         rounds, ROUNDS, sp.oo, limit)  # fmt: skip
     d.equal(
-        "The difference from the cycle's mean is this for any k.",
+        say("How far it is from the cycle's after any number of rounds."),
         rounds - limit,
         (PATH - SIZE * CYCLE / PERIOD) / (SIZE + ROUNDS * PERIOD),
     )
     worse = sp.Symbol("h", nonnegative=True)
-    below = (PATH + CYCLE - (SIZE + PERIOD) * BEST) / (SIZE + PERIOD)
-    surplus: Any = sp.factor(below.subs({PATH: SIZE * (BEST - GAIN), CYCLE: PERIOD * (BEST - worse)}))
-    d.has_sign(
-        "Let mu be the best cycle's mean. Rounds of any cycles, m tokens in all, have log p = m (mu - h), h >= 0; if "
-        "the path alone has less than mu, l (mu - g), so has every sequence: the supremum is approached and never "
-        "attained.",
-        surplus,
+    put = {PATH: SIZE * (BEST - GAIN), CYCLE: PERIOD * (BEST - worse)}
+    whole = (PATH + CYCLE) / (SIZE + PERIOD)
+    surplus: Any = sp.factor((whole - BEST).subs(put))
+    missed = d.compare(
+        say("Let {} be the best cycle's average. Rounds of any cycles come short of it by {} or not at all; if the path "
+            "alone does, by {}, so does every sequence: the supremum is {}.",
+            BEST, worse, GAIN, by_sign(surplus, negative="approached and not attained", positive="exceeded")),
+        whole,
         "negative",
-        shown=(PATH + CYCLE) / (SIZE + PERIOD) - BEST,
-        scope="any cycles, any number of rounds",
-    )
+        BEST,
+        by=surplus,
+        where=put,
+        scope=say("any cycles, any number of rounds"),
+    )  # fmt: skip
+    return approached, missed
 
 
 def _one_state(d: Derivation) -> None:
     """Follow one state, with one token, and two that alternate."""
     stop, tokens = STOP, sp.Symbol("L", integer=True, nonnegative=True)
-    score = (tokens * sp.log((1 + GAIN) * stop) + sp.log(stop)) / (tokens + 1)
-    d.has_sign(
-        "One state that goes on with probability (1 + g) e and stops with e: each further token raises the average ...",
-        sp.simplify(sp.expand_log(score.subs(tokens, tokens + 1) - score)),
+    go = (1 + GAIN) * stop
+    score = Short("score", (tokens * sp.log(go) + sp.log(stop)) / (tokens + 1))
+    every = say("every {}, one state", tokens)
+    more = sp.simplify(sp.expand_log(score.value.subs(tokens, tokens + 1) - score.value))
+    d.compare(
+        say("One state that goes on with the probability {} and stops with {}: one token more {} the average ...",
+            go, stop, by_sign(more, positive="raises", negative="lowers")),
+        sp.Subs(score, tokens, tokens + 1),
         "positive",
-        scope="every L, one state",
-    )
+        score,
+        by=more,
+        scope=every,
+    )  # fmt: skip
     d.equal(
-        "... and it stays below the supremum, the mean of the cycle, by this.",
-        sp.expand_log(score - sp.log((1 + GAIN) * stop)),
+        say("... and it differs from the supremum, the average of the cycle, by this."),
+        score - sp.log(go),
         -sp.log(1 + GAIN) / (tokens + 1),
-        shown=score - sp.log((1 + GAIN) * stop),
-        scope="every L, one state",
+        by=sp.expand_log(evaluate(score) - sp.log(go)),
+        scope=every,
     )
     there, back = sp.symbols("x y", positive=True)
     d.limit(
-        "Two states that alternate with probabilities x and y: the mean over the cycle.",
+        say("Two states that alternate with the probabilities {} and {}: the average of their cycle.", there, back),
         (ROUNDS * sp.log(there * back) + sp.log(stop)) / (2 * ROUNDS + 1),
         ROUNDS,
         sp.oo,
         sp.log(there * back) / 2,
-        scope="two states",
+        scope=say("two states"),
     )
 
 
-def _chains_of_two(d: Derivation, repeats: int, level: Any, supremum: Callable[..., Any]) -> None:
+def _chains_of_two(d: Derivation, repeats: int, level: Any, supremum: Any) -> list[Any]:
     """Enumerate the sequences of every chain of two states with probabilities in quarters."""
     short, empty, below, strict = [], [], [], []
+    most = sp.lambdify((BEST_PATH, BEST_CYCLE), supremum, [{"Max": max, "Min": min}, "math"])
     for edges, stop in _quarters():
         walks = list(_walks(edges, stop))
         if not walks:
@@ -146,19 +182,22 @@ def _chains_of_two(d: Derivation, repeats: int, level: Any, supremum: Callable[.
         averages = [p ** (POWERS // len(w)) for p, w in walks]
         finite = max(x for x, (_, w) in zip(averages, walks, strict=True) if len(set(w)) == len(w))
         cycle = _best_cycle(edges, stop)
-        below.append(max(averages) <= supremum(finite, cycle))
+        below.append(max(max(averages), cycle) == most(finite, cycle))
         if cycle > finite:
             strict.append(max(averages) < cycle)
-    scope = f"two states, every chain in quarters, up to {LONGEST} tokens"
-    d.check("No sequence is likelier than the likeliest of those without repeats.",
-            sp.Le(sp.Symbol("|x|"), 2 + repeats, evaluate=False), short, scope)  # fmt: skip
-    d.check("Where stopping at once is at least as likely as every first token, the empty answer is the likeliest.",
-            sp.Ge(STOP, level * sp.Symbol("max A_0t"), evaluate=False), empty, scope, True)  # fmt: skip
-    best = sp.Max(sp.Symbol("best path"), sp.Symbol("best cycle"), evaluate=False)
-    d.check("No average beats the larger of the best path and the best cycle on the way to the stop.",
-            sp.Le(sp.Symbol("log p / |x|"), best, evaluate=False), below, scope)  # fmt: skip
-    d.check("Where the cycle is better, every sequence stays below it.",
-            sp.Lt(sp.Symbol("log p / |x|"), sp.Symbol("best cycle"), evaluate=False), strict, scope)  # fmt: skip
+    scope = say("two states, every chain in quarters, up to {} tokens", LONGEST)
+    length, first = sp.Symbol("|x|"), sp.Symbol("max A_0t")
+    return [
+        d.check(say("No sequence is likelier than the likeliest of those without repeats."),
+                sp.Le(length, 2 + repeats, evaluate=False), short, scope),
+        d.check(say("Where stopping at once is no less likely than each first token, the empty answer is the "
+                    "likeliest."), sp.Ge(STOP, sp.Rational(str(level)) * first, evaluate=False), empty, scope, True),
+        d.check(say("No average beats the better of the best path and the best cycle on the way to the stop, which "
+                    "averages come as close to as one likes."),
+                sp.Eq(sp.Symbol("sup log p / |x|"), supremum, evaluate=False), below, scope),
+        d.check(say("Where the cycle is better, every sequence stays below it."),
+                sp.Lt(AVERAGE, BEST_CYCLE, evaluate=False), strict, scope),
+    ]  # fmt: skip
 
 
 def _quarters() -> Iterator[tuple[list[list[Fraction]], list[Fraction]]]:
@@ -184,25 +223,32 @@ def _best_cycle(edges: list[list[Fraction]], stop: list[Fraction]) -> Fraction:
     return max([*loops, *turn, Fraction(0)])
 
 
-def _karp(d: Derivation, horizon: int) -> None:
+WALK = sp.Function("F")
+SHORTER, STEPS, END = sp.symbols("k n v")
+KARP = (WALK(STEPS, END) - WALK(SHORTER, END)) / (STEPS - SHORTER)
+
+
+def _karp(d: Derivation, horizon: int) -> Any:
     """Compare Karp's formula with all simple cycles of every graph on three states."""
     verdicts = []
+    sizes, weights_of = runs(sp.Symbol("n"), [3]), runs(sp.Symbol("A"), (-1, -2))
     pairs = [(s, t) for s in range(3) for t in range(3)]
-    for weights in itertools.product((None, -1, -2), repeat=9):
+    ends = {WALK(STEPS, END): sp.Symbol("F_n"), WALK(SHORTER, END): sp.Symbol("F_k")}
+    claimed = sp.lambdify((*ends.values(), STEPS, SHORTER), KARP.subs(ends))
+    for weights in itertools.product((None, *weights_of), repeat=9):
         edges = {pair: w for pair, w in zip(pairs, weights, strict=True) if w is not None}
-        verdicts.append(_karp_mean(edges, horizon) == _simple_mean(edges))
-    walk = sp.Function("F")
-    k, n, v = sp.symbols("k n v")
-    shown = sp.Function("max_v")(sp.Function("min_k")((walk(n, v) - walk(k, v)) / (n - k)))
-    d.check(
-        "Karp: with F(k, v) the heaviest walk of k steps to v, the best cycle mean is this. Against all simple cycles.",
+        verdicts.append(_karp_mean(edges, horizon, claimed) == _simple_mean(edges))
+    shown = sp.Function("max_v")(sp.Function("min_k")(KARP))
+    return d.check(
+        say("Karp: with {} for the heaviest walk of {} steps to {}, the best cycle average is this, {} counting up to "
+            "the number {} of states. Against all simple cycles.", WALK(SHORTER, END), SHORTER, END, SHORTER, STEPS),
         shown,
         verdicts,
-        "every graph of 3 states with weights -1 and -2",
-    )
+        say("every graph, {}, logarithms {}", sizes, weights_of),
+    )  # fmt: skip
 
 
-def _karp_mean(edges: Edges, steps: int) -> float:
+def _karp_mean(edges: Edges, steps: int, claimed: Callable[..., float]) -> float:
     walks = [dict.fromkeys(range(3), 0.0)]
     for _ in range(steps):
         last = walks[-1]
@@ -210,7 +256,7 @@ def _karp_mean(edges: Edges, steps: int) -> float:
     best = -math.inf
     for v, end in walks[-1].items():
         if end > -math.inf:
-            best = max(best, min((end - walk[v]) / (steps - k) for k, walk in enumerate(walks[:-1])))
+            best = max(best, min(claimed(end, walk[v], steps, k) for k, walk in enumerate(walks[:-1])))
     return best
 
 
@@ -224,11 +270,12 @@ def _simple_mean(edges: Edges) -> float:
     return best
 
 
-def _likelihood_numbers(d: Derivation, supremum: Callable[..., Any]) -> None:
+def _likelihood_numbers(d: Derivation, supremum: Any, shown: Any) -> None:
     """Compare the package with networkx: shortest paths, simple paths and simple cycles."""
     import networkx as nx
 
     likely, averages, cycles = [], [], []
+    most = sp.lambdify((BEST_PATH, BEST_CYCLE), supremum, [{"Max": max, "Min": min}, "math"])
     for _ in range(20):
         n = int(d.rng.integers(2, 6))
         rows = d.rng.dirichlet(np.full(n + 1, 0.4), size=n)
@@ -239,26 +286,16 @@ def _likelihood_numbers(d: Derivation, supremum: Callable[..., Any]) -> None:
         paths = [nx.path_weight(graph, path, "weight") / (len(path) - 1) for path in nx.all_simple_paths(graph, 0, n)]
         rounds = [nx.path_weight(graph, [*c, c[0]], "weight") / len(c) for c in nx.simple_cycles(graph)]
         found = mean_mode(model)
-        averages.append(found.supremum - supremum(-min(paths), -min(rounds)))
+        averages.append(found.supremum - most(-min(paths), -min(rounds)))
         averages.append(float(found.attained != (min(paths) <= min(rounds))))
         cycles.append(found.cycle_mean + min(rounds))
-    drawn = "20 random chains of 2 to 5 states"
-    d.confirm("The package's likeliest sequence is networkx's shortest path.",
-              sp.Symbol("max log p"), likely, 1e-10, drawn)  # fmt: skip
-    d.confirm("Its supremum of averages, and whether it is attained, are those of all simple paths and cycles.",
-              sp.Symbol("sup log p / |x|"), averages, 1e-10, drawn)  # fmt: skip
-    d.confirm("Its best cycle mean is that of all simple cycles.", MEAN, cycles, 1e-10, drawn)
+    drawn = say("{} random chains of {} to {} states", 20, 2, 5)
+    words = say("The package's likeliest sequence is networkx's shortest path.")
+    d.confirm(words, sp.Symbol("max log p"), likely, 1e-10, drawn)
+    words = say("Its supremum of averages, and whether it is attained, are those of all simple paths and cycles.")
+    d.confirm(words, shown, averages, 1e-10, drawn)
+    words = say("Its best cycle average is that of all simple cycles.")
+    d.confirm(words, BEST_CYCLE, cycles, 1e-10, drawn)
 
 
-T10 = Theorem(
-    "T10",
-    "Optima of normalised likelihood",
-    "log p(x) is largest for a sequence without repeats, found by Dijkstra's algorithm on -log A; it is the empty one "
-    "as soon as stopping at once is at least as likely as every first token. The supremum of log p(x) / |x| is the "
-    "larger of the best average of a sequence without repeats and the maximum cycle mean of log A (Karp) over states "
-    "that can be reached and can stop; where the cycle wins it is approached by endless repetition and never "
-    "attained.",
-    r"\sup_x \frac{\log p(x)}{|x|} = \max\Big(\max_{x\ \mathrm{simple}} \frac{\log p(x)}{|x|},\ "
-    r"\max_{\mathrm{cycles}\ C} \frac{1}{|C|} \sum_{(s,t) \in C} \log A_{st}\Big)",
-    normalised,
-)
+T10 = Theorem("T10", "Optima of normalised likelihood", normalised)

@@ -79,9 +79,15 @@ class LinePrinter(StrPrinter):
         inside, x, point, _ = expr.args
         return f"lim[{self._print(x)} -> {self._print(point)}] ({self._print(inside)})"
 
+    def _print_Short(self, expr: Any) -> str:
+        return expr.name
+
+    def _print_IndexedBase(self, expr: Any) -> str:
+        return self._print(expr.label)
+
     def _print_Indexed(self, expr: Any) -> str:
         indices = [self._print(index) for index in expr.indices]
-        if all(index.isidentifier() for index in indices):
+        if all(index.isidentifier() or index.isdigit() for index in indices):
             return f"{self._print(expr.base.label)}_{''.join(indices) if max(map(len, indices)) == 1 else indices[0]}"
         return f"{self._print(expr.base.label)}[{', '.join(indices)}]"
 
@@ -100,6 +106,9 @@ class FormulaPrinter(LatexPrinter):
     """SymPy's LaTeX, with names of several letters upright and this project's symbols in their usual form."""
 
     def _print_Symbol(self, expr: Any, style: str = "plain") -> str:
+        return name_to_latex(expr.name)
+
+    def _print_Short(self, expr: Any) -> str:
         return name_to_latex(expr.name)
 
     def _print_Derivative(self, expr: Any) -> str:  # SymPy's runs the d of a second variable into the first's name
@@ -130,6 +139,10 @@ def name_to_latex(name: str) -> str:
         return SPELLED[name]
     if mean := re.fullmatch(r"E\[(\w+(?:\^\w+)?)\]", name):
         return f"E[{name_to_latex(mean[1])}]"
+    if call := re.fullmatch(r"(\w+)\((.*)\)", name):
+        inside = re.split(r"( \|\| |, )", call[2])
+        written = "".join(rf" \,\|\, " if x == " || " else x if x == ", " else name_to_latex(x) for x in inside)
+        return f"{name_to_latex(call[1])}({written})"
     found = re.fullmatch(r"([A-Za-z]+)(\d*)(?:_([A-Za-z0-9]+|\*))?(?:\^([A-Za-z0-9]+|\*))?", name)
     if found is None:
         return rf"\text{{{escape(name)}}}"

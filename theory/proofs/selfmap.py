@@ -9,8 +9,10 @@ import numpy as np
 import sympy as sp
 
 from sharpen.theory import selfsharpening
+from sharpen.theory.proofs.notation import Short, Word, by_value, runs
+from sharpen.theory.proofs.prose import say
 from sharpen.theory.proofs.result import ANY_N, Derivation, Theorem
-from sharpen.theory.proofs.sums import LOG_P, PI, I, J, K, N, Z, derivative, total
+from sharpen.theory.proofs.sums import LOG_P, PI, I, J, K, N, P, Z, derivative, total
 
 ALPHA = sp.Symbol("alpha", positive=True)
 ROUNDS = sp.Symbol("k", integer=True, nonnegative=True)
@@ -21,6 +23,10 @@ DEFICIT = sp.Symbol("b", positive=True)  # alpha = 1 - b below 1
 DEPTH = sp.Symbol("x", positive=True)  # a probability exp(-x) that falls to 0 as x grows
 V: Any = sp.IndexedBase("v", real=True)  # a direction
 EPSILON = sp.Symbol("epsilon", positive=True)
+SUPPORT = say("any number {} of outcomes in the support", N)
+OUTCOMES, ABOVE, BELOW = (2, 3, 4), sp.Integer(3), sp.Rational(1, 3)  # cases whose matrices are diagonalised
+MAP = sp.Symbol("F")
+CLASS = {True: "attracts", False: "repels", None: "is a saddle"}
 
 
 def self_sharpening(
@@ -44,115 +50,148 @@ def self_sharpening(
         stable: Claimed numbers of stable fixed points for alpha above and below 1.
         rate: Claimed limit of log((1 - pi_mode) / pi_mode) / alpha^k, g the log-ratio of the two likeliest.
     """
-    _orbit(d, exponent)
-    _map_fixed_points(d, count)
-    _map_jacobian(d, inside)
-    _lost_outcome(d, across)
-    _map_classes(d, inside, across, stable)
-    _collapse(d, rate)
-    _map_numbers(d, exponent, inside, rate)
+    image = _orbit(d, exponent)
+    counted, fixed = _map_fixed_points(d, count)
+    eigenvalue = _map_jacobian(d, inside)
+    limits = _lost_outcome(d, across)
+    classes = _map_classes(d, inside, across, stable)
+    fall = _collapse(d, rate)
+    _map_numbers(d, exponent, inside, rate, image, eigenvalue, fall)
+    vertices, uniform, others = classes
+    d.state(
+        "{} rounds of the map {} give {}. Its fixed points, for an exponent other than one, are the uniform policies "
+        "on the supports, {} of them, and at one every policy: {}. Along a direction {} inside the support it has the "
+        "eigenvalue in {}; a lost outcome at {} gets another factor, with {} for exponents above one and {} for those "
+        "below. So above one, where there is more than one outcome, a vertex {}, the uniform policy {} and any policy "
+        "between them {}, and the log-odds against the mode go with the exponent, {}: a doubly exponential collapse. "
+        "Below one a vertex {} and the uniform policy {}.",
+        ROUNDS, MAP, image, counted, fixed, V, eigenvalue, sp.exp(-DEPTH), *limits, vertices[0], uniform[0], others[0],
+        fall, vertices[1], uniform[1],
+    )  # fmt: skip
 
 
-def _orbit(d: Derivation, exponent: sp.Expr) -> None:
+def _orbit(d: Derivation, exponent: sp.Expr) -> Any:
     a = sp.Symbol("a", positive=True)
     power = sp.exp(a * LOG_P[K]) / Z
     d.equal(
-        "One round of F takes p^a / Z to p^(alpha a) / Z': the old normaliser Z cancels (ell = log p).",
+        say("One round of {} on a power {} of the reference, of log-probabilities {}: the old normaliser {} cancels.",
+            MAP, power, LOG_P, Z),
         power**ALPHA / total((sp.exp(a * LOG_P[I]) / Z) ** ALPHA),
         sp.exp(ALPHA * a * LOG_P[K]) / total(sp.exp(ALPHA * a * LOG_P[I])),
         scope=ANY_N,
-    )
-    d.equal("The exponent before the first round.", exponent.subs(ROUNDS, 0), 1)
+    )  # fmt: skip
+    start = Short("exponent", exponent)
+    d.equal(say("The exponent before the first round."), sp.Subs(start, ROUNDS, 0), 1)
     d.equal(
-        "So each round multiplies the exponent by alpha, and by induction this is the exponent after k rounds.",
-        ALPHA * exponent,
-        exponent.subs(ROUNDS, ROUNDS + 1),
-    )
-
-
-def _map_fixed_points(d: Derivation, count: sp.Expr) -> None:
-    odds = ALPHA * LOG_P[J] - ALPHA * LOG_P[K]
-    d.equal(
-        "F multiplies every log-odds by alpha, so it changes it by alpha - 1 times itself. For alpha other than 1 a "
-        "policy is fixed exactly if all its positive probabilities are equal (0 stays 0).",
-        odds - (LOG_P[J] - LOG_P[K]),
-        (ALPHA - 1) * (LOG_P[J] - LOG_P[K]),
+        say("So each round gives it another factor {}, and by induction this is the exponent after {} rounds.",
+            ALPHA, ROUNDS),
+        ALPHA * start,
+        sp.Subs(start, ROUNDS, ROUNDS + 1),
+    )  # fmt: skip
+    image = Short("F^k(p)_k", P[K] ** exponent / Short("Z", total(P[I] ** exponent)))
+    return d.equal(
+        say("That is the policy then."),
+        image,
+        P[K] ** exponent / total(P[I] ** exponent),
         scope=ANY_N,
     )
+
+
+def _map_fixed_points(d: Derivation, count: sp.Expr) -> tuple[Any, Any]:
+    before = LOG_P[J] - LOG_P[K]
+    odds = Short("odds", ALPHA * LOG_P[J] - ALPHA * LOG_P[K])
     d.equal(
-        "The uniform policy on any support is fixed.",
+        say("What one round does to log-odds. For {} other than {} a policy is fixed exactly if it makes no difference "
+            "between its outcomes; one without probability keeps none.", ALPHA, 1),
+        odds - before,
+        (ALPHA - 1) * before,
+        scope=ANY_N,
+    )  # fmt: skip
+    d.equal(
+        say("The uniform policy on any support is fixed."),
         (1 / N) ** ALPHA / total((1 / N) ** ALPHA),
         1 / N,
-        scope="any number n of outcomes in the support",
+        scope=SUPPORT,
     )
-    d.equal("At alpha = 1 it changes nothing: every policy is fixed.", odds.subs(ALPHA, 1), LOG_P[J] - LOG_P[K])
-    d.equal(
-        "One fixed point for each non-empty support.",
-        sp.summation(sp.binomial(N, SIZE), (SIZE, 1, N)),
+    fixed = d.equal(say("Here nothing changes: every policy is fixed."), sp.Subs(odds, ALPHA, 1), before)
+    subsets = sp.Sum(sp.binomial(N, SIZE), (SIZE, 1, N))
+    counted = d.equal(
+        say("One fixed point for each support that is not empty."),
+        subsets,
         count,
-        shown=sp.Sum(sp.binomial(N, SIZE), (SIZE, 1, N)),
+        by=sp.summation(sp.binomial(N, SIZE), (SIZE, 1, N)),
         scope=ANY_N,
     )
+    return counted, fixed
 
 
-def _map_jacobian(d: Derivation, inside: sp.Expr) -> None:
-    image = PI[K] ** ALPHA / total(PI[I] ** ALPHA)
-    jacobian = ALPHA * image * (sp.KroneckerDelta(J, K) / PI[K] - image.subs(K, J) / PI[J])
+def _map_jacobian(d: Derivation, inside: sp.Expr) -> Any:
+    image = Short("F_k", PI[K] ** ALPHA / total(PI[I] ** ALPHA))
+    other = Short("F_j", image.value.subs(K, J))
+    jacobian = ALPHA * image * (sp.KroneckerDelta(J, K) / PI[K] - other / PI[J])
     d.equal(
-        "The Jacobian of F where all probabilities are positive. Off the diagonal row k has the factor F_k, so towards "
-        "a lost outcome the Jacobian is triangular and the eigenvalues are those inside and those across.",
-        derivative(image, PI[J]),
+        say("The Jacobian where every outcome has a chance. Off the diagonal its row has the factor {}, so towards a "
+            "lost outcome it is triangular: its eigenvalues are those inside and those across.", image),
+        sp.Derivative(image, PI[J]),
         jacobian,
-        shown=sp.Derivative(sp.Symbol("F_k"), PI[J]),
         scope=ANY_N,
-    )
-    uniform = ALPHA * (sp.KroneckerDelta(J, K) - 1 / N)  # pi = F = 1/n cancels
+    )  # fmt: skip
+    at_uniform = {PI[K]: 1 / N, PI[J]: 1 / N, image: 1 / N, other: 1 / N}
+    uniform = Short("DF_kj", jacobian.xreplace(at_uniform))
     d.equal(
-        "At the uniform policy of n outcomes.",
-        jacobian.replace(lambda x: isinstance(x, sp.Indexed) and x.base == PI, lambda _: 1 / N),
+        say("At the uniform policy, which is its own image."),
         uniform,
-        shown=sp.Symbol("DF_kj"),
+        ALPHA * (sp.KroneckerDelta(J, K) - 1 / N),
         scope=ANY_N,
     )
-    d.equal(
-        "Every direction v whose entries sum to zero is an eigenvector, and these have |S| - 1 dimensions.",
+    return d.equal(
+        say("Every direction {} of sum zero is an eigenvector: one dimension less than the support.", V),
         total(uniform * V[J], J),
         inside * V[K],
         given={total(V[I]): sp.Integer(0)},
-        scope="any number n of outcomes in the support",
+        scope=SUPPORT,
     )
 
 
-def _lost_outcome(d: Derivation, across: tuple[sp.Expr, sp.Expr, sp.Expr]) -> None:
+def _lost_outcome(d: Derivation, across: tuple[sp.Expr, sp.Expr, sp.Expr]) -> tuple[Any, Any]:
     weight = EPSILON**ALPHA + SIZE * ((1 - EPSILON) / SIZE) ** ALPHA
-    rest = 1 / (EPSILON**ALPHA + SIZE ** (1 - ALPHA) * (1 - EPSILON) ** ALPHA)
+    rest = Short("c", 1 / (EPSILON**ALPHA + SIZE ** (1 - ALPHA) * (1 - EPSILON) ** ALPHA))
+    factor = EPSILON**ALPHA / EPSILON / weight
     d.equal(
-        "Give a lost outcome epsilon and leave the rest uniform on S, s outcomes. F multiplies epsilon by this.",
-        EPSILON**ALPHA / EPSILON / (EPSILON**ALPHA + SIZE ** (1 - ALPHA) * (1 - EPSILON) ** ALPHA),
+        say("Give a lost outcome {} and leave the rest uniform on {} others. The map gives it this factor.",
+            EPSILON, SIZE),
+        factor,
         EPSILON ** (ALPHA - 1) * rest,
-        shown=EPSILON**ALPHA / EPSILON / weight,
-        scope="0 < epsilon < 1",
+        by=EPSILON**ALPHA / EPSILON / (EPSILON**ALPHA + SIZE ** (1 - ALPHA) * (1 - EPSILON) ** ALPHA),
+        scope=say("every {} below one", EPSILON),
+    )  # fmt: skip
+    d.has_sign(
+        say("The second factor has one sign even where the outcome is lost, so the first decides."),
+        Short("1/c", (1 / rest.value).subs(EPSILON**ALPHA, 0).subs(EPSILON, 0)),
+        "positive",
     )
-    d.equal(
-        "The second factor is positive at epsilon = 0, so the first decides.",
-        (1 / rest).subs(EPSILON**ALPHA, 0).subs(EPSILON, 0),
-        SIZE ** (1 - ALPHA),
-        shown=sp.Subs(1 / rest, EPSILON, 0),
-    )
-    first = sp.exp(-DEPTH * (ALPHA - 1))
-    for words, alpha, factor in (
-        ("above 1", 1 + EXCESS, across[0]),
-        ("equal to 1", sp.Integer(1), across[1]),
-        ("below 1", 1 - DEFICIT, across[2]),
-    ):
-        d.limit(
-            f"With epsilon = exp(-x): the derivative across for alpha {words}.",
-            sp.expand(first.subs(ALPHA, alpha)),
+    first = Short("factor", EPSILON ** (ALPHA - 1))
+    found = []
+    for alpha, value in zip((1 + EXCESS, sp.Integer(1), 1 - DEFICIT), across, strict=True):
+        found.append(d.limit(
+            say("With {} for {} and {} for {}: the lost outcome {}.", sp.exp(-DEPTH), EPSILON, alpha, ALPHA,
+                by_value(value, {sp.Integer(0): "stays lost", sp.Integer(1): "keeps what it has",
+                                 sp.oo: "comes back"})),
+            first.value.subs(EPSILON, sp.exp(-DEPTH)).subs(ALPHA, alpha),
             DEPTH,
             sp.oo,
-            factor,
-            scope=f"alpha = {alpha}",
-        )
+            value,
+            where={EPSILON: sp.exp(-DEPTH), ALPHA: alpha},
+        ))  # fmt: skip
+    return found[0], found[2]
+
+
+def _class(inside: Any, across: Any, alpha: Any, size: int, n: int) -> Word:
+    """Return what a fixed point does, from the eigenvalues that it has."""
+    values = [inside.subs(ALPHA, alpha)] * (size - 1) + [across] * (n - size)
+    stays = {bool(value < 1) for value in values}
+    about = inside if size > 1 else across
+    return Word(about, CLASS[stays.pop() if len(stays) == 1 else None] if values else "")
 
 
 def _map_classes(
@@ -160,26 +199,27 @@ def _map_classes(
     inside: sp.Expr,
     across: tuple[sp.Expr, sp.Expr, sp.Expr],
     stable: tuple[sp.Expr, sp.Expr],
-) -> None:
-    d.equal(
-        "For alpha > 1 the inside is unstable and the outside stable: stable are the supports without an inside "
-        "direction, of one outcome; the uniform policy repels; the others are saddles.",
-        sp.binomial(N, 1).expand(func=True),
-        stable[0],
-        shown=sp.binomial(N, 1, evaluate=False),
-        scope=ANY_N,
-    )
-    d.equal(
-        "For alpha < 1 it is the other way round: only the support without an outside is stable.",
-        sp.binomial(N, N).simplify(),
-        stable[1],
-        shown=sp.binomial(N, N, evaluate=False),
-        scope=ANY_N,
-    )
+) -> list[tuple[Word, Word]]:
+    """Count the fixed points that attract; return what vertices, the uniform policy and the others do."""
+    sides = ((ABOVE, across[0], stable[0]), (BELOW, across[2], stable[1]))
+    classes = [
+        tuple(_class(inside, factor, alpha, size, 3) for alpha, factor, _ in sides) for size in (1, 3, 2)
+    ]  # of three outcomes: a vertex, the uniform policy, what is between
+    for side, subsets, words in (
+        (0, sp.binomial(N, 1, evaluate=False), "above one: the attractors are as many as the vertices"),
+        (1, sp.binomial(N, N, evaluate=False), "below one: as many as the full supports"),
+    ):
+        vertex, uniform, other = (each[side] for each in classes)
+        d.equal(
+            say("A vertex {}, the uniform policy {} and any other {} for exponents " + words + ".",
+                vertex, uniform, other),
+            subsets,
+            stable[side],
+            by=sp.binomial(N, 1).expand(func=True) if side == 0 else sp.binomial(N, N).simplify(),
+            scope=ANY_N,
+        )  # fmt: skip
     verdicts = []
-    for n, above in itertools.product((2, 3, 4), (True, False)):
-        alpha = sp.Integer(3) if above else sp.Rational(1, 3)
-        outside = across[0] if above else across[2]
+    for n, (alpha, outside, number) in itertools.product(OUTCOMES, sides):
         kinds = []
         for size in range(1, n + 1):
             matrix = alpha * (sp.eye(size) - sp.ones(size, size) / size)
@@ -188,29 +228,41 @@ def _map_classes(
             verdicts.append(values == [inside.subs(ALPHA, alpha)] * (size - 1))
             attracts = all(value < 1 for value in values + [outside] * (n - size))
             kinds += [attracts] * int(sp.binomial(n, size))
-        verdicts.append(sum(kinds) == stable[0 if above else 1].subs(N, n))
-    d.check(
-        "The same by the eigenvalues of each matrix.",
-        sp.Eq(sp.Symbol("stable"), sp.Piecewise((stable[0], ALPHA > 1), (stable[1], True)), evaluate=False),
-        verdicts,
-        "n = 2, 3, 4 and alpha = 3, 1/3",
-        again=True,
+        verdicts.append(sum(kinds) == number.subs(N, n))
+    shown = sp.Eq(
+        sp.Symbol("attractors"), sp.Piecewise((stable[0], ALPHA > 1), (stable[1], True)), evaluate=False
     )
+    scope = say("{}, {}", runs(N, OUTCOMES), runs(ALPHA, (ABOVE, BELOW)))
+    d.check(say("The same by the eigenvalues of each matrix."), shown, verdicts, scope, again=True)
+    return classes  # pyright: ignore[reportReturnType]
 
 
-def _collapse(d: Derivation, rate: sp.Expr) -> None:
+def _collapse(d: Derivation, rate: sp.Expr) -> Any:
     a, others = sp.symbols("A m", positive=True)
-    d.limit("For alpha = 1 + a the exponent alpha^k grows without bound.", (1 + EXCESS) ** DEPTH, DEPTH, sp.oo, sp.oo)
-    d.equal(
-        "The odds against a single mode are the sum of exp(-A g_j) over the m others, A = alpha^k: at least the "
-        "largest, exp(-A g), and at most m times that. So their log over A is at least -g and at most this.",
-        sp.expand_log(sp.log(others * sp.exp(-a * GAP))) / a,
-        sp.log(others) / a - GAP,
-        shown=sp.log(others * sp.exp(-a * GAP)) / a,
-        scope=ANY_N,
-    )
+    power = (1 + EXCESS) ** DEPTH
     d.limit(
-        "Both bounds have this limit: log(1 - pi_mode) falls like alpha^k, the residual doubly exponentially in k.",
+        say("The exponent for {} and many rounds: it {}.", sp.Eq(ALPHA, 1 + EXCESS, evaluate=False),
+            by_value(sp.Limit(power, DEPTH, sp.oo), {sp.oo: "has no bound", sp.Integer(0): "is lost"})),
+        power,
+        DEPTH,
+        sp.oo,
+        sp.oo,
+        where={ALPHA: 1 + EXCESS},
+    )  # fmt: skip
+    largest = sp.exp(-a * GAP)
+    upper = sp.log(others * largest) / a
+    d.equal(
+        say("The odds against a single mode, of exponent {}, are a sum over {} others, of which {} is the best. So they"
+            " lie between that and as many of it; the logarithm of the latter, for a unit of the exponent.",
+            a, others, largest),
+        upper,
+        sp.log(others) / a - GAP,
+        by=sp.expand_log(sp.log(others * largest)) / a,
+        scope=ANY_N,
+    )  # fmt: skip
+    d.limit(say("The bound below, which is the best of them alone."), sp.log(largest) / a, a, sp.oo, rate, scope=ANY_N)
+    return d.limit(
+        say("Both bounds have this limit: the logarithm of what the mode has not goes with the exponent."),
         sp.log(others) / a - GAP,
         a,
         sp.oo,
@@ -219,7 +271,9 @@ def _collapse(d: Derivation, rate: sp.Expr) -> None:
     )
 
 
-def _map_numbers(d: Derivation, exponent: sp.Expr, inside: sp.Expr, rate: sp.Expr) -> None:
+def _map_numbers(
+    d: Derivation, exponent: sp.Expr, inside: sp.Expr, rate: sp.Expr, image: Any, eigenvalue: Any, fall: Any
+) -> None:
     """Compare the claims and the package with the map itself, applied in 60 digits."""
     import mpmath
 
@@ -245,21 +299,16 @@ def _map_numbers(d: Derivation, exponent: sp.Expr, inside: sp.Expr, rate: sp.Exp
         rounds = [_first_collapsed(p, alpha, eps) for p, alpha, eps in _COLLAPSES]
     listed = [selfsharpening.collapse(np.log(p), alpha, epsilon) for p, alpha, epsilon in _COLLAPSES]
     gaps = [found.rounds - brute if found else np.inf for found, brute in zip(listed, rounds, strict=True)]
-    image = sp.Eq(sp.Symbol("F^k"), sp.Symbol("p") ** exponent / Z, evaluate=False)
-    drawn = "8 random policies"
-    d.confirm("Applying F again and again, in 60 digits, gives the power.", image, orbits, 1e-13, drawn)
-    d.confirm("The package's closed form does, too.", image, package, 1e-12, drawn)
-    jacobian = sp.Eq(sp.Symbol("DF v"), inside * sp.Symbol("v"), evaluate=False)
-    d.confirm("Differences of F agree with the package's Jacobian and the eigenvalue.", jacobian, slopes, 1e-12, drawn)
-    residual = sp.Eq(sp.Limit(sp.Symbol("R_k") / ALPHA**ROUNDS, ROUNDS, sp.oo), rate, evaluate=False)
-    d.confirm("The residual's logarithm after 4 to 7 rounds.", residual, speeds, 1e-12, "p = (0.6, 0.4), alpha = 2")
-    d.confirm(
-        "The package counts the rounds to collapse as applying F until it has collapsed does.",
-        sp.Ge(sp.Symbol("pi_mode"), 1 - EPSILON),
-        gaps,
-        0.0,
-        f"{len(gaps)} policies",
-    )
+    drawn = say("{} random policies", 8)
+    d.confirm(say("Applying the map again and again, in many digits, gives the power."), image, orbits, 1e-13, drawn)
+    d.confirm(say("The package's closed form does, too."), image, package, 1e-12, drawn)
+    words = say("Differences of the map agree with the package's Jacobian and the eigenvalue.")
+    d.confirm(words, eigenvalue, slopes, 1e-12, drawn)
+    words = say("The logarithm of the odds against the mode after {} to {} rounds.", 4, 7)
+    scope = say("{}, {}", runs(sp.Symbol("p"), [sp.Rational(3, 5), sp.Rational(2, 5)]), runs(ALPHA, [2]))
+    d.confirm(words, fall, speeds, 1e-12, scope)
+    words = say("The package counts the rounds to collapse as applying the map until it has collapsed does.")
+    d.confirm(words, ROUNDS, gaps, 0.0, say("{} policies", len(gaps)))
 
 
 _COLLAPSES = (([0.6, 0.4], 2.0, 1e-6), ([0.4, 0.35, 0.25], 1.5, 1e-9), ([0.26, 0.25, 0.25, 0.24], 1.1, 1e-3))
@@ -298,15 +347,4 @@ def _differences(p: np.ndarray, alpha: float) -> np.ndarray:
     return np.array(columns).T
 
 
-T11 = Theorem(
-    "T11",
-    "Self-sharpening",
-    "F(pi) = pi^alpha / Z, applied k times, is p^(alpha^k) / Z. For alpha other than 1 its fixed points are the "
-    "uniform policies on the 2^n - 1 supports, with eigenvalue alpha inside (|S| - 1 times) and 0 (alpha > 1) or "
-    "infinity (alpha < 1) towards lost outcomes. For alpha > 1 the n vertices attract, the uniform policy repels, the"
-    " rest are saddles, and the policy collapses doubly exponentially in k; for alpha < 1 only the uniform policy "
-    "attracts; for alpha = 1 every policy is fixed.",
-    r"F^k(p) = \frac{p^{\alpha^k}}{Z}, \qquad DF|_{\mathrm{unif}(S)} = \alpha\ (|S|-1 \text{ times}), \qquad "
-    r"\alpha^{-k} \log(1 - \pi_{\mathrm{mode}}) \to -\log\frac{p_{\mathrm{mode}}}{p_{\mathrm{second}}}",
-    self_sharpening,
-)
+T11 = Theorem("T11", "Self-sharpening", self_sharpening)

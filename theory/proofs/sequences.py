@@ -9,16 +9,22 @@ from typing import Any
 import sympy as sp
 
 from sharpen.theory.proofs import sequences_numbers
-from sharpen.theory.proofs.lengths import ALPHA, COUNT, GAIN, RHO, geometric
+from sharpen.theory.proofs.lengths import ALPHA, COUNT, EXISTS, FIRST, GAIN, RHO, geometric
+from sharpen.theory.proofs.notation import Short, by_sign, evaluate, runs
+from sharpen.theory.proofs.prose import say
 from sharpen.theory.proofs.result import Derivation, Theorem
 from sharpen.theory.proofs.sums import I, total
 
-ANY_CHAIN = "any number of states"
+ANY_CHAIN = say("any number of states")
 EDGE, HERE, NEXT = sp.symbols("B_st v_s v_t", positive=True)
 STEP = EDGE * NEXT / HERE
+TRANSITION, STOP = sp.symbols("A e")  # in words
 TWO_STEP = {"ab": sp.Rational(40, 100), "ba": sp.Rational(25, 100), "bb": sp.Rational(25, 100)}  # and aa: 0
 POWER_FIRST = sp.Matrix([sp.Rational(160, 1000), sp.Rational(125, 1000)])
 COOL_FIRST = sp.Matrix([sp.Rational(160, 1000), sp.Rational(250, 1000)])
+ONE_TOKEN = say("one state, one token")
+FIRSTS = {"positive": "the first", "negative": "the second"}
+ROOTS = ((1, 0, 0), (Fraction(4, 5), Fraction(3, 5), 0), (Fraction(2, 3), Fraction(2, 3), Fraction(1, 3)))
 
 
 def chains(
@@ -40,88 +46,111 @@ def chains(
     """
     edge = sp.Symbol("A_st", positive=True)
     later: Any = sp.IndexedBase("x", positive=True)
+    power = Short("B_st", edge**ALPHA)
     d.equal(
-        "Let v_s(m) sum p^alpha over the sequences from s of fewer than m tokens. Going to t first multiplies each of "
-        "them by A_st^alpha, so v(m + 1) = e + B v(m) with B_st = A_st^alpha and e_s the stop's power.",
+        say("Sum the powers of the sequences from a state, of a bounded number of tokens. Going to another state first "
+            "gives each of them the factor {}, the entry of a matrix.", power),
         total((edge * later[I]) ** ALPHA),
-        edge**ALPHA * total(later[I] ** ALPHA),
-        scope="any number of sequences",
-    )
+        power * total(later[I] ** ALPHA),
+        scope=say("any number of sequences"),
+    )  # fmt: skip
     _all_walks(d)
+    partition = _partition(d)
+    _exists(d, critical)
+    stops = _doob(d, step)
+    gap, reward = _temperature(d, power_first, cool_first)
+    sequences_numbers.compare_walks(d, partition, stops[1])
+    sequences_numbers.compare_spectra(d)
+    sequences_numbers.compare_examples(d, _two_steps(1), _two_step_laws(power_first, cool_first), gap)
+    d.state(
+        "A chain of transitions {} and stops {}, on states that can be reached and can stop. Its power exists exactly "
+        "where the spectral radius of the entrywise power of {} has {}. The partition vector obeys {}, and the exact "
+        "token-level policy is its Doob transform, {} with {}: a sequence gets {}. Temperature at every token is "
+        "another policy; in an example they differ by {} and {}.",
+        TRANSITION, STOP, TRANSITION, sp.Lt(RHO, critical, evaluate=False), partition,
+        Short("P(t | s)", step).definition, *stops, gap, reward,
+    )  # fmt: skip
+
+
+def _partition(d: Derivation) -> Any:
+    """Add the partition vector and where its sums converge; return its equation."""
     b, s, u, e, v = sp.symbols("B S u e v", commutative=False)
     d.equal(
-        "The sum S(m) = 1 + B + ... + B^(m - 1) has (1 - B) S = 1 - B^m; if so, it has for m + 1. Where v(m) = S(m) e "
-        "converges, B^m e vanishes and (1 - B) v = e: v = (1 - B)^-1 e.",
+        say("The sums obey {}. With {} for that of the powers of {} below some power, one more term keeps this form.",
+            sp.Eq(sp.Function("v")(COUNT + 1), sp.Symbol("e") + sp.Symbol("B") * sp.Function("v")(COUNT),
+                  evaluate=False), s, b),
         (1 - b) * (1 + b * s),
         1 - b * (1 - (1 - b) * s),
         scope=ANY_CHAIN,
-    )
-    d.equal(
-        "Let the states form one strong component. Then B has a left eigenvector u > 0 for its spectral radius rho "
-        "(Perron and Frobenius), and y(m) = u v(m) goes by y(m + 1) = u e + rho y(m).",
-        sp.expand(u * (e + b * v)).subs(u * b, RHO * u),
-        u * e + RHO * u * v,
-        shown=u * (e + b * v),
+    )  # fmt: skip
+    partition = d.equal(
+        say("Where the last power of {} leaves nothing of {} the limit is the partition vector.", b, e),
+        (1 - b) * Short("v", (1 - b) ** -1 * e),
+        e,
         scope=ANY_CHAIN,
-    )
-    geometric(
-        d,
-        "So y(m) = S(m) with c = u e > 0. Since u > 0 and v(m) >= 0 grows, v converges exactly where y does. (Several "
-        "components: one after the other, with what follows a component added to its e.)",
-    )
-    _exists(d, critical)
-    _doob(d, step)
-    _temperature(d, power_first, cool_first)
-    sequences_numbers.compare_walks(d)
-    sequences_numbers.compare_spectra(d)
-    sequences_numbers.compare_examples(d, _two_steps(1), _two_step_laws(power_first, cool_first))
+    )  # fmt: skip
+    d.equal(
+        say("Let the states form one strong component. Then {} has a left eigenvector {} of one sign (Perron and "
+            "Frobenius) for its spectral radius {}, and along it the sums {} obey this.", b, u, RHO, v),
+        sp.expand(u * (e + b * v)),
+        u * e + RHO * u * v,
+        where={u * b: RHO * u},
+        scope=ANY_CHAIN,
+    )  # fmt: skip
+    geometric(d, say("So along it they are these, with {} for the eigenvector's product with the stops, and the sums "
+                     "converge exactly where these do. (Several components: one after the other, with what follows a "
+                     "component added to its stops.)", FIRST))  # fmt: skip
+    return partition
 
 
 def _all_walks(d: Derivation) -> None:
     """Sum p^alpha over every walk of up to three tokens, with symbols for all probabilities."""
     pairs = []
-    for n in (2, 3):
+    sizes, longest = runs(sp.Symbol("n"), (2, 3)), runs(COUNT, range(4))
+    for n in sizes:
         a: Any = sp.Matrix(n, n, lambda s, t: sp.Symbol(f"A_{s}{t}", positive=True))
         stop = [sp.Symbol(f"e_{s}", positive=True) for s in range(n)]
         b, e = a.applyfunc(lambda x: x**ALPHA), sp.Matrix([x**ALPHA for x in stop])
         v = sp.zeros(n, 1)
-        for tokens in range(4):
+        for tokens in longest:
             v = e + b * v
             walks = [(0, *w) for size in range(tokens + 1) for w in itertools.product(range(n), repeat=size)]
             sums = [sp.Mul(*[a[s, t] for s, t in itertools.pairwise(w)], stop[w[-1]]) ** ALPHA for w in walks]
             pairs.append((sp.Add(*sums), v[0]))
     shown = sp.Eq(sp.Function("v")(COUNT + 1), sp.Symbol("e") + sp.Symbol("B") * sp.Function("v")(COUNT))
-    d.cases("The same over every walk.", shown, pairs, "2 and 3 states, up to 3 tokens, every alpha", True)
+    words = say("So the sums obey this, here over every walk, {} for the powers of the stops.", STOP)
+    d.cases(words, shown, pairs, say("{} states, {} tokens, every {}", sizes, longest, ALPHA), True)
 
 
 def _exists(d: Derivation, critical: int) -> None:
     """Compare the criterion with the solutions of v = e + B v, on every chain of two states from a list of rows."""
     b, e, v, w = sp.symbols("B e v w", commutative=False)
     d.equal(
-        "Several components once more. If some v >= 0 solves v = e + B v, it is above v(0) = 0, and what it has above "
-        "v(m + 1) is B times what it has above w = v(m), not negative by induction: the v(m) rise below v and "
-        "converge. Their limit is such a v, so p^alpha exists exactly where there is one.",
+        say("Several components once more. If some {} with entries of one sign solves the equation, it is above the "
+            "first sums, and what it has above the next ones comes, by the matrix, from what it has above these, {}: by "
+            "induction they stay below it and converge. Their limit solves the equation, so the power exists exactly "
+            "where it has such a solution.", v, w),
         e + b * v - (e + b * w),
         sp.expand(b * (v - w)),
-        shown=e + b * v - (e + b * w),
         scope=ANY_CHAIN,
-    )
-    rows = [(1, 0, 0), (Fraction(4, 5), Fraction(3, 5), 0), (Fraction(2, 3), Fraction(2, 3), Fraction(1, 3))]
-    rows = sorted({x for row in rows for x in itertools.permutations(row)})  # square roots of the probabilities
+    )  # fmt: skip
+    rows = sorted({x for row in ROOTS for x in itertools.permutations(row)})  # square roots of the probabilities
+    powers = runs(ALPHA, (sp.Rational(1, 2), 1, 2))
     verdicts = []
     for first, second in itertools.product(rows, repeat=2):
         live = _live_rows(first, second)
-        for power_of_root in (1, 2, 4) if live else ():  # alpha = 1/2, 1, 2
-            weights = [Fraction(x) ** power_of_root for x in live]
+        for alpha in powers if live else ():
+            weights = [Fraction(x) ** int(2 * alpha) for x in live]
             verdicts.append(_radius_below(weights, critical) == _solvable(weights))
+    squares = [[sp.Rational(str(Fraction(x) ** 2)) for x in row] for row in ROOTS]
     d.check(
-        "The criterion against a search for such a v.",
+        say("The criterion against a search for such a solution."),
         sp.Lt(RHO, critical, evaluate=False),
         verdicts,
-        "two states that can be reached and can stop, rows from permutations of (1, 0, 0), (16, 9, 0)/25 and "
-        "(4, 4, 1)/9, alpha = 1/2, 1, 2",
+        say("two states that can be reached and can stop, rows from permutations of {}, {}",
+            runs(TRANSITION, [sp.Tuple(*row) for row in squares]), powers),
         again=True,
-    )
+    )  # fmt: skip
 
 
 def _live_rows(first: tuple[Fraction, ...], second: tuple[Fraction, ...]) -> list[Fraction]:
@@ -145,83 +174,93 @@ def _solvable(weights: list[Fraction]) -> bool:
     return bool(determinant) and min(((1 - z) * e + x * f) / determinant, ((1 - w) * f + y * e) / determinant) >= 0
 
 
-def _doob(d: Derivation, step: Any) -> None:
-    """Prove that the Doob transform is a policy and that its sequences follow p^alpha."""
+def _doob(d: Derivation, step: Any) -> tuple[Any, Any]:
+    """Prove that the Doob transform is a policy and that its sequences follow p^alpha; return stop and law."""
     row: Any = sp.IndexedBase("B", positive=True)
     values: Any = sp.IndexedBase("v", positive=True)
-    stop = sp.Symbol("e_s")
+    stop = Short("P(stop | s)", sp.Symbol("e_s") / HERE)
     d.equal(
-        "The policy B_st v_t / v_s, stop e_s / v_s, sums to one in each state, by v = e + B v.",
-        total(step.subs({EDGE: row[I], NEXT: values[I]})) + stop / HERE,
+        say("The policy {} with {} sums to one in each state.", Short("P(t | s)", step), stop),
+        total(step.subs({EDGE: row[I], NEXT: values[I]})) + stop,
         1,
-        given={total(row[I] * values[I]): HERE - stop},
+        given={total(row[I] * values[I]): HERE - sp.Symbol("e_s")},
         scope=ANY_CHAIN,
     )
     edge, rest = sp.symbols("A_st x", positive=True)
-    d.equal(
-        "If it gives a rest x from t the probability x^alpha / v_t, it gives going to t and then x the probability "
-        "(A_st x)^alpha / v_s. It stops with e_s / v_s: by induction it is p^alpha / v_s, exactly.",
-        step.subs(EDGE, edge**ALPHA) * rest**ALPHA / NEXT,
+    law = d.equal(
+        say("If it gives a rest {} from the next state its power over the partition there, so it does to that transition"
+            " and the rest from here; and to stopping: by induction to every sequence.", rest),
+        Short("P(x)", step.subs(EDGE, edge**ALPHA) * rest**ALPHA / NEXT),
         (edge * rest) ** ALPHA / HERE,
-        scope="every sequence",
-    )
+        scope=say("every sequence"),
+    )  # fmt: skip
+    return stop.definition, law
 
 
-def _temperature(d: Derivation, power_first: Any, cool_first: Any) -> None:
-    """Compare both on Karan and Du's two steps, and on one state."""
+def _temperature(d: Derivation, power_first: Any, cool_first: Any) -> tuple[Any, Any]:
+    """Compare both on Karan and Du's two steps, and on one state; return their divergence and gap in reward."""
     hazard, go = 1 / (1 + GAIN), 1 / (1 + 1 / GAIN)
     odds = go**ALPHA / hazard**ALPHA
+    chance = Short("q_go", odds / (1 + odds))
     d.equal(
-        "Token-level temperature divides each row of (B, e) by its own sum. With one state and one token, h = 1 / (1 + "
-        "g), it continues with the odds rho / h^alpha; p^alpha with rho / (1 - rho).",
-        (odds / (1 + odds)) / (1 - odds / (1 + odds)),
-        sp.Pow(go / hazard, ALPHA),
-        shown=sp.Symbol("rho") / sp.Symbol("h") ** ALPHA,
-        scope="one state, one token",
-    )
+        say("Token-level temperature divides each row of powers by its own sum. With one state and one token it goes on "
+            "with these odds; the power with others, of the ratio {} to what it leaves of one.", RHO),
+        chance / (1 - chance),
+        (go / hazard) ** ALPHA,
+        scope=ONE_TOKEN,
+    )  # fmt: skip
+    both = hazard**ALPHA + go**ALPHA
+    falling = sp.expand_log(sp.diff(both, ALPHA), force=True)
     d.has_sign(
-        "These are alike where h^alpha + rho = 1, which falls in alpha: at alpha = 1 and nowhere else.",
-        sp.expand_log(sp.diff(hazard**ALPHA + go**ALPHA, ALPHA), force=True),
+        say("They are alike where the powers of going on and stopping sum to one, which happens at the reference and "
+            "nowhere else, as that sum only {}.", by_sign(falling, negative="falls", positive="rises")),
+        sp.Derivative(both, ALPHA),
         "negative",
-        shown=sp.Derivative(hazard**ALPHA + go**ALPHA, ALPHA),
-        scope="one state, one token",
-    )
+        by=falling,
+        scope=ONE_TOKEN,
+    )  # fmt: skip
+    return _two_step_example(d, power_first, cool_first)
+
+
+def _two_step_example(d: Derivation, power_first: Any, cool_first: Any) -> tuple[Any, Any]:
+    """Add the example in which the power and temperature choose differently; return its gaps."""
     b, e = _two_steps()
     v = (sp.eye(5) - b).LUsolve(e)
-    scope = "Karan and Du 2025: aa, ab, ba, bb with weights 0, .40, .25, .25, alpha = 2"
+    scope = say("Karan and Du 2025, two tokens, {}, {}", runs(sp.Symbol("p"), (0, *TWO_STEP.values())), runs(ALPHA, [2]))
     scale = sp.Rational(81, 100)  # the square of the sum of the weights
-    first = sp.Matrix([b[0, 1] * v[1], b[0, 2] * v[2]]) * scale
+    words = [by_sign(first[0] - first[1], **FIRSTS) for first in (power_first, cool_first)]
+    sharp_first = sp.Matrix([b[0, 1] * v[1], b[0, 2] * v[2]]) * scale
     d.equal(
-        "The weights of the first tokens a and b of their example under p^alpha, in their units: a is ahead.",
-        first,
+        say("An example's weights of the two first tokens under the power, up to a factor: it prefers {}.", words[0]),
+        sharp_first,
         power_first,
-        shown=sp.Symbol("B_0 v"),
+        name="B_0 v",
         scope=scope,
     )
     d.equal(
-        "The same under token-level temperature: b is ahead. The two choose differently.",
+        say("The same under token-level temperature: it prefers {}.", words[1]),
         sp.Matrix([b[0, 1], b[0, 2]]) * scale,
         cool_first,
-        shown=sp.Symbol("B_0"),
+        name="B_0",
         scope=scope,
     )
     sharp, cool = _two_step_laws(power_first, cool_first)
-    divergence: Any = sum(x * sp.log(x / y) for x, y in zip(sharp, cool, strict=True))
-    d.equal(
-        "Their divergence KL(p^alpha || temperature), nats.",
-        sp.expand_log(divergence, force=True),
-        sp.expand_log(sp.Rational(32, 57) * sp.log(2) + sp.log(sp.Rational(41, 57)), force=True),
-        shown=sp.Symbol("KL"),
+    divergence = Short("KL", sum(x * sp.log(x / y) for x, y in zip(sharp, cool, strict=True)))
+    gap = d.equal(
+        say("Their divergence, nats."),
+        divergence,
+        sp.Rational(32, 57) * sp.log(2) + sp.log(sp.Rational(41, 57)),
+        by=sp.expand_log(evaluate(divergence), force=True),
         scope=scope,
     )
-    d.has_sign("It is positive.", divergence, "positive", shown=sp.Symbol("KL"), scope=scope)
-    d.equal(
-        "If the sequences that begin with a are right, the expected reward differs by this.",
-        sharp[0] - cool[0],
+    d.has_sign(say("It is not zero."), divergence, "positive", scope=scope)
+    reward = d.equal(
+        say("If the sequences that begin with the first token are right, the expected reward differs by this."),
+        Short("gap in E[r]", sharp[0] - cool[0]),
         sp.Rational(32, 57) - sp.Rational(16, 41),
-        shown=sp.Symbol("E[r], p^alpha") - sp.Symbol("E[r], temperature"),
         scope=scope,
     )
+    return gap, reward
 
 
 def _two_steps(alpha: int = 2) -> tuple[sp.Matrix, sp.Matrix]:
@@ -243,14 +282,4 @@ def _two_step_laws(power_first: Any, cool_first: Any) -> tuple[list[sp.Expr], li
     return laws[0], laws[1]
 
 
-T9 = Theorem(
-    "T9",
-    "Power of a Markov chain",
-    "With the transition matrix A and the stop vector e, on states that can be reached and can stop, p^alpha exists "
-    "exactly where the spectral radius of the entrywise power A^alpha is below 1. The partition vector is v = (1 - "
-    "A^alpha)^-1 e^alpha and the exact token-level policy the Doob transform A_st^alpha v_t / v_s, stop e_s^alpha / "
-    "v_s. Temperature at every token is another policy, with a gap in KL and in reward.",
-    r"v = (I - A^{\circ\alpha})^{-1} e^{\circ\alpha}, \qquad \pi(t \mid s) = \frac{A_{st}^\alpha v_t}{v_s}, \qquad "
-    r"\pi(\mathrm{stop} \mid s) = \frac{e_s^\alpha}{v_s}",
-    chains,
-)
+T9 = Theorem("T9", "Power of a Markov chain", chains)

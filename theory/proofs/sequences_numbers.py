@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import sympy as sp
 
+from sharpen.theory.proofs.prose import say
 from sharpen.theory.proofs.result import Derivation
 from sharpen.theory.sequences import (
     MarkovModel,
@@ -18,11 +21,10 @@ from sharpen.theory.sequences import (
 )
 
 LONGEST = 9  # tokens of the walks that are enumerated
-ALPHA, RHO = sp.symbols("alpha rho", positive=True)
-KL = sp.Symbol("KL")
+RHO = sp.Symbol("rho", positive=True)
 
 
-def compare_walks(d: Derivation) -> None:
+def compare_walks(d: Derivation, partition: Any, law: Any) -> None:
     """Compare partition sums, the Doob transform, its lengths and its distance to temperature with all walks."""
     partitions, lengths, chances, gaps = [], [], [], []
     for _ in range(10):
@@ -42,15 +44,13 @@ def compare_walks(d: Derivation) -> None:
         report = gap(model, alpha, Reward.ending_in([0], stop.size))
         gaps += [report.kl_power_temperature - exact @ np.log(exact / cool)]
         gaps += [(report.reward_gap or 0.0) - (both[0] - both[1])]
-    scope = f"10 random chains of 2 or 3 states, up to {LONGEST} tokens"
-    b, e = sp.symbols("B e", commutative=False)
-    partition = sp.Eq(sp.Symbol("v", commutative=False), (1 - b) ** -1 * e, evaluate=False)
-    policy = sp.Eq(sp.Function("P")(sp.Symbol("x")), sp.Symbol("p") ** ALPHA / sp.Symbol("Z"), evaluate=False)
-    d.confirm("Sums of p^alpha over all walks are the package's.", partition, partitions, 1e-7, scope)
-    d.confirm("Walk by walk the package's policy has the probability p^alpha / Z.", policy, chances, 1e-7, scope)
-    d.confirm("By length they are its policy's law.", sp.Symbol("P(L)"), lengths, 1e-7, scope)
-    text = "Its KL to temperature and their difference in reward (1 for walks that end in state 0) are these walks'."
-    d.confirm(text, KL, gaps, 1e-5, scope)
+    scope = say("{} random chains of {} or {} states, up to {} tokens", 10, 2, 3, LONGEST)
+    d.confirm(say("Sums of powers over all walks are the package's."), partition, partitions, 1e-7, scope)
+    d.confirm(say("Walk by walk the package's policy has this probability."), law, chances, 1e-7, scope)
+    d.confirm(say("By length they are its policy's law."), sp.Symbol("P(L)"), lengths, 1e-7, scope)
+    text = say("Its divergence from temperature and their difference in reward (one for walks that end in the first "
+               "state) are these walks'.")  # fmt: skip
+    d.confirm(text, sp.Symbol("KL"), gaps, 1e-5, scope)
 
 
 def _random_chain(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -84,12 +84,12 @@ def compare_spectra(d: Derivation) -> None:
 
         found = critical_alpha(Spectrum(MarkovModel(a, stop))) or 0.0
         roots.append(root_scalar(radius, bracket=(0.0, 1.0), xtol=1e-14).root - found)
-    drawn = "10 random chains of 2 or 3 states"
-    d.confirm("NumPy's eigenvalues reach 1 at its critical alpha.", sp.Eq(RHO, 1), roots, 1e-10, drawn)
+    drawn = say("{} random chains of {} or {} states", 10, 2, 3)
+    d.confirm(say("NumPy's eigenvalues reach one at the package's critical exponent."), RHO, roots, 1e-10, drawn)
 
 
 def compare_examples(
-    d: Derivation, chain: tuple[sp.Matrix, sp.Matrix], laws: tuple[list[sp.Expr], list[sp.Expr]]
+    d: Derivation, chain: tuple[sp.Matrix, sp.Matrix], laws: tuple[list[sp.Expr], list[sp.Expr]], shown: Any
 ) -> None:
     """Compare the package with the two-step example and with a published table.
 
@@ -97,6 +97,7 @@ def compare_examples(
         d: Takes the steps.
         chain: Transitions and stops of the example.
         laws: Claimed probabilities of its sequences under p^2 and under temperature, those that begin with a first.
+        shown: The equation of their divergence.
     """
     b, e = chain
     model = MarkovModel(np.array(b, dtype=float), np.array(e, dtype=float).ravel())
@@ -106,10 +107,10 @@ def compare_examples(
     errors = [found.kl_power_temperature - float(sum(x * sp.log(x / y) for x, y in zip(sharp, cool, strict=True)))]
     errors += [(found.reward_gap or 0.0) - float(sharp[0] - cool[0]), first[0] - float(sharp[0])]
     errors.append(first[1] - float(cool[0]))
-    text = "The package's policies on the two-step example, their KL and gap in reward."
-    d.confirm(text, KL, errors, 1e-12, "example")
+    text = say("The package's policies on the two-step example, their divergence and gap in reward.")
+    d.confirm(text, shown, errors, 1e-12, say("example"))
     law = np.array([0.38, 0.02, 0.33, 0.27])
     once = MarkovModel(np.vstack([np.append(0.0, law), np.zeros((4, 5))]), np.append(0.0, np.ones(4)))
     printed = power(once, 4.0).policy.transition.toarray()[0, 1:].round(2) - [0.55, 0.0, 0.31, 0.14]
-    text = "The package's p^4 of p = (.38, .02, .33, .27) is what Ji et al. 2026 print, to two decimals."
-    d.confirm(text, sp.Symbol("p") ** 4, printed, 1e-12, "published values")
+    text = say("The package's fourth power of four outcomes is what Ji et al. 2026 print, to two decimals.")
+    d.confirm(text, sp.Symbol("p"), printed, 1e-12, say("published values"))

@@ -105,7 +105,7 @@ def vanishes(expression: Any, given: Mapping[sp.Expr, sp.Expr] | None = None) ->
         reduced = sp.expand(expand_sums(reduced.xreplace({expand_sums(sp.sympify(x)): y for x, y in given.items()})))
     sums = sorted(reduced.atoms(sp.Sum), key=sp.default_sort_key)
     reduced = reduced.xreplace({each: _unknown(each) for each in sums})
-    for attempt in (sp.expand, _rational, sp.simplify, _exponentials):
+    for attempt in (sp.expand, _hyperbolic, _rational, sp.simplify, _exponentials):
         reduced = attempt(reduced)
         if reduced == 0:
             return True
@@ -117,6 +117,11 @@ def _unknown(given: Any) -> sp.Dummy:
     some = all((high - low).is_nonnegative for _, low, high in given.limits)  # no terms add up to 0, not positive
     positive = (some and given.function.is_positive) or None
     return sp.Dummy(real=given.function.is_real or None, positive=positive)
+
+
+def _hyperbolic(expression: sp.Expr) -> sp.Expr:
+    inside = expression.has(sp.sinh, sp.cosh)
+    return sp.expand(expression.rewrite(sp.exp)) if inside else expression
 
 
 def _rational(expression: sp.Expr) -> sp.Expr:
