@@ -26,6 +26,7 @@ ENTRY = {
 NO_NUMBERS = frozenset(
     {
         *("objective.errors", "objective.runfolder", "objective.presets", "objective.files", "objective.lock"),
+        *("objective.reading", "objective.parsing", "objective.settings", "objective.cluster", "objective.pages"),
         *("llm.checkpoint", "llm.metrics", "llm.interrupt", "llm.hub", "llm.targets", "llm.train_state", "llm.world"),
         *("llm.sharding", "llm.weights", "llm.memory", "llm.plan", "llm.recipes", "llm.models", "llm.readers"),
         *("llm.jsonl", "llm.recovery", "llm.setup", "llm.intervals", "llm.sampling.budget"),

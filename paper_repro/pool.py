@@ -12,7 +12,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from sharpen.objective import InputError, files
+from sharpen.objective import files
+from sharpen.objective.cluster import connect
 from sharpen.paper_repro.plan import CostModel, Run
 from sharpen.paper_repro.store import Store
 from sharpen.paper_repro.work import computed, execute
@@ -111,14 +112,7 @@ def run_on_ray(
     Raises:
         InputError: ray is not installed, or there is no cluster at the address.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise InputError("ray", address, "with ray installed: pip install 'sharpen-rl[ray]'") from error
-    try:
-        ray.init(None if address == "local" else address, log_to_driver=False, include_dashboard=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError("ray", address, f"the address of a running Ray cluster, or local ({error})") from error
+    ray = connect(address)
     failed = []
     try:
         remote = ray.remote(_remote)
