@@ -109,16 +109,30 @@ def _plain(location: str, dtype: str) -> PreTrainedModel:
 
 
 def _merged(adapter: str, base: PreTrainedModel) -> PreTrainedModel:
-    from peft import PeftModel
-    from safetensors import SafetensorError
+    from peft import PeftModel, get_peft_model_state_dict
+
+    from sharpen.llm.model_folder import (
+        ADAPTER_WEIGHTS,
+        ModelFolderError,
+        check_adapter,
+        check_complete,
+        check_finite,
+        guarded,
+        stored_tensors,
+    )
 
     try:
-        return PeftModel.from_pretrained(base, adapter).merge_and_unload(safe_merge=True)  # type: ignore[operator]
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(
-            "model", adapter, f"a LoRA adapter of the base model {base.name_or_path} ({reason})"
-        ) from error
+        check_adapter(Path(adapter))
+        stored = stored_tensors(Path(adapter) / ADAPTER_WEIGHTS).keys()
+        adapted: Any = guarded(lambda: PeftModel.from_pretrained(base, adapter))
+        own = get_peft_model_state_dict(adapted)
+        check_complete("this adapter", missing=own.keys() - stored, unexpected=stored - own.keys())
+        check_finite(own.items(), "in the adapter")
+        merged: PreTrainedModel = guarded(lambda: adapted.merge_and_unload(safe_merge=True))
+        check_finite(merged.named_parameters(), "in the sum of base and adapter")
+        return merged
+    except ModelFolderError as error:
+        raise InputError("model", adapter, f"a LoRA adapter of the base model {base.name_or_path} ({error})") from error
 
 
 def _named_base(adapter: Path) -> str:

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sharpen.cli.main import main
+from sharpen.llm.export import export
 from sharpen.llm.models import ModelSource, load_model, load_tokenizer, resolve
 from sharpen.llm.rollout import Sampling, make_engine
 from sharpen.llm.tiny import artifact_path
@@ -288,6 +289,7 @@ def test_every_command_refuses_it(
     assert out == ""
     assert "missing" in err
     assert "model.layers.2." in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_code_that_comes_with_a_model_is_never_run(tmp_path: Path) -> None:
@@ -312,3 +314,56 @@ def test_an_adapter_beside_a_config_does_not_lead_to_another_model(tmp_path: Pat
     assert (folder / CONFIG).is_file()
     with pytest.raises(InputError, match="an adapter of another model"):
         load_model(ModelSource("mine", str(folder)), "cpu", "float32")
+
+
+ADAPTERS = [
+    ("one tensor missing", lambda held: held.pop(next(iter(held))), r"1 tensor \(.*lora_A.*\) missing"),
+    ("one too many", lambda held: held.update(extra=torch.zeros(3)), r"1 tensor \(extra\) without a place"),
+    (
+        "NaN",
+        lambda held: held.update({next(iter(held)): next(iter(held.values())) * torch.nan}),
+        "NaN .* in the adapter",
+    ),
+    ("a shape", lambda held: held.update({next(iter(held)): torch.zeros(9, 9)}), "size mismatch|Error"),
+    (
+        "whole numbers",
+        lambda held: held.update({next(iter(held)): torch.ones(2, 128, dtype=torch.int8)}),
+        "no floating",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from peft import LoraConfig, get_peft_model
+
+    folder = tmp_path_factory.mktemp("lora") / "adapter"
+    model = load_model(resolve("embedded"), "cpu", "float32")
+    lora = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)  # type: ignore[arg-type]
+    get_peft_model(model, lora).save_pretrained(str(folder))
+    return folder
+
+
+@pytest.mark.parametrize(("change", "told"), [case[1:] for case in ADAPTERS], ids=[case[0] for case in ADAPTERS])
+def test_a_broken_adapter_is_not_merged(
+    change: Callable[[Weights], object], told: str, adapter: Path, tmp_path: Path
+) -> None:
+    """peft fills what an adapter lacks with its initial numbers, and says so in a warning."""
+    shutil.copytree(adapter, tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=rf"allowed: a LoRA adapter of the base model .*({told})") as error:
+        export(str(tmp_path / "adapter"), tmp_path / "out")
+    refusal(error)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pickled_adapter_is_not_opened(adapter: Path, tmp_path: Path) -> None:
+    shutil.copytree(adapter, tmp_path / "adapter")
+    (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
+    (tmp_path / "adapter" / "adapter_model.bin").write_bytes(pickle.dumps({"a": Payload(tmp_path / "ran")}))
+    with pytest.raises(InputError, match=r"adapter_model\.bin is a pickle"):
+        export(str(tmp_path / "adapter"), tmp_path / "out")
+    assert not (tmp_path / "ran").exists()
