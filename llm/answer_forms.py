@@ -48,6 +48,7 @@ _SIGNS = {
 }
 _ROOTS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 _TYPOGRAPHY = [
+    (re.compile(r"\$"), ""),
     (re.compile(r"\\(?:left|right|bigl|bigr|Bigl|Bigr|big|Big|bigg|Bigg)(?![a-zA-Z])\s*\.?(?=[\s\\()\[\]{}|.])"), ""),
     (re.compile(rf"\\(?:{_WORDS})(?![a-zA-Z])\s*(?=\{{)"), r"\\text"),
     (re.compile(r"\\(?:displaystyle|textstyle|limits|rm|normalsize|large|Large|boxed)(?![a-zA-Z])"), ""),
@@ -62,7 +63,6 @@ _TYPOGRAPHY = [
     (re.compile(r"\\neq(?![a-zA-Z])"), r"\\ne"),
     (re.compile(r"\\(?:varnothing|O)(?![a-zA-Z])|\\\{\s*\\\}"), r"\\emptyset"),
     (re.compile(r"\^\s*\{\s*\\circ\s*\}|\\degree(?![a-zA-Z])"), r"^\\circ"),
-    (re.compile(r"\$"), ""),
 ]
 _FONT_GROUP = re.compile(rf"\\(?:{_FONTS})\s*\{{([^{{}}]*)\}}")
 _FONT = re.compile(rf"\\(?:{_FONTS})(?![a-zA-Z])")
@@ -85,10 +85,10 @@ _REPEATING = re.compile(r"([+-]?)(\d*)\.(\d*)\\overline\{(\d{1,40})\}")
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?\s*([ap])\.?\s*m\.?|(\d{1,2}):(\d\d)")
 _HALF_DAY = re.compile(r"[ap]\.?\s*m(?![a-z])")
 _BASED = re.compile(r"([0-9A-Fa-f]{1,200})_\{?(?:\\text\s*\{)?(\d{1,2})\}*")
-_COUNTS = (
-    *("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()),
-    *("seventeen", "eighteen", "nineteen", "twenty"),
-)
+_COUNTS = [
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+]
 _SHORT_WORDS = ("yes", "no", "odd", "dne")
 _COUNTED = re.compile(r"(?P<value>[-+]?\d[\d.,/]*)\s*(?:\\text\s*\{)?\s*[a-zA-Z]{3,}[a-zA-Z ]*\}?")
 _CONSTANTS = re.compile(r"(?<![a-zA-Z])(?:pi|sqrt|sin|cos|tan|log|exp|percent|and|or|mod|to|times)(?![a-zA-Z])")

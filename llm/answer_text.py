@@ -2,9 +2,9 @@ r"""Where a response says what its final answer is: in a box, or in words.
 
 Two places count. The last complete ``\boxed{}`` that is not empty, together with the boxes before it that belong to
 the same list ("\boxed{-2} and \boxed{1}"). Without a box: what the response *states* as its answer, which is what
-follows the last "answer is", "Answer:", "<answer>" or "####"; else the whole response where it is nothing but an answer; else what
-its last sentence concludes ("Therefore, the area is 12."). A number that merely comes last in a text is not an answer:
-a response that is cut at the length limit ends somewhere.
+follows the last "answer is", "Answer:", "<answer>" or "####"; else the whole response where it is nothing but an
+answer; else what its last sentence concludes ("Therefore, the area is 12."). A number that merely comes last in a text
+is not an answer: a response that is cut at the length limit ends somewhere.
 """
 
 from __future__ import annotations

@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from sharpen.llm.verify import Verifier, integer
 
 # Different texts of a group that are compared with each other; of further ones equal texts alone are one vote. Each is
-# in one pair a round, and out after a pair that could not be decided, so that a group waits for as many limits at most.
+# in one pair a round. After a pair that could not be decided, the text that cannot even be compared with 0 is out, or
+# both if both can, so that a group waits for a few limits a text at most and no text suffers for its opponent.
 MOST_COMPARED = 32
+PROBE = "0"
 
 
 def by_value(groups: Sequence[Sequence[str | None]], verifier: Verifier) -> list[list[str | None]]:
@@ -37,8 +39,16 @@ def by_value(groups: Sequence[Sequence[str | None]], verifier: Verifier) -> list
         asked = [own.ordered(pair) for own, pair in pairs]
         forward = verifier.equal([one for one, _ in asked], [other for _, other in asked])
         backward = verifier.equal([other for _, other in asked], [one for one, _ in asked])
+        undecided = []
         for (own, pair), first, second in zip(pairs, forward, backward, strict=True):
-            own.decide(pair, first, second)
+            if first or second:
+                own.join(pair)
+            elif first is None or second is None:
+                undecided.append((own, pair))
+        suspects = [text for _, pair in undecided for text in pair]
+        cleared = iter(verifier.equal(suspects, [PROBE] * len(suspects)) if suspects else [])
+        for own, pair in undecided:
+            own.drop([text for text in pair if next(cleared) is None] or pair)
     return [own.named() for own in classes]
 
 
@@ -78,12 +88,13 @@ class _Classes:
         """Return a pair in an order of its own, so that it is asked, and remembered, once."""
         return (min(pair), max(pair))
 
-    def decide(self, pair: tuple[str, str], first: bool | None, second: bool | None) -> None:
-        """Take in the verifier's word on a pair, in both directions."""
-        if first or second:
-            self._parent[self._root(pair[0])] = self._root(pair[1])
-        elif first is None and second is None:
-            self._out.update(pair)
+    def join(self, pair: tuple[str, str]) -> None:
+        """Unite the classes of two texts."""
+        self._parent[self._root(pair[0])] = self._root(pair[1])
+
+    def drop(self, texts: Sequence[str]) -> None:
+        """Compare some texts no further."""
+        self._out.update(texts)
 
     def named(self) -> list[str | None]:
         """Return the votes, each as the first of its class."""
