@@ -13,9 +13,8 @@ from pydantic import Field, field_validator
 
 from sharpen.llm import jsonl
 from sharpen.llm import records as store
-from sharpen.llm.data import DataSource, load_source
 from sharpen.llm.interrupt import deferred_interrupt
-from sharpen.llm.labels import boxed_examples, history
+from sharpen.llm.labels import boxed_examples, history, model_note
 from sharpen.llm.preflight import for_sampling
 from sharpen.llm.records import Record
 from sharpen.llm.sampling.config import LOWEST_TEMPERATURE
@@ -24,7 +23,7 @@ from sharpen.objective import InputError, files, runfolder
 from sharpen.objective.settings import Seed, Settings, Text
 
 if TYPE_CHECKING:
-    from sharpen.llm.data import AnswerKey, PromptSet
+    from sharpen.llm.data import AnswerKey, DataSource, PromptSet
     from sharpen.llm.evaluate import Exam, Examinee
 
 RECORDS, EVALUATION = "records.jsonl", "evaluation.json"
@@ -94,11 +93,9 @@ def run_evaluation(
         KeyboardInterrupt: Ctrl-C; what is done has been saved and the same call continues.
     """
     report = report or EvalReport()
-    data = load_source(config.data, config.split, config.problems)
-    prompts, answers = data.prompts(), data.answers()
-    if out is None or force or not (out / EVALUATION).is_file():
-        base = config.base if config.likelihoods else None
-        for_sampling(config, base=base, prompts=prompts, template=config.template)
+    done = out is not None and not force and (out / EVALUATION).is_file()
+    data, prompts = for_sampling(config, base=config.base if config.likelihoods else None, marked=True, done=done)
+    answers = data.answers()
     with runfolder.opened(out, config, force, MADE) if out is not None else nullcontext():
         return _evaluated(config, prompts, answers, data, out, report)
 
@@ -118,6 +115,8 @@ def _evaluated(
         done += _ask_the_rest(config, prompts, answers, data, done, out, report)
     summary = {"model": config.model, "data": config.data, "split": config.split, **summarise(done, config.seed)}
     summary |= {"model_history": history(config.model), "template_boxed": boxed_examples(config.template)}
+    if (note := model_note(summary["model_history"])) is not None:
+        report.note(note)
     if (config.temperature, config.top_p) != (1.0, 1.0):
         # These are of pi itself, of which such samples are no sample.
         summary |= dict.fromkeys(("entropy", "entropy_interval", "kl_base", "kl_base_interval"))

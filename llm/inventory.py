@@ -9,7 +9,7 @@ from pathlib import Path
 from sharpen.llm import hub
 from sharpen.llm.machine import memory as machine_memory
 from sharpen.llm.machine import no_gpu
-from sharpen.llm.models import ModelSource, load_architecture
+from sharpen.llm.models import REGISTRY, ModelSource, load_architecture, resolve
 from sharpen.objective import InputError, MissingError
 
 LARGE = 10**9  # parameters; a CPU needs hours for what is a step of training on a GPU
@@ -25,6 +25,14 @@ def hub_set(spec: str) -> tuple[str, str | None] | None:
     if spec in HUB:
         return HUB[spec].location, HUB[spec].configuration
     return (spec, None) if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", spec) else None
+
+
+def known_as(location: str) -> ModelSource:
+    """Return the model at a place, under the name that this program knows it by."""
+    for source in (resolve("embedded"), *REGISTRY.values()):
+        if source.location == location:
+            return source
+    return ModelSource(location, location)
 
 
 def check_engine(name: str) -> None:

@@ -78,6 +78,19 @@ def base_note(name: str, trainings: Sequence[Mapping[str, Any]]) -> str | None:
     return f"the model {name} was itself trained on labels ({regimes}): a run from it is label-free from there on only"
 
 
+def model_note(trainings: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return one line on how a model came about, as far as this program trained it; None if it did not.
+
+    Example:
+        >>> model_note([{"regime": "task-reward", "labels": True}, {"regime": "tempered", "labels": False}])
+        'the model was trained by task-reward (with labels), then tempered (without labels)'
+    """
+    if not trainings:
+        return None
+    told = [f"{one.get('regime', '?')} ({'with' if saw_labels([one]) else 'without'} labels)" for one in trainings]
+    return f"the model was trained by {', then '.join(told)}"
+
+
 def shown_problems(template: str, prompts: PromptSet) -> list[str]:
     """Return the ids of the problems whose text a template shows; no answer is read.
 

@@ -10,23 +10,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from sharpen.llm import hub
-from sharpen.llm.answer_check import Asked, unanswered
+from sharpen.llm import answer_check, hub
 from sharpen.llm.data import DataSource, PromptSet, load_source
-from sharpen.llm.inventory import GIB, check_device, check_engine, check_memory, check_weights, hub_set, parameters_of
+from sharpen.llm.inventory import (
+    GIB,
+    check_device,
+    check_engine,
+    check_memory,
+    check_weights,
+    hub_set,
+    known_as,
+    parameters_of,
+)
 from sharpen.llm.machine import room_on_disk
 from sharpen.llm.models import ModelSource, load_tokenizer, resolve
 from sharpen.llm.overlap import Overlap, set_apart
 from sharpen.llm.selection import chosen_problems
+from sharpen.llm.setup import Sampled
 from sharpen.objective import InputError, MissingError, SeveralInputsError, one_or_several
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from sharpen.llm.config import TrainConfig
-    from sharpen.llm.setup import Sampled
     from sharpen.llm.world import World
 
 TRAINING, EVALUATION, SELECTION = "--data", "--eval-data", "--eval-selection-data"
@@ -150,29 +158,53 @@ def for_plan(config: TrainConfig, world: World) -> list[InputError]:
     return found.errors
 
 
-def for_sampling(config: Sampled, *, base: str | None, prompts: PromptSet, template: str) -> None:
-    """Refuse an evaluation or a sampling run that could not be done here.
+class Asked(Sampled, Protocol):
+    """Settings of an evaluation or a sampling run: as the fields of ``EvalConfig`` and ``SampleConfig``."""
+
+    @property
+    def data(self) -> str: ...  # noqa: D102
+    @property
+    def split(self) -> str: ...  # noqa: D102
+    @property
+    def problems(self) -> int | None: ...  # noqa: D102
+    @property
+    def template(self) -> str: ...  # noqa: D102
+
+
+def for_sampling(
+    config: Asked, *, base: str | None = None, marked: bool = False, done: bool = False
+) -> tuple[DataSource, PromptSet]:
+    """Return the data set of an evaluation or a sampling run, once everything that it needs has been found.
 
     Args:
         config: Its settings.
         base: Where the base model is, if one is to be loaded.
-        prompts: Its problems.
-        template: Prompt template.
+        marked: Whether the answers have to be there.
+        done: Nothing is left to sample, so the data alone are needed.
 
     Raises:
         InputError: something is missing or wrong; several things are told together.
     """
     found = Findings()
-    found.attempt(lambda: check_engine(config.engine))
-    source = ModelSource(config.model, config.model)
-    tokenizer = _look_at_model(found, source)
-    found.attempt(lambda: check_device(config.device, source))
-    if base is not None and base != config.model:
-        found.attempt(lambda: check_weights(ModelSource(base, base)))
-    _look_at_sampler(found, config, source, base)
-    if tokenizer is not None:
-        _look_at_prompts(found, tokenizer, template, config.max_length, {"": prompts})
+    tokenizer = None
+    if not done:
+        found.attempt(lambda: check_engine(config.engine))
+        source = known_as(config.model)
+        tokenizer = _look_at_model(found, source)
+        found.attempt(lambda: check_device(config.device, source))
+        if base is not None and base != config.model:
+            found.attempt(lambda: check_weights(known_as(base)))
+        _look_at_sampler(found, config, source, base)
+    opened = _open(found, Part(TRAINING, config.data, config.split, config.problems))
+    if opened is not None:
+        data, prompts = opened
+        if marked:
+            found.attempt(data.answers)
+        if tokenizer is not None:
+            _look_at_prompts(found, tokenizer, config.template, config.max_length, {"": prompts})
     found.settle()
+    assert opened is not None
+    return opened
 
 
 def parts_of(config: TrainConfig, source: ModelSource | None) -> list[Part]:
@@ -294,7 +326,7 @@ def _look_at_machine(found: Findings, config: TrainConfig, source: ModelSource, 
         found.errors.append(InputError("out", str(out), allowed))
 
 
-def _look_at_sampler(found: Findings, config: Sampled, source: ModelSource, base: str | None) -> None:
+def _look_at_sampler(found: Findings, config: Asked, source: ModelSource, base: str | None) -> None:
     from sharpen.llm.memory import BYTES
     from sharpen.llm.setup import placement
 
@@ -335,10 +367,10 @@ def _look_at_answers(found: Findings, config: TrainConfig, parts: Sequence[Part]
         needed.insert(0, TRAINING)
     wanted = {part.flag: part for part in parts if part.flag in needed}
     asked = [
-        Asked(part.spec, part.split, part.limit, tuple(prompt.id for prompt in sets[flag].prompts))
+        answer_check.Asked(part.spec, part.split, part.limit, tuple(prompt.id for prompt in sets[flag].prompts))
         for flag, part in wanted.items()
     ]
-    for flag, missing in zip(wanted, unanswered(asked), strict=True):
+    for flag, missing in zip(wanted, answer_check.unanswered(asked), strict=True):
         part, total = wanted[flag], len(sets[flag].prompts)
         name = flag.removeprefix("--").replace("-", "_")
         if isinstance(missing, InputError):

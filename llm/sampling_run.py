@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharpen.llm import jsonl
-from sharpen.llm.data import DataSource, PromptSet, load_source
+from sharpen.llm.data import DataSource, PromptSet
 from sharpen.llm.interrupt import deferred_interrupt
-from sharpen.llm.labels import boxed_examples, history
+from sharpen.llm.labels import boxed_examples, history, model_note
 from sharpen.llm.preflight import for_sampling
 from sharpen.llm.records import Record
 from sharpen.llm.sampling import store
@@ -77,10 +77,7 @@ def run_sampling(
     """
     report = report or SampleReport()
     trained = training_cost(beside) if beside is not None else None  # before hours of work
-    data = load_source(config.data, config.split, config.problems)
-    prompts = data.prompts()
-    if out is None or force or not (out / EVALUATION).is_file():
-        for_sampling(config, base=None, prompts=prompts, template=config.template)
+    data, prompts = for_sampling(config, done=out is not None and not force and (out / EVALUATION).is_file())
     with runfolder.opened(out, config, force, MADE) if out is not None else nullcontext():
         return _sampled(config, prompts, data, out, trained, report)
 
@@ -108,6 +105,8 @@ def _sampled(
     summary = {name: getattr(config, name) for name in named} | {"cost": store.cost(done)}
     summary |= _measures(records, verified, config.seed)
     summary |= {"model_history": history(config.model), "template_boxed": boxed_examples(config.template)}
+    if (note := model_note(summary["model_history"])) is not None:
+        report.note(note)
     if trained is not None:
         responses = break_even(summary["cost"]["tokens_per_response"], trained)
         summary["trained"] = {**trained, "break_even_responses": responses}

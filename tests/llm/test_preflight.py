@@ -110,11 +110,11 @@ def test_the_advice_is_what_gets_it(alone: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("command", ["eval", "sample"])
 def test_eval_and_sample_look_the_same_way(alone: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    data = write(alone / "test.jsonl", sums(2))
-    flags = ["--model", "qwen2.5-3b", "--data", data, "--out", "out", "--engine", "transformers"]
+    flags = ["--model", "qwen2.5-3b", "--data", "aime24", "--out", "out", "--engine", "transformers"]
     error = failed(["llm", command, *flags], capsys)
-    assert error.startswith("error: 2 things are missing or wrong\n")
+    assert error.startswith("error: 3 things are missing or wrong\n")
     assert "hf download Qwen/Qwen2.5-3B-Instruct" in error
+    assert "--data aime_2024\n" in error
     assert "no GPU was found" in " ".join(error.split())
     assert not (alone / "out").exists()
 
