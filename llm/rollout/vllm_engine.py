@@ -12,8 +12,8 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from sharpen.llm.finite import NonFiniteError
 from sharpen.llm.agreement import agreement
+from sharpen.llm.finite import NonFiniteError
 from sharpen.llm.logprobs import token_logprobs
 from sharpen.llm.rollout.loading import Loaded, load
 from sharpen.llm.rollout.process import contained, random_states_kept
