@@ -123,7 +123,7 @@ def load_weights(location: str, dtype: torch.dtype | str) -> PreTrainedModel:
 def _read(location: str, dtype: torch.dtype | str) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
-    model, found = guarded(
+    read: Any = guarded(
         lambda: AutoModelForCausalLM.from_pretrained(
             location,
             dtype=dtype,
@@ -133,6 +133,7 @@ def _read(location: str, dtype: torch.dtype | str) -> PreTrainedModel:
             output_loading_info=True,
         )
     )
+    model, found = read
     check_complete(type(model).__name__, **{kind: found[f"{kind}_keys"] for kind in KINDS})
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     if model.config.get_text_config().tie_word_embeddings and head is not None and head.weight is not embedding.weight:

@@ -115,7 +115,7 @@ def test_a_copy_in_bfloat16_is_what_from_pretrained_loads(source: ModelSource) -
     samples = rollout(master.config.vocab_size)
     assert torch.equal(scores(clone, samples), scores(loaded, samples))
     # The test can see the fault: rounding every buffer gives other numbers.
-    rounded = copy.deepcopy(master).to(torch.bfloat16)
+    rounded = copy.deepcopy(master).to(torch.bfloat16)  # type: ignore[arg-type]
     assert not torch.equal(scores(rounded, samples), scores(loaded, samples))
 
 
@@ -160,7 +160,7 @@ def test_a_run_starts_with_engine_reference_and_policy_alike(
     engine = setup.engine.inner  # type: ignore[attr-defined]
     assert isinstance(engine, TransformersEngine)
     setup.engine.push_weights(setup.model)
-    sampler = engine._model
+    sampler: Any = engine._model
     assert sampler.dtype == getattr(torch, dtype)
     assert_same_buffers(sampler, loaded)
     assert torch.equal(scores(sampler, samples), policy)
