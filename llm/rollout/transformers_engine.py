@@ -68,7 +68,7 @@ class TransformersEngine:
         Raises:
             NonFiniteError: the model's logits are no distribution.
         """
-        assert self._model is not None  # it is closed
+        assert self._model is not None  # until it is closed
         vocabulary = self._model.config.get_text_config().vocab_size
         longest = response_limits(prompts, samples, sampling, seed, self._max_length, vocabulary, limits)
         seeds = seeds_of_rows(len(prompts), samples, seed, row_seeds)
