@@ -139,4 +139,4 @@ def _print_table(summary: dict[str, Any]) -> None:
     console.print("gap: largest difference of a probability from the flow's limit, or the mass off the optimal face")
     console.print("±: half the 95% interval over seeds")
     console.print("agrees: the theory is in every outcome's interval (95% for all), or 1e-6 away")
-    console.print("approaches: it is not, but a quarter nearer than at half the run; else DIFFERS")
+    console.print("approaches: it is not, but a quarter nearer than at half the run; else it differs")

@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 
 from sharpen.cli.main import main
+from sharpen.objective import preset
 from sharpen.theory.flow import limit
 from sharpen.theory.problem import DEFAULT_PROBLEM
 from sharpen.toy.agreement import verdict
@@ -18,13 +19,12 @@ from sharpen.toy.engine import recorded
 from sharpen.toy.simulate import simulate
 from sharpen.toy.watch import watch
 
-TARGET = np.array([1.0, 0.0])
+TARGET, VERTEX = np.array([0.9, 0.1]), np.array([1.0, 0.0])
 
 
 def track(*first: list[float]) -> np.ndarray:
     """Records of runs on two outcomes from the first one's probability in each, shape [K, S, 2]."""
-    with np.errstate(divide="ignore"):
-        return np.log(np.stack([np.array(first), 1.0 - np.array(first)], axis=-1))
+    return np.log(np.stack([np.array(first), 1.0 - np.array(first)], axis=-1))
 
 
 def seeds(mean: float, half: float, runs: int = 16) -> list[float]:
@@ -37,14 +37,14 @@ def seeds(mean: float, half: float, runs: int = 16) -> list[float]:
 @pytest.mark.parametrize(
     ("halfway", "end", "word"),
     [
-        (seeds(0.95, 0.01), seeds(0.9876, 0.0051), "approaches"),  # what "agrees" within 0.1 was once said of
-        (seeds(0.9880, 0.0051), seeds(0.9876, 0.0051), "differs"),
-        (seeds(0.95, 0.002), seeds(0.9970, 0.0028), "agrees"),  # Bonferroni over two outcomes: .0028 becomes .0032
-        (seeds(0.95, 0.002), seeds(0.9960, 0.0028), "approaches"),
-        ([0.5, 0.9] * 8, [0.6, 1.0 - 1e-9] + [1.0 - 1e-9] * 14, "unclear"),
-        ([0.6], [0.999], "unclear"),
-        ([0.6], [1.0 - 1e-7], "agrees"),
-        ([0.5, 0.6], [1.0 - 1e-7, 1.0 - 1e-8], "agrees"),
+        (seeds(0.85, 0.01), seeds(0.8876, 0.0051), "approaches"),  # "agrees" was once said of this, as .0124 < .1
+        (seeds(0.8880, 0.0051), seeds(0.8876, 0.0051), "differs"),
+        (seeds(0.85, 0.002), seeds(0.8970, 0.0028), "agrees"),  # Bonferroni over two outcomes: .0028 becomes .0032
+        (seeds(0.85, 0.002), seeds(0.8960, 0.0028), "approaches"),
+        ([0.5, 0.9] * 8, [0.4] + [0.92] * 15, "unclear"),
+        ([0.6], [0.899], "unclear"),
+        ([0.6], [0.9 - 1e-7], "agrees"),
+        ([0.5, 0.6], [0.9 - 1e-7, 0.9 - 1e-8], "agrees"),
     ],
 )
 def test_sampled_runs(halfway: list[float], end: list[float], word: str) -> None:
@@ -63,7 +63,7 @@ def test_sampled_runs(halfway: list[float], end: list[float], word: str) -> None
     ],
 )
 def test_exact_runs(halfway: float, end: float, word: str) -> None:
-    assert verdict(track([0.3], [halfway], [end]), TARGET, None, exact=True) == word
+    assert verdict(track([0.3], [halfway], [end]), VERTEX, None, exact=True) == word
 
 
 def test_on_a_face_only_the_mass_off_it_counts() -> None:
@@ -86,14 +86,17 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
 
 
 def test_a_short_run_is_said_to_differ_or_to_approach(tmp_path: Path) -> None:
-    config = SimulateConfig(steps=40, seeds=4, learners=("natural", "rloo"))
+    config = SimulateConfig(
+        objectives={"task-reward": preset("task-reward")}, steps=40, seeds=4, learners=("natural", "rloo")
+    )
     said = {row["verdict"] for row in simulate(config, tmp_path / "run")["tracks"]}
     assert said <= {"approaches", "differs"}
 
 
-@pytest.mark.parametrize(("steps", "every"), [(9, 10), (1, 10), (25, 10), (20, 10)])
+@pytest.mark.parametrize(("steps", "every"), [(9, 10), (25, 10)])
 def test_start_and_end_are_always_recorded(steps: int, every: int, tmp_path: Path) -> None:
-    config = SimulateConfig(steps=steps, record_every=every, seeds=2, learners=("natural", "rloo"))
+    one = {"tempered": preset("tempered")}
+    config = SimulateConfig(objectives=one, steps=steps, record_every=every, seeds=2, learners=("natural", "rloo"))
     simulate(config, tmp_path / "run")
     with np.load(tmp_path / "run" / "trajectory.npz") as stored:
         assert stored["updates"].tolist() == recorded(steps, every)
@@ -104,7 +107,7 @@ def test_start_and_end_are_always_recorded(steps: int, every: int, tmp_path: Pat
         for k, log_pi in zip(stored["updates"].tolist(), path, strict=True):
             expected = (2.0 - 0.9**k) * DEFAULT_PROBLEM.log_base
             np.testing.assert_allclose(np.exp(log_pi), np.exp(expected) / np.exp(expected).sum(), rtol=1e-12)
-    whole = SimulateConfig(steps=steps, record_every=1, seeds=2, learners=("rloo",))
+    whole = SimulateConfig(objectives=one, steps=steps, record_every=1, seeds=2, learners=("rloo",))
     simulate(whole, tmp_path / "whole")
     with (
         np.load(tmp_path / "run" / "trajectory.npz") as some,
@@ -128,12 +131,12 @@ def test_fewer_steps_than_a_record(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def limit_of_tempered() -> np.ndarray:
-    from sharpen.objective import preset
-
     return limit(preset("tempered"), DEFAULT_PROBLEM, DEFAULT_PROBLEM.base)
 
 
 def test_a_watched_run_ends_where_it_was_told_to() -> None:
-    frames = list(watch(SimulateConfig(steps=25, seeds=2, learners=("rloo",)), 10))
+    frames = list(
+        watch(SimulateConfig(objectives={"t": preset("tempered")}, steps=25, seeds=2, learners=("natural",)), 10)
+    )
     assert [frame.updates for frame in frames] == [0, 10, 20, 25]
     assert {frame.of for frame in frames} == {25}
