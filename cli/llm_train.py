@@ -64,10 +64,10 @@ class LearnerFlags:
         str | None, _flag(LEARNER, "rloo, reinforce, grpo, ppo, dapo, unlikeliness, tb or best-of-n.")
     ] = None
     kl: Annotated[str | None, _flag(LEARNER, "Estimator and place of the KL: k1-reward, k2-loss, k3-loss, …")] = None
-    epochs: Annotated[int | None, _flag(LEARNER, "Updates on one rollout batch.")] = None
+    epochs: Annotated[int | None, _flag(LEARNER, "Updates on one rollout batch; 4 for ppo.")] = None
     clip_low: Annotated[float | None, _flag(LEARNER, "Lower clip of PPO's ratio.")] = None
     clip_high: Annotated[float | None, _flag(LEARNER, "Upper clip of PPO's ratio.")] = None
-    aggregation: Annotated[str | None, _flag(LEARNER, "token_mean (the paper) or sequence_mean.")] = None
+    aggregation: Annotated[str | None, _flag(LEARNER, "token_mean (the paper), sequence_mean or response_mean.")] = None
     importance: Annotated[str | None, _flag(LEARNER, "Sampler-trainer weights: token, sequence or none.")] = None
     importance_cap: Annotated[float | None, _flag(LEARNER, "Their cap.")] = None
     learning_rate: Annotated[float | None, _flag(LEARNER, "AdamW's, after warm-up.")] = None

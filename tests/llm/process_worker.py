@@ -89,7 +89,9 @@ class RewardByPlace:
     mixed: Sequence[int] | None
     kind: str = "task"
 
-    def __call__(self, ids: Sequence[str], texts: Sequence[str], scoring: Scoring | None = None) -> list[float]:
+    def __call__(
+        self, prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring | None = None
+    ) -> list[float]:
         """Return one reward a response."""
         assert scoring is not None
         assert scoring.rows is not None

@@ -65,7 +65,7 @@ def test_grpo_is_equation_3_of_its_paper() -> None:
             inner = torch.zeros((), dtype=torch.float64)
             for t in range(LENGTHS[row]):
                 ratio, back = (now[row, t] - start[row, t]).exp(), (reference[row, t] - now[row, t]).exp()
-                inner = inner + surrogate(ratio, A, 0.2, 0.2) - BETA * (back - back.log() - 1)
+                inner = inner + surrogate(ratio, float(A), 0.2, 0.2) - BETA * (back - back.log() - 1)
             total = total + inner / LENGTHS[row]
         groups.append(total / G)
     expected = -sum(groups[1:], groups[0]) / len(groups)
@@ -99,7 +99,7 @@ def test_dapo_is_the_mean_over_tokens_with_a_wider_upper_clip() -> None:
         for g in range(G):
             row, A = place * G + g, (rewards[g] - np.mean(rewards)) / (np.std(rewards, ddof=1) + 1e-6)
             for t in range(LENGTHS[row]):
-                total = total + surrogate((now[row, t] - start[row, t]).exp(), A, 0.2, 0.28)
+                total = total + surrogate((now[row, t] - start[row, t]).exp(), float(A), 0.2, 0.28)
     assert_same(ours(resolve({"learner": {"kind": "dapo"}}), now, start, reference), -total / sum(LENGTHS), now)
 
 
@@ -111,9 +111,10 @@ def test_aggregations_written_out(name: str, divide: str) -> None:
     A = np.array(
         [[r - np.mean([x for k, x in enumerate(row) if k != g]) for g, r in enumerate(row)] for row in REWARDS]
     )
-    sums = [A.ravel()[row] * sum(now[row, t] for t in range(length)) for row, length in enumerate(LENGTHS)]
-    means = [total / length for total, length in zip(sums, LENGTHS, strict=True)]
-    expected = {"tokens": sum(sums) / sum(LENGTHS), "rows": sum(sums) / len(sums), "": sum(means) / len(means)}[divide]
+    pairs = zip(A.ravel().tolist(), LENGTHS, strict=True)
+    sums = torch.stack([one * now[row, :length].sum() for row, (one, length) in enumerate(pairs)])
+    means = (sums / torch.tensor(LENGTHS)).mean()
+    expected = {"tokens": sums.sum() / sum(LENGTHS), "rows": sums.mean(), "": means}[divide]
     assert_same(ours(resolve({"aggregation": name}), now, start, reference), -expected, now)
 
 

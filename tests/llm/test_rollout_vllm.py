@@ -23,6 +23,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from sharpen.llm.finite import NonFiniteError
 from sharpen.llm.logprobs import token_logprobs
 from sharpen.llm.rollout import Engine, Rollout, Sampling, WeightSyncError, make_engine, vllm_available
 from sharpen.llm.rollout.loading import Loaded, load
