@@ -12,14 +12,23 @@ The folder holds aime24/, gsm8k/, math/, math500/ and minerva_math/ with data fi
   another notation, or mistakes, with examples.
 - ``answers_per_second``: answers through math-verify that no cache has seen, with one process and with one a core, and
   of a whole call of the verifier in which every string is equal to its gold answer.
+
+Without any folder: false positives and false negatives on tests/llm/verifier_pairs.jsonl, of the verifier and of
+math-verify alone, which reads the whole response (``pairs``, by kind). MATH_VERIFY_TESTS may name the tests/ folder of
+math-verify's source distribution (``pip download --no-deps --no-binary :all: math-verify``): then also on the pairs of
+gold answer, response and verdict in its tests (``math_verify_tests``). Those tests hold settings that the verifier does
+not have (variables that do not matter, precisions), and take any last number for an answer.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import logging
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -37,6 +46,7 @@ SETS = {
     "math-train": ("math", "train"),
     "math-validation": ("math", "validation"),
 }
+PAIRS = Path(__file__).parent.parent / "tests" / "llm" / "verifier_pairs.jsonl"
 SHOWN = 20  # failures listed a set
 
 
@@ -45,13 +55,71 @@ def main() -> None:
     folder = Path(os.environ.get("SHARPEN_DATA_DIR", "data"))
     found = {name: (folder / place, split) for name, (place, split) in SETS.items() if (folder / place).is_dir()}
     if not found:
-        sys.exit(f"no data in {folder}: set SHARPEN_DATA_DIR to a folder with {', '.join(p for p, _ in SETS.values())}")
+        print(f"no data in {folder}: set SHARPEN_DATA_DIR to a folder with {', '.join(p for p, _ in SETS.values())}")
+    listed = [json.loads(line) for line in PAIRS.read_text(encoding="utf-8").splitlines()]
+    rates = {"pairs": {kind: false_rates(rows) for kind, rows in by_kind(listed).items()}}
+    if tests := os.environ.get("MATH_VERIFY_TESTS"):
+        rates["math_verify_tests"] = {"all": false_rates(list(math_verify_pairs(Path(tests))))}
+    for name, kinds in rates.items():
+        for kind, rate in kinds.items():
+            print(f"{name}, {kind}: {rate}", flush=True)
     sets = {name: measure(str(place), split) for name, (place, split) in found.items()}
     cores = os.cpu_count() or 1
     RESULTS.parent.mkdir(exist_ok=True)
     files.write(
-        RESULTS, json.dumps({"provenance": runfolder.provenance(), "cores": cores, "sets": sets}, indent=2) + "\n"
+        RESULTS,
+        json.dumps({"provenance": runfolder.provenance(), "cores": cores, **rates, "sets": sets}, indent=2) + "\n",
     )
+
+
+def by_kind(pairs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the pairs of each kind, and all of them."""
+    kinds: dict[str, list[dict[str, Any]]] = {"all": list(pairs)}
+    for pair in pairs:
+        kinds.setdefault(pair["kind"], []).append(pair)
+    return kinds
+
+
+def false_rates(pairs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return how many wrong answers pass and right ones do not, for the verifier and for math-verify alone."""
+    responses, golds = [pair["response"] for pair in pairs], [pair["gold"] for pair in pairs]
+    with Verifier() as verifier:
+        ours = [bool(mark) for mark in verifier(responses, golds, [pair.get("finished", True) for pair in pairs])]
+    theirs = [plain(response, gold) for response, gold in zip(responses, golds, strict=True)]
+    rates: dict[str, Any] = {"right": sum(pair["right"] for pair in pairs), "pairs": len(pairs)}
+    for name, marks in (("verifier", ours), ("math_verify", theirs)):
+        passed = sum(mark and not pair["right"] for mark, pair in zip(marks, pairs, strict=True))
+        refused = sum(pair["right"] and not mark for mark, pair in zip(marks, pairs, strict=True))
+        rates[name] = {"false_positives": passed, "false_negatives": refused}
+    return rates
+
+
+def plain(response: str, gold: str) -> bool:
+    """Return what math-verify alone says, with its defaults; the gold answer is boxed, as its readme has it."""
+    from math_verify import parse
+    from math_verify import verify as equal
+
+    logging.disable(logging.CRITICAL)
+    boxed = gold if "$" in gold or "\\boxed" in gold else f"\\boxed{{{gold}}}"
+    return bool(equal(parse(boxed), parse(response)))
+
+
+def math_verify_pairs(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the pairs in the parametrized tests of math-verify."""
+    sys.path.insert(0, str(folder.parent))
+    for file in sorted(folder.glob("test_*.py")):
+        spec = importlib.util.spec_from_file_location(f"tests.{file.stem}", file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        for function in vars(module).values():
+            for mark in getattr(function, "pytestmark", ()):
+                names = mark.args[0] if mark.name == "parametrize" else ""
+                names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+                if names[:3] in (["gold", "pred", "expected"], ["gold", "pred", "result"]):
+                    for gold, response, right, *_ in mark.args[1]:
+                        yield {"gold": gold, "response": response, "right": bool(right)}
 
 
 def measure(place: str, split: str) -> dict[str, Any]:

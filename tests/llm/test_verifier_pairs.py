@@ -8,6 +8,8 @@ after the code and before it had seen them; then 0 of its 35 wrong answers passe
 from __future__ import annotations
 
 import json
+import os
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -15,8 +17,10 @@ import pytest
 
 from sharpen.llm.answer_forms import canonical, judge, rational
 from sharpen.llm.answer_text import find_answer
+from sharpen.llm.data import load_source
 from sharpen.llm.verify import Verifier, verify
 
+DATA = os.environ.get("SHARPEN_DATA_DIR")
 PAIRS = [json.loads(line) for line in Path(__file__).with_name("verifier_pairs.jsonl").read_text("utf-8").splitlines()]
 # Right answers that are not found: words in numbers, inequalities for a union, degrees for radians, sums of units.
 NOT_FOUND = {
@@ -83,3 +87,19 @@ def test_long_runs_of_anything_cost_linear_time_to_read() -> None:
         text = piece * (200_000 // len(piece))
         find_answer(text)
         find_answer(text, finished=False)
+
+
+@pytest.mark.skipif(DATA is None, reason="SHARPEN_DATA_DIR names no folder with the real files")
+def test_real_gold_answers_are_themselves_and_not_each_other() -> None:
+    """A sample of MATH's test part, in sentences and out of their order; the whole part (5,000) gave 5,000 and 1."""
+    golds = list(dict.fromkeys(load_source(f"{DATA}/math/validation.jsonl", "test").answers().values()))
+    some = [gold for gold in random.Random(0).sample(golds, 300) if "\n" not in gold]
+    others = [*some[1:], some[0]]
+    with Verifier(workers=1, limit=60.0) as verifier:
+        stated = verifier([f"We see that. The final answer is ${gold}$. Done." for gold in some], some)
+        crossed = verifier([rf"\boxed{{{gold}}}" for gold in some], others)
+        assert set(verifier._pool.run([(gold, gold) for gold in some])) == {
+            "right"
+        }  # without the shortcut for equal texts
+    assert sum(stated) == len(some)
+    assert [pair for pair, mark in zip(zip(some, others, strict=True), crossed, strict=True) if mark] == []
