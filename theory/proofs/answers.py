@@ -16,7 +16,7 @@ from sharpen.theory.majority import winner_probabilities
 from sharpen.theory.marginal import compare_sharpening, mode_conflict
 from sharpen.theory.optimum import optimum
 from sharpen.theory.problem import Problem
-from sharpen.theory.proofs.notation import Short, by_sign, by_value, evaluate, runs
+from sharpen.theory.proofs.notation import Short, by_sign, by_value, runs
 from sharpen.theory.proofs.prose import say
 from sharpen.theory.proofs.result import AN_EXAMPLE, ANY_N, Derivation, Theorem
 from sharpen.theory.proofs.sums import LOG_P, PI, I, K, P, Z, mean, total
@@ -58,8 +58,8 @@ def modes(
     entropy = Short("H(x | a)", -total(P[I] / MASS * (sp.log(P[I]) - sp.log(MASS))))
     level = sp.Subs(total(P[I] ** ALPHA / MASS * sp.log(P[I])), ALPHA, 1)
     d.equal(
-        say("Before sharpening that mean comes from the answer's mass {} and the entropy of its sequences: what spreading"
-            " out costs is what mass gains.", MASS),
+        say("Before sharpening that mean comes from the answer's mass {} and the entropy of its sequences: what "
+            "spreading out costs is what mass gains.", MASS),
         level,
         sp.log(MASS) - entropy,
         given={total(P[I]): MASS},

@@ -16,7 +16,7 @@ from sharpen.theory.majority import winner_probabilities
 from sharpen.theory.optimum import optimum
 from sharpen.theory.problem import Problem
 from sharpen.theory.proofs.answers import ALPHA, GAIN, winners
-from sharpen.theory.proofs.notation import Short, by_sign, by_value, runs
+from sharpen.theory.proofs.notation import Short, by_sign, runs
 from sharpen.theory.proofs.prose import say
 from sharpen.theory.proofs.result import AN_EXAMPLE, ANY_N, Derivation, Theorem
 from sharpen.theory.proofs.sums import LOG_P, I, total
@@ -83,10 +83,10 @@ def samples(
     _sample_numbers(d, failure, kept, passed, unbiased, example)
     d.state(
         "The optimum tilts the power towards right outcomes, {}. With the weights {} and {} of right and wrong ones "
-        "under the power, {}, and of the optimum {}. From {} right ones of {} samples the share of failing subsets has the mean {}, while the plug-in reports too "
-        "{}. A tie is shared in parts {}, and maj@k is a coefficient of a generating function. Over a mix a prompt "
-        "that can be solved will be, {}; of two policies the one with the worst failure on a prompt where they differ "
-        "is overtaken, {}, in an example from {} on.",
+        "under the power, {}, and of the optimum {}. From {} right ones of {} samples the share of failing subsets has "
+        "the mean {}, while the plug-in reports too {}. A tie is shared in parts {}, and maj@k is a coefficient of a "
+        "generating function. Over a mix a prompt that can be solved will be, {}; of two policies the one with the "
+        "worst failure on a prompt where they differ is overtaken, {}, in an example from {} on.",
         tilted, right, wrong, passed.definition, closed, RIGHT, SAMPLES, unbiased, plug_in, shared, solved, later,
         example,
     )  # fmt: skip

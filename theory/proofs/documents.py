@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharpen.objective.pages import render_page
 from sharpen.theory.proofs.printers import SPECIAL, escape, to_latex, to_line
-from sharpen.theory.proofs.prose import Text, say
+from sharpen.theory.proofs.prose import Text
 from sharpen.theory.proofs.result import Result, Step
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def covers(step: Step) -> str:
 
     Example:
         >>> import sympy as sp
+        >>> from sharpen.theory.proofs.prose import say
         >>> covers(Step(say(""), sp.Integer(1), "symbolic", say("any policy"), False, 0.0, 0.0, True))
         'symbolic; any policy'
         >>> covers(Step(say(""), sp.Integer(1), "randomised", say("{} problems", 5), True, 2e-16, 1e-9, True))

@@ -230,9 +230,7 @@ def _climbs(d: Derivation, climbs: sp.Expr) -> tuple[Any, Any]:
         name="dJ/dt",
         scope=ANY_N,
     )
-    d.equal(
-        say("A variance, from the differences of two draws."), square, climbs, given=NORMALISED, scope=ANY_N
-    )
+    d.equal(say("A variance, from the differences of two draws."), square, climbs, given=NORMALISED, scope=ANY_N)
     terms = PI[I] * PI[J] * (A[I] - A[J]) ** 2
     way = by_sign(terms, **MOVES)
     d.has_sign(say("By the sign of its terms it goes {}.", way), terms, "nonnegative", scope=ANY_N)
@@ -263,8 +261,8 @@ def _fixed_points(d: Derivation) -> None:
         scope=SUPPORT,
     )  # fmt: skip
     d.equal(
-        say("The softmax gradient rests where its gradient is the same on the support. As that sums to zero, it is zero "
-            "there: both flows have the same fixed points."),
+        say("The softmax gradient rests where its gradient is the same on the support. As that sums to zero, it is "
+            "zero there: both flows have the same fixed points."),
         total(PI[K] * (A[K] - mean(A[I])), K),
         0,
         given=NORMALISED,
@@ -327,8 +325,9 @@ def _linearised(d: Derivation, inside: sp.Expr, across: sp.Expr) -> tuple[Any, A
     )
     form = total(V[K] * total((PI[J] * DELTA(J, K) - PI[J] * PI[K]) * V[J], J), K)
     d.equal(
-        say("The softmax velocity is the Fisher matrix on a gradient that is zero at the point, so linearised it is the "
-            "eigenvalue above and this form of a direction {} of logits: the same signs, as a variance has one.", V),
+        say("The softmax velocity is the Fisher matrix on a gradient that is zero at the point, so linearised it is "
+            "the eigenvalue above and this form of a direction {} of logits: the same signs, as a variance has one.",
+            V),
         form,
         mean(V[I] ** 2) - mean(V[I]) ** 2,
         scope=SUPPORT,

@@ -73,7 +73,9 @@ def compare_fields(d: Derivation, shown: sp.Basic) -> None:
                 velocity = jacobian @ _velocity(value, theta, natural)
                 errors.append(np.max(np.abs(velocity - field(objective, problem, pi))))
     d.confirm(
-        say("The package's two fields agree with differences of the objective and a pseudo-inverse of Fisher's matrix."),
+        say(
+            "The package's two fields agree with differences of the objective and a pseudo-inverse of Fisher's matrix."
+        ),
         shown,
         errors,
         1e-7,

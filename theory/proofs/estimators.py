@@ -79,9 +79,9 @@ def estimators(
     estimators_numbers.compare_advantages(d, rloo, sp.lambdify(GROUP, shrink), own)
     d.state(
         "The mean of a KL estimator, in the reward or differentiated in the loss: {}, {}, {}, {}, {}; k2 in the reward "
-        "is {} of the first of these. RLOO has the mean {} for any {}, and with the mean of the whole group as baseline "
-        "it is {}. By GRPO's division by the deviation the direction is {}, and by the token mean, with unequal "
-        "lengths, it is {}.",
+        "is {} of the first of these. RLOO has the mean {} for any {}, and with the mean of the whole group as "
+        "baseline it is {}. By GRPO's division by the deviation the direction is {}, and by the token mean, with "
+        "unequal lengths, it is {}.",
         *means.values(), short, own, GROUP, whole, divided, averaged,
     )  # fmt: skip
 
@@ -146,7 +146,8 @@ def _kl_terms(d: Derivation, found: dict[str, Factors]) -> tuple[dict[str, Any],
     short = by_sign(gap, positive="short", negative="in excess")
     d.has_sign(
         say("k2 in the reward is {} of the gradient for {} against {}, by this.", short,
-            runs(sp.Symbol("pi"), [example[PI[1]], example[PI[2]]]), runs(sp.Symbol("p"), [example[P[1]], example[P[2]]])),
+            runs(sp.Symbol("pi"), [example[PI[1]], example[PI[2]]]),
+            runs(sp.Symbol("p"), [example[P[1]], example[P[2]]])),
         PI[1] * PI[2] * (both[1] - both[0]),
         "positive",
         by=gap,
@@ -181,8 +182,9 @@ def _variance(d: Derivation, scatter: sp.Expr) -> None:
     square = total(total(PI[I] * W[I] ** 2 * (DELTA(I, J) - PI[J]) ** 2, I), J)
     general = mean(W[I] ** 2 * (1 - 2 * PI[I])) + mean(W[I] ** 2) * total(PI[I] ** 2)
     d.equal(
-        say("Any estimator that weighs scores with {} has this mean square. Its variance (trace) is that less the mean's "
-            "own length, for one sample; for the mean of {} samples it is one part in {} of that.", W, GROUP, GROUP),
+        say("Any estimator that weighs scores with {} has this mean square. Its variance (trace) is that less the "
+            "mean's own length, for one sample; for the mean of {} samples it is one part in {} of that.",
+            W, GROUP, GROUP),
         square,
         general,
         given=NORMALISED,
@@ -324,8 +326,11 @@ def _token_mean(d: Derivation, claimed: Sequence[sp.Expr]) -> Word:
     length = sp.Symbol("L", positive=True)
     total_gradient = total(total(PI[I] * PI[K] * (R[I] - R[K]) * (DELTA(I, J) - DELTA(K, J)) / (2 * length), K))
     d.equal(
-        say("The token mean divides by the tokens of the batch. With one length {} that is the gradient, up to it (RLOO "
-            "in pairs).", length),
+        say(
+            "The token mean divides by the tokens of the batch. With one length {} that is the gradient, up to it "
+            "(RLOO in pairs).",
+            length,
+        ),
         total_gradient,
         GRADIENT / length,
         given=NORMALISED,
@@ -341,8 +346,12 @@ def _token_mean(d: Derivation, claimed: Sequence[sp.Expr]) -> Word:
     third, reward = [sp.Rational(1, 3)] * 3, [sp.Integer(1), sp.Integer(0), sp.Integer(0)]
     found = _enumerated(third, reward, 2, weights)
     d.equal(
-        say("Its mean for uniform outcomes of {}, {}, {}.", runs(sp.Symbol("R"), reward), runs(length, lengths),
-            runs(GROUP, [2])),
+        say(
+            "Its mean for uniform outcomes of {}, {}, {}.",
+            runs(sp.Symbol("R"), reward),
+            runs(length, lengths),
+            runs(GROUP, [2]),
+        ),
         sp.Matrix(found),
         sp.Matrix(list(claimed)),
         name="E[token mean]",

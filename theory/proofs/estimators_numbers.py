@@ -46,7 +46,9 @@ def compare_kl_terms(d: Derivation, found: dict[str, tuple[int, int]], shown: An
             expectation = estimators.kl_estimate(given, term, place).expectation
             errors.append(np.max(np.abs(expectation - first * reverse - second * forward)))
     d.confirm(
-        say("The package's expectations, of this and the other estimators, agree with differences of both divergences."),
+        say(
+            "The package's expectations, of this and the other estimators, agree with differences of both divergences."
+        ),
         shown,
         errors,
         1e-8,
@@ -78,8 +80,10 @@ def compare_advantages(d: Derivation, rloo: int, shrink: Callable[[float], float
         say("{}", sizes),
     )
     d.confirm(
-        say("Sampled groups have the package's means and variances: what differs by more than {} standard errors.",
-            int(ERRORS)),
+        say(
+            "Sampled groups have the package's means and variances: what differs by more than {} standard errors.",
+            int(ERRORS),
+        ),
         sp.Symbol("E[g]"),
         excess,
         1e-12,

@@ -261,8 +261,11 @@ def _leaves_again(d: Derivation) -> tuple[Any, Any]:
     worst = 1 + odds + t * step * sp.exp(step)
     total_chance = Short("sum of chances", sp.log(worst) - sp.log(1 + odds))
     d.equal(
-        say("The other outcome then has no less than {}, and a sum of these is no less than their integral, here up to "
-            "a factor.", 1 / worst),
+        say(
+            "The other outcome then has no less than {}, and a sum of these is no less than their integral, here up to "
+            "a factor.",
+            1 / worst,
+        ),
         sp.Derivative(total_chance, t),
         step * sp.exp(step) / worst,
         scope=SINGLES,
@@ -292,8 +295,8 @@ def _diffusion(d: Derivation, selection: sp.Expr) -> tuple[Any, Any]:
         scope=two,
     )
     d.equal(
-        say("An update averages {} such changes, independent of each other: the same mean, and, for equal rewards, this "
-            "variance, which is also that of rewards nearly so.", GROUP),
+        say("An update averages {} such changes, independent of each other: the same mean, and, for equal rewards, "
+            "this variance, which is also that of rewards nearly so.", GROUP),
         GROUP * (M * up**2 + (1 - M) * down**2).subs(GAP, 0) / GROUP**2,
         4 * ETA**2 * REWARD**2 * M * (1 - M) / GROUP,
         name="variance",

@@ -96,7 +96,14 @@ def compare_fixation(d: Derivation, selection: Callable[..., float], shown: Any)
     words = say("The chain's own probability, from its equations on a grid, is near the diffusion's at small steps.")
     d.confirm(words, shown, gaps, 0.02, cases)
     words = say("The order in the step size of what is between them.")
-    d.measured(words, sp.Symbol("order"), 1, orders, 0.25, say("fitted, steps and differences as they are and divided by {}", 2))
+    d.measured(
+        words,
+        sp.Symbol("order"),
+        1,
+        orders,
+        0.25,
+        say("fitted, steps and differences as they are and divided by {}", 2),
+    )
     words = say("Simulated REINFORCE, of a task reward and of a log-likelihood, has the chain's: what differs by more "
                 "than {} standard errors.", int(ERRORS))  # fmt: skip
     d.confirm(words, shown, excess, 0.005, say("from even odds, {} runs each; {}", RACERS, cases))

@@ -18,6 +18,7 @@ from sharpen.theory.sequences import IidModel
 ALPHA, PREFIX, GAIN, OTHER = sp.symbols("alpha w g b", positive=True)
 GO, RHO = sp.symbols("q_go rho", positive=True)  # 1 - h, and the continuation ratio
 COUNT = sp.Symbol("m", integer=True, positive=True)
+FIRST = sp.Symbol("c", positive=True)  # the weight of length 0
 RATIO = GO**ALPHA * total(P[I] ** ALPHA)
 ENTROPY = Short("H(p)", -total(P[I] * sp.log(P[I])))
 SLOPE = sp.log(GO) - ENTROPY
@@ -76,9 +77,6 @@ def lengths(
     )  # fmt: skip
 
 
-FIRST = sp.Symbol("c", positive=True)
-
-
 def _slopes(d: Derivation, rho: Short, average: Any, slope: Any) -> tuple[Any, Any]:
     """Add the slopes of log rho and of the mean; return their equations at alpha = 1."""
     edge = d.equal(
@@ -98,8 +96,8 @@ def _slopes(d: Derivation, rho: Short, average: Any, slope: Any) -> tuple[Any, A
     put = {GO: 1 / (1 + OTHER), P[I]: 1 / (1 + GAIN)}
     terms = -sp.log(1 + OTHER) - PREFIX * sp.log(1 + GAIN)
     d.has_sign(
-        say("The sign of both terms, with a weight {}: the ratio {}, and is the chance of going on at the reference, so "
-            "the power exists exactly from some exponent below one on.", PREFIX,
+        say("The sign of both terms, with a weight {}: the ratio {}, and is the chance of going on at the reference, "
+            "so the power exists exactly from some exponent below one on.", PREFIX,
             by_sign(terms, negative="falls", positive="rises")),
         sp.log(GO) + PREFIX * sp.log(P[I]),
         "negative",
@@ -151,7 +149,9 @@ def geometric(d: Derivation, text: Text) -> Text:
     limit = FIRST * more / GAIN
     words = say("For {} they {}.", sp.Lt(less, 1, evaluate=False), by_value(limit.is_finite is not False, converge))
     d.limit(words, partial, COUNT, sp.oo, limit, where={RHO: less})
-    d.limit(say("Without any loss they {}.", by_value(sp.oo, {sp.oo: converge[False]})), FIRST * COUNT, COUNT, sp.oo, sp.oo)
+    d.limit(
+        say("Without any loss they {}.", by_value(sp.oo, {sp.oo: converge[False]})), FIRST * COUNT, COUNT, sp.oo, sp.oo
+    )
     d.limit(say("Nor here."), partial, COUNT, sp.oo, sp.oo, where={RHO: more})
     found = [by_sign(x - 1, **EXISTS) for x in (less, more)]
     return say("For a ratio of {} the power {}, for one of {} it {}", less, found[0], more, found[1])

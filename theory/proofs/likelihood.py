@@ -91,9 +91,9 @@ def normalised(
     _likelihood_numbers(d, supremum, found[2])
     d.state(
         "The likeliest sequence repeats no state; it is found by Dijkstra's algorithm, and is the empty one as soon as "
-        "{}. The average log-likelihood of a token has the supremum of {}, where the best cycle, over states that can be "
-        "reached and can stop, is Karp's {}. Rounds of a cycle bring the average to the cycle's, {}, so where it wins "
-        "it is approached by endless repetition and not attained: {} and {}.",
+        "{}. The average log-likelihood of a token has the supremum of {}, where the best cycle, over states that can "
+        "be reached and can stop, is Karp's {}. Rounds of a cycle bring the average to the cycle's, {}, so where it "
+        "wins it is approached by endless repetition and not attained: {} and {}.",
         found[1], found[2], karp, approached, found[3], missed,
     )  # fmt: skip
 
@@ -121,8 +121,8 @@ def _repetition(d: Derivation, limit: Any) -> tuple[Any, Any]:
     whole = (PATH + CYCLE) / (SIZE + PERIOD)
     surplus: Any = sp.factor((whole - BEST).subs(put))
     missed = d.compare(
-        say("Let {} be the best cycle's average. Rounds of any cycles come short of it by {} or not at all; if the path "
-            "alone does, by {}, so does every sequence: the supremum is {}.",
+        say("Let {} be the best cycle's average. Rounds of any cycles come short of it by {} or not at all; if the "
+            "path alone does, by {}, so does every sequence: the supremum is {}.",
             BEST, worse, GAIN, by_sign(surplus, negative="approached and not attained", positive="exceeded")),
         whole,
         "negative",

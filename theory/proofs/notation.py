@@ -91,32 +91,37 @@ def evaluate(expression: Any) -> Any:
         >>> evaluate(sp.Subs(sp.Derivative(x**3, x), x, 2)), evaluate(sp.Limit(sp.exp(-x), x, sp.oo))
         (12, 0)
     """
-    if isinstance(expression, sp.MatrixBase):
+    if _is(expression, sp.MatrixBase):
         return expression.applyfunc(evaluate)
     expression = sp.sympify(expression)
-    if isinstance(expression, Short):
+    if _is(expression, Short):
         return evaluate(expression.value)
-    if isinstance(expression, sp.Derivative):
+    if _is(expression, sp.Derivative):
         found = evaluate(expression.expr)
         for x, order in expression.variable_count:
             for _ in range(int(order)):
                 found = derivative(found, x) if isinstance(x, sp.Indexed) else sp.diff(found, x)
         return found
-    if isinstance(expression, sp.Subs):
+    if _is(expression, sp.Subs):
         where = zip(expression.variables, map(evaluate, expression.point), strict=True)
         return evaluate(expression.expr).subs(list(where), simultaneous=True)
-    if isinstance(expression, sp.Limit):
+    if _is(expression, sp.Limit):
         return sp.limit(evaluate(expression.args[0]), *expression.args[1:3])
-    if isinstance(expression, sp.Integral):
+    if _is(expression, sp.Integral):
         return expression.doit()
-    if isinstance(expression, sp.Sum):
-        body = sp.Sum(evaluate(expression.function), *expression.limits)
+    if _is(expression, sp.Sum):
+        body: Any = sp.Sum(evaluate(expression.function), *expression.limits)
         return body if body.function.has(sp.Indexed) else body.doit()
-    if not expression.args or isinstance(expression, sp.Indexed):
+    if not expression.args or _is(expression, sp.Indexed):
         return expression
-    if isinstance(expression, sp.Max):
+    if _is(expression, sp.Max):
         return expression.rewrite(sp.Abs)
     return expression.func(*map(evaluate, expression.args))
+
+
+def _is(part: Any, kind: type) -> bool:
+    """Return isinstance(part, kind), without telling the type checker, to which SymPy's attributes are unknown."""
+    return isinstance(part, kind)
 
 
 def shorts(expression: Any) -> Iterator[Short]:

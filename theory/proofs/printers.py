@@ -141,7 +141,7 @@ def name_to_latex(name: str) -> str:
         return f"E[{name_to_latex(mean[1])}]"
     if call := re.fullmatch(r"(\w+)\((.*)\)", name):
         inside = re.split(r"( \|\| |, )", call[2])
-        written = "".join(rf" \,\|\, " if x == " || " else x if x == ", " else name_to_latex(x) for x in inside)
+        written = "".join(r" \,\|\, " if x == " || " else x if x == ", " else name_to_latex(x) for x in inside)
         return f"{name_to_latex(call[1])}({written})"
     found = re.fullmatch(r"([A-Za-z]+)(\d*)(?:_([A-Za-z0-9]+|\*))?(?:\^([A-Za-z0-9]+|\*))?", name)
     if found is None:

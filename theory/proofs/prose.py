@@ -24,8 +24,8 @@ SYMBOLS = r"\b(?:alpha|beta|gamma|delta|epsilon|eta|theta|kappa|lambda|mu|nu|pi|
 IN_WORDS = r"\b(?:proportional|plus|minus|times|squared|square root|twice|half|double|doubled)\b"
 DIRECTIONS = (
     r"\b(?:attracts?|repels?|saddles?|(?:un)?stable|ris(?:es?|ing)|falls?|falling|increas\w+|decreas\w+|grow(?:s|ing)?|"
-    r"shrinks?|(?:un)?biased|helps?|hurts?|ahead|behind|positive|negative|vanish(?:es)?|larger|smaller|at most|at least|"
-    r"fewer|never|always)\b"
+    r"shrinks?|(?:un)?biased|helps?|hurts?|ahead|behind|positive|negative|vanish(?:es)?|larger|smaller|at most|at "
+    r"least|fewer|never|always)\b"
 )
 FORMULA = re.compile("|".join((SIGNS, FUNCTIONS, SYMBOLS, IN_WORDS, DIRECTIONS)), re.IGNORECASE)
 

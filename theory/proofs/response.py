@@ -11,7 +11,7 @@ import sympy as sp
 from sharpen.theory.proofs.notation import Short, by_sign, by_value, evaluate, runs
 from sharpen.theory.proofs.prose import say
 from sharpen.theory.proofs.result import AN_EXAMPLE, ANY_N, Derivation, Theorem
-from sharpen.theory.proofs.sums import LOG_P, NORMALISED, PI, I, J, K, R, derivative, mean, total
+from sharpen.theory.proofs.sums import LOG_P, NORMALISED, PI, I, J, K, R, mean, total
 
 ALPHA, BETA_INV, EPSILON = sp.symbols("alpha beta_inv epsilon", positive=True)
 WORST = sp.tanh(ALPHA * EPSILON / 2)  # the largest change in total variation
@@ -186,8 +186,7 @@ def sensitivity(d: Derivation, *, gain: sp.Expr = ALPHA, bound: sp.Expr = WORST,
         tilt * tilted * (sp.KroneckerDelta(J, K) - tilted_other),
         scope=ANY_N,
     )
-    factor = sp.Symbol("c", positive=True)
-    both = _reward_bound(d, bound, factor, tilt)
+    both = _reward_bound(d, bound, tilt)
     exact = d.limit(say("An exact verifier leaves nothing to lose."), both.rhs, EPSILON, 0, 0)
     _sensitivity_numbers(d, worst, both)
     d.state(
@@ -242,15 +241,15 @@ def _worst_mass(d: Derivation, bound: sp.Expr) -> tuple[Any, Any]:
     return worst, flips
 
 
-def _reward_bound(d: Derivation, bound: Any, factor: sp.Symbol, tilt: Any) -> Any:
+def _reward_bound(d: Derivation, bound: Any, tilt: Any) -> Any:
     """Add the largest change of the tilted optimum, from the same set; return its equation."""
     t, m = sp.Symbol("t", positive=True), sp.Symbol("m", positive=True)
     change = m * t / (m * t + (1 - m) / t) - m
-    odds = {t: sp.exp(BETA_INV * EPSILON)}
+    odds: dict[Any, Any] = {t: sp.exp(BETA_INV * EPSILON)}
     return d.equal(
         say("And with it the largest change, of a reward that errs by up to {}.", EPSILON),
         Short("max TV_r", sp.Subs(change, m, 1 / (1 + t))),
-        sp.sympify(bound).subs(ALPHA, factor).subs(factor, tilt),
+        bound.subs(ALPHA, tilt),
         by=sp.simplify(change.subs(m, 1 / (1 + t))).subs(odds),
         where=odds,
     )
@@ -263,7 +262,7 @@ def _sensitivity_numbers(d: Derivation, worst: Any, both: Any) -> None:
         n, weight = int(d.rng.integers(2, 9)), float(d.rng.uniform(0.3, 5.0))
         epsilon = float(d.rng.uniform(0.05, 1.0))
         level, other = np.log(d.rng.dirichlet(np.ones(n))), d.rng.normal(size=n)
-        values = {ALPHA: weight, BETA_INV: weight, EPSILON: epsilon}
+        values: dict[Any, Any] = {ALPHA: weight, BETA_INV: weight, EPSILON: epsilon}
         most, reward_most = (float(each.rhs.subs(values)) for each in (worst, both))
         corners, inside = _changes(d, weight * level, weight * epsilon)
         excess += [max(0.0, corners - most), max(0.0, inside - corners)]

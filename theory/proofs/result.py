@@ -265,8 +265,7 @@ class Derivation:
 
     def _known(self, formula: Any) -> bool:
         """Return whether a formula is a name, part of what a step checked, or true by definition."""
-        if isinstance(formula, sp.MatrixBase):
-            formula = formula.as_immutable()
+        formula = sp.sympify(formula)
         if formula in self._checked or formula.is_Atom or isinstance(formula, Short | sp.Indexed | sp.IndexedBase):
             return True
         if isinstance(formula, AppliedUndef | sp.Tuple):
@@ -306,9 +305,7 @@ class Derivation:
         if method != RANDOMISED:
             for each in (shown, *assuming, *put, *new, sp.sympify(by)):
                 self._checked |= set(sp.preorder_traversal(each))
-        self.steps.append(
-            Step(text, shown, method, scope, confirms, error, tolerance, holds, assuming, (*put, *new))
-        )
+        self.steps.append(Step(text, shown, method, scope, confirms, error, tolerance, holds, assuming, (*put, *new)))
         return shown
 
 

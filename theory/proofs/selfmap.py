@@ -12,7 +12,7 @@ from sharpen.theory import selfsharpening
 from sharpen.theory.proofs.notation import Short, Word, by_value, runs
 from sharpen.theory.proofs.prose import say
 from sharpen.theory.proofs.result import ANY_N, Derivation, Theorem
-from sharpen.theory.proofs.sums import LOG_P, PI, I, J, K, N, P, Z, derivative, total
+from sharpen.theory.proofs.sums import LOG_P, PI, I, J, K, N, P, Z, total
 
 ALPHA = sp.Symbol("alpha", positive=True)
 ROUNDS = sp.Symbol("k", integer=True, nonnegative=True)
@@ -229,9 +229,7 @@ def _map_classes(
             attracts = all(value < 1 for value in values + [outside] * (n - size))
             kinds += [attracts] * int(sp.binomial(n, size))
         verdicts.append(sum(kinds) == number.subs(N, n))
-    shown = sp.Eq(
-        sp.Symbol("attractors"), sp.Piecewise((stable[0], ALPHA > 1), (stable[1], True)), evaluate=False
-    )
+    shown = sp.Eq(sp.Symbol("attractors"), sp.Piecewise((stable[0], ALPHA > 1), (stable[1], True)), evaluate=False)
     scope = say("{}, {}", runs(N, OUTCOMES), runs(ALPHA, (ABOVE, BELOW)))
     d.check(say("The same by the eigenvalues of each matrix."), shown, verdicts, scope, again=True)
     return classes  # pyright: ignore[reportReturnType]

@@ -9,7 +9,7 @@ from typing import Any
 import sympy as sp
 
 from sharpen.theory.proofs import sequences_numbers
-from sharpen.theory.proofs.lengths import ALPHA, COUNT, EXISTS, FIRST, GAIN, RHO, geometric
+from sharpen.theory.proofs.lengths import ALPHA, COUNT, FIRST, GAIN, RHO, geometric
 from sharpen.theory.proofs.notation import Short, by_sign, evaluate, runs
 from sharpen.theory.proofs.prose import say
 from sharpen.theory.proofs.result import Derivation, Theorem
@@ -24,7 +24,7 @@ POWER_FIRST = sp.Matrix([sp.Rational(160, 1000), sp.Rational(125, 1000)])
 COOL_FIRST = sp.Matrix([sp.Rational(160, 1000), sp.Rational(250, 1000)])
 ONE_TOKEN = say("one state, one token")
 FIRSTS = {"positive": "the first", "negative": "the second"}
-ROOTS = ((1, 0, 0), (Fraction(4, 5), Fraction(3, 5), 0), (Fraction(2, 3), Fraction(2, 3), Fraction(1, 3)))
+ROOTS: Any = ((1, 0, 0), (Fraction(4, 5), Fraction(3, 5), 0), (Fraction(2, 3), Fraction(2, 3), Fraction(1, 3)))
 
 
 def chains(
@@ -127,9 +127,9 @@ def _exists(d: Derivation, critical: int) -> None:
     b, e, v, w = sp.symbols("B e v w", commutative=False)
     d.equal(
         say("Several components once more. If some {} with entries of one sign solves the equation, it is above the "
-            "first sums, and what it has above the next ones comes, by the matrix, from what it has above these, {}: by "
-            "induction they stay below it and converge. Their limit solves the equation, so the power exists exactly "
-            "where it has such a solution.", v, w),
+            "first sums, and what it has above the next ones comes, by the matrix, from what it has above these, {}: "
+            "by induction they stay below it and converge. Their limit solves the equation, so the power exists "
+            "exactly where it has such a solution.", v, w),
         e + b * v - (e + b * w),
         sp.expand(b * (v - w)),
         scope=ANY_CHAIN,
@@ -188,8 +188,8 @@ def _doob(d: Derivation, step: Any) -> tuple[Any, Any]:
     )
     edge, rest = sp.symbols("A_st x", positive=True)
     law = d.equal(
-        say("If it gives a rest {} from the next state its power over the partition there, so it does to that transition"
-            " and the rest from here; and to stopping: by induction to every sequence.", rest),
+        say("If it gives a rest {} from the next state its power over the partition there, so it does to that "
+            "transition and the rest from here; and to stopping: by induction to every sequence.", rest),
         Short("P(x)", step.subs(EDGE, edge**ALPHA) * rest**ALPHA / NEXT),
         (edge * rest) ** ALPHA / HERE,
         scope=say("every sequence"),
@@ -203,8 +203,8 @@ def _temperature(d: Derivation, power_first: Any, cool_first: Any) -> tuple[Any,
     odds = go**ALPHA / hazard**ALPHA
     chance = Short("q_go", odds / (1 + odds))
     d.equal(
-        say("Token-level temperature divides each row of powers by its own sum. With one state and one token it goes on "
-            "with these odds; the power with others, of the ratio {} to what it leaves of one.", RHO),
+        say("Token-level temperature divides each row of powers by its own sum. With one state and one token it goes "
+            "on with these odds; the power with others, of the ratio {} to what it leaves of one.", RHO),
         chance / (1 - chance),
         (go / hazard) ** ALPHA,
         scope=ONE_TOKEN,
@@ -226,7 +226,9 @@ def _two_step_example(d: Derivation, power_first: Any, cool_first: Any) -> tuple
     """Add the example in which the power and temperature choose differently; return its gaps."""
     b, e = _two_steps()
     v = (sp.eye(5) - b).LUsolve(e)
-    scope = say("Karan and Du 2025, two tokens, {}, {}", runs(sp.Symbol("p"), (0, *TWO_STEP.values())), runs(ALPHA, [2]))
+    scope = say(
+        "Karan and Du 2025, two tokens, {}, {}", runs(sp.Symbol("p"), (0, *TWO_STEP.values())), runs(ALPHA, [2])
+    )
     scale = sp.Rational(81, 100)  # the square of the sum of the weights
     words = [by_sign(first[0] - first[1], **FIRSTS) for first in (power_first, cool_first)]
     sharp_first = sp.Matrix([b[0, 1] * v[1], b[0, 2] * v[2]]) * scale
