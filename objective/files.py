@@ -142,8 +142,8 @@ def new_folder(final: Path, field: str = "out") -> Iterator[Path]:
             part.mkdir(parents=True)
             (part / UNFINISHED).touch()
             yield part
-            (part / UNFINISHED).unlink()
             write(part / LISTING, json.dumps(listing(part), indent=1) + "\n")
+            (part / UNFINISHED).unlink()  # only now: at every moment the folder has one mark or the other
             for path in (*part.rglob("*"), part):  # a rename may reach the disk before the contents
                 _flush(path)
             _make_way(target)
@@ -207,7 +207,7 @@ def _make_way(target: Path) -> None:
 
 def listing(folder: Path) -> dict[str, dict[str, Any]]:
     """Return ``bytes`` and ``sha256`` of every file below ``folder``, by its path there."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LISTING)
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (LISTING, UNFINISHED))
     with ThreadPoolExecutor(4) as pool:  # hashing leaves the interpreter to others
         hashes = list(pool.map(_hash, found))
     return {

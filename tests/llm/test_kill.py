@@ -21,11 +21,12 @@ import os, signal, sys
 from pathlib import Path
 import torch, transformers
 import sharpen.llm.final_evaluation
+import sharpen.llm.final_evaluation
 import sharpen.llm.trainer
 from sharpen.llm import metrics
 from sharpen.llm.config import resolve
 from sharpen.llm.run import train
-from sharpen.objective import preset
+from sharpen.objective import files, preset
 
 torch.set_num_threads(1)
 config = resolve({
@@ -57,11 +58,13 @@ def half_a_line(real, file, records):
 
 DEATHS = [
     lambda: nth(torch.optim.AdamW, "step", 2, die),  # in an update
-    lambda: nth(os, "fsync", 2, die),  # while a checkpoint is written
+    lambda: nth(files, "listing", 1, die),  # while a checkpoint is written
     lambda: nth(Path, "rename", 1, die),  # written, without its name
     lambda: nth(Path, "rename", 1, after),  # named, the older one's state not yet dropped
-    lambda: nth(metrics, "append", 3, half_a_line),  # in a line of metrics.jsonl (the first two rewrite the files)
+    lambda: nth(metrics, "append", 1, half_a_line),  # in a line of metrics.jsonl
     lambda: nth(sharpen.llm.final_evaluation, "_measure", 2, die),  # in the evaluation
+    lambda: nth(files, "remove_listed", 1, after),  # while the checkpoints that were not chosen are deleted
+    lambda: nth(Path, "replace", 2, die),  # within a file that is being replaced
 ]
 
 def live(out, arm):
@@ -90,7 +93,7 @@ def test_a_run_killed_at_any_moment_equals_an_uninterrupted_one(tmp_path: Path) 
     command = [sys.executable, "-c", DRIVER, str(tmp_path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=850)
-    assert done.stdout.split() == ["0", *["9"] * 6, "0"], done.stderr[-3000:]
+    assert done.stdout.split() == ["0", *["9"] * 8, "0"], done.stderr[-3000:]
     assert ".step_000002." in done.stderr  # what a kill left of a checkpoint
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     first, second = (load_file(out / "checkpoints" / "last" / "model.safetensors") for out in (whole, parts))
