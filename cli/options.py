@@ -89,15 +89,20 @@ class ProblemFlags:
         ),
     ] = None
 
-    def build(self) -> Problem:
+    def build(self, reads_length: bool = True) -> Problem:
         """Return the problem.
 
+        Args:
+            reads_length: Whether the command reads lengths with the objective that it was given.
+
         Raises:
-            InputError: a text cannot be read, or does not fit the base.
+            InputError: a text cannot be read, or does not fit the base, or lengths are given that nothing reads.
         """
         from sharpen.theory.problem import parse_problem
 
-        return parse_problem(self.base, self.reward, self.length)
+        problem = parse_problem(self.base, self.reward, self.length)  # a length that is wrong anyway is said to be
+        only_where(reads_length, "--normalization mean or weighted_mean, which divide by it", length=self.length)
+        return problem
 
 
 def refuse_without(flag: str, given: object, needed: str, value: object) -> None:
@@ -122,6 +127,28 @@ def refuse_with(flag: str, given: object, other: str, value: object) -> None:
 
     if given not in (None, False) and value not in (None, False):
         raise InputError(flag, given, f"none with --{other}, where it would have no effect")
+
+
+def only_where(condition: bool, where: str, **flags: Any) -> None:
+    """Refuse flags that were given (are not None) in a mode in which nothing reads them.
+
+    Args:
+        condition: Whether something reads them.
+        where: The mode in which they are read, for the message.
+        flags: By name.
+
+    Raises:
+        InputError: the first of those given.
+
+    Example:
+        >>> only_where(False, "--animate", frames=None)
+        >>> only_where(True, "--animate", frames=3)
+    """
+    from sharpen.objective import InputError
+
+    for name, given in flags.items():
+        if given is not None and not condition:
+            raise InputError(name.replace("_", "-"), given, f"only with {where}: here nothing would read it")
 
 
 def _objective_flag(help: str, *names: str) -> Any:
@@ -165,7 +192,8 @@ class ObjectiveFlags:
         changes: dict[str, object] = {name: flag for name, flag in asdict(self).items() if flag is not None}
         changes.pop("objective", None)
         if self.objective is not None:
-            return spec.from_fields({**spec.load(self.objective).to_dict(), **changes})
-        if not changes:
-            return spec.preset(default)
-        return spec.from_fields(changes)
+            found = spec.from_fields({**spec.load(self.objective).to_dict(), **changes})
+        else:
+            found = spec.from_fields(changes) if changes else spec.preset(default)
+        only_where(found.normalization != "none", "a normalization other than none", alpha=self.alpha)
+        return found

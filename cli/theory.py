@@ -62,7 +62,7 @@ def fixed_points(
     from sharpen.theory.optimum import optimum
     from sharpen.theory.stationary import fixed_points as find
 
-    problem = outcomes.build()
+    problem = outcomes.build(spec.length_exponent != 0.0)
     best = optimum(spec, problem)
     found = find(spec, problem, limit)
     if plot is not None:

@@ -61,7 +61,7 @@ def coverage(
     from sharpen.theory.coverage import coverage as cover
     from sharpen.theory.coverage import log_crossover, log_rates, mix_weights
 
-    prompts = _prompts(outcomes, answers, mix)
+    prompts = _prompts(outcomes, answers, mix, spec.length_exponent != 0.0)
     counts = _whole_numbers(k, "k")
     policies = _policies(spec, prompts, best_of, marginal)
     table = {name: cover(prompts, [np.exp(p) for p in each], counts, majority) for name, each in policies.items()}
@@ -83,13 +83,13 @@ def coverage(
         _print_table(spec, prompts, table, overtakes, k_max)
 
 
-def _prompts(outcomes: options.ProblemFlags, answers: str | None, mix: Path | None) -> list[Prompt]:
+def _prompts(outcomes: options.ProblemFlags, answers: str | None, mix: Path | None, reads_length: bool) -> list[Prompt]:
     from sharpen.objective import InputError
     from sharpen.theory.coverage import Prompt, read_mix
 
     if mix is None:
         labels = None if answers is None else _whole_numbers(answers, "answers")
-        return [Prompt(outcomes.build(), labels)]
+        return [Prompt(outcomes.build(reads_length), labels)]
     given = {"base": outcomes.base, "reward": outcomes.reward, "length": outcomes.length, "answers": answers}
     for name, text in given.items():
         if text is not None:

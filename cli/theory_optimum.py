@@ -25,6 +25,9 @@ FAMILIES = {"power": "power", "best-of-n": "best_of_n", "tilt": "tilt", "answer-
 PARAMETERS = {"power": "alpha", "tilt": "beta_inv", "best_of_n": "samples", "answer_power": "alpha"}
 
 
+POINTS, MOST_NAMED = 17, 10  # of a frontier; of the outcomes of a policy
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to the theory group."""
     app.command("optimum")(optimum)
@@ -38,7 +41,12 @@ def optimum(
         str | None,
         typer.Option(help="Also the best policies at these KLs to the base, nats, a comma list.", show_default=False),
     ] = None,
-    points: Annotated[int, typer.Option(help="Points of the Pareto frontier at each KL, in --json and --plot.")] = 17,
+    points: Annotated[
+        int | None,
+        typer.Option(
+            help="Points of the Pareto frontier at each KL, in --json and --plot. Default 17.", show_default=False
+        ),
+    ] = None,
     answers: Annotated[
         str | None,
         typer.Option(
@@ -46,7 +54,12 @@ def optimum(
             show_default=False,
         ),
     ] = None,
-    top: Annotated[int, typer.Option(help="List so many of the likeliest outcomes of each policy in --json.")] = 10,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            help="List so many of the likeliest outcomes of each policy in --json. Default 10.", show_default=False
+        ),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw reward against KL and the Pareto frontier to a .png, .pdf or .svg file.")
     ] = None,
@@ -59,10 +72,16 @@ def optimum(
     spec = chosen.build(default="tempered")
 
     from sharpen.objective import InputError
+    from sharpen.theory.frontier import MOST_POINTS
 
+    options.only_where(json_output, "--json", top=top)
+    options.only_where(kl is not None and (json_output or plot is not None), "--kl and --json or --plot", points=points)
+    top, points = MOST_NAMED if top is None else top, POINTS if points is None else points
     if top < 1:
         raise InputError("top", top, "a whole number >= 1")
-    problem, budgets = outcomes.build(), _budgets(kl)
+    if not 2 <= points <= MOST_POINTS:
+        raise InputError("points", points, f"a whole number from 2 to {MOST_POINTS:,}")
+    problem, budgets = outcomes.build(spec.length_exponent != 0.0), _budgets(kl)
     labels = None if answers is None else _labels(answers, problem.n)
     report = _report(spec, problem, labels, top)
     report["kl_budgets"] = [_budget(spec, problem, each, labels) for each in budgets]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sharpen.theory.problem import Problem
 
 DEFAULT_BASE = "0.5,0.3,0.2"  # with the shared default reward: outcome 1 is correct, the likeliest, 0, is not
+RESOLUTION = 100
 DIGITS = 6  # of the coordinates of drawn curves in the JSON
 
 
@@ -33,8 +34,12 @@ def phase(
         str, typer.Option(help="natural (replicator) or softmax (vanilla policy gradient) flow.")
     ] = "natural",
     resolution: Annotated[
-        int, typer.Option(help="Side of the grid of starts that checks the basins' shares, 1 to 2000.")
-    ] = 100,
+        int | None,
+        typer.Option(
+            help="Side of the grid of starts that checks the basins' shares in --json, 1 to 2000. Default 100.",
+            show_default=False,
+        ),
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the phase portrait to a .png, .pdf or .svg file.")] = None,
     json_output: options.JsonOutput = False,
 ) -> None:
@@ -46,9 +51,10 @@ def phase(
 
     from sharpen.theory.phase import grid_shares, portrait
 
-    problem = replace(outcomes, base=outcomes.base or DEFAULT_BASE).build()
+    options.only_where(json_output, "--json", resolution=resolution)
+    base = DEFAULT_BASE if outcomes.base is None else outcomes.base
+    problem = replace(outcomes, base=base).build(spec.length_exponent != 0.0)
     found = portrait(spec, problem, field)
-    on_grid = grid_shares(found, resolution)
     if plot is not None:
         from sharpen.figures.phase import plot_phase
 
@@ -56,8 +62,8 @@ def phase(
     if json_output:
         import json
 
-        report = as_json(spec, problem, found)
-        for basin, share in zip(report["basins"], on_grid, strict=True):
+        report, resolution = as_json(spec, problem, found), RESOLUTION if resolution is None else resolution
+        for basin, share in zip(report["basins"], grid_shares(found, resolution), strict=True):
             basin["grid_share"] = share
         say(json.dumps(report | {"grid_resolution": resolution}, allow_nan=False))
     else:

@@ -48,11 +48,13 @@ def response(
 
     if over not in ("alpha", "beta_inv"):
         raise InputError("over", over, "alpha or beta_inv")
+    options.only_where(over != "alpha", "--over beta_inv", alpha=chosen.alpha)
+    options.only_where(over != "beta_inv", "--over alpha", beta_inv=chosen.beta_inv)
     if not 2 <= points <= MOST_GRID:
         raise InputError("points", points, f"a whole number from 2 to {MOST_GRID:,}")
     if not 0.0 <= low < high < math.inf:
         raise InputError("from, to", [low, high], "0 <= from < to, both finite")
-    problem = outcomes.build()
+    problem = outcomes.build(spec.length_exponent != 0.0)
     parameter = "alpha" if over == "alpha" else "beta_inv"
     found = curve(spec, problem, parameter, np.linspace(low, high, points))
     turns: tuple[TurningPoint, ...] = ()

@@ -48,11 +48,12 @@ def self_sharpening(
     from sharpen.objective import InputError
     from sharpen.theory.selfsharpening import refresh
 
+    options.only_where(False, "a command that trains: rounds replace the reference here", reference=chosen.reference)
     if not 1 <= rounds <= MOST_ROUNDS:
         raise InputError("rounds", rounds, f"a whole number from 1 to {MOST_ROUNDS}")
     if not 0.0 < epsilon < 1.0:
         raise InputError("epsilon", epsilon, "a number between 0 and 1")
-    problem = outcomes.build()
+    problem = outcomes.build(spec.length_exponent != 0.0)
     policies = refresh(spec, problem, rounds)
     report = _report(spec, problem, policies, epsilon)
     if plot is not None:

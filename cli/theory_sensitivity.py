@@ -43,7 +43,7 @@ def sensitivity(
     from sharpen.theory.noise import noise_effect
     from sharpen.theory.sensitivity import SOURCES, response, worst_case
 
-    problem = outcomes.build()
+    problem = outcomes.build(spec.length_exponent != 0.0)
     found = {source: response(spec, problem, source) for source in SOURCES}
     worst = {source: worst_case(found[source], epsilon) for source in SOURCES}
     noise = {source: noise_effect(found[source], problem.reward, noise_sd, draws, seed) for source in SOURCES}

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 RUNS = "Animation"
 
 
+def _optional(help: str) -> Any:
+    return typer.Option(help=help, show_default=False)
+
+
+def _run(help: str, *, least: int = 1, most: int) -> Any:
+    return typer.Option(help=help, min=least, max=most, rich_help_panel=RUNS, show_default=False)
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to the group."""
     app.command("phase")(phase)
@@ -30,21 +38,22 @@ def phase(
     chosen: options.ObjectiveFlags,
     outcomes: options.ProblemFlags,
     learner: Annotated[str, typer.Option(help="natural, softmax, rloo, grpo, ppo, … (any but tb).")] = "rloo",
-    group_size: Annotated[int, typer.Option(help="Samples of an update, 2 to 64.")] = 16,
-    kl: Annotated[str, typer.Option(help="Where the KL estimate stands: k1-reward, k3-loss, ….")] = "k1-reward",
-    step_size: Annotated[float, typer.Option(help="eta of the runs; of the field only for ppo and dapo.")] = 0.2,
+    group_size: Annotated[int | None, _optional("Samples of an update, 2 to 64. Default 16.")] = None,
+    kl: Annotated[
+        str | None, _optional("Where the KL estimate stands: k1-reward, k3-loss, …. Default k1-reward.")
+    ] = None,
+    step_size: Annotated[
+        float | None, _optional("eta of the runs, and of the field for ppo and dapo. Default 0.2.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw both panels to a .png, .pdf or .svg file.")] = None,
     animate: Annotated[
         Path | None, typer.Option(help="Write runs on the simplex to a .gif or .mp4 file.", rich_help_panel=RUNS)
     ] = None,
-    runs: Annotated[int, typer.Option(help="Runs from the base.", min=1, max=10_000, rich_help_panel=RUNS)] = 64,
-    starts: Annotated[
-        int | None,
-        typer.Option(help="Instead, one run from each of N x N policies.", min=1, max=100, rich_help_panel=RUNS),
-    ] = None,
-    steps: Annotated[int, typer.Option(help="Updates.", min=1, rich_help_panel=RUNS)] = 400,
-    frames: Annotated[int, typer.Option(help="Frames after the first.", min=1, rich_help_panel=RUNS)] = 100,
-    seed: Annotated[int, typer.Option(help="Of all random numbers.", min=0, rich_help_panel=RUNS)] = 0,
+    runs: Annotated[int | None, _run("Runs from the base. Default 64.", most=10_000)] = None,
+    starts: Annotated[int | None, _run("Instead, one run from each of N x N policies.", most=100)] = None,
+    steps: Annotated[int | None, _run("Updates. Default 400.", most=10**7)] = None,
+    frames: Annotated[int | None, _run("Frames after the first. Default 100.", most=10**4)] = None,
+    seed: Annotated[int | None, _run("Of all random numbers. Default 0.", least=0, most=2**31 - 1)] = None,
     json_output: options.JsonOutput = False,
 ) -> None:
     """Draw where a learner's mean update leads on three outcomes: vector field, nullclines, rest points, runs.
@@ -56,19 +65,25 @@ def phase(
 
     from sharpen.toy.phase import learner_portrait
 
-    problem = replace(outcomes, base=outcomes.base or DEFAULT_BASE).build()
+    given = {"runs": runs, "starts": starts, "steps": steps, "frames": frames, "seed": seed}
+    options.only_where(animate is not None, "--animate", **given)
+    options.only_where(starts is None, "runs from the base, not --starts", runs=runs)
+    _check_learner_flags(learner, animate is not None, group_size, kl, step_size)
+    update = (_or(group_size, 16), _or(kl, "k1-reward"), _or(step_size, 0.2))
+    base = DEFAULT_BASE if outcomes.base is None else outcomes.base
+    problem = replace(outcomes, base=base).build(spec.length_exponent != 0.0)
     if animate is not None:
         from sharpen.figures.toy_phase import check_animation_path
 
         check_animation_path(animate)  # before anything is computed
-    found = learner_portrait(spec, problem, learner, group_size=group_size, kl=kl, step_size=step_size)
+    found = learner_portrait(spec, problem, learner, group_size=update[0], kl=update[1], step_size=update[2])
     if plot is not None:
         from sharpen.figures.toy_phase import plot_learner
 
         plot_learner(spec, problem, found, plot)
     if animate is not None:
-        start = _starts(problem, runs, starts)
-        _animate(spec, problem, found, start, animate, (group_size, kl, step_size, steps, frames, seed))
+        start = _starts(problem, _or(runs, 64), starts)
+        _animate(spec, problem, found, start, animate, (*update, _or(steps, 400), _or(frames, 100), _or(seed, 0)))
     if json_output:
         import json
 
@@ -76,6 +91,20 @@ def phase(
     else:
         print_tables(spec, problem, found.theory)
         _print_learner(found)
+
+
+def _or(given: Any, default: Any) -> Any:
+    return default if given is None else given
+
+
+def _check_learner_flags(
+    learner: str, animated: bool, group_size: int | None, kl: str | None, step_size: float | None
+) -> None:
+    from sharpen.toy.learners import EVERY_EPOCH, EXACT
+
+    options.only_where(learner not in EXACT, "a sampled learner", group_size=group_size, kl=kl)
+    several = animated or learner in EVERY_EPOCH
+    options.only_where(several, "--animate, or a learner of several epochs", step_size=step_size)
 
 
 def _starts(problem: Problem, runs: int, side: int | None) -> Any:

@@ -28,10 +28,28 @@ def resolve(
         objective = chosen.build(default="tempered")
         settings["objectives"] = {chosen.preset or objective.regime: objective.to_dict()}
     resolved = SimulateConfig.model_validate(settings)
+    _refuse_unread(resolved, changes)
     if step_size is None:
         return resolved
     sizes = {**resolved.step_size, **dict.fromkeys(resolved.learners, step_size)}
     return SimulateConfig.model_validate({**resolved.model_dump(mode="json"), "step_size": sizes})
+
+
+def _refuse_unread(resolved: SimulateConfig, flags: dict[str, Any]) -> None:
+    """Refuse flags that no learner and no objective of these settings reads."""
+    from sharpen.toy.learners import EXACT, FLOWS
+
+    def given(*wanted: str) -> dict[str, Any]:
+        return {name: flags.get(name) for name in wanted}
+
+    sampled = any(kind not in EXACT for kind in resolved.learners)
+    random = sampled or resolved.base_noise > 0
+    optimized = any(kind not in FLOWS for kind in resolved.learners)
+    weighed = any(objective.length_exponent != 0.0 for objective in resolved.objectives.values())
+    options.only_where(sampled, "a sampled learner", **given("group_size", "kl", "reward_noise"))
+    options.only_where(random, "a sampled learner or --base-noise", **given("seeds", "seed"))
+    options.only_where(optimized, "a learner that takes steps, not a flow", **given("optimizer"))
+    options.only_where(weighed, "--normalization mean or weighted_mean, which divide by it", **given("length"))
 
 
 def names(learner: list[str] | None) -> list[str] | None:

@@ -132,7 +132,25 @@ def sweep(
     from sharpen.toy.sweep_config import SweepConfig
 
     settings = SweepConfig.model_validate((load_settings(config) if config is not None else {}) | changes)
+    _refuse_unread(settings, lists | single)
     _run(settings, out, force, ray, json_output)
+
+
+def _refuse_unread(settings: SweepConfig, flags: dict[str, Any]) -> None:
+    """Refuse flags that nothing of these settings reads."""
+    from sharpen.toy.learners import EXACT, FLOWS
+
+    def given(*wanted: str) -> dict[str, Any]:
+        return {name: flags.get(name) for name in wanted}
+
+    sequences = given("tokens", "hazard", "longest", "transition", "stop", "start", "correct")
+    options.only_where(settings.policy != "table", "--policy tree or machine", **sequences)
+    options.only_where(settings.transition is None, "a machine without --transition", **given("tokens", "hazard"))
+    sampled = any(kind not in EXACT for kind in settings.learner)
+    options.only_where(sampled, "a sampled learner", **given("group_size", "kl", "reward_noise"))
+    optimized = any(kind not in FLOWS for kind in settings.learner)
+    options.only_where(optimized, "a learner that takes steps, not a flow", **given("optimizer"))
+    options.only_where(set(settings.normalization) != {"none"}, "a normalization other than none", **given("alpha"))
 
 
 def _run(settings: SweepConfig, out: Path, force: bool, ray: str | None, as_json: bool) -> None:

@@ -30,10 +30,16 @@ def target(
         list[str] | None, typer.Argument(help="learners, alpha, outcomes, length, slope. Default: all.")
     ] = None,
     seeds: Annotated[int, typer.Option(help="Runs that are reported, beside 16 that choose the step size.")] = 64,
-    within: Annotated[float, typer.Option(help="Share of KL(p || p^alpha) that may be missing.")] = 0.01,
-    out: Annotated[Path, typer.Option(help="Folder of the sweeps; the same command continues it.")] = Path(
-        "runs/target"
-    ),
+    within: Annotated[
+        float | None,
+        typer.Option(help="Share of KL(p || p^alpha) that may be missing. Default 0.01.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the sweeps; the same command continues it. Default runs/target.", show_default=False
+        ),
+    ] = None,
     json_output: options.JsonOutput = False,
 ) -> None:
     """Measure when sampled learners reach p^alpha: which learner, and how updates grow with alpha, n and length.
@@ -41,13 +47,15 @@ def target(
     slope shows why effective alpha can stay near 1 while the objective rises.
     """
     from sharpen.objective import InputError
-    from sharpen.toy.target import STUDIES
+    from sharpen.toy.target import STUDIES, WITHIN
 
     chosen = names or [*STUDIES, SLOPE]
     for name in chosen:  # before anything is run
         if name not in (*STUDIES, SLOPE):
             raise InputError("study", name, ", ".join((*STUDIES, SLOPE)))
-    found = _run(chosen, out, seeds, within)
+    options.only_where(chosen != [SLOPE], "a study of sweeps, not slope alone", within=within, out=out)
+    within = WITHIN if within is None else within
+    found = _run(chosen, Path("runs/target") if out is None else out, seeds, within)
     if json_output:
         import json
 

@@ -43,8 +43,8 @@ class Record:
     def classes(self) -> list[str | None]:
         """What each sample votes for: right and wrong answers are united by the same rule, their value.
 
-        Where the verifier takes two answers for the same and only one of them for the gold answer, they are two votes: a
-        class that is both right and wrong could not be scored.
+        Where the verifier takes two answers for the same and only one of them for the gold answer, they are two
+        votes: a class that is both right and wrong could not be scored.
         """
         return [
             None if vote is None and not good else f"{'right' if good else 'wrong'}: {vote}"

@@ -21,6 +21,7 @@ from sharpen.theory.problem import FloatArray, Problem
 from sharpen.theory.ties import own_scale, potential_scale
 
 NEWTON_STEPS = 100
+LARGE = 1e100
 
 
 class AdvantageLine(NamedTuple):
@@ -33,6 +34,16 @@ class AdvantageLine(NamedTuple):
     def level(self, log_pi: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return log pi + a / |c| and its scale, shapes [..., m]: who has most of it wins where slopes are negative."""
         return log_pi - self.constant / self.slope, own_scale(log_pi) + np.abs(self.scale / self.slope)
+
+    def unit(self) -> AdvantageLine:
+        """Return the line over a constant if its numbers are so large or small that their squares are none.
+
+        Time alone is measured in other units then: trajectories, borders and nullclines stay what they are.
+        """
+        size = max(float(np.max(np.abs(self.constant))), float(np.max(np.abs(self.slope))))
+        if size == 0.0 or 1.0 / LARGE <= size <= LARGE:
+            return self
+        return AdvantageLine(self.constant / size, self.slope / size, self.scale / size)
 
     @property
     def sign(self) -> int:

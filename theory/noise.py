@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sharpen.objective import InputError, Objective
+from sharpen.objective.settings import SEEDS
 from sharpen.theory.problem import FloatArray, Problem
 from sharpen.theory.sensitivity import SOURCES, Response, perturbed_policy, response
 
@@ -69,8 +70,8 @@ def noise_effect(found: Response, reward: FloatArray, sd: float, draws: int = DR
         raise InputError("noise-sd", sd, "a finite number >= 0")
     if not 2 <= draws <= MOST_NORMALS // n:
         raise InputError("draws", draws, f"a whole number from 2 to {MOST_NORMALS // n} for {n} outcomes")
-    if seed < 0:
-        raise InputError("seed", seed, "a whole number >= 0")
+    if not 0 <= seed < SEEDS:
+        raise InputError("seed", seed, f"a whole number from 0 to {SEEDS - 1}")
     rng = np.random.default_rng(seed)
     top = int(np.argmax(found.policy))
     room = max(1, CHUNK // n)

@@ -80,6 +80,7 @@ def stable_manifold(line: AdvantageLine, saddle: FloatArray, source: FloatArray,
     """
     from scipy.integrate import solve_ivp
 
+    line = line.unit()
     if field == "softmax" and source.min() < -NARROWEST:
         raise _too_uneven(field)
     lost = int(np.argmin(saddle))
@@ -143,6 +144,7 @@ def trajectory(line: AdvantageLine, start: FloatArray, field: Field, count: int 
     """
     from scipy.integrate import solve_ivp
 
+    line = line.unit()
     log_start = np.log(start)
     scale = float(np.max(np.abs(start * growth(line, log_start, field))))
     if scale <= 1e-12 * float(np.max(np.abs(line.constant)) + np.max(np.abs(line.slope))):
@@ -186,6 +188,7 @@ def nullclines(line: AdvantageLine, field: Field) -> tuple[tuple[FloatArray, ...
     Returns:
         One tuple of polylines, shapes [k, 3], an outcome; see :func:`zero_curves`.
     """
+    line = line.unit()
     noise = 1e-12 * float(np.max(np.abs(line.constant)) + np.max(np.abs(line.slope)))
     return zero_curves(lambda pi: growth(line, np.log(pi), field), NULLCLINE_GRID, noise)
 

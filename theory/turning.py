@@ -33,7 +33,7 @@ from sharpen.theory.ties import TIE_TOLERANCE, leaders, own_scale, reward_scale
 
 RESOLUTION = 1e-9  # turning points this close to each other, relatively above 1, are not told apart
 MOST_RANGES = 10**5  # ranges of alpha to look at; ordinary problems need a few hundred
-MOST_DOUBLINGS = 60
+MOST_DOUBLINGS = 1000  # up to 1e301
 SETTLED = 1e-16  # mass off the outcomes that decide the limit of E[r]; its turning points there are lost in rounding
 WIDEST = 200.0  # w d above which exp(w d / 4) makes the bound useless
 
@@ -116,12 +116,12 @@ def settled_from(groups: Groups, also_decided: bool) -> float:
     tail, opposed = slice(j + 1, None), (reward[j + 1 :] - reward[0]) * (reward[j] - reward[0]) < 0.0
     alpha = 2.0
     for _ in range(MOST_DOUBLINGS):
-        u = np.exp(log_w - log_w[0] + alpha * (x - x[0]))
-        if u[j:].sum() <= SETTLED:
-            return alpha
-        v = np.exp(log_w[tail] - log_w[j] + alpha * (x[tail] - x[j]))
-        rest = (v * opposed) @ (x[0] - x[tail]) * u[:j].sum() + v @ (x[j] - x[tail]) * u[j:].sum()
-        if also_decided and np.ptp(reward) * rest < lead:
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows, or is inf times 0, has not settled
+            u = np.exp(log_w - log_w[0] + alpha * (x - x[0]))
+            v = np.exp(log_w[tail] - log_w[j] + alpha * (x[tail] - x[j]))
+            rest = (v * opposed) @ (x[0] - x[tail]) * u[:j].sum() + v @ (x[j] - x[tail]) * u[j:].sum()
+            decided = also_decided and np.ptp(reward) * rest < lead
+        if u[j:].sum() <= SETTLED or decided:
             return alpha
         alpha *= 2.0
     raise InputError("base", "likelihoods too close together", "outcomes whose log p differ by more than 1e-12")

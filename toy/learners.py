@@ -9,6 +9,7 @@ Axis letters: P prompts, n outcomes of a prompt, G samples of a prompt in one up
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,7 +25,8 @@ from sharpen.toy.estimators import EVERY_EPOCH, KL_PLACES, LOSSES, NEEDS_ENTROPY
 from sharpen.toy.policies import Family
 from sharpen.toy.setting import Setting
 
-EXACT = ("natural", "mirror", "softmax", "natural-flow", "softmax-flow")
+FLOWS = ("natural-flow", "softmax-flow")
+EXACT = ("natural", "mirror", "softmax", *FLOWS)
 FLOW_ACCURACY = {"rtol": 1e-10, "atol": 1e-12}  # of one update; 1e-8 remains after thousands
 KINDS = (*EXACT, *LOSSES)
 OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
@@ -83,11 +85,13 @@ def check(kind: str, options: Options, kl_weight: float, step_size: float, separ
     """Refuse what a learner cannot run.
 
     Raises:
-        InputError: unknown names, fewer than two samples where a baseline needs them, trajectory balance without
-            entropy, or a step size at which the natural gradient diverges.
+        InputError: unknown names, a step size that is no finite number > 0, fewer than two samples where a baseline
+            needs them, trajectory balance without entropy, or a step size at which the natural gradient diverges.
     """
     if kind not in KINDS:
         raise InputError("learner", kind, ", ".join(KINDS))
+    if not 0.0 < step_size < math.inf:
+        raise InputError("step_size", step_size, "a finite number > 0")
     if options.optimizer not in OPTIMIZERS:
         raise InputError("optimizer", options.optimizer, ", ".join(OPTIMIZERS))
     if options.kl not in KL_PLACES:

@@ -25,6 +25,15 @@ CORRELATED = r"correlated:([+-]?[0-9.]+(?:e-?[0-9]+)?):([0-9]{1,9})"
 CORRELATED_FORM = "correlated:RHO:SEED with RHO from -1 to 1"
 SEEDED = r"(dirichlet:[0-9]+|correlated:[^:]+):([0-9]{1,9})"
 MOST_PROMPTS = 10**5
+SEQUENCES = (
+    "tokens",
+    "hazard",
+    "transition",
+    "stop",
+    "start",
+    "longest",
+    "correct",
+)  # settings that tables do not read
 Probability = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -105,8 +114,9 @@ class ProblemConfig(Settings):
         return weights / weights.sum()
 
     def _tables(self) -> tuple[list[Problem], Family]:
-        if self.transition is not None or self.stop is not None:
-            raise InputError("policy", self.policy, "tree or machine, where transition or stop are given")
+        for name in SEQUENCES:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise InputError(name, getattr(self, name), "only with policy tree or machine, not table")
         texts = {name: _by_prompt(getattr(self, name)) for name in ("base", "reward", "length")}
         given = {len(parts) for parts in texts.values() if len(parts) > 1}
         P = self.prompts if self.prompts > 1 else max(given, default=1)

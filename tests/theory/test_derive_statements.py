@@ -14,7 +14,7 @@ from sympy.core.relational import Relational
 
 from sharpen.theory.proofs import estimators_numbers, finite_samples_numbers
 from sharpen.theory.proofs.catalogue import MODULES, theorem
-from sharpen.theory.proofs.notation import Short, Word, by_sign, evaluate
+from sharpen.theory.proofs.notation import SIGN_OF, VALUE_OF, Short, Word, by_sign, evaluate
 from sharpen.theory.proofs.prose import Text, say, typed_formula
 from sharpen.theory.proofs.result import RELATIONS, Derivation, Theorem
 
@@ -196,13 +196,60 @@ def test_a_statement_can_only_show_what_is_checked() -> None:
 
 def test_a_word_is_chosen_from_what_is_checked_or_the_result_fails() -> None:
     x = sp.Symbol("x", positive=True)
-    words = {"positive": "up", "negative": "down"}
-    assert by_sign(2 * x, **words).text == "up"
-    assert by_sign(-2 * x, **words).text == "down"
-    assert derived(by_sign(2 * x, **words))
-    assert not derived(by_sign(3 * x, **words))  # of nothing that was checked
-    assert not derived(by_sign(sp.Symbol("y", real=True), **words))  # no word fits
+    assert by_sign(2 * x, "up", "down").text == "up"
+    assert by_sign(-2 * x, "up", "down").text == "down"
+    assert derived(by_sign(2 * x, "up", "down"))
+    assert not derived(by_sign(3 * x, "up", "down"))  # of nothing that was checked
+    assert not derived(by_sign(sp.Symbol("y", real=True), "up", "down"))  # no word fits
     assert not derived(Word(2 * x, ""))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (1, "rise rises raises leads likelier cost little short turned worse exceeded leaves repels"),
+        (1, "go_up the_first up help minimum only_towards_the_better_one does_not_exist do_not_converge"),
+        (-1, "fall falls lowers trails gain much better settles attracts exists converge down hurt maximum"),
+        (-1, "go_down less_likely the_second in_excess only_away_from_it approached_and_not_attained"),
+        (0, "kept up down help hurt does_not_exist do_not_converge maximum minimum"),
+        (0, "only_towards_the_better_one only_away_from_it"),
+    ],
+)
+def test_every_word_of_a_sign_says_it(value: int, words: str) -> None:
+    """The table once more, by hand, and nothing else in it: a word turned there is turned in every statement."""
+    listed = {word.replace("_", " ") for word in words.split()}
+    assert {word for word in listed if by_sign(sp.Integer(value), word).text != word} == set()
+    opposite = {
+        1: ("negative", "nonpositive", "zero"),
+        -1: ("positive", "nonnegative", "zero"),
+        0: ("positive", "negative"),
+    }
+    assert not listed & {word for word, sign in SIGN_OF.items() if sign in opposite[value]}
+
+
+def test_every_word_of_a_sign_is_in_the_test_above() -> None:
+    marks = [
+        mark for mark in getattr(test_every_word_of_a_sign_says_it, "pytestmark", ()) if mark.name == "parametrize"
+    ]
+    listed = {word.replace("_", " ") for _, words in marks[0].args[1] for word in words.split()}
+    assert listed == set(SIGN_OF)
+
+
+def test_every_word_of_a_value_says_it() -> None:
+    by_hand = {
+        0: {"everything", "is lost", "stays lost", "dies out", "stays"},
+        1: {"as much", "flips", "keeps what it has"},
+        sp.oo: {"has no bound", "takes over", "comes back", "leaves"},
+    }
+    assert {value: {word for word in VALUE_OF if VALUE_OF[word] == value} for value in by_hand} == by_hand
+    assert set().union(*by_hand.values()) == set(VALUE_OF)
+
+
+def test_the_statement_on_self_sharpening_names_the_classes() -> None:
+    said = str(theorem("T11").derive().statement)
+    above, below = said.split("Below one")
+    assert "a vertex attracts, the uniform policy repels and any policy between them is a saddle" in above
+    assert "a vertex repels and the uniform policy attracts" in below
 
 
 def test_a_name_is_no_formula() -> None:

@@ -29,7 +29,6 @@ EVENLY = MASS**ALPHA * SPREAD ** (1 - ALPHA)
 FLIP = sp.log(2) / sp.log(sp.Rational(4, 3))
 ANY_SPLIT = say("any number of sequences an answer")
 REFERENCE = sp.Symbol("p")
-SIGNS = {"positive": "rise", "negative": "fall"}
 
 
 def modes(
@@ -111,14 +110,14 @@ def _flips(d: Derivation, flip: Any) -> tuple[Any, Any]:
     slope = sp.Derivative(sp.log(odds), ALPHA)
     d.has_sign(
         say("They {} all the way: past that point the vote is for the answer with the likelier sequences.",
-            by_sign(-sp.log(1 + GAIN), **SIGNS)),
+            by_sign(-sp.log(1 + GAIN), "rise", "fall")),
         slope,
         "negative",
         by=-sp.log(1 + GAIN),
     )  # fmt: skip
     gone = sp.Limit(odds, ALPHA, sp.oo)
     d.limit(
-        say("In the end the answer of the likeliest sequence has {}.", by_value(gone, {0: "everything", 1: "as much"})),
+        say("In the end the answer of the likeliest sequence has {}.", by_value(gone, "everything", "as much")),
         odds,
         ALPHA,
         sp.oo,
@@ -204,7 +203,7 @@ def _answers(d: Derivation, exponent: Any) -> tuple[Any, Any, Any]:
     )  # fmt: skip
     odds = sp.log(1 + GAIN) * exponent
     slope = sp.Derivative(odds, ALPHA)
-    gained = by_sign(slope, **SIGNS)
+    gained = by_sign(slope, "rise", "fall")
     d.has_sign(
         say("So the log-odds of an answer with {} of the mass of another {}: the vote stays, and its answer gains.",
             1 + GAIN, gained),
@@ -214,7 +213,7 @@ def _answers(d: Derivation, exponent: Any) -> tuple[Any, Any, Any]:
     rest = (1 + GAIN) ** (-exponent)
     d.limit(
         say("In the end the answer of most mass has {}.",
-            by_value(sp.Limit(rest, ALPHA, sp.oo), {0: "everything", 1: "as much"})),
+            by_value(sp.Limit(rest, ALPHA, sp.oo), "everything", "as much")),
         rest,
         ALPHA,
         sp.oo,

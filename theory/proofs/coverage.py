@@ -131,7 +131,7 @@ def _estimator(d: Derivation, kept: Any, failure: Any) -> tuple[Any, Any]:
     )
     put = {SUCCESS: 1 / (1 + GAIN)}
     bias: Any = sp.factor((plug_in - (1 - SUCCESS) ** 2).subs(put))
-    reports = by_sign(bias, positive="little", negative="much")
+    reports = by_sign(bias, "little", "much")
     d.has_sign(
         say("The plug-in of the share of wrong samples is off by this much in the failure of two from two, and reports"
             " too {}.", reports),
@@ -237,8 +237,7 @@ def _mixes(d: Derivation, failure: Any, crossing: int) -> tuple[Any, Any, Any]:
     later = d.limit(
         say("Two prompts, two failures each, and one of the other policy's is the worst of the four: the base's failure"
             " without the other's, over a power of the worst, has this limit: however it starts, the base is {} in the "
-            "end. More prompts add more terms of these kinds.", by_sign(-weights[3], negative="better",
-                                                                        positive="worse")),
+            "end. More prompts add more terms of these kinds.", by_sign(-weights[3], "better", "worse")),
         ratio,
         VOTES,
         sp.oo,
@@ -254,7 +253,7 @@ def _crosses(d: Derivation, crossing: int) -> Any:
     example = d.check(
         say("Two prompts, {} and {} with the first outcome right, at {}: before this {} sharpening {}, from "
             "it on it {}.", *(runs(10 * sp.Symbol("p"), weights) for weights in PAIR), runs(ALPHA, [2]), VOTES,
-            *(by_sign(sp.Rational(str(gaps[k])), positive="leads", negative="trails") for k in (0, crossing - 1))),
+            *(by_sign(sp.Rational(str(gaps[k])), "leads", "trails") for k in (0, crossing - 1))),
         sp.Eq(VOTES, crossing, evaluate=False),
         [gap > 0 for gap in gaps[: crossing - 1]] + [gap < 0 for gap in gaps[crossing - 1 :]],
         say("exact fractions"),
@@ -273,7 +272,7 @@ def _crosses(d: Derivation, crossing: int) -> Any:
     )  # fmt: skip
     d.has_sign(
         say("And they {} with more samples, here the worst of them.",
-            by_sign(sp.log(max(odds)), negative="go down", positive="go up")),
+            by_sign(sp.log(max(odds)), "go down", "go up")),
         sp.log(max(odds)),
         "negative",
         scope=AN_EXAMPLE,

@@ -25,7 +25,6 @@ Q: Any = sp.IndexedBase("q", positive=True)
 DELTA = sp.KroneckerDelta
 SQUARES = mean(mean((A[I] - A[J]) ** 2, J)) / 2
 SUPPORT = say("any number {} of outcomes in the support", N)
-MOVES = {"nonnegative": "up", "nonpositive": "down"}
 
 
 def _softmax(k: Any, j: Any) -> sp.Expr:
@@ -76,7 +75,7 @@ def gradient_flows(
         "the first by {}. Both rest where {} is constant on a support; within it the replicator has the eigenvalue in "
         "{}, once less than it has outcomes, and the rate of a lost outcome {}, {}; without entropy it is {}.",
         A, replicator, mirror, Short("g_k", PI[K] * (A[K] - mean(A[I]))), PI[K], softmax, plateau, way, rise, A,
-        eigenvalue, by_value(across, {sp.oo: "has no bound", sp.Integer(0): "dies out"}), lost, without,
+        eigenvalue, by_value(across, "has no bound", "dies out"), lost, without,
     )  # fmt: skip
 
 
@@ -232,7 +231,7 @@ def _climbs(d: Derivation, climbs: sp.Expr) -> tuple[Any, Any]:
     )
     d.equal(say("A variance, from the differences of two draws."), square, climbs, given=NORMALISED, scope=ANY_N)
     terms = PI[I] * PI[J] * (A[I] - A[J]) ** 2
-    way = by_sign(terms, **MOVES)
+    way = by_sign(terms, "up", "down")
     d.has_sign(say("By the sign of its terms it goes {}.", way), terms, "nonnegative", scope=ANY_N)
     gradient = PI[K] * (A[K] - mean(A[I]))
     velocity = PI[K] * (gradient - mean(PI[I] * (A[I] - mean(A[J], J))))
@@ -245,8 +244,8 @@ def _climbs(d: Derivation, climbs: sp.Expr) -> tuple[Any, Any]:
         scope=ANY_N,
     )
     g: Any = sp.IndexedBase("g", real=True)
-    d.has_sign(say("That goes {}, too, by each of its terms.", by_sign(g[K] ** 2, **MOVES)), g[K] ** 2, "nonnegative",
-               scope=ANY_N)  # fmt: skip
+    words = say("That goes {}, too, by each of its terms.", by_sign(g[K] ** 2, "up", "down"))
+    d.has_sign(words, g[K] ** 2, "nonnegative", scope=ANY_N)
     return rise, way
 
 
@@ -291,7 +290,7 @@ def _linearised(d: Derivation, inside: sp.Expr, across: sp.Expr) -> tuple[Any, A
         scope=ANY_N,
     )  # fmt: skip
     equal = general.replace(lambda x: isinstance(x, sp.Indexed) and x.base == C, lambda _: W_H)
-    settles = by_sign(inside, negative="settles", positive="leaves")
+    settles = by_sign(inside, "settles", "leaves")
     eigenvalue = d.equal(
         say("Equal slopes, {} with a frozen reference: every such direction has this eigenvalue, and {}. (If the "
             "reference is the policy, the slopes are less by the weight of the likelihood.)", W_H, settles),

@@ -32,7 +32,6 @@ REVERSE = Short("dKL(pi || p)_j", PI[J] * (RATIO.subs(I, J) - mean(RATIO)))  # t
 FORWARD = Short("dKL(p || pi)_j", PI[J] - P[J])
 GRADIENT = Short("dJ_j", PI[J] * (R[J] - mean(R[I])))
 SAME_EXAMPLE = say("the same example")
-TURNS = {"positive": "turned", "zero": "kept"}  # by the squared cross product of two directions
 
 
 def estimators(
@@ -143,7 +142,7 @@ def _kl_terms(d: Derivation, found: dict[str, Factors]) -> tuple[dict[str, Any],
     example = {PI[1]: sp.Rational(4, 5), PI[2]: sp.Rational(1, 5), P[1]: sp.S.Half, P[2]: sp.S.Half}
     both = [weight.subs(I, 1) - weight.subs(I, 2) for weight in (RATIO**2 / 2, RATIO)]  # E = pi_1 pi_2 (w_1 - w_2)
     gap = sp.simplify(sp.expand_log(sp.Rational(4, 25) * (both[1] - both[0]).subs(example)))
-    short = by_sign(gap, positive="short", negative="in excess")
+    short = by_sign(gap, "short", "in excess")
     d.has_sign(
         say("k2 in the reward is {} of the gradient for {} against {}, by this.", short,
             runs(sp.Symbol("pi"), [example[PI[1]], example[PI[2]]]),
@@ -316,7 +315,7 @@ def _not_parallel(d: Derivation, found: sp.Matrix, gradient: sp.Matrix) -> Word:
     """Add the squared length of the cross product with the gradient; return whether the direction is kept."""
     cross = found.cross(gradient)
     square = sp.simplify(cross.dot(cross))
-    turned = by_sign(square, **TURNS)
+    turned = by_sign(square, "turned", "kept")
     text = say("The direction of the gradient is {}, by the length of their cross product.", turned)
     d.has_sign(text, Short("|E x dJ|", square), "positive", scope=SAME_EXAMPLE)
     return turned

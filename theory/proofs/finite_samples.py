@@ -203,7 +203,7 @@ def _two_outcomes(d: Derivation, drift: int, square: sp.Expr) -> tuple[Any, Any,
         scope=TWO,
     )
     move = Short("g_0", right * wrong * GAP)
-    way = by_sign(right * wrong * GAP, nonnegative="only towards the better one", nonpositive="only away from it")
+    way = by_sign(right * wrong * GAP, "only towards the better one", "only away from it")
     d.has_sign(
         say("A group moves {}, and a mixed one by no less than a fixed amount: with a fixed reward RLOO does not end at"
             " the wrong one of two outcomes.", way),
@@ -270,7 +270,7 @@ def _leaves_again(d: Derivation) -> tuple[Any, Any]:
         step * sp.exp(step) / worst,
         scope=SINGLES,
     )
-    back = by_value(sp.Limit(total_chance.value, t, sp.oo), {sp.oo: "leaves"})
+    back = by_value(sp.Limit(total_chance.value, t, sp.oo), "leaves")
     leaves = d.limit(
         say("It has no bound, so the process {} the vertex again with probability one: a vertex holds it, but not for "
             "good.", back),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from sharpen.theory.proofs.notation import Short, by_sign, by_value, evaluate, runs
+from sharpen.theory.proofs.notation import Short, by_sign, evaluate, runs
 from sharpen.theory.proofs.prose import Text, say
 from sharpen.theory.proofs.result import Derivation, Theorem
 from sharpen.theory.proofs.sums import I, P, total
@@ -29,7 +29,7 @@ COOLED = sp.Rational(19, 10)
 ANY_VOCABULARY = say("any number of tokens")
 STOP = sp.Symbol("h")
 SIZES, LENGTHS, POWERS = (runs(sp.Symbol(x), y) for x, y in (("n", (1, 2, 3)), ("L", range(4)), ("alpha", (2, 3))))
-EXISTS = {"positive": "does not exist", "zero": "does not exist", "negative": "exists"}  # by rho - 1
+EXISTS = ("exists", "does not exist")  # by rho - 1
 
 
 def lengths(
@@ -98,7 +98,7 @@ def _slopes(d: Derivation, rho: Short, average: Any, slope: Any) -> tuple[Any, A
     d.has_sign(
         say("The sign of both terms, with a weight {}: the ratio {}, and is the chance of going on at the reference, "
             "so the power exists exactly from some exponent below one on.", PREFIX,
-            by_sign(terms, negative="falls", positive="rises")),
+            by_sign(terms, "falls", "rises")),
         sp.log(GO) + PREFIX * sp.log(P[I]),
         "negative",
         by=terms,
@@ -144,16 +144,14 @@ def geometric(d: Derivation, text: Text) -> Text:
         FIRST + RHO * partial,
         scope=say("every {}, any {} other than {}", COUNT, RHO, 1),
     )
-    converge = {True: "converge", False: "do not converge"}
+    converge = ("converge", "do not converge")
     less, more = 1 / (1 + GAIN), 1 + GAIN
     limit = FIRST * more / GAIN
-    words = say("For {} they {}.", sp.Lt(less, 1, evaluate=False), by_value(limit.is_finite is not False, converge))
+    words = say("For {} they {}.", sp.Lt(less, 1, evaluate=False), by_sign(less - 1, *converge))
     d.limit(words, partial, COUNT, sp.oo, limit, where={RHO: less})
-    d.limit(
-        say("Without any loss they {}.", by_value(sp.oo, {sp.oo: converge[False]})), FIRST * COUNT, COUNT, sp.oo, sp.oo
-    )
+    d.limit(say("Without any loss they {}.", by_sign(sp.Integer(0), *converge)), FIRST * COUNT, COUNT, sp.oo, sp.oo)
     d.limit(say("Nor here."), partial, COUNT, sp.oo, sp.oo, where={RHO: more})
-    found = [by_sign(x - 1, **EXISTS) for x in (less, more)]
+    found = [by_sign(x - 1, *EXISTS) for x in (less, more)]
     return say("For a ratio of {} the power {}, for one of {} it {}", less, found[0], more, found[1])
 
 
@@ -177,9 +175,9 @@ def _knife_edge(d: Derivation, cooled: Any) -> tuple[Any, ...]:
     flat = sp.Rational(19, 20)
     outside = sp.Subs(ratio, ALPHA, flat)
     gone = d.compare(say("A little flatter the ratio exceeds one: there the power {}.",
-                         by_sign(_example_ratio(flat) - 1, **EXISTS)), outside, "positive", 1,
+                         by_sign(_example_ratio(flat) - 1, *EXISTS)), outside, "positive", 1,
                      by=_example_ratio(flat) - 1, scope=example)  # fmt: skip
-    return first, rounded, gone, by_sign(_example_ratio(flat) - 1, **EXISTS)
+    return first, rounded, gone, by_sign(_example_ratio(flat) - 1, *EXISTS)
 
 
 def _length_numbers(

@@ -54,14 +54,14 @@ def normalised(
     d.has_sign(
         say("A sequence comes back to a state, with the probability {} before, {} after and {} around. Leaving the "
             "round out makes it {}: the likeliest sequence repeats no state.", BEFORE, AFTER, around,
-            by_sign(gained, positive="likelier", negative="less likely")),
+            by_sign(gained, "likelier", "less likely")),
         gained,
         "positive",
     )  # fmt: skip
     cost = Short("cost", -sp.log(around))
     d.has_sign(
         say("Each step has a {}, here of the probability {}, so Dijkstra's algorithm finds it.",
-            by_sign(sp.log(1 + GAIN), positive="cost", negative="gain"), around),
+            by_sign(sp.log(1 + GAIN), "cost", "gain"), around),
         cost,
         "positive",
         by=sp.log(1 + GAIN),
@@ -123,7 +123,7 @@ def _repetition(d: Derivation, limit: Any) -> tuple[Any, Any]:
     missed = d.compare(
         say("Let {} be the best cycle's average. Rounds of any cycles come short of it by {} or not at all; if the "
             "path alone does, by {}, so does every sequence: the supremum is {}.",
-            BEST, worse, GAIN, by_sign(surplus, negative="approached and not attained", positive="exceeded")),
+            BEST, worse, GAIN, by_sign(surplus, "approached and not attained", "exceeded")),
         whole,
         "negative",
         BEST,
@@ -143,7 +143,7 @@ def _one_state(d: Derivation) -> None:
     more = sp.simplify(sp.expand_log(score.value.subs(tokens, tokens + 1) - score.value))
     d.compare(
         say("One state that goes on with the probability {} and stops with {}: one token more {} the average ...",
-            go, stop, by_sign(more, positive="raises", negative="lowers")),
+            go, stop, by_sign(more, "raises", "lowers")),
         sp.Subs(score, tokens, tokens + 1),
         "positive",
         score,

@@ -7,7 +7,7 @@ its meaning, so that the formula which is printed and the one which is checked a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,25 +144,49 @@ class Word:
     text: str
 
 
-def by_sign(expression: Any, **words: str) -> Word:
-    """Return the word for the sign that SymPy derives: ``positive``, ``negative``, ``zero``, ``nonnegative`` ...
+# What a word says of the sign of the expression that it is chosen from. A test has this table a second time.
+SIGN_OF = {
+    **dict.fromkeys(("rise", "rises", "raises", "go up", "leads", "likelier", "cost", "the first"), "positive"),
+    **dict.fromkeys(("fall", "falls", "lowers", "go down", "trails", "less likely", "gain", "the second"), "negative"),
+    **dict.fromkeys(("little", "short", "turned", "worse", "exceeded", "leaves", "repels"), "positive"),
+    **dict.fromkeys(("much", "in excess", "better", "settles", "attracts", "exists", "converge"), "negative"),
+    **dict.fromkeys(("up", "help", "minimum", "only towards the better one"), "nonnegative"),
+    **dict.fromkeys(("does not exist", "do not converge"), "nonnegative"),
+    **dict.fromkeys(("down", "hurt", "maximum", "only away from it"), "nonpositive"),
+    "approached and not attained": "negative",
+    "kept": "zero",
+}
+# What a word says of a value, such as a limit.
+VALUE_OF = {
+    **dict.fromkeys(("everything", "is lost", "stays lost", "dies out", "stays"), sp.Integer(0)),
+    **dict.fromkeys(("as much", "flips", "keeps what it has"), sp.Integer(1)),
+    **dict.fromkeys(("has no bound", "takes over", "comes back", "leaves"), sp.oo),
+}
+
+
+def by_sign(expression: Any, *words: str) -> Word:
+    """Return the one of some words that says the sign which SymPy derives for an expression.
 
     Example:
-        >>> by_sign(-sp.Symbol("x", positive=True), positive="rises", negative="falls").text
+        >>> by_sign(-sp.Symbol("x", positive=True), "rises", "falls").text
         'falls'
     """
     value = evaluate(expression)
-    return Word(expression, next((word for sign, word in words.items() if getattr(value, f"is_{sign}") is True), ""))
+    return Word(expression, next((word for word in words if _has_sign(value, SIGN_OF[word])), ""))
 
 
-def by_value(expression: Any, words: Mapping[Any, str]) -> Word:
-    """Return the word for a value, such as a limit.
+def _has_sign(value: Any, sign: str) -> bool:
+    return any(getattr(value, name, None) is True for name in (f"is_{sign}", f"is_extended_{sign}"))  # or infinite
+
+
+def by_value(expression: Any, *words: str) -> Word:
+    """Return the one of some words that says an expression's value.
 
     Example:
-        >>> by_value(sp.oo, {0: "vanishes", sp.oo: "has no bound"}).text
+        >>> by_value(sp.oo, "is lost", "has no bound").text
         'has no bound'
     """
-    return Word(expression, next((word for value, word in words.items() if evaluate(expression) == value), ""))
+    return Word(expression, next((word for word in words if evaluate(expression) == VALUE_OF[word]), ""))
 
 
 @dataclass(frozen=True)

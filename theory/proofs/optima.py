@@ -76,7 +76,7 @@ def gibbs(d: Derivation, *, optimum: Any = GIBBS, gap: sp.Expr = W_H) -> None:
     d.state(
         "With entropy, {}, the only {} of {} is {} with {}, and it is worth {}. Any other policy loses by its "
         "divergence: {}.",
-        sp.Gt(W_H, 0, evaluate=False), by_sign(curvature, nonpositive="maximum", nonnegative="minimum"), VALUE,
+        sp.Gt(W_H, 0, evaluate=False), by_sign(curvature, "maximum", "minimum"), VALUE,
         best.definition, potential, value, lost,
     )  # fmt: skip
 
@@ -95,7 +95,7 @@ def _curvature(d: Derivation, slope: Any) -> Any:
     d.has_sign(
         say("So this is what each outcome adds along a direction {}, those that sum to zero among them, and it is zero "
             "only where the direction is: the stationary policy is the only {}.",
-            direction, by_sign(curvature, nonpositive="maximum", nonnegative="minimum")),
+            direction, by_sign(curvature, "maximum", "minimum")),
         curvature,
         "nonpositive",
         scope=ANY_N,
@@ -229,7 +229,7 @@ def _end_of_flow(d: Derivation, moving: Short) -> Any:
     return d.limit(
         say("So the flow ends at its start conditioned on the face: with {} for the start's mass there and {} for the "
             "rest, all of it short by {}, which {}.", inside, rest, g,
-            by_value(sp.Limit(rest * gone, TIME, sp.oo), {0: "is lost", sp.oo: "takes over"})),
+            by_value(sp.Limit(rest * gone, TIME, sp.oo), "is lost", "takes over")),
         q_k / (inside + rest * gone),
         TIME,
         sp.oo,

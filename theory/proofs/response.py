@@ -16,7 +16,6 @@ from sharpen.theory.proofs.sums import LOG_P, NORMALISED, PI, I, J, K, R, mean, 
 ALPHA, BETA_INV, EPSILON = sp.symbols("alpha beta_inv epsilon", positive=True)
 WORST = sp.tanh(ALPHA * EPSILON / 2)  # the largest change in total variation
 EXAMPLE = ((8, 7, 1, 1, 1, 1, 1), (0, 1, 0, 0, 0, 0, 0))  # 20 p and r: the mode is wrong, the runner-up right
-SIGNS = {"positive": "rises", "negative": "falls"}
 
 
 def _weight(index: sp.Symbol) -> sp.Expr:
@@ -69,7 +68,7 @@ def response(d: Derivation, *, sign: int = 1, spread: int = 1) -> None:
     )
     terms = mean(mean((R[I] - R[J]) ** 2, J)) / 2
     square = spread * PI[I] * PI[J] * (R[I] - R[J]) ** 2
-    only = by_sign(square, nonnegative="help", nonpositive="hurt")
+    only = by_sign(square, "help", "hurt")
     d.equal(
         say("A variance, of any policy, from the differences of two independent draws."),
         mean(R[I] ** 2) - mean(R[I]) ** 2,
@@ -121,7 +120,7 @@ def _rise_and_fall(d: Derivation, sign: int) -> list[Any]:
             by=_in_primes(evaluate(slope)),
             scope=AN_EXAMPLE,
         )  # fmt: skip
-        word = by_sign(covariance, **SIGNS)
+        word = by_sign(covariance, "rises", "falls")
         found += [word, d.has_sign(say("There accuracy {}.", word), covariance, direction, scope=AN_EXAMPLE)]
         found[-1] = d.compare(say("That is, the slope has this sign."), slope, direction, 0,
                               by=_in_primes(evaluate(slope)), scope=AN_EXAMPLE)  # fmt: skip
@@ -192,7 +191,7 @@ def sensitivity(d: Derivation, *, gain: sp.Expr = ALPHA, bound: sp.Expr = WORST,
     d.state(
         "The optimum's Jacobian is {}. Errors of the log-likelihoods of up to {} change it in total variation by {}, "
         "and this is attained; {}: the mode {}. Errors of the reward change the tilted optimum by {}, and {}.",
-        jacobian, EPSILON, worst, flips, by_value(flips.rhs, {1: "flips", 0: "stays"}), both, exact,
+        jacobian, EPSILON, worst, flips, by_value(flips.rhs, "flips", "stays"), both, exact,
     )  # fmt: skip
 
 
@@ -219,7 +218,7 @@ def _worst_mass(d: Derivation, bound: sp.Expr) -> tuple[Any, Any]:
     second = sp.Derivative(change, (m, 2))
     curvature: Any = sp.factor(sp.simplify(evaluate(second).subs(put)))
     d.has_sign(
-        say("The change is a {} there.", by_sign(curvature, negative="maximum", positive="minimum")),
+        say("The change is a {} there.", by_sign(curvature, "maximum", "minimum")),
         second,
         "negative",
         by=curvature,

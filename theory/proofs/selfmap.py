@@ -9,7 +9,7 @@ import numpy as np
 import sympy as sp
 
 from sharpen.theory import selfsharpening
-from sharpen.theory.proofs.notation import Short, Word, by_value, runs
+from sharpen.theory.proofs.notation import Short, Word, by_sign, by_value, runs
 from sharpen.theory.proofs.prose import say
 from sharpen.theory.proofs.result import ANY_N, Derivation, Theorem
 from sharpen.theory.proofs.sums import LOG_P, PI, I, J, K, N, P, Z, total
@@ -26,7 +26,6 @@ EPSILON = sp.Symbol("epsilon", positive=True)
 SUPPORT = say("any number {} of outcomes in the support", N)
 OUTCOMES, ABOVE, BELOW = (2, 3, 4), sp.Integer(3), sp.Rational(1, 3)  # cases whose matrices are diagonalised
 MAP = sp.Symbol("F")
-CLASS = {True: "attracts", False: "repels", None: "is a saddle"}
 
 
 def self_sharpening(
@@ -175,8 +174,7 @@ def _lost_outcome(d: Derivation, across: tuple[sp.Expr, sp.Expr, sp.Expr]) -> tu
     for alpha, value in zip((1 + EXCESS, sp.Integer(1), 1 - DEFICIT), across, strict=True):
         found.append(d.limit(
             say("With {} for {} and {} for {}: the lost outcome {}.", sp.exp(-DEPTH), EPSILON, alpha, ALPHA,
-                by_value(value, {sp.Integer(0): "stays lost", sp.Integer(1): "keeps what it has",
-                                 sp.oo: "comes back"})),
+                by_value(value, "stays lost", "keeps what it has", "comes back")),
             first.value.subs(EPSILON, sp.exp(-DEPTH)).subs(ALPHA, alpha),
             DEPTH,
             sp.oo,
@@ -189,9 +187,9 @@ def _lost_outcome(d: Derivation, across: tuple[sp.Expr, sp.Expr, sp.Expr]) -> tu
 def _class(inside: Any, across: Any, alpha: Any, size: int, n: int) -> Word:
     """Return what a fixed point does, from the eigenvalues that it has."""
     values = [inside.subs(ALPHA, alpha)] * (size - 1) + [across] * (n - size)
-    stays = {bool(value < 1) for value in values}
+    kinds = {by_sign(value - 1, "attracts", "repels").text for value in values}
     about = inside if size > 1 else across
-    return Word(about, CLASS[stays.pop() if len(stays) == 1 else None] if values else "")
+    return Word(about, kinds.pop() if len(kinds) == 1 else "is a saddle")
 
 
 def _map_classes(
@@ -240,7 +238,7 @@ def _collapse(d: Derivation, rate: sp.Expr) -> Any:
     power = (1 + EXCESS) ** DEPTH
     d.limit(
         say("The exponent for {} and many rounds: it {}.", sp.Eq(ALPHA, 1 + EXCESS, evaluate=False),
-            by_value(sp.Limit(power, DEPTH, sp.oo), {sp.oo: "has no bound", sp.Integer(0): "is lost"})),
+            by_value(sp.Limit(power, DEPTH, sp.oo), "has no bound", "is lost")),
         power,
         DEPTH,
         sp.oo,

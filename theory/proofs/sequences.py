@@ -23,7 +23,7 @@ TWO_STEP = {"ab": sp.Rational(40, 100), "ba": sp.Rational(25, 100), "bb": sp.Rat
 POWER_FIRST = sp.Matrix([sp.Rational(160, 1000), sp.Rational(125, 1000)])
 COOL_FIRST = sp.Matrix([sp.Rational(160, 1000), sp.Rational(250, 1000)])
 ONE_TOKEN = say("one state, one token")
-FIRSTS = {"positive": "the first", "negative": "the second"}
+FIRSTS = ("the first", "the second")
 ROOTS: Any = ((1, 0, 0), (Fraction(4, 5), Fraction(3, 5), 0), (Fraction(2, 3), Fraction(2, 3), Fraction(1, 3)))
 
 
@@ -213,7 +213,7 @@ def _temperature(d: Derivation, power_first: Any, cool_first: Any) -> tuple[Any,
     falling = sp.expand_log(sp.diff(both, ALPHA), force=True)
     d.has_sign(
         say("They are alike where the powers of going on and stopping sum to one, which happens at the reference and "
-            "nowhere else, as that sum only {}.", by_sign(falling, negative="falls", positive="rises")),
+            "nowhere else, as that sum only {}.", by_sign(falling, "falls", "rises")),
         sp.Derivative(both, ALPHA),
         "negative",
         by=falling,
@@ -230,7 +230,7 @@ def _two_step_example(d: Derivation, power_first: Any, cool_first: Any) -> tuple
         "Karan and Du 2025, two tokens, {}, {}", runs(sp.Symbol("p"), (0, *TWO_STEP.values())), runs(ALPHA, [2])
     )
     scale = sp.Rational(81, 100)  # the square of the sum of the weights
-    words = [by_sign(first[0] - first[1], **FIRSTS) for first in (power_first, cool_first)]
+    words = [by_sign(first[0] - first[1], *FIRSTS) for first in (power_first, cool_first)]
     sharp_first = sp.Matrix([b[0, 1] * v[1], b[0, 2] * v[2]]) * scale
     d.equal(
         say("An example's weights of the two first tokens under the power, up to a factor: it prefers {}.", words[0]),

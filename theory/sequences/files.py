@@ -34,6 +34,8 @@ def from_files(transition: str | Path, stop: str | Path | None = None, start: in
         InputError: a file cannot be read, or the numbers are no model; the message names the row.
     """
     matrix = _read(transition, "transition")
+    if np.ndim(matrix) != 2:
+        raise InputError("transition", f"shape {list(np.shape(matrix))}", "a square matrix, shape [n, n]")
     if stop is not None:
         vector = _read(stop, "stop")
         return MarkovModel(matrix, vector if sparse.issparse(vector) else np.ravel(vector), start)

@@ -61,7 +61,10 @@ class IidModel:
         if self.hazard == 1.0:
             return -math.inf
         q = self.tokens[self.tokens > 0]
-        return alpha * math.log1p(-self.hazard) + float(np.asarray(logsumexp(alpha * np.log(q))))
+        log_sum = (
+            0.0 if alpha == 1.0 else float(np.asarray(logsumexp(alpha * np.log(q))))
+        )  # sum q is 1 without rounding
+        return alpha * math.log1p(-self.hazard) + log_sum
 
     def continuation_ratio(self, alpha: float) -> float:
         """Return rho(alpha), the probability weight of one more token relative to stopping here."""

@@ -51,14 +51,14 @@ class Reward:
 
 def mean_length(model: MarkovModel) -> float:
     """Return the mean number of tokens before the stop; infinity if the model may never stop."""
-    if not model.stops_surely:
+    if not model.stops_in_time:
         return math.inf
     return float(model.visits @ model.graph.row_sum(np.exp(model.log_prob)))
 
 
 def length_variance(model: MarkovModel) -> float:
     """Return the variance of the number of tokens before the stop; infinity if the model may never stop."""
-    if not model.stops_surely:
+    if not model.stops_in_time:
         return math.inf
     graph = model.live
     matrix = graph.matrix(np.exp(graph.log_prob))
@@ -218,9 +218,9 @@ def gap(model: MarkovModel, alpha: float, reward: Reward | None = None, spectrum
         alpha,
         report(base, model, reward),
         report(sharp, model, reward),
-        report(cool, model, reward) if cool.stops_surely else None,
+        report(cool, model, reward) if cool.stops_in_time else None,
         kl(sharp, cool),
-        kl(cool, sharp) if cool.stops_surely else math.inf,
+        kl(cool, sharp) if cool.stops_in_time else math.inf,
     )
 
 

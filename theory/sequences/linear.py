@@ -11,6 +11,7 @@ from sharpen.theory.problem import FloatArray
 DIRECT = 3000  # states up to which the factors fit whatever their fill
 TOLERANCE = 1e-13
 RESTART, CYCLES = 40, 25  # of GMRES; 1000 products
+SINGULAR = "the linear system is singular to working precision"
 
 
 def solve(matrix: csr_array, b: FloatArray) -> FloatArray:
@@ -34,9 +35,12 @@ def solve(matrix: csr_array, b: FloatArray) -> FloatArray:
     if n > DIRECT:
         x, done = gmres(identity(n, format="csr") - matrix, b, rtol=TOLERANCE, restart=RESTART, maxiter=CYCLES)
     if done != 0:
-        x = splu((identity(n, format="csc") - matrix).tocsc()).solve(b)
+        try:
+            x = splu((identity(n, format="csc") - matrix).tocsc()).solve(b)
+        except RuntimeError as error:  # SuperLU's word for a zero pivot
+            raise ArithmeticError(SINGULAR) from error
     for _ in range(2):
         x = b + matrix @ np.maximum(x, 0.0)
     if not np.max(np.abs(b + matrix @ x - x)) <= 1e-10 * np.max(x):
-        raise ArithmeticError("the linear system of the partition vector is singular to working precision")
+        raise ArithmeticError(SINGULAR)
     return x

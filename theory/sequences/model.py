@@ -173,18 +173,33 @@ class MarkovModel:
         """Whether a sequence stops with probability 1: every reachable state can stop."""
         return bool(np.all(self.can_stop[self.reachable]))
 
-    @cached_property
+    @property
     def visits(self) -> FloatArray:
         """Expected number of visits of a sequence to each state, start included: start (I - A)^-1, shape [n].
 
         Raises:
-            InputError: the model stops with probability below 1, so that numbers are infinite.
+            InputError: the model stops with probability below 1, or 1 to rounding only, so that numbers are infinite.
         """
+        if self._visits is None:
+            wanted = "a model that stops with probability 1, after fewer than about 1e13 tokens"
+            raise InputError("model", "one that may never stop", wanted)
+        return self._visits
+
+    @property
+    def stops_in_time(self) -> bool:
+        """Whether a sequence stops with probability 1 after a mean number of tokens that float64 resolves."""
+        return self._visits is not None
+
+    @cached_property
+    def _visits(self) -> FloatArray | None:
         if not self.stops_surely:
-            raise InputError("model", "one that may never stop", "a model that stops with probability 1")
+            return None
         graph, found = self.live, np.zeros(self.n)
         into = sparse.csr_array(graph.matrix(np.exp(graph.log_prob)).T)
-        found[graph.states] = solve(into, np.array(self.start[graph.states]))
+        try:
+            found[graph.states] = solve(into, np.array(self.start[graph.states]))
+        except ArithmeticError:  # so near to a loop without an end that nothing is left of 1 - A
+            return None
         return found
 
     @property
