@@ -104,8 +104,9 @@ def _sampled(
     named = ("method", "alpha", "model", "data", "split", "seed")
     summary = {name: getattr(config, name) for name in named} | {"cost": store.cost(done)}
     summary |= _measures(records, verified, config.seed)
-    summary |= {"model_history": history(config.model), "template_boxed": boxed_examples(config.template)}
-    if (note := model_note(summary["model_history"])) is not None:
+    trainings = history(config.model)
+    summary |= {"model_history": trainings, "template_boxed": boxed_examples(config.template)}
+    if (note := model_note(trainings)) is not None:
         report.note(note)
     if trained is not None:
         responses = break_even(summary["cost"]["tokens_per_response"], trained)
@@ -218,7 +219,7 @@ def _marked(drawn: Sequence[Drawn], data: DataSource, config: SampleConfig) -> t
                     category.get("subject"),
                     category.get("level"),
                     one.responses,
-                    *by_value([votes], verifier),
+                    by_value([votes], verifier)[0],
                     correct,
                     one.lengths,
                     one.finished,

@@ -20,7 +20,7 @@ NORMALIZATIONS: tuple[str, ...] = ("none", "sum", "mean", "weighted_mean")
 REFERENCE_FORMS = "frozen, policy or refresh:K with a whole number K >= 1"
 
 
-class Objective(Settings, frozen=True):
+class Objective(Settings):
     """One point of the family J(pi) = w_r E[r] + w_p E[s] + w_h H(pi), s(x) = log p(x) / |x|^w.
 
     The names are the paper's (arXiv 2604.16259). An objective is immutable, compares by value and can be a dict key.

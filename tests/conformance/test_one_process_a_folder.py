@@ -156,6 +156,7 @@ def test_a_disk_that_is_full_at_any_write_is_one_line_and_blocks_nothing(
     """Each file is made durable before it counts: each of these calls fails once, then the same command goes on."""
     run, out, whole, real = RUNS[kind], tmp_path / "run", tmp_path / "whole", os.fsync
     run(whole)
+    fatal = 0
     for fatal in range(1, 100):
         calls = 0
 

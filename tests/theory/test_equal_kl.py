@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mpmath
 import numpy as np
 import pytest
@@ -14,20 +16,21 @@ from sharpen.theory.change import kl_terms, kl_to_base, tilted
 from sharpen.theory.frontier import at_kl, kl_curve
 from sharpen.theory.problem import DEFAULT_PROBLEM, Problem
 
+Exact = Any  # mpmath.mpf: the package has no types
 KLS = [1e-200, 1e-30, 1e-20, 1e-12, 1e-9, 1e-6, 1e-3, 0.1, 0.5]
 ANSWERS = [0, 1, 1, 2, 0]
 
 
-def exact_base() -> list[mpmath.mpf]:
+def exact_base() -> list[Exact]:
     p = [mpmath.mpf(x) for x in DEFAULT_PROBLEM.base.tolist()]
     return [x / mpmath.fsum(p) for x in p]
 
 
-def exact_kl(policy: list[mpmath.mpf], base: list[mpmath.mpf]) -> mpmath.mpf:
+def exact_kl(policy: list[Exact], base: list[Exact]) -> Exact:
     return mpmath.fsum(x * mpmath.log(x / y) for x, y in zip(policy, base, strict=True) if x > 0)
 
 
-def member(name: str, step: mpmath.mpf) -> list[mpmath.mpf]:
+def member(name: str, step: Exact) -> list[Exact]:
     """The policy of a family, step beyond its parameter at the base."""
     p = exact_base()
     if name == "best-of-n":
@@ -44,7 +47,7 @@ def member(name: str, step: mpmath.mpf) -> list[mpmath.mpf]:
     return [w / total for w in weight]
 
 
-def exact_step(name: str, kl: float) -> mpmath.mpf:
+def exact_step(name: str, kl: float) -> Exact:
     """The step at which a family has this KL, by bisection on its logarithm."""
     low, high = mpmath.mpf(10) ** -120, mpmath.mpf(50)
     for _ in range(70):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -19,6 +20,7 @@ from sharpen.theory.phase import portrait
 from sharpen.theory.problem import Problem, parse_problem
 from sharpen.theory.stationary import fixed_points
 
+Exact = Any  # mpmath.mpf: the package has no types
 DIGITS = 40
 REWARD = st.sampled_from([0.0, 0.5, 1.0])
 
@@ -32,13 +34,13 @@ def extreme_problems(draw: st.DrawFn, spread: float = 5000.0) -> Problem:
     return Problem.from_log(log_p - np.logaddexp.reduce(log_p), reward)
 
 
-def conditioned(log_weight: list[mpmath.mpf]) -> list[mpmath.mpf]:
+def conditioned(log_weight: list[Exact]) -> list[Exact]:
     """Logs of weights that sum to 1, in mpmath, whose exponents do not underflow."""
     total = mpmath.log(mpmath.fsum(mpmath.exp(x) for x in log_weight))
     return [x - total for x in log_weight]
 
 
-def close(found: np.ndarray, exact: list[mpmath.mpf]) -> None:
+def close(found: np.ndarray, exact: list[Exact]) -> None:
     expected = np.array([float(x) for x in exact])
     size = 1.0 + np.abs(expected[np.isfinite(expected)]).max()
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12 * size)
