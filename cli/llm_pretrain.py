@@ -39,7 +39,10 @@ def pretrain(
     from sharpen.llm.tiny.pretrain import Settings
     from sharpen.llm.tiny.pretrain import pretrain as make
     from sharpen.objective import InputError
+    from sharpen.objective.settings import SEEDS
 
+    if seed >= SEEDS:
+        raise InputError("seed", seed, f"a whole number from 0 to {SEEDS - 1}")
     if hidden % 32:
         raise InputError("hidden", hidden, "a multiple of 32, the width of a head")
     if not 0 < learning_rate < 1:

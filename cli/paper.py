@@ -306,7 +306,7 @@ def parse_duration(text: str) -> float:
     """
     from sharpen.objective import InputError
 
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smh]?)", text.strip())
     if match is None or float(match[1]) == 0:
         raise InputError("budget", text, "a duration such as 90s, 45m or 8h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]

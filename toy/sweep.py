@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sharpen.objective import InputError, files, runfolder
+from sharpen.objective.cluster import connect
 from sharpen.toy.batches import Batch, batches, compute
 from sharpen.toy.sweep_config import SweepConfig
 
@@ -48,15 +49,21 @@ def sweep(
         progress: Called with the work done and the work in all, in runs x updates.
 
     Raises:
-        InputError: the folder cannot be used.
+        InputError: the folder cannot be used, or no Ray cluster answers.
     """
-    with runfolder.opened(out, config, force, MADE):
-        if not (out / TABLE).is_file():
-            _swept(config, out, ray_address, progress)
-        return out / TABLE
+    # Before the folder exists: a start that fails leaves nothing.
+    ray = connect(ray_address) if ray_address is not None and (force or not (out / TABLE).is_file()) else None
+    try:
+        with runfolder.opened(out, config, force, MADE):
+            if not (out / TABLE).is_file():
+                _swept(config, out, ray, progress)
+            return out / TABLE
+    finally:
+        if ray is not None:
+            ray.shutdown()
 
 
-def _swept(config: SweepConfig, out: Path, ray_address: str | None, progress: Progress) -> None:
+def _swept(config: SweepConfig, out: Path, ray: Any | None, progress: Progress) -> None:
     """Compute what is missing in a folder that is open, and write the table."""
     todo = batches(config)
     missing = [batch for batch in todo if not _part(out, batch).is_file()]
@@ -66,7 +73,7 @@ def _swept(config: SweepConfig, out: Path, ray_address: str | None, progress: Pr
         progress((done + updates) * config.batch, total * config.batch)
 
     report(0)
-    for batch, rows in _computed(config, out, missing, ray_address, report):
+    for batch, rows in _computed(config, out, missing, ray, report):
         _write(_part(out, batch), [rows], config)
         _kept(out, batch).unlink(missing_ok=True)
         done += config.steps
@@ -76,12 +83,12 @@ def _swept(config: SweepConfig, out: Path, ray_address: str | None, progress: Pr
 
 
 def _computed(
-    config: SweepConfig, out: Path, missing: list[Batch], ray_address: str | None, report: Callable[[int], None]
+    config: SweepConfig, out: Path, missing: list[Batch], ray: Any | None, report: Callable[[int], None]
 ) -> Iterator[tuple[Batch, pa.Table]]:
-    if ray_address is not None:
+    if ray is not None:
         from sharpen.toy.spread import computed_on_ray
 
-        yield from computed_on_ray(config, missing, ray_address)
+        yield from computed_on_ray(config, missing, ray)
         return
     devices = jax.local_devices()[: config.devices(config.task())]
     if len(devices) == 1:

@@ -71,7 +71,6 @@ OBJECTIVE = [
 CARRIERS: dict[str, tuple[list[str], str]] = {
     **{" ".join(command): ([*command, "--objective", "FILE"], "") for command in OBJECTIVE if command[1] != "frontier"},
     "toy phase": (["toy", "phase", "--objective", "FILE"], ""),
-    "toy target": (["toy", "target", "--config", "FILE"], ""),
     "toy simulate": (["toy", "simulate", "--config", "FILE"], ""),
     "toy sweep": (["toy", "sweep", "--config", "FILE"], ""),
     "toy watch": (["toy", "watch", "--config", "FILE"], ""),
@@ -262,6 +261,13 @@ def cases() -> Iterator[Any]:
 CASES = list(cases())
 
 
+def isolated(arguments: list[str], folder: Path) -> list[str]:
+    """The same command, with results and work of the paper's runs in a folder of the test's."""
+    if arguments[0] != "paper":
+        return arguments
+    return [*arguments, "--results", str(folder / "results"), "--work", str(folder / "unfinished")]
+
+
 def test_there_are_many() -> None:
     assert len(CASES) > 500
 
@@ -278,7 +284,7 @@ def test_one_line_and_nothing_left(
         file.write_bytes(case.content)
     monkeypatch.chdir(work)
     with pytest.raises(SystemExit) as exited:
-        main([str(file) if argument == "FILE" else argument for argument in case.arguments])
+        main([str(file) if argument == "FILE" else argument for argument in isolated(case.arguments, tmp_path)])
     printed = capsys.readouterr()
     assert exited.value.code == 2, printed
     line = printed.err.splitlines()[-1]
