@@ -185,8 +185,9 @@ def parse_problem(
 
 
 def _numbers_only(given: ArrayLike, name: str) -> ArrayLike:
-    """Return a list as it is unless some entry is true or false, which NumPy would take for 1 and 0."""
-    if isinstance(given, list) and any(isinstance(number, bool) for number in given):
+    """Return a list or array as it is unless some entry is true or false, which NumPy would take for 1 and 0."""
+    listed = isinstance(given, list) and any(isinstance(number, bool) for number in given)
+    if listed or np.asarray(given).dtype == np.bool_:
         raise InputError(name, given, "numbers, not true or false")
     return given
 
