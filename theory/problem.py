@@ -185,9 +185,8 @@ def parse_problem(
 
 
 def _numbers_only(given: ArrayLike, name: str) -> ArrayLike:
-    """Return a list or array as it is unless some entry is true or false, which NumPy would take for 1 and 0."""
-    listed = isinstance(given, list) and any(isinstance(number, bool) for number in given)
-    if listed or np.asarray(given).dtype == np.bool_:
+    """Return a list as it is unless some entry is true or false, which NumPy would take for 1 and 0."""
+    if isinstance(given, list) and any(isinstance(number, bool) for number in given):
         raise InputError(name, given, "numbers, not true or false")
     return given
 
@@ -321,7 +320,10 @@ def _read_raw(text: str, name: str) -> ArrayLike | None:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         return None
-    return reader(path, name)
+    found = reader(path, name)
+    if name != "reward" and np.asarray(found).dtype == np.bool_:  # a reward may say which outcomes are right
+        raise InputError(name, str(path), "a file of numbers, not of true and false")
+    return found
 
 
 def _read_json(path: Path, name: str) -> ArrayLike:
