@@ -139,10 +139,10 @@ def _runs(folder: Path, presets: Sequence[str], seeds: Sequence[int], smoke: boo
 
 
 def training(out: Path, preset: str, seed: int, smoke: bool) -> list[str]:
-    steps = 2 if smoke else 20
+    steps = 2 if smoke else 8
     command = [sys.executable, "-m", "sharpen.cli.main", "llm", "train", "--preset", preset, "--steps", str(steps)]
     command += ["--seed", str(seed), "--engine", "transformers", "--device", "cpu" if smoke else "cuda"]
-    command += ["--checkpoint-every", "1" if smoke else "5", "--out", str(out), "--eval-samples", "4" if smoke else "8"]
+    command += ["--checkpoint-every", "1" if smoke else "4", "--out", str(out), "--eval-samples", "4" if smoke else "8"]
     return [*command, "--eval-problems", "8" if smoke else "64", "--set", "evaluation.alpha_prompts=8"]
 
 
@@ -329,10 +329,10 @@ PARTS: dict[str, tuple[Callable[[bool], dict[str, Any]], float]] = {  # and the 
     "lora": (lora_part, 60),
     "logprobs": (logprobs_part, 40),
     "kernels": (kernels_part, 45),
-    "jax": (jax_part, 75),
-    "regime": (regime_part, 75),
+    "jax": (jax_part, 100),
+    "regime": (regime_part, 90),
     "seeds": (seeds_part, 150),
-    "killed": (killed_part, 100),
+    "killed": (killed_part, 180),
 }
 
 
