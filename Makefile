@@ -12,12 +12,13 @@ PINS := $(if $(filter vllm,$(subst $(comma), ,$(EXTRAS))),constraints-gpu.txt,co
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install browser demo test lint types unit unit-llm unit-rest format docs bench gpu-check clean
+.PHONY: help install browser demo test lint types unit unit-llm unit-rest mutants format docs bench gpu-check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    environment, theory, toy, a small language-model run, one figure (under ten minutes)'
 	@echo 'make test    environment, then everything that CI checks'
+	@echo 'make mutants change the mathematics in one place at a time: do the tests notice? (docs/mutants.md)'
 	@echo 'make format  sort imports and format the code'
 	@echo 'make docs    write the command reference again'
 	@echo 'make bench   run the benchmarks (results in benchmarks/results/)'
@@ -74,6 +75,10 @@ unit-llm: $(READY)
 
 unit-rest: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(LLM_HALF:%=--ignore=%)
+
+# Goes on where it was stopped; a result counts as long as the mutant, its module and its tests are what they were.
+mutants: $(READY)
+	$(BIN)/python tests/mutation/run_mutants.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
