@@ -192,16 +192,20 @@ def _numbers(members: Family, away: FloatArray, at: FloatArray) -> FloatArray:
 
 def _certified(left: FloatArray, right: FloatArray, width: FloatArray) -> np.ndarray:
     """Return which ranges hold no zero of the covariance, by the bound in the module's description."""
+    one_sign = np.sign(left[0]) * np.sign(right[0]) > 0
+    enough = np.minimum(np.abs(left[0]), np.abs(right[0])) > _curvature(left, right, width) * width**2 / 8.0
+    return one_sign & enough & (width * (right[1] - left[1]) < WIDEST)
+
+
+def _curvature(left: FloatArray, right: FloatArray, width: FloatArray) -> FloatArray:
+    """Return B >= |g''| on ranges of alpha, shape [ranges], from the numbers at their ends, shapes [10, ranges]."""
     drift = np.maximum(right[1] - left[1], 0.0)
     growth = np.exp(np.minimum(width * drift, WIDEST) / 4.0)
     q = growth * np.maximum(left[2:6], right[2:6])
     ends = [np.cbrt(side[6:]) + 0.5 * drift * np.cbrt(side[2:6]) for side in (left, right)]
     a = np.cbrt(growth) * np.maximum(*ends) + 0.5 * drift * np.cbrt(q)
     t = a[0] / np.cbrt(left[2])  # the first v is constant
-    bound = np.min(a**3 + q * t**3 + 3.0 * t**2 * a * np.cbrt(q) ** 2, axis=0)
-    one_sign = np.sign(left[0]) * np.sign(right[0]) > 0
-    enough = np.minimum(np.abs(left[0]), np.abs(right[0])) > bound * width**2 / 8.0
-    return one_sign & enough & (width * drift < WIDEST)
+    return np.min(a**3 + q * t**3 + 3.0 * t**2 * a * np.cbrt(q) ** 2, axis=0)
 
 
 def _root(groups: Groups, low: float, high: float) -> float:

@@ -157,7 +157,7 @@ class Worker:
         answer = json.loads(self._process.stdout.readline())
         if answer["status"] is None:
             return Verdict("timeout", f"no end after {seconds:g} s")
-        failed = re.search(r"^FAILED (?:tests/)?(\S+)", answer["said"], re.MULTILINE)
+        failed = re.search(r"^FAILED (?:tests/)?(.+?)(?: - .*)?$", answer["said"], re.MULTILINE)
         status = VERDICTS.get(answer["status"], "broken")
         if status == "broken" or (status == "killed") != (failed is not None):
             return Verdict("broken", " ".join(answer["said"].split())[-300:])

@@ -131,6 +131,21 @@ def test_ten_million_outcomes() -> None:
     assert found.derivative[0] == pytest.approx(0.5 * q * (1 - q) * np.log(a / b), rel=1e-9)
 
 
+@pytest.mark.parametrize("block", [1, 3, 7, 100])
+def test_moments_do_not_depend_on_the_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    offset, slope, reward = 3.0 * rng.normal(size=(3, 20))
+    grid = np.array([-1.0, 0.0, 0.5, 3.0, 50.0])
+    monkeypatch.setattr(backend, "BLOCK", block)
+    found = backend.moments(backend.Family(offset, slope, reward), grid)
+    for i, t in enumerate(grid.tolist()):
+        pi = np.exp(log_softmax(offset + t * slope))
+        covariance = np.cov(np.stack([reward, slope]), aweights=pi, ddof=0)
+        expected = [pi @ reward, pi @ slope, covariance[0, 1], covariance[1, 1]]
+        numbers = [found.reward[i], found.slope[i], found.covariance[i], found.variance[i]]
+        np.testing.assert_allclose(numbers, expected, rtol=1e-9, atol=1e-12)
+
+
 @settings(max_examples=30)
 @given(data=st.data(), beta_inv=st.sampled_from([0.0, 0.5, 2.0]))
 def test_limits_are_where_large_parameters_go(data: st.DataObject, beta_inv: float, kit: SimpleNamespace) -> None:

@@ -245,6 +245,19 @@ def test_three_reward_levels_turn_grpo() -> None:
     assert grpo.cosine < 1 - 1e-6
 
 
+@pytest.mark.parametrize("excess", [1e-5, 1e-6, 1e-7])
+def test_a_small_bias_is_a_bias(excess: float) -> None:
+    # Sequence means of lengths 1, 1 + excess, 1 are the sums but for the second outcome's, which counts that much less.
+    problem = Problem(PROBLEM.base, PROBLEM.reward, [1.0, 1.0 + excess, 1.0])
+    for lengths, unbiased in ((problem, False), (Problem(PROBLEM.base, PROBLEM.reward), True)):
+        found = estimators.policy_gradient_estimate(setting(TASK, lengths, POLICY, 3), "rloo", "sequence-mean")
+        assert (found.unbiased, found.proportional) == (unbiased, unbiased)
+    mean = POLICY @ PROBLEM.reward
+    lost = POLICY[1] * (PROBLEM.reward[1] - mean) * (np.eye(3)[1] - POLICY)
+    found = estimators.policy_gradient_estimate(setting(TASK, problem, POLICY, 3), "rloo", "sequence-mean")
+    np.testing.assert_allclose(found.bias, -excess * lost, rtol=1e-4, atol=1e-15)
+
+
 @pytest.mark.parametrize("name", ADVANTAGES)
 def test_equal_lengths_only_rescale(name: str) -> None:
     problem = Problem(PROBLEM.base, PROBLEM.reward, [4, 4, 4])
