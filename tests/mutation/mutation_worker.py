@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -27,30 +27,43 @@ def run_once(request: dict[str, Any], seconds_left: Callable[[], float]) -> dict
     with tempfile.TemporaryFile() as written:
         child = os.fork()
         if child == 0:
-            os.setsid()
-            os.dup2(written.fileno(), 1)
-            os.dup2(written.fileno(), 2)
-            os.environ |= request["environment"]
-            status = int(pytest.main(request["arguments"]))
-            sys.stdout.flush()
-            os._exit(status)
+            _run_pytest(request, written.fileno())
         status = None
-        while status is None and seconds_left() > 0:
-            ended, code = os.waitpid(child, os.WNOHANG)
-            if ended:
-                status = os.waitstatus_to_exitcode(code)
-            else:
-                time.sleep(0.02)
-        with suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)  # also what a test has left behind
-        if status is None:
-            os.waitpid(child, 0)
+        try:
+            while status is None and seconds_left() > 0:
+                ended, code = os.waitpid(child, os.WNOHANG)
+                if ended:
+                    status = os.waitstatus_to_exitcode(code)
+                else:
+                    time.sleep(0.02)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)  # also what a test has left behind
+            if status is None:
+                os.kill(child, signal.SIGKILL)  # it may not lead a group of its own yet
+                os.waitpid(child, 0)
         written.seek(0)
         return {"status": status, "said": written.read().decode(errors="replace")}
 
 
+def _run_pytest(request: dict[str, Any], output: int) -> NoReturn:
+    """Be the copy of the process that runs the tests."""
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.environ |= request["environment"]
+    status = int(pytest.ExitCode.INTERNAL_ERROR)
+    try:
+        status = int(pytest.main(request["arguments"]))
+        sys.stdout.flush()
+    finally:
+        os._exit(status)
+
+
 def main() -> None:
     """Answer requests until there are no more."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # after what is open has been closed
     for name in sys.argv[1:]:
         with suppress(ImportError):  # what is not installed no test that runs here needs
             importlib.import_module(name)

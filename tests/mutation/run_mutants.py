@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -134,7 +135,8 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Tell the process that there is nothing left to do."""
+        """End the process and the tests that it runs."""
+        self._process.terminate()
         self._process.communicate()
 
     def run(self, tests: Iterable[str], modules: Iterable[str], seconds: float = SECONDS) -> Verdict:
@@ -223,6 +225,7 @@ def chosen(mutants: list[Mutant], words: list[str]) -> list[Mutant]:
 
 def main() -> int:
     """Run what is asked; the exit status is 1 unless every mutant is killed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # after the copy and its process are gone
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--list", action="store_true", help="name the mutants and end")
     parser.add_argument("--only", action="append", default=[], metavar="WORD", help="those with WORD in name or file")
