@@ -61,7 +61,8 @@ def describe(error: Exception) -> str | None:
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, ValidationError):
-        found = [_describe_field(detail) for detail in error.errors(include_url=False, include_context=False)]
+        each = error.errors(include_url=False, include_context=False)
+        found = [_describe_field(detail) for detail in each if not _follows(detail, each)]
         more = [f"and {len(found) - MOST_FIELDS} more"] if len(found) > MOST_FIELDS else []
         return "; ".join([*found[:MOST_FIELDS], *more])
     if isinstance(error, OSError):
@@ -93,6 +94,16 @@ def describe_usage(error: typer.exceptions.TyperException) -> str:
     if field and isinstance(error.__cause__, ValidationError):  # typer's own message leaves out what it was given
         return "; ".join(_describe_field({**detail, "loc": (field,)}) for detail in error.__cause__.errors())
     return error.format_message()
+
+
+def _follows(detail: object, each: Sequence[object]) -> bool:
+    """Return whether a list is only too short because its items, each of which is told, cannot be used."""
+    assert isinstance(detail, dict)
+    place = detail["loc"]
+    return detail["type"] == "too_short" and any(
+        isinstance(other, dict) and len(other["loc"]) > len(place) and other["loc"][: len(place)] == place
+        for other in each
+    )
 
 
 def _describe_field(detail: object) -> str:

@@ -60,7 +60,11 @@ def response(
     turns: tuple[TurningPoint, ...] = ()
     turn = Turn(None, None)
     if over == "alpha":
-        turns, turn = turning_points(spec, problem, low, high), stops_helping(problem, spec)
+        try:
+            turns, turn = turning_points(spec, problem, low, high), stops_helping(problem, spec)
+        except InputError as error:
+            allowed = f"{error.allowed} where beta_inv is {spec.beta_inv:g}"
+            raise InputError(error.field, error.value, allowed) from error
     base = problem.expected_reward(problem.base)
     if plot is not None:
         from sharpen.figures.optimum import plot_response

@@ -143,9 +143,12 @@ def _numbers(text: str) -> list[float]:
     from sharpen.objective import InputError
 
     try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InputError("alphas", text, "numbers >= 0 separated by commas") from error
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = [math.nan]
+    if not all(0.0 <= number < math.inf for number in found):
+        raise InputError("alphas", text, "finite numbers >= 0 separated by commas")
+    return found
 
 
 def _point(point: LengthPoint) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def watch(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of all random numbers.", rich_help_panel=RUN)] = None,
     every: Annotated[int | None, typer.Option(help="Updates between two frames. Default: a hundredth.")] = None,
-    delay: Annotated[float, typer.Option(help="Seconds that a frame stays at least.", min=0.0)] = 0.05,
+    delay: Annotated[float, typer.Option(help="Seconds that a frame stays at least.", min=0.0, max=3600.0)] = 0.05,
 ) -> None:
     """Watch a simulation in the terminal: sparklines of its measures while it runs. Writes nothing.
 

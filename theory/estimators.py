@@ -312,7 +312,11 @@ def _estimate(
         centred = drawn - expectation
         covariance = (centred * probability[:, None]).T @ centred
     if not np.all(np.isfinite(covariance)) or not np.all(np.isfinite(target)):
-        raise InputError("policy", given.policy, "probabilities whose log-ratios to the base do not overflow")
+        raise InputError(
+            "policy",
+            given.policy.tolist(),
+            "one whose log-ratios to the base, times alpha and beta_inv, do not overflow",
+        )
     tolerance = EXACT * math.sqrt(float(np.trace(covariance) + expectation @ expectation)) + ROUNDING * magnitude
     along = float(expectation @ target) / max(float(target @ target), np.finfo(float).tiny)
     return Estimate(

@@ -156,7 +156,7 @@ def refresh(objective: Objective, problem: Problem, rounds: int) -> FloatArray:
                 / w_h
             )
         if not np.all(np.isfinite(level)):
-            raise InputError("rounds", rounds, f"at most {k}, after which exponents overflow")
+            raise InputError("rounds", rounds, f"at most {k} with alpha = {objective.alpha:g}: exponents overflow")
         with np.errstate(over="ignore"):
             scale = potential_scale(objective, problem.reward[inside], log_policies[k, inside], problem.length[inside])
         level = np.where(top_face(level, scale / w_h), 0.0, level - level.max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -12,8 +13,9 @@ from sharpen.objective.reading import read_mapping
 from sharpen.objective.settings import Settings
 from sharpen.theory.problem import Problem
 from sharpen.toy.estimators import Options
-from sharpen.toy.learners import KINDS
+from sharpen.toy.learners import KINDS, check
 from sharpen.toy.problems import parse_task
+from sharpen.toy.setting import check_size, supported
 
 DEFAULT_LEARNERS = ("natural", "softmax", "rloo")
 # A natural step moves log pi by eta A, a softmax step by eta pi A, so the latter can be larger for the same change; the
@@ -70,7 +72,12 @@ class SimulateConfig(Settings):
                 raise ValueError(f"learners: got {kind!r}, allowed: {', '.join(KINDS)}")
         if len(set(self.learners)) < len(self.learners):
             raise ValueError(f"learners: got {', '.join(self.learners)}, allowed: each one once")
-        numbers = (self.steps // self.record_every + 1) * self.seeds * self.problem().n
+        problem = self.problem()
+        for objective, kind in itertools.product(self.objectives.values(), self.learners):
+            eta = self.step_size_of(kind)
+            check(kind, self.options(objective), objective.coefficients.w_h, eta, separate=True)
+            check_size(objective, [supported(problem)], eta)
+        numbers = (self.steps // self.record_every + 1) * self.seeds * problem.n
         if numbers > MAX_RECORDED:
             raise ValueError(
                 f"record_every: got {self.record_every}, which records {numbers:.3g} numbers, allowed: at most "

@@ -51,7 +51,9 @@ def mean_interval(samples: FloatArray) -> tuple[float, list[float] | None]:
     mean = float(np.mean(samples))
     if samples.size < 2:
         return mean, None
-    error = float(np.std(samples, ddof=1)) / math.sqrt(samples.size)
+    # In a unit that is a power of two, which changes no digit: squares of numbers up to 1e308 are numbers then.
+    exponent = int(np.frexp(np.max(np.abs(samples)))[1])
+    error = float(np.ldexp(np.std(np.ldexp(samples, -exponent), ddof=1), exponent)) / math.sqrt(samples.size)
     half = float(scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, samples.size - 1)) * error
     return mean, [mean - half, mean + half]
 

@@ -32,7 +32,7 @@ from sharpen.theory.problem import FloatArray, Problem
 from sharpen.theory.stationary import classify
 from sharpen.toy.estimators import EVERY_EPOCH, KL_PLACES, LOSSES, Batch, Options
 from sharpen.toy.learners import EXACT, KINDS, check
-from sharpen.toy.setting import setting
+from sharpen.toy.setting import LARGEST, setting
 
 Velocity = Callable[[FloatArray], FloatArray]  # from policies [..., 3] to d pi / dt [..., 3]
 FIELD_OF = {"natural": "natural", "mirror": "natural", "natural-flow": "natural"}  # the others': softmax
@@ -242,17 +242,17 @@ def rest_points(velocity: Velocity, objective: Objective, problem: Problem) -> t
     if not top > 1e-12:
         return ()
     gibbs = objective.coefficients.w_h > 0 and objective.refresh_every is None
-    optimal = optimum(objective, problem).probabilities if gibbs else None
+    optimal = optimum(objective, problem).log_probabilities if gibbs else None
     ends = [root(rates, np.log(pi[:2] / pi[2]), method="hybr", tol=1e-13).x for pi in grid[_slow(grid, speeds)]]
     if optimal is not None:
-        ends.insert(0, np.log(optimal[:2] / optimal[2]))
+        ends.insert(0, optimal[:2] - optimal[2])
     found: list[RestPoint] = []
     for logits in ends:
         pi = np.exp(log_softmax(np.append(np.clip(logits, -FARTHEST, FARTHEST), 0.0)))
         still = pi.min() > INSIDE and np.linalg.norm(velocity(pi[None])[0]) <= AT_REST * top
         if still and all(np.linalg.norm(pi - other.policy) > SAME for other in found):
             values = _eigenvalues(rates, logits)
-            kl = None if optimal is None else max(float(pi @ (np.log(pi) - np.log(optimal))), 0.0)
+            kl = None if optimal is None else max(float(pi @ (np.log(pi) - optimal)), 0.0)
             found.append(RestPoint(pi, values, classify(values), kl))
     return tuple(sorted(found, key=lambda point: -point.policy[0]))
 
@@ -275,7 +275,9 @@ def _compare(velocity: Velocity, flow: Velocity, problem: Problem) -> tuple[floa
     """Return the cosine and the ratio of lengths of two fields at the base, in centred logits."""
     pi = problem.base[None]
     moved, true = (of(pi)[0] / problem.base for of in (velocity, flow))
-    moved, true = moved - moved.mean(), true - true.mean()
+    top = float(np.abs(true).max())
+    unit = top if top > LARGEST else 1.0  # an exact flow's numbers may be so large that their squares are none
+    moved, true = (side / unit - np.mean(side / unit) for side in (moved, true))
     size, length = float(np.linalg.norm(true)), float(np.linalg.norm(moved))
     if size <= 1e-12:
         return None, None

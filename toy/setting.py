@@ -5,6 +5,7 @@ Axis letters: P prompts, n outcomes of a prompt.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory.problem import FloatArray, Problem
+from sharpen.theory.ties import potential_scale
+
+LARGEST = 1e100  # of a term of the pseudo-reward, and of its part of a step: its square and its cube are numbers too
 
 
 class Setting(NamedTuple):
@@ -50,6 +54,24 @@ class Setting(NamedTuple):
     base_noise: Array | NDArray[Any] | float
 
 
+def check_size(objective: Objective, problems: Iterable[Problem], step_size: float) -> None:
+    """Refuse weights or steps so large that squares of them are none: updates would end in NaN.
+
+    Args:
+        objective: What is maximised.
+        problems: The outcomes of each prompt, all of positive base probability.
+        step_size: The largest eta.
+
+    Raises:
+        InputError: it is so.
+    """
+    sizes = [potential_scale(objective, one.reward, one.log_base, one.length).max() for one in problems]
+    if not max(1.0, step_size) * max(sizes) <= LARGEST:
+        given = f"alpha={objective.alpha:g} and beta_inv={objective.beta_inv:g} with step_size={step_size:g}"
+        allowed = f"numbers with which no part of a step, step_size (w_r r + w_p s + w_h log p), is above {LARGEST:g}"
+        raise InputError("objective", given, allowed)
+
+
 def setting(
     objective: Objective,
     prompts: Problem | list[Problem],
@@ -70,11 +92,13 @@ def setting(
         base_noise: See :class:`Setting`.
 
     Raises:
-        InputError: an outcome lies outside its base's support. No policy ever gives it mass: leave it out.
+        InputError: an outcome lies outside its base's support (no policy ever gives it mass: leave it out), or see
+            :func:`check_size`.
     """
     problems = [prompts] if isinstance(prompts, Problem) else prompts
     if not all(np.all(problem.support) for problem in problems):
         raise InputError("base", 0.0, "probabilities > 0")
+    check_size(objective, problems, step_size)
     reward, log_base, length = (
         np.stack([getattr(problem, name) for problem in problems]) for name in ("reward", "log_base", "length")
     )
@@ -104,3 +128,9 @@ def setting(
         reward_noise,
         base_noise,
     )
+
+
+def supported(problem: Problem) -> Problem:
+    """Return a problem without what its base excludes, which never enters: the simplex's faces are invariant."""
+    live = problem.support
+    return Problem.from_log(problem.log_base[live], problem.reward[live], problem.length[live])

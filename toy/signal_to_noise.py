@@ -170,6 +170,8 @@ def ratio_of_draws(gradients: FloatArray) -> Drawn:
     D = len(gradients)
     if D < 2 * BLOCKS:
         raise InputError("draws", D, f"at least {2 * BLOCKS}")
+    # The ratio has no unit: a power of two, which changes no digit, keeps the squares of any draws numbers.
+    gradients = np.ldexp(gradients, -int(np.frexp(np.max(np.abs(gradients)))[1]))
     squared = _pair_ratio(gradients.sum(axis=0), float(np.sum(gradients**2)), D)
     left_out = []
     for block in np.array_split(np.arange(D), BLOCKS):

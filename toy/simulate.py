@@ -31,10 +31,10 @@ from sharpen.toy.engine import (
     stack,
     start,
 )
-from sharpen.toy.learners import EXACT, check
+from sharpen.toy.learners import EXACT
 from sharpen.toy.measures import fixation, mean_interval, measure
 from sharpen.toy.policies import SEPARATE
-from sharpen.toy.setting import setting
+from sharpen.toy.setting import setting, supported
 from sharpen.toy.signal_report import signal_report
 
 TRAJECTORY, SUMMARY, PARTS = "trajectory.npz", "summary.json", "parts"
@@ -90,7 +90,8 @@ def simulate(
         The summary.
 
     Raises:
-        InputError: the folder cannot be used; nothing in it has been touched then.
+        InputError: the folder cannot be used, and nothing in it has been touched then; or a run diverged, and nothing
+            of it is left.
     """
     with runfolder.opened(out, config, force, MADE):
         return _finished(out) or _simulated(config, out, progress)
@@ -121,6 +122,7 @@ def _simulated(config: SimulateConfig, out: Path, progress: Callable[[str, int, 
         ensemble = ensemble_of(config, track, log_policy_only)
         reached = begun = start(ensemble)
         for reached in _advance(config, ensemble, begun, part):
+            _refuse_divergence(config, track, reached, out)
             progress(track.key, reached.updates, int(updates[-1]))
         arrays[track.key] = _on_all_outcomes(reached.records[:, :, 0], problem)
         signals[track.key] = signal_report(ensemble, track.objective, supported(problem), reached.state, config.seed)
@@ -200,22 +202,12 @@ def summarise(
     }
 
 
-def supported(problem: Problem) -> Problem:
-    """Return a problem without what its base excludes, which never enters: the simplex's faces are invariant."""
-    live = problem.support
-    return Problem.from_log(problem.log_base[live], problem.reward[live], problem.length[live])
-
-
 def ensemble_of(config: SimulateConfig, track: Track, observe: Callable[..., Any]) -> Ensemble:
     """Return the runs of a track, on the supported outcomes.
 
     ``config.seeds`` of them; one of an exact learner without noise of the base.
-
-    Raises:
-        InputError: the learner cannot run with these settings.
     """
     eta, options = config.step_size_of(track.kind), config.options(track.objective)
-    check(track.kind, options, track.objective.coefficients.w_h, eta, separate=True)
     seeds = 1 if track.kind in EXACT and config.base_noise == 0 else config.seeds
     machine = Machine(track.kind, SEPARATE, options, observe)
     at = setting(
@@ -236,6 +228,23 @@ def _advance(config: SimulateConfig, ensemble: Ensemble, begun: Progress, part: 
     for step in run(ensemble, state, steps=config.steps, record_every=config.record_every):
         save(part, step)
         yield step
+
+
+def _refuse_divergence(config: SimulateConfig, track: Track, reached: Progress, out: Path) -> None:
+    """Delete what was made and refuse the settings if a policy is no distribution any more, or has no J.
+
+    Raises:
+        InputError: it is so. The same settings would always end like this.
+    """
+    log_end = _on_all_outcomes(reached.records[-1:, :, 0], config.problem())[0]
+    with np.errstate(invalid="ignore", over="ignore"):
+        numbers = measure(track.objective, config.problem(), log_end).values()
+    if all(np.all(np.isfinite(each)) for each in numbers):
+        return
+    runfolder.abandon(out, MADE)
+    eta = config.step_size_of(track.kind)
+    allowed = f"a smaller one: {track.key} diverged, its policy was no number any more after {reached.updates} updates"
+    raise InputError("step_size", eta, allowed)
 
 
 def _on_all_outcomes(log_policy: NDArray[np.float64], problem: Problem) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from sharpen.toy.learners import check
 from sharpen.toy.memory import fixed_bytes, run_bytes
 from sharpen.toy.observe import measures
 from sharpen.toy.problems import ProblemConfig, Task
-from sharpen.toy.setting import Setting, setting
+from sharpen.toy.setting import Setting, check_size, setting
 
 NonNegative = Annotated[float, Field(ge=0)]
 # Compiled apart, so outermost: runs that share them are neighbours.
@@ -117,6 +117,8 @@ class SweepConfig(ProblemConfig):
             w_h = point.objective.coefficients.w_h
             check(point.columns["learner"], point.options, w_h, point.columns["step_size"], task.family.separate)
         setting(points[0].objective, task.prompts, 1.0, weights=task.weights)
+        for objective in {point.objective for point in points}:
+            check_size(objective, task.prompts, max(self.step_size))
         self.batch_width(task)
         return self
 
