@@ -138,6 +138,13 @@ def test_the_gap_by_full_enumeration(seed: int, alpha: float) -> None:
     assert alpha * found.temperature.log_prob + found.temperature.entropy <= log_z + 1e-12
 
 
+def test_the_divergence_of_start_laws_is_a_part() -> None:
+    transition, stop = [[0.3, 0.4], [0.2, 0.2]], [0.3, 0.6]
+    first, second = (MarkovModel(transition, stop, start) for start in ([0.5, 0.5], [0.2, 0.8]))
+    assert kl(first, second) == pytest.approx(0.5 * np.log(0.5 / 0.2) + 0.5 * np.log(0.5 / 0.8), rel=1e-12)
+    assert kl(first, first) == 0.0
+
+
 def test_divergence_is_infinite_where_the_other_cannot_follow() -> None:
     rng = np.random.default_rng(0)
     wide, narrow = layered(rng), layered(rng, full=False)
