@@ -241,20 +241,21 @@ def main() -> int:
     if given.fresh:
         RESULTS.unlink(missing_ok=True)
     RESULTS.parent.mkdir(exist_ok=True)
-    results = known(RESULTS)
-    waiting = [mutant for mutant in mutants if mutant.key(ROOT) not in results]
+    earlier, keys = known(RESULTS), {mutant.name: mutant.key(ROOT) for mutant in mutants}
+    results = {name: earlier[key] for name, key in keys.items() if key in earlier}
+    waiting = [mutant for mutant in mutants if mutant.name not in results]
     if waiting and not _try_all(waiting, results):
         return 1
-    found = [results[mutant.key(ROOT)] for mutant in mutants]
+    found = [results[mutant.name] for mutant in mutants]
     if len(mutants) == len(everything):
         write_report(mutants, found)
-    left = [mutant.name for mutant, verdict in zip(mutants, found, strict=True) if verdict.status != "killed"]
+    left = [mutant.name for mutant in mutants if results[mutant.name].status != "killed"]
     print(f"{len(mutants) - len(left)} of {len(mutants)} killed", *(f"not killed: {name}" for name in left), sep="\n")
     return 1 if left else 0
 
 
 def _try_all(waiting: list[Mutant], results: dict[str, Verdict]) -> bool:
-    """Add the results of the waiting mutants; return whether the tests pass on the unchanged copy."""
+    """Add the results of the waiting mutants by their names; return whether the tests pass on the unchanged copy."""
     with copied_tree() as copy, Worker(copy) as worker:
         tests = list(dict.fromkeys(test for mutant in waiting for test in mutant.tests))
         print(f"{len(tests)} tests without a change ...", flush=True)
@@ -263,10 +264,9 @@ def _try_all(waiting: list[Mutant], results: dict[str, Verdict]) -> bool:
             print(f"they have to pass first: {plain.status} {plain.by}")
             return False
         for count, mutant in enumerate(waiting, 1):
-            key = mutant.key(copy)
-            verdict = results[key] = try_mutant(worker, mutant)
+            verdict = results[mutant.name] = try_mutant(worker, mutant)
             with RESULTS.open("a", encoding="utf-8") as file:
-                row = {"key": key, "name": mutant.name, "status": verdict.status, "by": verdict.by}
+                row = {"key": mutant.key(copy), "name": mutant.name, "status": verdict.status, "by": verdict.by}
                 print(json.dumps(row), file=file)
             print(f"{count}/{len(waiting)} {verdict.status}: {mutant.name} {verdict.by}", flush=True)
     return True

@@ -207,6 +207,13 @@ def test_endless_repetition_is_approached_and_not_attained() -> None:
     assert found.supremum - scores[-1] < 1e-4
 
 
+@pytest.mark.parametrize("lead", [1e-2, 1e-4, 1e-6, 1e-9, -1e-9, -1e-6, -1e-2])
+def test_a_small_lead_of_the_cycle_over_stopping_decides(lead: float) -> None:
+    found = mean_mode(MarkovModel([[0.5 + lead]], [0.5 - lead]))
+    assert found.attained == (lead < 0)
+    assert found.supremum == pytest.approx(math.log(0.5 + abs(lead)), rel=1e-14)
+
+
 def test_a_tie_of_cycle_and_finite_average_is_attained() -> None:
     model = MarkovModel([[0.5]], [0.5])
     found = mean_mode(model)
