@@ -119,7 +119,7 @@ def test_reading_prompts_keeps_no_answer(tmp_path: Path, suffix: str, monkeypatc
         ("x.jsonl", "", "at least one problem"),
         ("x.json", '{"problem": "a"}', "a JSON list"),
         ("x.json", "{", r"x\.json.*JSON \("),
-        ("x.json", '[{"problem": "a"},\n{"problem": ]', r"readable .json file .*line 2"),
+        ("x.json", '[{"problem": "a"},\n{"problem": ]', r"x\.json:2.*JSON \("),
         ("x.jsonl", '{"problem": ["a"]}', "a text column"),
         ("x.csv", "", "at least one problem"),
         ("x.csv", 'problem\n"open', "readable .csv"),

@@ -160,9 +160,11 @@ def test_the_documented_example_is_what_the_command_prints(capsys: pytest.Captur
     assert [line.rstrip() for line in out.strip().splitlines()] == shown.strip().splitlines()
 
 
-def test_a_frozen_reference_in_the_spec_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_reference_in_the_spec_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rounds replace it: said as a flag it is refused, in an objective that other commands read too it may stand."""
+    (tmp_path / "moving.yaml").write_text("{alpha: 2, reference: policy}")
     plain, moving = (
-        json.loads(run([*flags, "--json"], capsys)[1]) for flags in ([], ["--alpha", "2", "--reference", "policy"])
+        json.loads(run([*flags, "--json"], capsys)[1]) for flags in ([], ["--objective", str(tmp_path / "moving.yaml")])
     )
     assert Objective(**moving["objective"]).reference == "policy"
     assert plain["rounds"] == moving["rounds"]

@@ -259,7 +259,7 @@ def test_figures(arguments: list[str], word: str, tmp_path: Path, capsys: pytest
         (["response", "--to", "inf"], "to"),
         (["response", "--points", "1"], "points"),
         (["response", "--preset", "sharpening"], "mode"),
-        (["response", "--reference", "policy", "--alpha", "2"], "reference"),
+        (["response", "--reference", "policy"], "reference"),
         (["response", "--base", "0.5,0.6"], "base"),
         (["response", "--plot", "/dev/null/figure.png"], "figure"),
     ],
