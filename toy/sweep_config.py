@@ -117,7 +117,7 @@ class SweepConfig(ProblemConfig):
             w_h = point.objective.coefficients.w_h
             check(point.columns["learner"], point.options, w_h, point.columns["step_size"], task.family.separate)
         setting(points[0].objective, task.prompts, 1.0, weights=task.weights)
-        for objective in {point.objective for point in points}:
+        for objective in frozenset(point.objective for point in points):
             check_size(objective, task.prompts, max(self.step_size))
         self.batch_width(task)
         return self
