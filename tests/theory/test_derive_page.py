@@ -30,7 +30,13 @@ class Reader(HTMLParser):
 def test_no_text_becomes_an_element() -> None:
     step: dict[str, Any] = {"text": Text((PAYLOAD,)), "shown": sp.Symbol("x"), "method": PAYLOAD, "scope": PAYLOAD}
     step |= {"confirms": False, "error": 0.0, "tolerance": 0.0, "holds": True, "assuming": (sp.Symbol("y"),)}
-    fields: dict[str, Any] = {"id": PAYLOAD, "title": PAYLOAD, "statement": Text((PAYLOAD, ""), (sp.Symbol("x"),)), "latex": "x", "method": PAYLOAD}
+    fields: dict[str, Any] = {
+        "id": PAYLOAD,
+        "title": PAYLOAD,
+        "statement": Text((PAYLOAD, ""), (sp.Symbol("x"),)),
+        "latex": "x",
+        "method": PAYLOAD,
+    }
     fields |= {"holds": False, "error": 0.0, "steps": [SimpleNamespace(**step, where={})]}
     page = as_html([cast(Any, SimpleNamespace(**fields))])
     reader = Reader()
