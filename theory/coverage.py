@@ -197,7 +197,9 @@ def log_rates(prompts: Sequence[Prompt], log_policies: Sequence[ArrayLike]) -> L
         LogRates(success=array([0.]), failure=array([-1000.]))
     """
     pairs = list(zip(prompts, log_policies, strict=True))
-    return LogRates(*np.array([_two_logs(prompt.correct, np.asarray(policy)) for prompt, policy in pairs]).T)
+    return LogRates(
+        *np.array([_two_logs(prompt.correct, np.asarray(policy)) for prompt, policy in pairs]).T + 0.0
+    )  # no -0
 
 
 def _two_logs(correct: NDArray[np.bool_], log_policy: FloatArray) -> tuple[float, float]:

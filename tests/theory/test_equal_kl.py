@@ -138,8 +138,8 @@ def test_tilts_of_any_size(level: list[float], slope: list[float], size: float) 
         total = mpmath.fsum(p)
         z = mpmath.fsum(x / total * mpmath.exp(mpmath.mpf(e)) for x, e in zip(p, exponent.tolist(), strict=True))
         exact = [float(mpmath.mpf(e) - mpmath.log(z)) for e in exponent.tolist()]
-    # p sums to 1 within rounding, of which exponents of 1e-16 and less would otherwise see nothing.
-    np.testing.assert_allclose(found, exact, rtol=1e-10, atol=1e-13 * size)
+    # log p of 900 nats has a rounding error of 1e-13, which is one of p and so of the mean exponent.
+    np.testing.assert_allclose(found, exact, rtol=1e-10, atol=1e-12 * size)
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ BAD = [
     ({"policy": "machine", "reward": "correlated:0.5:0", "correct": 1}, "correct: got 1"),
     ({"policy": "machine", "start": (1,)}, "start: got 1"),
     ({"policy": "tree", "transition": "/nonexistent.json"}, "transition: got '/nonexistent.json'"),
-    ({"transition": "chain.json"}, "policy: got 'table'"),
+    ({"transition": "chain.json"}, "only with policy tree or machine"),
 ]
 
 
