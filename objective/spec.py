@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -52,6 +52,10 @@ class Objective(Settings):
     normalization: Normalization = "sum"
     weight: float | None = None
     reference: str = "frozen"
+
+    if TYPE_CHECKING:  # pydantic makes it, of every frozen model
+
+        def __hash__(self) -> int: ...  # noqa: D105
 
     @field_validator("reference")
     @classmethod
