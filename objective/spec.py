@@ -55,7 +55,7 @@ class Objective(Settings):
 
     if TYPE_CHECKING:  # pydantic makes it, of every frozen model
 
-        def __hash__(self) -> int: ...  # noqa: D105
+        def __hash__(self) -> int: ...
 
     @field_validator("reference")
     @classmethod
