@@ -10,6 +10,7 @@ as such and the next one runs; each result is written as soon as it is there, to
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
@@ -265,7 +266,7 @@ def logprobs_part(smoke: bool) -> dict[str, Any]:
 
 def jax_part(smoke: bool) -> dict[str, Any]:
     """Toy ensembles up to 10^6 policies, and log pi* of 10^7 outcomes, by JAX on the GPU and on one CPU core."""
-    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    importlib.import_module("toy")  # sets one core, before JAX reads it
     import jax
     import numpy as np
 
@@ -295,29 +296,16 @@ def jax_part(smoke: bool) -> dict[str, Any]:
 
 
 def updates_per_second(kind: str, n: int, policies: int, steps: int) -> float:
-    """Return policy-updates a second of one learner, alike policies with keys of their own, compilation apart."""
+    """Return policy-updates a second of one learner, as benchmarks/toy.py runs it, compilation apart."""
     import numpy as np
 
-    from sharpen.objective import PRESETS
-    from sharpen.theory.problem import Problem
-    from sharpen.toy.engine import Ensemble, Machine, log_policy_only, run, start
-    from sharpen.toy.estimators import Options
-    from sharpen.toy.policies import SEPARATE
-    from sharpen.toy.setting import Setting, setting
-
-    base = np.random.default_rng(0).dirichlet(np.ones(n))
-    one = setting(PRESETS["tempered"], Problem(base, np.zeros(n)), 0.1)
-    alike = Setting(*(np.broadcast_to(part, (policies, *np.shape(part))) for part in one))
-    machine = Machine(
-        kind, SEPARATE, Options(group_size=16, reference_moves=False, noisy_reward=False), log_policy_only
-    )
-    ensemble = Ensemble(machine, alike, np.arange(policies, dtype=np.uint64))
-    begun = start(ensemble)
-    list(run(ensemble, begun, steps=steps, record_every=steps))  # compiles
+    toy = importlib.import_module("toy")
+    advance = toy.toy(kind)(toy.problem(n, policies))
+    advance(steps)  # compiles
     begin = time.perf_counter()
-    *_, last = run(ensemble, begun, steps=steps, record_every=steps)
+    end = advance(steps)
     took = time.perf_counter() - begin
-    assert np.isfinite(last.records[-1]).all()
+    assert np.isfinite(end).all()
     return policies * steps / took
 
 

@@ -156,17 +156,18 @@ def toy(kind: str) -> Callable[[np.ndarray], Advance]:
     def prepared(log_base: np.ndarray) -> Advance:
         from sharpen.objective import PRESETS
         from sharpen.theory.problem import Problem
-        from sharpen.toy.engine import Ensemble, Machine, log_policy_only, run, run_keys, stack, start
+        from sharpen.toy.engine import Ensemble, Machine, log_policy_only, run, start
         from sharpen.toy.estimators import Options
         from sharpen.toy.policies import SEPARATE
-        from sharpen.toy.setting import setting
+        from sharpen.toy.setting import Setting, setting
 
         policies, n = log_base.shape
         base = np.exp(log_base[0].astype(np.float64))
         at = setting(PRESETS["tempered"], Problem(base / base.sum(), np.zeros(n)), ETA)
         options = Options(group_size=16, reference_moves=False, noisy_reward=False)
         machine = Machine(kind, SEPARATE, options, log_policy_only, str(log_base.dtype))
-        ensemble = Ensemble(machine, stack([at] * policies), run_keys(0, policies))
+        alike = Setting(*(np.broadcast_to(part, (policies, *np.shape(part))) for part in at))
+        ensemble = Ensemble(machine, alike, np.arange(policies, dtype=np.uint64))
         begun = start(ensemble)
 
         def advance(steps: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from sharpen.llm import jsonl
 from sharpen.llm import records as store
 from sharpen.llm.interrupt import deferred_interrupt
-from sharpen.llm.labels import boxed_examples, history, model_note
+from sharpen.llm.labels import origin
 from sharpen.llm.preflight import for_sampling
 from sharpen.llm.records import Record
 from sharpen.llm.sampling.config import LOWEST_TEMPERATURE
@@ -114,9 +114,7 @@ def _evaluated(
             report.note(f"continuing after {len(done)} of {len(prompts.prompts)} problems")
         done += _ask_the_rest(config, prompts, answers, data, done, out, report)
     summary = {"model": config.model, "data": config.data, "split": config.split, **summarise(done, config.seed)}
-    summary |= {"model_history": history(config.model), "template_boxed": boxed_examples(config.template)}
-    if (note := model_note(summary["model_history"])) is not None:
-        report.note(note)
+    summary |= origin(config.model, config.template, report.note)
     if (config.temperature, config.top_p) != (1.0, 1.0):
         # These are of pi itself, of which such samples are no sample.
         summary |= dict.fromkeys(("entropy", "entropy_interval", "kl_base", "kl_base_interval"))

@@ -116,10 +116,11 @@ def _selection(
     file, first = out / SELECTION, setup.world.first
     prompts, source = (ready.selection, sources[CHOOSING]) if ready.selection else (ready.reported, sources[REPORTED])
     reward = sources[TRAINING] if config.evaluation.choose_by == "objective" else None
-    asking = Asking(prompts, source.answers(), selection.SAMPLES, schedule.SELECTION, reward)
     # A run that was interrupted off the schedule leaves one checkpoint more; the choice must not depend on it.
     steps = [0, *scheduled(config)]
     rows = setup.world.from_first(_kept_selection(file, steps, config.evaluation.choose_by) if first else [])
+    base = _plain_model(setup, None).eval() if reward is not None and len(rows) < len(steps) else None
+    asking = Asking(prompts, source.answers(), selection.SAMPLES, schedule.SELECTION, reward, base)
     for step in steps[len(rows) :]:
         path = checkpoint.at(out / "checkpoints", step) if step else None
         if path is not None and not path.is_dir():
@@ -153,6 +154,7 @@ class Asking(NamedTuple):
         purpose: Of the random numbers: every checkpoint is asked with the same ones, so that differences between them
             are not noise, and the choice with others than the report.
         reward: Given to the reward where the objective's value is measured too; None: it is not.
+        base: The reference of that value, loaded once for all checkpoints.
     """
 
     prompts: PromptSet
@@ -160,6 +162,7 @@ class Asking(NamedTuple):
     samples: int
     purpose: int
     reward: DataSource | None = None
+    base: PreTrainedModel | None = None
 
 
 def _measure(config: TrainConfig, setup: Setup, weights: Path | None, asking: Asking) -> dict[str, Any]:
@@ -171,9 +174,7 @@ def _measure(config: TrainConfig, setup: Setup, weights: Path | None, asking: As
 
     policy = _plain_model(setup, weights).eval()
     setup.engine.push_weights(policy)
-    scored: tuple[Any, Any] = (None, None)
-    if asking.reward is not None:
-        scored = (policy, policy if weights is None else _plain_model(setup, None).eval())
+    scored: tuple[Any, Any] = (None, None) if asking.base is None else (policy, asking.base)
     exam = Exam.encoded(asking.prompts, asking.answers, setup.tokenizer, setup.template)
     sampling = Sampling(max_new_tokens=config.max_length - min(len(ids) for ids in exam.prompt_ids))
     seed = derive_seed(config.seed, asking.purpose, 0)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharpen.llm.data import DataSource, PromptSet
-from sharpen.llm.overlap import normalised
+from sharpen.llm.problem_text import normalised
 from sharpen.llm.templates import PLACE, read_template
 from sharpen.objective import InputError
 
@@ -89,6 +89,15 @@ def model_note(trainings: Sequence[Mapping[str, Any]]) -> str | None:
         return None
     told = [f"{one.get('regime', '?')} ({'with' if saw_labels([one]) else 'without'} labels)" for one in trainings]
     return f"the model was trained by {', then '.join(told)}"
+
+
+def origin(model: str, template: str, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Return what a result of a model, asked with a template, may owe to labels, and tell how the model came about."""
+    trainings = history(model)
+    note = model_note(trainings)
+    if note is not None:
+        tell(note)
+    return {"model_history": trainings, "template_boxed": boxed_examples(template)}
 
 
 def shown_problems(template: str, prompts: PromptSet) -> list[str]:

@@ -100,11 +100,12 @@ def _end(setup: Setup | None) -> None:
 
 def _record(config: TrainConfig, ready: Ready, setup: Setup, out: Path, report: Report) -> dict[str, Any]:
     """Tell, and keep with the run and its model, what shares problems with what, and what labels it may owe to."""
+    from sharpen.llm.weights import without_adapters
+
     sets = {TRAINING: ready.prompts, REPORTED: ready.reported}
     sets |= {CHOOSING: ready.selection} if ready.selection is not None else {}
     owed = labels.record(config, ready.source.location, setup.template, sets, report.note)
-    plain = setup.model.get_base_model() if hasattr(setup.model, "peft_config") else setup.model
-    setattr(plain.config, labels.HISTORY, [*owed["base"], labels.entry(config)])
+    setattr(without_adapters(setup.model).config, labels.HISTORY, [*owed["base"], labels.entry(config)])
     if setup.world.first:
         _tell_overlap(config, out, ready, report)
         runfolder.annotate(out, labels=owed, engine=setup.engine.name)
@@ -250,7 +251,7 @@ def _checkpoint_to_continue(folder: Path, world: World, report: Report) -> Path 
 
 def _save(folder: Path, trainer: Trainer, setup: Setup) -> None:
     """Write a checkpoint; every process takes part in gathering, the first one writes."""
-    from sharpen.llm.weights import full_weights
+    from sharpen.llm.weights import full_weights, without_adapters
 
     tensors, numbers = trainer.state()
     weights = {}
@@ -258,6 +259,6 @@ def _save(folder: Path, trainer: Trainer, setup: Setup) -> None:
         if setup.world.first:
             weights[name] = weight.to("cpu", setup.compute, copy=True)
     if setup.world.first:
-        plain = setup.model.get_base_model() if hasattr(setup.model, "peft_config") else setup.model
+        plain = without_adapters(setup.model)
         checkpoint.save(folder, trainer.step_index, plain, setup.tokenizer, weights, tensors, numbers)
     setup.world.wait()

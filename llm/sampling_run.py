@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sharpen.llm import jsonl
 from sharpen.llm.data import DataSource, PromptSet
 from sharpen.llm.interrupt import deferred_interrupt
-from sharpen.llm.labels import boxed_examples, history, model_note
+from sharpen.llm.labels import origin
 from sharpen.llm.preflight import for_sampling
 from sharpen.llm.records import Record
 from sharpen.llm.sampling import store
@@ -104,10 +104,7 @@ def _sampled(
     named = ("method", "alpha", "model", "data", "split", "seed")
     summary = {name: getattr(config, name) for name in named} | {"cost": store.cost(done)}
     summary |= _measures(records, verified, config.seed)
-    trainings = history(config.model)
-    summary |= {"model_history": trainings, "template_boxed": boxed_examples(config.template)}
-    if (note := model_note(trainings)) is not None:
-        report.note(note)
+    summary |= origin(config.model, config.template, report.note)
     if trained is not None:
         responses = break_even(summary["cost"]["tokens_per_response"], trained)
         summary["trained"] = {**trained, "break_even_responses": responses}

@@ -49,6 +49,11 @@ def own_part(weight: Any) -> Tensor:
     return weight.detach() if part is None else part().detach()
 
 
+def without_adapters(model: Any) -> Any:
+    """Return the model of transformers that a policy is, inside its LoRA adapters if it has any."""
+    return model.get_base_model() if hasattr(model, "peft_config") else model
+
+
 def _merged(model: Any) -> Iterator[tuple[str, Tensor]]:
     from peft.tuners.lora import LoraLayer
 

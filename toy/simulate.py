@@ -122,7 +122,7 @@ def _simulated(config: SimulateConfig, out: Path, progress: Callable[[str, int, 
         ensemble = ensemble_of(config, track, log_policy_only)
         reached = begun = start(ensemble)
         for reached in _advance(config, ensemble, begun, part):
-            _refuse_divergence(config, track, reached, out)
+            _refuse_divergence(config, track, problem, reached, out)
             progress(track.key, reached.updates, int(updates[-1]))
         arrays[track.key] = _on_all_outcomes(reached.records[:, :, 0], problem)
         signals[track.key] = signal_report(ensemble, track.objective, supported(problem), reached.state, config.seed)
@@ -230,15 +230,15 @@ def _advance(config: SimulateConfig, ensemble: Ensemble, begun: Progress, part: 
         yield step
 
 
-def _refuse_divergence(config: SimulateConfig, track: Track, reached: Progress, out: Path) -> None:
+def _refuse_divergence(config: SimulateConfig, track: Track, problem: Problem, reached: Progress, out: Path) -> None:
     """Delete what was made and refuse the settings if a policy is no distribution any more, or has no J.
 
     Raises:
         InputError: it is so. The same settings would always end like this.
     """
-    log_end = _on_all_outcomes(reached.records[-1:, :, 0], config.problem())[0]
+    log_end = _on_all_outcomes(reached.records[-1:, :, 0], problem)[0]
     with np.errstate(invalid="ignore", over="ignore"):
-        numbers = measure(track.objective, config.problem(), log_end).values()
+        numbers = measure(track.objective, problem, log_end).values()
     if all(np.all(np.isfinite(each)) for each in numbers):
         return
     runfolder.abandon(out, MADE)
