@@ -89,12 +89,12 @@ docs: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/rollout.py
-	$(BIN)/python benchmarks/regimes.py --jobs 2
-	$(BIN)/python benchmarks/effective_alpha.py --jobs 2
+	$(BIN)/python benchmarks/llm/rollout.py
+	$(BIN)/python benchmarks/llm/regimes.py --jobs 2
+	$(BIN)/python benchmarks/llm/effective_alpha.py --jobs 2
 	$(BIN)/python benchmarks/toy.py
 	$(BIN)/python benchmarks/theory.py
-	$(BIN)/python benchmarks/llm.py
+	$(BIN)/python benchmarks/llm/llm.py
 	$(BIN)/sharpen toy findings --json > benchmarks/results/findings.json
 	$(BIN)/sharpen toy target --json > benchmarks/results/target.json
 

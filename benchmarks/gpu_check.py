@@ -70,12 +70,12 @@ def agreement_part(smoke: bool) -> dict[str, Any]:
     """
     import torch
 
-    from sharpen.llm.logprobs import token_logprobs
-    from sharpen.llm.models import load_model, load_tokenizer, resolve
-    from sharpen.llm.reference import make_reference
+    from sharpen.llm.models.logprobs import token_logprobs
+    from sharpen.llm.models.registry import load_model, load_tokenizer, resolve
     from sharpen.llm.rollout import Sampling
     from sharpen.llm.rollout.transformers_engine import TransformersEngine
-    from sharpen.llm.templates import encode
+    from sharpen.llm.tasks.templates import encode
+    from sharpen.llm.training.reference import make_reference
     from sharpen.objective import Objective
 
     device, source = "cpu" if smoke else "cuda", resolve("embedded")
@@ -207,7 +207,7 @@ def update(smoke: bool, rows: int, microbatch: int = 16384, **options: Any) -> d
     from llm_gpu import TINY
     from llm_gpu import update as measured
 
-    from sharpen.llm.models import REGISTRY
+    from sharpen.llm.models.registry import REGISTRY
 
     fields: dict[str, Any] = dict(REGISTRY[SHAPE].architecture)
     if smoke:
@@ -222,8 +222,8 @@ def kernels_part(smoke: bool) -> dict[str, Any]:
     from torch.profiler import ProfilerActivity, profile
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from sharpen.llm.logprobs import make_batches, response_logprobs
-    from sharpen.llm.models import REGISTRY
+    from sharpen.llm.models.logprobs import make_batches, response_logprobs
+    from sharpen.llm.models.registry import REGISTRY
 
     device, rows, length = ("cpu", 2, 64) if smoke else ("cuda", 4, 2048)
     fields: dict[str, Any] = dict(REGISTRY[SHAPE].architecture) | (TINY if smoke else {"num_hidden_layers": 12})
@@ -258,7 +258,7 @@ def logprobs_part(smoke: bool) -> dict[str, Any]:
     """Chunked log-probabilities beside those with all logits at once: time and peak memory."""
     from llm_gpu import TINY, logprob_passes
 
-    from sharpen.llm.models import REGISTRY
+    from sharpen.llm.models.registry import REGISTRY
 
     fields: dict[str, Any] = dict(REGISTRY[SHAPE].architecture)
     return logprob_passes(fields | TINY, "cpu", 2, 64) if smoke else logprob_passes(fields, "cuda", 8, 2048)
@@ -271,7 +271,7 @@ def jax_part(smoke: bool) -> dict[str, Any]:
     import numpy as np
 
     from sharpen.objective import Objective
-    from sharpen.theory import backend
+    from sharpen.theory.core import backend
 
     if smoke:
         jax.config.update("jax_platforms", "cpu")
@@ -367,7 +367,7 @@ def main() -> int:
     if given.run:
         print(json.dumps(PARTS[given.run][0](given.smoke)))
         return 0
-    from sharpen.objective.runfolder import provenance
+    from sharpen.objective.storage.runfolder import provenance
 
     given.out.mkdir(parents=True, exist_ok=True)
     origin = provenance() | {"versions": versions()} | ({"commit": given.commit} if given.commit else {})

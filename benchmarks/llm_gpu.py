@@ -18,17 +18,16 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from sharpen.llm import world as processes
-from sharpen.llm.config import LoRASettings
-from sharpen.llm.config import resolve as settings
-from sharpen.llm.data import Prompt, PromptSet
-from sharpen.llm.logprobs import make_batches, response_logprobs
-from sharpen.llm.models import REGISTRY, load_tokenizer, resolve
+from sharpen.llm.configs.train import resolve as settings
+from sharpen.llm.distributed import world as processes
+from sharpen.llm.distributed.sharding import shard
+from sharpen.llm.distributed.world import World
+from sharpen.llm.models.logprobs import make_batches, response_logprobs
+from sharpen.llm.models.registry import REGISTRY, load_tokenizer, resolve
+from sharpen.llm.models.weights import with_adapters
 from sharpen.llm.rollout import Rollout, Sampling
-from sharpen.llm.setup import with_adapters
-from sharpen.llm.sharding import shard
-from sharpen.llm.trainer import Trainer
-from sharpen.llm.world import World
+from sharpen.llm.tasks.data import Prompt, PromptSet
+from sharpen.llm.training.trainer import Trainer
 from sharpen.objective import PRESETS
 
 # Dense bf16 FLOP/s by the makers' data sheets, SXM versions.
@@ -109,7 +108,7 @@ def update(
     world = World()
     processes.connect(world, device)
     if lora is not None:
-        model = with_adapters(model, LoRASettings(rank=lora))
+        model = with_adapters(model, lora, 32.0)
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.train()

@@ -39,9 +39,9 @@ def works(n: int) -> dict[str, Callable[[], Any]]:
     from scipy.special import logsumexp
 
     from sharpen.objective import Objective
-    from sharpen.theory.optimum import frozen_optimum, optimum
-    from sharpen.theory.problem import Problem
-    from sharpen.theory.response import curve
+    from sharpen.theory.core.problem import Problem
+    from sharpen.theory.optima.optimum import frozen_optimum, optimum
+    from sharpen.theory.optima.response import curve
 
     rng = np.random.default_rng(0)
     log_p = rng.normal(scale=2.0, size=n)
@@ -103,7 +103,7 @@ def main() -> None:
         return
     from importlib.metadata import version
 
-    from sharpen.objective.runfolder import provenance
+    from sharpen.objective.storage.runfolder import provenance
 
     rows: dict[str, Any] = {}
     for n in SIZES:

@@ -155,11 +155,11 @@ def torch_softmax(log_base: np.ndarray) -> Advance:
 def toy(kind: str) -> Callable[[np.ndarray], Advance]:
     def prepared(log_base: np.ndarray) -> Advance:
         from sharpen.objective import PRESETS
-        from sharpen.theory.problem import Problem
-        from sharpen.toy.engine import Ensemble, Machine, log_policy_only, run, start
-        from sharpen.toy.estimators import Options
-        from sharpen.toy.policies import SEPARATE
-        from sharpen.toy.setting import Setting, setting
+        from sharpen.theory.core.problem import Problem
+        from sharpen.toy.dynamics.engine import Ensemble, Machine, log_policy_only, run, start
+        from sharpen.toy.dynamics.estimators import Options
+        from sharpen.toy.problems.policies import SEPARATE
+        from sharpen.toy.problems.setting import Setting, setting
 
         policies, n = log_base.shape
         base = np.exp(log_base[0].astype(np.float64))
@@ -276,7 +276,7 @@ def main() -> None:
         toy("natural")(problem(64, 10**4))(10**4)
         print(peak() / 2**20, time.process_time())
         return
-    from sharpen.objective.runfolder import provenance
+    from sharpen.objective.storage.runfolder import provenance
 
     advance = toy("natural")(problem(16, 100))
     begin = time.process_time()

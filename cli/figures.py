@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sharpen.cli.terminal import say
+from sharpen.cli.shared.terminal import say
 
 app = typer.Typer(no_args_is_help=True, help="Figures from finished runs.")
 
@@ -24,7 +24,7 @@ def backends(
     out: Annotated[Path, typer.Option(help="A .png, .pdf or .svg file.")] = Path("runs/three-backends.png"),
 ) -> None:
     """Draw theory, toy and language model side by side, and say which of the paper's claims their numbers bear out."""
-    from sharpen.figures.backends import plot_backends
+    from sharpen.figures.llm.backends import plot_backends
 
     for claim in plot_backends(toy, llm, out):
         say(f"{claim.backend:7} {claim.statement}: {'yes' if claim.holds else 'no'}")

@@ -11,10 +11,14 @@ from typing import Any, NoReturn
 
 import typer
 
-from sharpen.cli import figures, llm, paper, theory, toy
-from sharpen.cli.errors import BAD_INPUT, INTERRUPTED, describe, describe_usage, details, fail
-from sharpen.cli.streams import tolerate_any_text
-from sharpen.cli.terminal import say
+from sharpen.cli import figures
+from sharpen.cli.llm import app as llm
+from sharpen.cli.paper import app as paper
+from sharpen.cli.shared.errors import BAD_INPUT, INTERRUPTED, describe, describe_usage, details, fail
+from sharpen.cli.shared.streams import tolerate_any_text
+from sharpen.cli.shared.terminal import say
+from sharpen.cli.theory import app as theory
+from sharpen.cli.toy import app as toy
 
 app = typer.Typer(
     name="sharpen",

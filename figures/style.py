@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharpen.objective import InputError, files
+from sharpen.objective import InputError
+from sharpen.objective.storage import files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from sharpen.objective.errors import InputError
-from sharpen.objective.parsing import reason
+from sharpen.objective.storage.parsing import reason
 
 CONNECT, ANSWER = 5, 30  # seconds until a machine takes a connection, until a cluster answers
 FORMS = "local, auto, HOST:PORT or ray://HOST:PORT"

@@ -7,10 +7,10 @@ from pathlib import Path
 import yaml
 
 from sharpen.objective.errors import InputError
-from sharpen.objective.parsing import parse_yaml
 from sharpen.objective.presets import preset
-from sharpen.objective.reading import read_mapping
 from sharpen.objective.spec import Objective
+from sharpen.objective.storage.parsing import parse_yaml
+from sharpen.objective.storage.reading import read_mapping
 
 
 def to_yaml(objective: Objective) -> str:

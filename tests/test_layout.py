@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -80,7 +79,7 @@ def test_arrows_point_one_way(package: str) -> None:
         ("theory", "import torch"),
         ("toy", "from sharpen import llm"),
         ("llm", "def f():\n    import jax.numpy"),
-        ("llm", "from sharpen.toy.engine import run"),
+        ("llm", "from sharpen.toy.dynamics.engine import run"),
         ("cli", "import theory"),
         ("figures", "from sharpen.cli.main import main"),
     ],
@@ -108,11 +107,14 @@ def test_command_modules_import_nothing_heavy_at_module_level() -> None:
         assert not any(n.startswith("sharpen.") and not n.startswith("sharpen.cli") for n in imports(file, True)), file
 
 
-def test_packaging_names_every_package_folder() -> None:
-    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    folders = {file.parent.relative_to(ROOT) for package in PACKAGES for file in (ROOT / package).rglob("__init__.py")}
-    assert {".".join(("sharpen", *folder.parts)) for folder in folders} == set(config["packages"])
-    assert config["package-dir"] == {".".join(("sharpen", *folder.parts)): str(folder) for folder in folders}
+def test_the_package_is_a_link_to_each_folder() -> None:
+    package = ROOT / ".pyright" / "sharpen"
+    links = {path.name: path.resolve() for path in package.iterdir() if path.is_symlink()}
+    assert links == {name: ROOT / name for name in PACKAGES}
+    assert {path.name for path in package.iterdir()} - links.keys() - {"__pycache__"} == {"__init__.py", "py.typed"}
+    for name in PACKAGES:  # a folder without an __init__.py would be left out of the wheel
+        for file in sources(name):
+            assert (file.parent / "__init__.py").is_file(), file
 
 
 def test_the_top_level_is_the_agreed_one() -> None:

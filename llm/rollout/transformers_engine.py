@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from sharpen.llm.finite import NonFiniteError
+from sharpen.llm.models.finite import NonFiniteError
+from sharpen.llm.models.weights import full_weights, is_plain
 from sharpen.llm.rollout.requests import evaluating, response_limits, row_uniforms, seeds_of_rows
 from sharpen.llm.rollout.sampler import sample, sampling_logprobs
 from sharpen.llm.rollout.types import Rollout, Sampling, WeightSyncError
-from sharpen.llm.weights import full_weights, is_plain
 
 # Ended rows are cut out of the batch once they are this share of it; cutting copies the cache.
 COMPACT_AT = 0.125

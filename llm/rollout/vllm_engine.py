@@ -12,9 +12,9 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from sharpen.llm.agreement import agreement
-from sharpen.llm.finite import NonFiniteError
-from sharpen.llm.logprobs import token_logprobs
+from sharpen.llm.models.finite import NonFiniteError
+from sharpen.llm.models.logprobs import token_logprobs
+from sharpen.llm.rollout.agreement import agreement
 from sharpen.llm.rollout.loading import Loaded, load
 from sharpen.llm.rollout.process import contained, random_states_kept
 from sharpen.llm.rollout.requests import evaluating, response_limits, seeds_of_rows

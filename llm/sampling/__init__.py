@@ -1,7 +1,7 @@
 """Sharpening without training: responses from p^alpha, and what stands beside it at equal cost."""
 
+from sharpen.llm.configs.sampling import SampleConfig
 from sharpen.llm.sampling.candidates import best_of_n, single
-from sharpen.llm.sampling.config import SampleConfig
 from sharpen.llm.sampling.kernel import Path
 from sharpen.llm.sampling.methods import method
 from sharpen.llm.sampling.power import Power, power

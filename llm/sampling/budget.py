@@ -6,10 +6,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from sharpen.llm.config import TrainConfig
-from sharpen.objective import InputError, runfolder
-from sharpen.objective.parsing import TABLE, parse_json
-from sharpen.objective.reading import read_json, read_lines
+from sharpen.llm.configs.train import TrainConfig
+from sharpen.objective import InputError
+from sharpen.objective.storage import runfolder
+from sharpen.objective.storage.parsing import TABLE, parse_json
+from sharpen.objective.storage.reading import read_json, read_lines
 
 # Of a token that training samples: drawn once, read by policy and reference (one pass each), and an update's forward
 # and backward pass, which counts three. A token that is sampled for use passes once.

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from sharpen.llm.finite import require_finite
-from sharpen.llm.logprobs import token_logprobs
+from sharpen.llm.models.finite import require_finite
+from sharpen.llm.models.logprobs import token_logprobs
 from sharpen.llm.rollout import Engine, Sampling
 from sharpen.llm.rollout.requests import eos_token_ids, evaluating
 from sharpen.llm.sampling.kernel import Path

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sharpen.llm.configs.sampling import SampleConfig
 from sharpen.llm.sampling.candidates import best_of_n, single
-from sharpen.llm.sampling.config import SampleConfig
 from sharpen.llm.sampling.kernel import Tokens
 from sharpen.llm.sampling.power import Power, power
 from sharpen.llm.sampling.requests import Autoregressive, Key, Method

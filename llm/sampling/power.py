@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from sharpen.llm.sampling.kernel import (
-    Path,
-    Tokens,
-    accepted,
-    block_limits,
-    is_hopeless,
-    kept_tokens,
-    log_acceptance,
-)
+from sharpen.llm.sampling.kernel import Path, Tokens, accepted, block_limits, is_hopeless, kept_tokens, log_acceptance
 from sharpen.llm.sampling.requests import Answer, Extend, Key, Method, Request, Sample
 
 GROW, STEP = 0, 1  # what a random number is for

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sharpen.llm import jsonl
+from sharpen.llm.common import jsonl
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Drawn:
 
 
 def append(file: Path, drawn: Sequence[Drawn]) -> None:
-    """Append prompts and make them durable, see `sharpen.llm.jsonl.append`."""
+    """Append prompts and make them durable, see `sharpen.llm.common.jsonl.append`."""
     jsonl.append(file, drawn)
 
 
 def read(file: Path) -> list[Drawn]:
-    """Return the prompts of a file, see `sharpen.llm.jsonl.read`; a missing file has none."""
+    """Return the prompts of a file, see `sharpen.llm.common.jsonl.read`; a missing file has none."""
     return jsonl.read(file, Drawn) if file.exists() else []
 
 

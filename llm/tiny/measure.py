@@ -6,12 +6,12 @@ import math
 from collections import Counter
 from typing import Any
 
-from sharpen.llm.models import ModelSource, load_model, load_tokenizer
+from sharpen.llm.models.registry import ModelSource, load_model, load_tokenizer
 from sharpen.llm.rollout import Sampling, make_engine
-from sharpen.llm.templates import encode
-from sharpen.llm.tiny.corpus import problems, style_of
+from sharpen.llm.tasks.embedded import problems, style_of
+from sharpen.llm.tasks.templates import encode
+from sharpen.llm.tasks.verification.verify import Verifier
 from sharpen.llm.tiny.mode import likeliest
-from sharpen.llm.verify import Verifier
 
 Z_95 = 1.959963984540054
 LONGEST = 80

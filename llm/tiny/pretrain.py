@@ -25,12 +25,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
-from sharpen.llm.interrupt import deferred_interrupt
-from sharpen.llm.templates import encode
-from sharpen.llm.tiny.corpus import EOS, PAD, Mixture, draw_problem, draw_response
+from sharpen.llm.common.interrupt import deferred_interrupt
+from sharpen.llm.tasks.embedded import EOS, PAD, Mixture, draw_problem, draw_response
+from sharpen.llm.tasks.templates import encode
 from sharpen.llm.tiny.tokenizer import build_tokenizer
-from sharpen.llm.train_state import load_optimizer_state, load_parameters, optimizer_state, parameters
-from sharpen.objective import InputError, files, lock, runfolder
+from sharpen.llm.training.state import load_optimizer_state, load_parameters, optimizer_state, parameters
+from sharpen.objective import InputError
+from sharpen.objective.storage import files, lock, runfolder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sharpen.llm.tiny.corpus import BOXED, EOS, PAD
+from sharpen.llm.tasks.embedded import BOXED, EOS, PAD
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

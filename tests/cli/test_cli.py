@@ -58,7 +58,7 @@ def test_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def break_down(*_: object) -> None:
         raise ValueError("a defect")
 
-    monkeypatch.setattr("sharpen.theory.problem.parse_problem", break_down)
+    monkeypatch.setattr("sharpen.theory.core.problem.parse_problem", break_down)
     with pytest.raises(ValueError, match="a defect"):
         main(["theory", "fixed-points"])
 

@@ -19,8 +19,8 @@ import pytest
 import typer
 
 from sharpen.cli.main import app, main
-from sharpen.toy.measures import mean_interval
-from sharpen.toy.signal_to_noise import ratio_of_draws
+from sharpen.toy.dynamics.measures import mean_interval
+from sharpen.toy.dynamics.signal_to_noise import ratio_of_draws
 
 # Kinds of bad values: of each, every flag is given one, and different flags different ones.
 NO_NUMBERS = ("nan", "inf", "-inf", "")  # of no flag

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sharpen.cli.errors import LONGEST, describe, one_line
 from sharpen.cli.main import main
-from sharpen.cli.streams import tolerate_any_text
+from sharpen.cli.shared.errors import LONGEST, describe, one_line
+from sharpen.cli.shared.streams import tolerate_any_text
 
 ASCII = {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
 # Each prints what is not ASCII to a terminal that has more: Greek, boxes, signs.

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sharpen.cli import terminal
 from sharpen.cli.main import main
+from sharpen.cli.shared import terminal
 
 CLI = Path(terminal.__file__).parent
 # A colour, a title by C0 and by C1 controls, a cursor, a bell, a reversed direction, a hidden tag, separators.

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from sharpen.llm.advantage import leave_one_out
-from sharpen.llm.loss import importance_weights, reinforce_loss
+from sharpen.llm.learners.advantage import leave_one_out
+from sharpen.llm.learners.loss import importance_weights, reinforce_loss
 from sharpen.objective import Objective
-from sharpen.theory.flow import gradient
-from sharpen.theory.problem import Problem
+from sharpen.theory.core.flow import gradient
+from sharpen.theory.core.problem import Problem
 
 OBJECTIVES = {
     "task-reward": Objective(alpha=0, beta_inv=1, mode="optimization"),

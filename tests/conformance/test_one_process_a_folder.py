@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from sharpen.objective import InputError, runfolder
+from sharpen.objective import InputError
+from sharpen.objective.storage import runfolder
 
 
 def names(folder: Path) -> list[str]:
@@ -51,22 +52,22 @@ def another_process(*locks: Path) -> Iterator[int]:
 
 
 def simulate(out: Path) -> None:
-    from sharpen.toy.config import SimulateConfig
-    from sharpen.toy.simulate import simulate
+    from sharpen.toy.simulation.config import SimulateConfig
+    from sharpen.toy.simulation.simulate import simulate
 
     simulate(SimulateConfig(steps=10, seeds=2, learners=("natural",)), out)
 
 
 def sweep(out: Path) -> None:
-    from sharpen.toy.sweep import sweep
-    from sharpen.toy.sweep_config import SweepConfig
+    from sharpen.toy.sweeps.config import SweepConfig
+    from sharpen.toy.sweeps.sweep import sweep
 
     sweep(SweepConfig(steps=2, seeds=2), out)
 
 
 def train(out: Path) -> None:
-    from sharpen.llm.config import resolve
-    from sharpen.llm.run import train
+    from sharpen.llm.configs.train import resolve
+    from sharpen.llm.training.run import train
 
     one = {"problems": 1, "samples": 1, "alpha_prompts": 0}
     sizes = {"prompts_per_step": 2, "samples_per_prompt": 2, "max_length": 40}
@@ -74,17 +75,17 @@ def train(out: Path) -> None:
 
 
 def evaluate(out: Path) -> None:
-    from sharpen.llm.evaluation_run import EvalConfig, run_evaluation
-    from sharpen.llm.models import resolve
+    from sharpen.llm.evaluation.run import EvalConfig, run_evaluation
+    from sharpen.llm.models.registry import resolve
 
     asked = {"data": "embedded", "template": "plain", "problems": 1, "samples": 1, "likelihoods": False}
     run_evaluation(EvalConfig(model=resolve("embedded").location, engine="transformers", **asked), out)
 
 
 def sample(out: Path) -> None:
-    from sharpen.llm.models import resolve
-    from sharpen.llm.sampling.config import SampleConfig
-    from sharpen.llm.sampling_run import run_sampling
+    from sharpen.llm.configs.sampling import SampleConfig
+    from sharpen.llm.models.registry import resolve
+    from sharpen.llm.sampling.sampling_run import run_sampling
 
     asked = {"method": "best-of-n", "n": 1, "problems": 1, "samples": 1, "max_length": 48}
     run_sampling(
@@ -93,14 +94,14 @@ def sample(out: Path) -> None:
 
 
 def pretrain(out: Path) -> None:
-    from sharpen.llm.tiny.corpus import Mixture
+    from sharpen.llm.tasks.embedded import Mixture
     from sharpen.llm.tiny.pretrain import Settings, pretrain
 
     pretrain(Settings(hidden=32, layers=1, steps=1, batch=2, micro_batch=2), Mixture(), out)
 
 
 def export(out: Path) -> None:
-    from sharpen.llm.export import export
+    from sharpen.llm.training.export import export
 
     export("embedded", out)
 
@@ -183,10 +184,10 @@ def test_a_disk_that_is_full_at_any_write_is_one_line_and_blocks_nothing(
 
 
 def test_runs_of_the_paper_have_the_same_locks(tmp_path: Path) -> None:
-    from sharpen.paper_repro.grid import load_grid
-    from sharpen.paper_repro.plan import expand
-    from sharpen.paper_repro.store import Store
-    from sharpen.paper_repro.work import execute
+    from sharpen.paper_repro.grids.grid import load_grid
+    from sharpen.paper_repro.grids.plan import expand
+    from sharpen.paper_repro.grids.store import Store
+    from sharpen.paper_repro.work.dispatch import execute
 
     run = next(run for run in expand(load_grid(), "embedded") if run.experiment.kind == "theory")
     store = Store(tmp_path / "results", tmp_path / "work")

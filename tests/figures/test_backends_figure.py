@@ -10,11 +10,11 @@ import pytest
 from matplotlib.image import imread
 
 from sharpen.cli.main import main
-from sharpen.figures.backends import Curve, claims, llm_curve, theory_curves, toy_curves
-from sharpen.figures.toy import read_trajectories
+from sharpen.figures.llm.backends import Curve, claims, llm_curve, theory_curves, toy_curves
+from sharpen.figures.toy.dynamics import read_trajectories
 from sharpen.objective import InputError, Objective
-from sharpen.toy.config import SimulateConfig
-from sharpen.toy.simulate import simulate
+from sharpen.toy.simulation.config import SimulateConfig
+from sharpen.toy.simulation.simulate import simulate
 
 
 @pytest.fixture(scope="module")

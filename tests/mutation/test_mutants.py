@@ -82,7 +82,7 @@ def test_a_mutant_is_killed_and_a_change_of_nothing_survives(tool: ModuleType, w
 
 def test_what_is_no_verdict(tool: ModuleType, worker: Any) -> None:
     tests = ["objective/test_objective_spec.py::test_refresh_every"]
-    assert worker.run(tests, ["sharpen.theory.optimum"]).status == "broken"  # never imported: it was not tested
+    assert worker.run(tests, ["sharpen.theory.optima.optimum"]).status == "broken"  # never imported: it was not tested
     assert worker.run(["objective/test_objective_spec.py::test_of_no_such_name"], []).status == "broken"
     assert worker.run(tests, ["sharpen.objective.spec"], seconds=0.0).status == "timeout"
     assert worker.run(tests, ["sharpen.objective.spec"]).status == "survived"
@@ -100,5 +100,5 @@ def test_a_run_goes_on_where_it_was_stopped(tool: ModuleType, tmp_path: Path) ->
 def test_words_choose_by_name_or_file(tool: ModuleType) -> None:
     mutants = tool.read_mutants()
     assert tool.chosen(mutants, []) == mutants
-    assert {mutant.file for mutant in tool.chosen(mutants, ["theory/change.py"])} == {"theory/change.py"}
+    assert {mutant.file for mutant in tool.chosen(mutants, ["theory/core/change.py"])} == {"theory/core/change.py"}
     assert tool.chosen(mutants, ["no such word"]) == []

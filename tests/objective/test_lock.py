@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sharpen.objective import InputError, lock
+from sharpen.objective import InputError
+from sharpen.objective.storage import lock
 
 HOLD = """
 import sys, time

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sharpen.objective import InputError, files
+from sharpen.objective import InputError
+from sharpen.objective.storage import files
 
 FullDisk = Callable[[int], AbstractContextManager[None]]
 LIMIT = 50_000  # bytes of a file, for a disk that is full

@@ -19,8 +19,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sharpen.objective import InputError, load
-from sharpen.objective.parsing import MIB, ROWS, SETTINGS, Limits, check_text, parse_json, parse_yaml
-from sharpen.objective.reading import check_archive, read_json, read_lines, read_mapping, read_npy, read_text, read_yaml
+from sharpen.objective.storage.parsing import MIB, ROWS, SETTINGS, Limits, check_text, parse_json, parse_yaml
+from sharpen.objective.storage.reading import (
+    check_archive,
+    read_json,
+    read_lines,
+    read_mapping,
+    read_npy,
+    read_text,
+    read_yaml,
+)
 
 LETTERS = "abcdefghij"
 DEEP = SETTINGS.depth + 1

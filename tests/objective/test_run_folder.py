@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from sharpen.objective import InputError, files, runfolder
+from sharpen.objective import InputError
+from sharpen.objective.storage import files, runfolder
 
 MADE = ("metrics.jsonl", "parts/*.npz")
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sharpen.paper_repro import work_theory
-from sharpen.paper_repro.evidence import by_model
-from sharpen.paper_repro.grid import load_grid
-from sharpen.paper_repro.plan import Run, expand
-from sharpen.paper_repro.store import Store, rounded
-from sharpen.paper_repro.verdict import judge
-from sharpen.paper_repro.verify import MEANS, compare_results, verify
+from sharpen.paper_repro.analysis.evidence import by_model
+from sharpen.paper_repro.analysis.verdict import judge
+from sharpen.paper_repro.grids.grid import load_grid
+from sharpen.paper_repro.grids.plan import Run, expand
+from sharpen.paper_repro.grids.store import Store, rounded
+from sharpen.paper_repro.work import theory as work_theory
+from sharpen.paper_repro.work.verify import MEANS, compare_results, verify
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "paper_repro" / "results" / "embedded"

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from sharpen.figures.paper_style import PaperFigure
-from sharpen.paper_repro.evidence import Evidence, by_model
-from sharpen.paper_repro.grid import load_grid
-from sharpen.paper_repro.page import render
-from sharpen.paper_repro.verdict import Part, Verdict, judge
+from sharpen.figures.paper.style import PaperFigure
+from sharpen.paper_repro.analysis.evidence import Evidence, by_model
+from sharpen.paper_repro.analysis.verdict import Part, Verdict, judge
+from sharpen.paper_repro.grids.grid import load_grid
+from sharpen.paper_repro.report.page import render
 
 PAYLOAD = '<code>"\'><evil onload="evil()"></script></style><script>evil()</script><evil a=b>&lt;{{ 7*7 }}'
 Results = dict[str, dict[str, Any]]

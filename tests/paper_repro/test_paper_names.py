@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from sharpen.objective import InputError
-from sharpen.paper_repro.grid import load_grid
-from sharpen.paper_repro.plan import expand
-from sharpen.paper_repro.store import Store
+from sharpen.paper_repro.grids.grid import load_grid
+from sharpen.paper_repro.grids.plan import expand
+from sharpen.paper_repro.grids.store import Store
 
 EVIL = ("../../../evil", "/tmp/evil", "a/b", "a\nb", "..", ".hidden", "", "-x", "a" * 300, "é/../x")
 BASE: dict[str, Any] = {

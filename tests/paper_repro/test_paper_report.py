@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sharpen.figures.paper_style import COLUMN, MissingDataError, PaperFigure, label_of, need
-from sharpen.paper_repro import work_theory
-from sharpen.paper_repro.evidence import Evidence, by_model
-from sharpen.paper_repro.gallery import draw, draw_all
-from sharpen.paper_repro.grid import load_grid
-from sharpen.paper_repro.page import render
-from sharpen.paper_repro.store import rounded
-from sharpen.paper_repro.verdict import judge
+from sharpen.figures.paper.style import COLUMN, MissingDataError, PaperFigure, label_of, need
+from sharpen.paper_repro.analysis.evidence import Evidence, by_model
+from sharpen.paper_repro.analysis.verdict import judge
+from sharpen.paper_repro.grids.grid import load_grid
+from sharpen.paper_repro.grids.store import rounded
+from sharpen.paper_repro.report.gallery import draw, draw_all
+from sharpen.paper_repro.report.page import render
+from sharpen.paper_repro.work import theory as work_theory
 
 Results = dict[str, dict[str, Any]]
 

@@ -16,13 +16,13 @@ import pytest
 import yaml
 
 from sharpen.objective import InputError
-from sharpen.paper_repro import codeversion
-from sharpen.paper_repro.grid import Rates, load_grid
-from sharpen.paper_repro.plan import CostModel, Run, choose, expand, within_budget
-from sharpen.paper_repro.pool import gpus_of, run_local, run_on_ray, slurm_scripts
-from sharpen.paper_repro.resources import block
-from sharpen.paper_repro.store import Store, rounded
-from sharpen.paper_repro.verify import compare_results, verify
+from sharpen.paper_repro.grids import codeversion
+from sharpen.paper_repro.grids.grid import Rates, load_grid
+from sharpen.paper_repro.grids.plan import CostModel, Run, choose, expand, within_budget
+from sharpen.paper_repro.grids.resources import block
+from sharpen.paper_repro.grids.store import Store, rounded
+from sharpen.paper_repro.work.pool import gpus_of, run_local, run_on_ray, slurm_scripts
+from sharpen.paper_repro.work.verify import compare_results, verify
 
 SHARPEN = str(Path(sys.executable).with_name("sharpen"))
 SMALL: dict[str, Any] = {
@@ -102,14 +102,14 @@ def test_the_grid_has_the_paper_s_regimes_at_the_embedded_scale() -> None:
 
 
 def test_the_paper_s_grid_has_every_recipe_once() -> None:
-    from sharpen.llm.recipes import names
+    from sharpen.llm.configs.recipes import names
 
     arms = {run.arm for run in expand(load_grid(), "paper") if run.experiment.kind == "train"}
     assert arms == {name.replace("/", "_") for name in names() if not name.startswith("embedded/")}
 
 
 def test_every_arm_that_the_verdict_names_is_declared() -> None:
-    from sharpen.paper_repro.rules_llm import NULL, SHARPENING, TASK, TEMPERED
+    from sharpen.paper_repro.analysis.rules_llm import NULL, SHARPENING, TASK, TEMPERED
 
     arms = {run.arm for run in expand(load_grid(), "embedded")}
     assert {TASK, SHARPENING, TEMPERED, NULL, f"{TEMPERED}-fixed", f"{SHARPENING}-mean", "power-4", "base"} <= arms
@@ -226,7 +226,7 @@ def test_other_settings_and_other_code_are_stale(
     assert [store.state(run) for run in runs] == ["missing", "missing"]
     assert run_local(runs[1:], store, jobs=1, cost=FREE) == []
     assert [store.state(run) for run in runs] == ["missing", "done"]
-    monkeypatch.setattr("sharpen.paper_repro.plan.code_version", lambda kind: "other")
+    monkeypatch.setattr("sharpen.paper_repro.grids.plan.code_version", lambda kind: "other")
     assert store.state(runs[1]) == "stale-code"
     changed = Run(runs[1].id, runs[1].arm, runs[1].experiment, 1, runs[1].settings, {"another": 1})
     assert store.state(changed) == "stale-settings"

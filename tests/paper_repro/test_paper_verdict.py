@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from sharpen.paper_repro import rules_exact, rules_llm
-from sharpen.paper_repro.analysis import compare, corrected, stability
-from sharpen.paper_repro.arms import difference, gather
-from sharpen.paper_repro.evidence import Evidence, Part, by_model
-from sharpen.paper_repro.grid import load_grid
-from sharpen.paper_repro.verdict import RULES, conclude, judge
+from sharpen.paper_repro.analysis import rules_exact, rules_llm
+from sharpen.paper_repro.analysis.arms import difference, gather
+from sharpen.paper_repro.analysis.contrasts import compare, corrected, stability
+from sharpen.paper_repro.analysis.evidence import Evidence, Part, by_model
+from sharpen.paper_repro.analysis.verdict import RULES, conclude, judge
+from sharpen.paper_repro.grids.grid import load_grid
 
 Results = dict[str, dict[str, Any]]
 SHARPENING = {"mode": "optimization", "alpha": 1.0, "beta_inv": 0.0}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from sharpen.objective import Objective
-from sharpen.theory.problem import Problem
+from sharpen.theory.core.problem import Problem
 from sharpen.theory.proofs.result import Derivation, Theorem
 
 NUMBER = st.floats(0.05, 1.0)

@@ -11,13 +11,13 @@ import scipy.stats
 
 from sharpen.cli.main import main
 from sharpen.objective import preset
-from sharpen.theory.flow import limit
-from sharpen.theory.problem import DEFAULT_PROBLEM
-from sharpen.toy.agreement import verdict
-from sharpen.toy.config import SimulateConfig
-from sharpen.toy.engine import recorded
-from sharpen.toy.simulate import simulate
-from sharpen.toy.watch import watch
+from sharpen.theory.core.flow import limit
+from sharpen.theory.core.problem import DEFAULT_PROBLEM
+from sharpen.toy.dynamics.engine import recorded
+from sharpen.toy.simulation.agreement import verdict
+from sharpen.toy.simulation.config import SimulateConfig
+from sharpen.toy.simulation.simulate import simulate
+from sharpen.toy.simulation.watch import watch
 
 TARGET, VERTEX = np.array([0.9, 0.1]), np.array([1.0, 0.0])
 

@@ -17,8 +17,8 @@ import yaml
 
 from sharpen.cli.main import main
 from sharpen.objective import PRESETS
-from sharpen.toy.config import SimulateConfig
-from sharpen.toy.simulate import simulate
+from sharpen.toy.simulation.config import SimulateConfig
+from sharpen.toy.simulation.simulate import simulate
 
 SHORT = ["--steps", "200"]
 SAMPLED = [*SHORT, "--seeds", "4", "--group-size", "4"]
@@ -86,7 +86,7 @@ def test_a_folder_belongs_to_one_configuration(tmp_path: Path, capsys: pytest.Ca
 def test_a_run_that_died_between_chunks_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = SimulateConfig(steps=100, seeds=3, learners=("softmax", "rloo"))
     expected = simulate(config, tmp_path / "whole")
-    monkeypatch.setattr("sharpen.toy.engine.CHUNK_UPDATES", 60)
+    monkeypatch.setattr("sharpen.toy.dynamics.engine.CHUNK_UPDATES", 60)
 
     class DiedError(Exception):
         pass

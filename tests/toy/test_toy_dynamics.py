@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 from sharpen.objective import PRESETS, InputError, Objective
-from sharpen.theory.flow import limit, softmax_field, vector_field
-from sharpen.theory.problem import Problem
-from sharpen.toy.engine import Ensemble, Machine, Progress, log_policy_only, run, run_keys, stack, start
-from sharpen.toy.estimators import LOSSES, NEEDS_ENTROPY, Batch, Options
-from sharpen.toy.learners import KINDS, check, make
-from sharpen.toy.policies import SEPARATE
-from sharpen.toy.setting import setting
+from sharpen.theory.core.flow import limit, softmax_field, vector_field
+from sharpen.theory.core.problem import Problem
+from sharpen.toy.dynamics.engine import Ensemble, Machine, Progress, log_policy_only, run, run_keys, stack, start
+from sharpen.toy.dynamics.estimators import LOSSES, NEEDS_ENTROPY, Batch, Options
+from sharpen.toy.dynamics.learners import KINDS, check, make
+from sharpen.toy.problems.policies import SEPARATE
+from sharpen.toy.problems.setting import setting
 
 PROBLEM = Problem([0.4, 0.25, 0.15, 0.12, 0.08], [0, 1, 0, 1, 0], [1, 2, 3, 4, 5])
 OBJECTIVES = {
@@ -258,7 +258,7 @@ def test_a_run_continued_from_any_chunk_is_the_same_run(name: str, monkeypatch: 
     runs = ensemble(name, Objective(alpha=2, reference="refresh:7"), PROBLEM, 0.1, 3, 4)
     first = start(runs)
     *_, whole = run(runs, first, steps=60, record_every=5)
-    monkeypatch.setattr("sharpen.toy.engine.CHUNK_UPDATES", 15 * 3)
+    monkeypatch.setattr("sharpen.toy.dynamics.engine.CHUNK_UPDATES", 15 * 3)
     parts: list[Progress] = list(run(runs, first, steps=60, record_every=5))
     assert len(parts) == 4
     for middle in parts[:-1]:

@@ -12,11 +12,11 @@ from scipy.stats import binomtest
 
 from sharpen.cli.main import main
 from sharpen.objective import Objective
-from sharpen.theory.optimum import optimum
-from sharpen.toy.automata import sequences
-from sharpen.toy.findings import FINDINGS
-from sharpen.toy.findings_core import Runs, at_end, fixed_share
-from sharpen.toy.findings_rates import (
+from sharpen.theory.optima.optimum import optimum
+from sharpen.toy.problems.automata import sequences
+from sharpen.toy.studies.findings import FINDINGS
+from sharpen.toy.studies.findings_core import Runs, at_end, fixed_share
+from sharpen.toy.studies.findings_rates import (
     ELSEWHERE,
     HAZARD,
     LENGTH_ALPHAS,

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from sharpen.objective import Objective
-from sharpen.theory.problem import Problem
-from sharpen.toy.estimators import Options
-from sharpen.toy.learners import make
-from sharpen.toy.policies import SEPARATE
-from sharpen.toy.setting import setting
+from sharpen.theory.core.problem import Problem
+from sharpen.toy.dynamics.estimators import Options
+from sharpen.toy.dynamics.learners import make
+from sharpen.toy.problems.policies import SEPARATE
+from sharpen.toy.problems.setting import setting
 
 PROBLEM = Problem([0.5, 0.3, 0.2], [0.0, 1.0, 0.4])
 OBJECTIVE = Objective(alpha=2.0, beta_inv=2.0)  # r + log p + (log p - log pi) / 2 - log p / 2
@@ -146,7 +146,7 @@ def test_a_biased_learners_mean_update_is_the_predicted_one(kind: str, kl: str) 
 
 
 def test_every_sampled_learner_is_here() -> None:
-    from sharpen.toy.estimators import KL_PLACES, LOSSES
+    from sharpen.toy.dynamics.estimators import KL_PLACES, LOSSES
 
     assert {kind for kind, _ in (*UNBIASED, *BIASED)} == set(LOSSES)
     assert {kl for _, kl in (*UNBIASED, *BIASED)} == set(KL_PLACES)

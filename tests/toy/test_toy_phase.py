@@ -15,20 +15,20 @@ from PIL import Image
 from scipy.optimize import brentq
 
 from sharpen.cli.main import main
-from sharpen.figures.phase import CORNERS
-from sharpen.figures.toy_phase import animate_runs
+from sharpen.figures.theory.phase import CORNERS
+from sharpen.figures.toy.phase import animate_runs
 from sharpen.objective import InputError, Objective, preset
-from sharpen.theory import estimators
-from sharpen.theory.flow import softmax_field, vector_field
-from sharpen.theory.optimum import optimum
-from sharpen.theory.phase import simplex_grid
-from sharpen.theory.problem import Problem
-from sharpen.toy.estimators import Options
-from sharpen.toy.learners import make
-from sharpen.toy.phase import LearnerPortrait, learner_nullclines, learner_portrait, mean_velocity
-from sharpen.toy.phase_runs import runs_from
-from sharpen.toy.policies import SEPARATE
-from sharpen.toy.setting import setting
+from sharpen.theory.core.flow import softmax_field, vector_field
+from sharpen.theory.core.problem import Problem
+from sharpen.theory.estimators import exact as estimators
+from sharpen.theory.instability.phase import simplex_grid
+from sharpen.theory.optima.optimum import optimum
+from sharpen.toy.dynamics.estimators import Options
+from sharpen.toy.dynamics.learners import make
+from sharpen.toy.problems.policies import SEPARATE
+from sharpen.toy.problems.setting import setting
+from sharpen.toy.studies.phase import LearnerPortrait, learner_nullclines, learner_portrait, mean_velocity
+from sharpen.toy.studies.phase_runs import runs_from
 
 DOCS = Path(__file__).parents[2] / "docs" / "toy-phase.md"
 PROBLEM = Problem([0.5, 0.3, 0.2], [0, 1, 0])

@@ -11,13 +11,13 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from sharpen.objective import PRESETS, Objective
-from sharpen.theory.problem import Problem
-from sharpen.toy.automata import sequences
-from sharpen.toy.engine import Ensemble, Machine, log_policy_only, run, run_keys, stack, start
-from sharpen.toy.estimators import Options
-from sharpen.toy.learners import make
-from sharpen.toy.policies import SEPARATE, SHARED, Family
-from sharpen.toy.setting import Setting, setting
+from sharpen.theory.core.problem import Problem
+from sharpen.toy.dynamics.engine import Ensemble, Machine, log_policy_only, run, run_keys, stack, start
+from sharpen.toy.dynamics.estimators import Options
+from sharpen.toy.dynamics.learners import make
+from sharpen.toy.problems.automata import sequences
+from sharpen.toy.problems.policies import SEPARATE, SHARED, Family
+from sharpen.toy.problems.setting import Setting, setting
 
 TOKENS, HAZARD, LONGEST = np.array([0.6, 0.4]), 0.3, 3
 

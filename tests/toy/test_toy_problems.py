@@ -17,13 +17,13 @@ from scipy.integrate import solve_ivp
 
 from sharpen.cli.main import main
 from sharpen.objective import InputError, Objective
-from sharpen.theory.flow import vector_field
-from sharpen.toy.automata import Automaton, enumerate_sequences
-from sharpen.toy.engine import Ensemble, Machine, log_policy_only, run, run_at, run_keys, stack, start
-from sharpen.toy.estimators import Options
-from sharpen.toy.problems import ProblemConfig, correlated_reward
-from sharpen.toy.setting import setting
-from sharpen.toy.sweep_config import SweepConfig
+from sharpen.theory.core.flow import vector_field
+from sharpen.toy.dynamics.engine import Ensemble, Machine, log_policy_only, run, run_at, run_keys, stack, start
+from sharpen.toy.dynamics.estimators import Options
+from sharpen.toy.problems.automata import Automaton, enumerate_sequences
+from sharpen.toy.problems.prompts import ProblemConfig, correlated_reward
+from sharpen.toy.problems.setting import setting
+from sharpen.toy.sweeps.config import SweepConfig
 
 CHAIN, STOP = np.array([[0.2, 0.5], [0.6, 0.1]]), np.array([0.3, 0.3])
 LONGEST = 3
@@ -181,7 +181,7 @@ def test_the_same_mix_from_the_command_line_from_yaml_and_from_python(tmp_path: 
 
 def test_the_interval_of_the_effective_alpha_is_whites() -> None:
     """One step of task reward's gradient leaves no power of p: the sandwich of the weighted regression, by matrices."""
-    from sharpen.toy.observe import observer
+    from sharpen.toy.dynamics.observe import observer
 
     base, pi = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.3, 0.45, 0.05, 0.2])
     design = np.stack([np.ones(4), np.log(base)], axis=1)
@@ -205,7 +205,7 @@ def test_chosen_records_are_those_of_the_whole_run_and_survive_a_stop(monkeypatc
     *_, whole = run(runs, start(runs), steps=30, record_every=1)
     *_, chosen = run_at(runs, start(runs), (1, 4, 30))
     np.testing.assert_allclose(chosen.records, whole.records[[0, 1, 4, 30]], atol=1e-13)
-    monkeypatch.setattr("sharpen.toy.engine.CHUNK_UPDATES", 3 * 10)
+    monkeypatch.setattr("sharpen.toy.dynamics.engine.CHUNK_UPDATES", 3 * 10)
     parts = list(run_at(runs, start(runs), (1, 4, 30)))
     assert [part.updates for part in parts] == [1, 4, 14, 24, 30]
     for middle in parts[:-1]:

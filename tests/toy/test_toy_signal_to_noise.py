@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 
 from sharpen.cli.main import main
 from sharpen.objective import InputError, Objective
-from sharpen.theory.problem import Problem
-from sharpen.toy.estimators import Options
-from sharpen.toy.learners import State, make
-from sharpen.toy.measures import fixation, wilson
-from sharpen.toy.policies import SEPARATE, SHARED
-from sharpen.toy.setting import Setting, setting
-from sharpen.toy.signal_to_noise import closed_form, drawn, enumerated, ratio_of_draws
-from sharpen.toy.summary import read, summarise
-from sharpen.toy.sweep import sweep
-from sharpen.toy.sweep_config import SweepConfig
+from sharpen.theory.core.problem import Problem
+from sharpen.toy.dynamics.estimators import Options
+from sharpen.toy.dynamics.learners import State, make
+from sharpen.toy.dynamics.measures import fixation, wilson
+from sharpen.toy.dynamics.signal_to_noise import closed_form, drawn, enumerated, ratio_of_draws
+from sharpen.toy.problems.policies import SEPARATE, SHARED
+from sharpen.toy.problems.setting import Setting, setting
+from sharpen.toy.sweeps.config import SweepConfig
+from sharpen.toy.sweeps.summary import read, summarise
+from sharpen.toy.sweeps.sweep import sweep
 
 TILTED = Objective(alpha=2.0, beta_inv=3.0)
 SELF = Objective(alpha=2.0, beta_inv=3.0, reference="policy")

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 
 from sharpen.cli.main import main
 from sharpen.objective import InputError
-from sharpen.toy.batches import batches, compute
-from sharpen.toy.summary import read, summarise
-from sharpen.toy.sweep import sweep
-from sharpen.toy.sweep_config import SweepConfig
+from sharpen.toy.sweeps.batches import batches, compute
+from sharpen.toy.sweeps.config import SweepConfig
+from sharpen.toy.sweeps.summary import read, summarise
+from sharpen.toy.sweeps.sweep import sweep
 
 SMALL = SweepConfig(alpha=(1, 2), beta_inv=(0, 10), learner=("rloo", "softmax"), seeds=5, steps=40, batch=8)
 
@@ -54,12 +54,12 @@ def test_what_was_saved_is_not_computed_again_and_the_table_is_the_same(
         calls.append(batch.number)  # type: ignore[attr-defined]
         return compute(config, batch)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("sharpen.toy.sweep.compute", counted)
+    monkeypatch.setattr("sharpen.toy.sweeps.sweep.compute", counted)
     with pytest.raises(KeyboardInterrupt):
         sweep(SMALL, tmp_path / "parts")
     assert len(list((tmp_path / "parts" / "parts").glob("*.parquet"))) == 3
     first, calls[:] = calls[:], []
-    monkeypatch.setattr("sharpen.toy.sweep.compute", lambda c, b, *_: calls.append(b.number) or compute(c, b))
+    monkeypatch.setattr("sharpen.toy.sweeps.sweep.compute", lambda c, b, *_: calls.append(b.number) or compute(c, b))
     sweep(SMALL, tmp_path / "parts")
     assert sorted(first + calls) == [batch.number for batch in batches(SMALL)]
     assert table_of(tmp_path / "parts") == table_of(tmp_path / "whole")
@@ -139,8 +139,8 @@ def _unchanged(part: Path, written: int) -> None:
 BOUNDED = """
 import re, sys
 from pathlib import Path
-from sharpen.toy.sweep import sweep
-from sharpen.toy.sweep_config import SweepConfig
+from sharpen.toy.sweeps.sweep import sweep
+from sharpen.toy.sweeps.config import SweepConfig
 common = {"learner": ("natural",), "batch": 10**5, "record_every": 1, "memory": 900, "step_size": (0.1,)}
 for name, fields in {
     "outcomes": {"base": "zipf:20000", "reward": "0", "seeds": 76, "steps": 2},

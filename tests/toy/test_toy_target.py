@@ -14,11 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sharpen.cli.main import main
-from sharpen.cli.toy_target import as_json
+from sharpen.cli.toy.target import as_json
 from sharpen.objective import InputError
-from sharpen.toy.findings_core import Interval
-from sharpen.toy.target import STUDIES, TUNING, Cell, Reached, config_of, exponent, judge, median_interval, study
-from sharpen.toy.target_slope import ALPHA, gain, kinds_problem, row, slope, within_kinds
+from sharpen.toy.studies.findings_core import Interval
+from sharpen.toy.studies.target import (
+    STUDIES,
+    TUNING,
+    Cell,
+    Reached,
+    config_of,
+    exponent,
+    judge,
+    median_interval,
+    study,
+)
+from sharpen.toy.studies.target_slope import ALPHA, gain, kinds_problem, row, slope, within_kinds
 
 ROOT = Path(__file__).parents[2]
 CELL = Cell("alpha", "alpha 2", 2.0, "rloo", {"alpha": (2.0,), "step_size": (0.1, 1.0)})

@@ -21,11 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sharpen.cli.main import main
-from sharpen.cli.toy_watch import BARS, sparkline
+from sharpen.cli.toy.watch import BARS, sparkline
 from sharpen.objective import InputError, preset
-from sharpen.toy.config import SimulateConfig
-from sharpen.toy.simulate import simulate
-from sharpen.toy.watch import WATCHED, watch
+from sharpen.toy.simulation.config import SimulateConfig
+from sharpen.toy.simulation.simulate import simulate
+from sharpen.toy.simulation.watch import WATCHED, watch
 
 COLUMNS, ROWS = 80, 30
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

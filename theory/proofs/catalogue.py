@@ -60,4 +60,4 @@ def theorem(name: str) -> Theorem:
         InputError: The name is none of these.
     """
     (found,) = select([name])
-    return getattr(importlib.import_module(f"sharpen.theory.proofs.{MODULES[found]}"), found)
+    return getattr(importlib.import_module(f"sharpen.theory.proofs.theorems.{MODULES[found]}"), found)

@@ -19,14 +19,7 @@ from sharpen.theory.sequences.laws import (
     report,
 )
 from sharpen.theory.sequences.model import MarkovModel
-from sharpen.theory.sequences.modes import (
-    MeanMode,
-    ScoredSequence,
-    WeightedMode,
-    likeliest,
-    mean_mode,
-    weighted_mode,
-)
+from sharpen.theory.sequences.modes import MeanMode, ScoredSequence, WeightedMode, likeliest, mean_mode, weighted_mode
 from sharpen.theory.sequences.ngram import from_lines, from_text
 from sharpen.theory.sequences.power import Power, normalisable, power, temperature
 from sharpen.theory.sequences.spectrum import Bracket, Spectrum, critical_alpha

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csgraph, csr_array
 
-from sharpen.theory.problem import FloatArray
+from sharpen.theory.core.problem import FloatArray
 from sharpen.theory.sequences.graph import Graph, IntArray
 
 ROUNDS = 10_000  # a handful is usual; the certificate tells whether they were enough

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from sharpen.objective import InputError, files
-from sharpen.objective.parsing import NUMBERS, reason
-from sharpen.objective.reading import check_archive, read_json, read_npy, read_text
+from sharpen.objective import InputError
+from sharpen.objective.storage import files
+from sharpen.objective.storage.parsing import NUMBERS, reason
+from sharpen.objective.storage.reading import check_archive, read_json, read_npy, read_text
 from sharpen.theory.sequences.model import MarkovModel
 
 FORMS = ".npy, .csv or .json, or .npz for a sparse matrix"

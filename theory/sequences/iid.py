@@ -20,7 +20,7 @@ from scipy.optimize import brentq
 from scipy.special import logsumexp
 
 from sharpen.objective import InputError
-from sharpen.theory.problem import FloatArray, Problem
+from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.sequences.model import MAX_EDGES, MarkovModel
 
 LARGEST_LOG = math.log(sys.float_info.max)

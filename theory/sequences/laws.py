@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from sharpen.objective import InputError
-from sharpen.theory.problem import FloatArray
+from sharpen.theory.core.problem import FloatArray
 from sharpen.theory.sequences.linear import solve
 from sharpen.theory.sequences.model import MarkovModel
 from sharpen.theory.sequences.power import power, temperature

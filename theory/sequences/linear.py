@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import csr_array, identity
 from scipy.sparse.linalg import gmres, splu
 
-from sharpen.theory.problem import FloatArray
+from sharpen.theory.core.problem import FloatArray
 
 DIRECT = 3000  # states up to which the factors fit whatever their fill
 TOLERANCE = 1e-13

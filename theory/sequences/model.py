@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from sharpen.objective import InputError
-from sharpen.theory.problem import SUM_TOLERANCE, FloatArray
+from sharpen.theory.core.problem import SUM_TOLERANCE, FloatArray
 from sharpen.theory.sequences.graph import BoolArray, Graph, IntArray, cut, log_or_nothing, reachable, sort_edges
 from sharpen.theory.sequences.linear import solve
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from sharpen.objective import InputError
-from sharpen.objective.parsing import NUMBERS
-from sharpen.objective.reading import read_text
+from sharpen.objective.storage.parsing import NUMBERS
+from sharpen.objective.storage.reading import read_text
 from sharpen.theory.sequences.graph import log_or_nothing
 from sharpen.theory.sequences.model import MAX_EDGES, MarkovModel
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sharpen.objective import InputError
-from sharpen.theory.problem import FloatArray
+from sharpen.theory.core.problem import FloatArray
 from sharpen.theory.sequences.graph import Graph
 from sharpen.theory.sequences.linear import solve
 from sharpen.theory.sequences.model import MarkovModel

@@ -21,7 +21,7 @@ from scipy.sparse import csc_array, csr_array, diags_array, identity
 from scipy.sparse.linalg import ArpackError, eigs, splu
 
 from sharpen.objective import InputError
-from sharpen.theory.problem import FloatArray
+from sharpen.theory.core.problem import FloatArray
 from sharpen.theory.sequences.cycles import CycleMeans, cycle_means
 from sharpen.theory.sequences.model import MarkovModel
 

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from sharpen.theory.problem import FloatArray
+from sharpen.theory.core.problem import FloatArray
 from sharpen.theory.sequences.cycles import ROUNDS, best_edges, follow
 from sharpen.theory.sequences.graph import STOP, Graph, IntArray, sort_edges
 

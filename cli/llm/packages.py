@@ -1,0 +1,16 @@
+"""Whether what ``sharpen llm`` needs is installed."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from sharpen.cli.shared.errors import fail
+
+PACKAGES = ("torch", "transformers", "datasets", "safetensors", "math_verify")  # of the extra llm
+
+
+def require_packages() -> None:
+    """End with one line if the extra ``llm`` is not installed."""
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        fail(f"sharpen llm: {', '.join(missing)} not installed, needed: pip install 'sharpen-rl[llm]'")

@@ -1,0 +1,1 @@
+"""Flags, refusals and the terminal, as every command has them."""

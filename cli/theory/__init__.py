@@ -1,0 +1,1 @@
+"""``sharpen theory``."""

@@ -1,0 +1,1 @@
+"""Figures of language-model runs beside the other backends."""

@@ -1,0 +1,1 @@
+"""Small things that every room uses: interrupts, JSON lines, finite numbers, lines for the user."""

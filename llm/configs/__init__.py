@@ -1,0 +1,1 @@
+"""Settings of runs, their recipes, and which of them have an effect."""

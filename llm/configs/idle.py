@@ -1,0 +1,143 @@
+"""Settings that do nothing in the mode they are given in: an error, since whoever gives one expects an effect.
+
+One table a command says when each setting has an effect; a setting without a row always has one. What the base of a
+configuration or the recipe of a model sets is not asked: only what a person gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sharpen.objective import InputError
+
+if TYPE_CHECKING:
+    from sharpen.llm.configs.train import TrainConfig
+
+
+class Effect(NamedTuple):
+    """When a setting has an effect.
+
+    Args:
+        found: Whether it has one in a configuration.
+        when: The same in words, for the message.
+    """
+
+    found: Callable[[Any], bool]
+    when: str
+
+
+def _kl(config: Any) -> bool:
+    return config.objective.coefficients.w_h != 0
+
+
+def _clips(config: Any) -> bool:
+    return config.learner.clipped and config.learner.epochs > 1
+
+
+def _vllm(config: Any) -> bool:
+    return config.engine != "transformers"
+
+
+def _offloads(config: Any) -> bool:
+    return config.shard != "never" and config.device != "cpu"
+
+
+_CLIP = Effect(_clips, "with the learners ppo, grpo, dapo and unlikeliness and epochs 2 or more: the first has ratio 1")
+_VLLM = Effect(_vllm, "with the engine vllm")
+_REWARD = Effect(lambda c: c.objective.needs_reward, "with an objective that has a reward term")
+TRAIN: dict[str, Effect] = {
+    "learner.kl": Effect(_kl, "with mode sampling, whose objective has a KL"),
+    "learner.clip_low": _CLIP,
+    "learner.clip_high": _CLIP,
+    "learner.rank_penalty": Effect(lambda c: c.learner.kind == "unlikeliness", "with the learner unlikeliness"),
+    "learner.dynamic_rounds": Effect(lambda c: c.learner.kind == "dapo", "with the learner dapo"),
+    "graph_tokens": Effect(lambda c: c.learner.kind != "dapo", "with learners other than dapo"),
+    "importance_cap": Effect(lambda c: c.importance != "none", "with importance token or sequence"),
+    "optimizer.warmup_start": Effect(lambda c: c.optimizer.warmup_steps > 0, "with warm-up steps"),
+    "engine_memory": _VLLM,
+    "engine_sleep": _VLLM,
+    "tensor_parallel": _VLLM,
+    "reference_offload": Effect(_offloads, "with a sharded reference on GPUs"),
+    "reward.kind": _REWARD,
+    "reward.target": _REWARD,
+    "reward.prefer": Effect(lambda c: c.objective.needs_reward and c.reward.kind == "length", "with reward length"),
+    "reward.probability": Effect(
+        lambda c: c.objective.needs_reward and c.reward.kind == "random", "with reward random"
+    ),
+}
+
+
+def _method(*names: str) -> Effect:
+    return Effect(lambda config: config.method in names, f"with the method {' or '.join(names)}")
+
+
+_POWER, _SCALABLE = _method("power"), _method("scalable-power")
+SAMPLE: dict[str, Effect] = {
+    "alpha": _method("power", "low-temperature", "scalable-power"),
+    "budget": _method("power", "best-of-n", "scalable-power"),
+    **dict.fromkeys(("block", "steps", "proposal_temperature", "chunk", "early_stop"), _POWER),
+    **dict.fromkeys(("candidates", "rollouts", "horizon", "jackknife"), _SCALABLE),
+    "n": Effect(
+        lambda config: config.method == "best-of-n" and config.budget is None,
+        "with the method best-of-n without a budget, which says how many candidates there are",
+    ),
+    "score": _method("best-of-n"),
+}
+EVAL: dict[str, Effect] = {
+    "base": Effect(lambda config: config.likelihoods, "with --likelihoods"),
+    "top_p": Effect(lambda config: config.temperature > 0, "with a temperature above 0"),
+}
+
+
+def refuse_idle(config: Any, given: Iterable[str], effects: Mapping[str, Effect]) -> None:
+    """Refuse settings that have no effect.
+
+    Args:
+        config: The resolved configuration.
+        given: Names of the settings that a person gave, dotted where they are nested.
+        effects: The command's table.
+
+    Raises:
+        InputError: one of them does nothing; the message says when it would.
+    """
+    for name in given:
+        effect = effects.get(name)
+        if effect is not None and not effect.found(config):
+            value = config
+            for part in name.split("."):
+                value = getattr(value, part)
+            raise InputError(name, value, f"only {effect.when}; it would have no effect here")
+
+
+def named(changes: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted names of nested settings.
+
+    Example:
+        >>> named({"steps": 3, "learner": {"kl": "k1-reward"}})
+        ['steps', 'learner.kl']
+    """
+    found = []
+    for name, given in changes.items():
+        nested = isinstance(given, dict) and name != "objective"
+        found += named(given, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
+    return found
+
+
+def departures(config: TrainConfig, changes: Mapping[str, Any]) -> list[str]:
+    """Return which settings of a file depart from what its run would have without them.
+
+    A file of all settings, as ``sharpen llm recipes --write`` makes it, names many that have no effect.
+    """
+    from sharpen.llm.configs.train import resolve
+
+    learner, objective = {"kind": config.learner.kind}, config.objective.to_dict()
+    usual = resolve({"model": config.model, "objective": objective, "learner": learner})
+    found = []
+    for name in named(changes):
+        ours, theirs = config, usual
+        for part in name.split("."):
+            ours, theirs = getattr(ours, part, None), getattr(theirs, part, None)
+        if ours != theirs:
+            found.append(name)
+    return found

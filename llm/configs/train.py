@@ -1,0 +1,251 @@
+"""Settings of a training run, validated once and stored with its results."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sharpen.llm.configs.grid import model_settings
+from sharpen.llm.rewards.firewall import RewardConfig
+from sharpen.objective import PRESETS, InputError, Objective
+from sharpen.objective.settings import Seed, Settings, Text
+from sharpen.objective.storage.reading import read_mapping
+
+
+class OptimizerSettings(Settings):
+    """AdamW with a linear warm-up from ``warmup_start * learning_rate``, then constant (the paper's schedule)."""
+
+    learning_rate: float = Field(default=1e-6, gt=0, le=1e30)  # beyond, float32 overflows in the update
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    epsilon: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    gradient_clip: float = Field(default=1.0, gt=0)
+    warmup_steps: int = Field(default=50, ge=0)
+    warmup_start: float = Field(default=0.1, ge=0, le=1)
+
+    def learning_rate_at(self, step: int) -> float:
+        """Return the learning rate of update ``step`` (0 is the first)."""
+        progress = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
+        return self.learning_rate * (self.warmup_start + (1.0 - self.warmup_start) * progress)
+
+
+LearnerKind = Literal["rloo", "reinforce", "grpo", "ppo", "dapo", "unlikeliness", "tb", "best-of-n"]
+KLPlace = Literal["k1-reward", "k2-reward", "k3-reward", "k1-loss", "k2-loss", "k3-loss"]
+CLIPPED = ("grpo", "ppo", "dapo", "unlikeliness")  # their loss is PPO's clipped surrogate
+DAPO_CLIP_HIGH = 0.28
+# What a learner's source names where that is not the default of the field; a value that is given stands.
+# GRPO (Shao 2024, eq. 3 and 4): one update a batch, k3 in the loss, the mean of each response's own mean over tokens.
+# PPO (Schulman 2017): several passes over a batch; with one its gradient is that of the leave-one-out policy gradient.
+PUBLISHED: dict[Any, dict[str, Any]] = {"grpo": {"kl": "k3-loss"}, "ppo": {"epochs": 4}}
+PUBLISHED_AGGREGATION: dict[Any, str] = {"grpo": "response_mean"}
+
+
+class LearnerSettings(Settings):
+    """How the policy is moved towards the objective; docs/llm.md has a table of the learners."""
+
+    kind: LearnerKind = "rloo"
+    kl: KLPlace = Field(
+        default="k1-reward",
+        description="Estimator of the KL of policy and reference, and where it stands; k3-loss for GRPO if not given.",
+    )
+    epochs: int = Field(
+        default=1, ge=1, le=64, description="Updates on one rollout batch; 4 for PPO if it is not given."
+    )
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    clip_high: float | None = Field(default=None, gt=0, description="None takes 0.28 for DAPO, otherwise 0.2.")
+    rank_penalty: float = Field(default=0.25, ge=0, le=1, description="beta_rank of the unlikeliness reward.")
+    dynamic_rounds: int = Field(
+        default=4, ge=1, le=64, description="DAPO: most rollout rounds a step, until enough groups have mixed rewards."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_published(cls, fields: Any) -> Any:
+        return {**PUBLISHED.get(_kind(fields), {}), **fields} if isinstance(fields, dict) else fields
+
+    @property
+    def upper_clip(self) -> float:
+        """The upper clip in force."""
+        return self.clip_high if self.clip_high is not None else DAPO_CLIP_HIGH if self.kind == "dapo" else 0.2
+
+    @property
+    def clipped(self) -> bool:
+        """Whether the loss is PPO's clipped surrogate."""
+        return self.kind in CLIPPED
+
+    @model_validator(mode="after")
+    def _has_a_meaning(self) -> Self:
+        if self.epochs > 1 and self.kind not in (*CLIPPED, "tb"):
+            raise ValueError(
+                f"epochs: got {self.epochs}, allowed: 1 for {self.kind}; several are for {', '.join(CLIPPED)} and tb"
+            )
+        if self.kind == "tb" and self.kl != "k1-reward":
+            raise ValueError(f"kl: got {self.kl!r}, allowed: k1-reward for tb, whose loss holds log pi - log p itself")
+        return self
+
+
+def _kind(learner: Any) -> Any:
+    """Return the learner's name in fields that nobody has validated yet; None where there is none."""
+    kind = learner.get("kind") if isinstance(learner, dict) else getattr(learner, "kind", None)
+    return kind if isinstance(kind, str) else None
+
+
+class LoRASettings(Settings):
+    """Low-rank adapters on every linear layer (Hu 2022), through peft."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32.0, gt=0, description="The adapter is scaled by alpha / rank.")
+
+
+class EvaluationSettings(Settings):
+    """What is measured after training, on which problems; see ``llm/evaluation/ask.py``."""
+
+    data: Text | None = Field(default=None, description="Data spec; None takes the model's default.")
+    split: Text = "test"
+    selection_data: Text | None = Field(default=None, description="Where the best checkpoint is chosen; None: data.")
+    selection_split: Text = Field(default="validation", description="Its part.")
+    choose_by: Literal["pass@1", "objective", "last"] = Field(
+        default="pass@1",
+        description="What the best checkpoint is best in: pass@1, which takes labels; the objective's value, which "
+        "takes those of the reward only; or none, the last.",
+    )
+    problems: int = Field(default=200, ge=1)
+    samples: int = Field(default=16, ge=1, le=1024)
+    alpha_prompts: int = Field(
+        default=64, ge=0, description="Prompts that the effective alpha is measured on, at most ``problems``."
+    )
+
+
+class TrainConfig(Settings):
+    """One training run; the defaults are those of the paper's 3B runs, see :func:`recipe` for the embedded model.
+
+    Raises:
+        pydantic.ValidationError: a field is out of range.
+    """
+
+    model: Text = "embedded"
+    objective: Objective = PRESETS["task-reward"]
+    data: Text | None = Field(default=None, description="Training data spec; None takes the model's default.")
+    split: Text = "train"
+    problems: int | None = Field(default=None, ge=1, description="Use only so many training problems.")
+    template: Text | None = Field(default=None, description="Prompt template; None takes the model's default.")
+    steps: int = Field(default=500, ge=1)
+    prompts_per_step: int = Field(default=32, ge=1)
+    samples_per_prompt: int = Field(default=8, ge=2, description="Leave-one-out needs at least two.")
+    max_length: int = Field(default=2048, ge=2, description="Prompt and response together, in tokens.")
+    ignore_eos: bool = Field(default=False, description="Fixed-length runs: go on after the end-of-sequence token.")
+    aggregation: Literal["token_mean", "sequence_mean", "response_mean"] = Field(
+        default="token_mean", description="What sums over tokens are divided by; response_mean for GRPO if not given."
+    )
+    learner: LearnerSettings = LearnerSettings()
+    reward: RewardConfig = Field(default=RewardConfig(), description="What the objective's reward term is.")
+    importance: Literal["token", "sequence", "none"] = Field(
+        default="token", description="Level of the sampler-trainer importance weights."
+    )
+    importance_cap: float = Field(default=20.0, ge=1.0, description="Cap of the sampler-trainer importance weights.")
+    optimizer: OptimizerSettings = OptimizerSettings()
+    engine: Literal["auto", "vllm", "transformers"] = "auto"
+    engine_memory: float = Field(default=0.6, gt=0, lt=1, description="Share of GPU memory that vLLM may take.")
+    engine_sleep: bool = Field(default=True, description="vLLM gives its GPU memory back during the update.")
+    engine_restarts: int = Field(default=2, ge=0, description="How often a step starts an engine that died again.")
+    tensor_parallel: int = Field(default=1, ge=1, description="Processes that share one vLLM engine.")
+    temperature: float = Field(
+        default=1.0, ge=0.01, le=100.0, description="Of the rollouts; other than 1 for trajectory balance only."
+    )
+    engine_tolerance: float | None = Field(
+        default=None,
+        gt=0,
+        description="How far log-probabilities of engine and trainer may be apart on nearly all tokens, nats, and a "
+        "fifth of it on average; None: by dtype.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    lora: LoRASettings | None = Field(default=None, description="Train adapters only; None trains every weight.")
+    shard: Literal["auto", "always", "never"] = Field(
+        default="auto", description="FSDP2; auto: with several processes, or with a dtype other than the master copy's."
+    )
+    reference_offload: bool = Field(default=False, description="Keep a sharded reference in the machine's memory.")
+    gradient_checkpointing: bool = Field(default=False, description="Compute activations again in the backward pass.")
+    tokens_per_microbatch: int = Field(default=16384, ge=16)
+    graph_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="A step of at most so many padded tokens keeps the graph of its log-probabilities for the update, "
+        "which saves a forward pass and takes the memory of so large a microbatch; not in sharded runs.",
+    )
+    checkpoint_every: int = Field(default=20, ge=1)
+    seed: Seed = 42
+    wandb: Text | None = Field(default=None, description="Project at Weights & Biases that gets the metrics too.")
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_published(cls, fields: Any) -> Any:
+        published = PUBLISHED_AGGREGATION.get(_kind(fields.get("learner"))) if isinstance(fields, dict) else None
+        return fields if published is None else {"aggregation": published, **fields}
+
+    @model_validator(mode="after")
+    def _microbatch_holds_a_row(self) -> Self:
+        if self.tokens_per_microbatch < self.max_length:
+            raise ValueError(
+                f"tokens_per_microbatch: got {self.tokens_per_microbatch}, allowed: at least max_length "
+                f"({self.max_length}), so that one sequence fits"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _learner_fits_the_objective(self) -> Self:
+        if self.learner.kind == "tb" and self.objective.coefficients.w_h == 0:
+            raise ValueError("learner.kind: got 'tb', allowed: with mode sampling; without entropy there is no target")
+        if self.temperature != 1.0 and self.learner.kind != "tb":
+            raise ValueError(
+                f"temperature: got {self.temperature}, allowed: 1 for {self.learner.kind}, whose gradient is of the "
+                "policy that is sampled; tb takes samples of any policy"
+            )
+        if self.lora is not None and self.objective.reference.startswith("refresh"):
+            raise ValueError(f"lora: got it with reference {self.objective.reference!r}, allowed: frozen or policy")
+        return self
+
+
+def recipe(model: str) -> dict[str, Any]:
+    """Return the fields in which runs of ``model`` depart from ``TrainConfig``'s defaults; any other model: none."""
+    return model_settings(model)
+
+
+def resolve(changes: dict[str, Any]) -> TrainConfig:
+    """Return the configuration: defaults, then the model's recipe, then ``changes`` (nested mappings merge).
+
+    Example:
+        >>> resolve({"steps": 3, "optimizer": {"learning_rate": 0.5}}).optimizer.warmup_steps
+        10
+    """
+    return TrainConfig.model_validate(merge(recipe(str(changes.get("model", "embedded"))), changes))
+
+
+def merge(old: dict[str, Any], new: dict[str, Any], whole: tuple[str, ...] = ("objective",)) -> dict[str, Any]:
+    """Return ``old`` with the entries of ``new``; nested mappings merge, but those named in ``whole`` are replaced.
+
+    Raises:
+        InputError: ``old`` has a value where ``new`` has a mapping of settings, which would swallow it.
+    """
+    merged = dict(old)
+    for name, given in new.items():
+        before = merged.get(name)
+        if not isinstance(given, dict) or name in whole or before is None:
+            merged[name] = given
+        elif isinstance(before, dict):
+            merged[name] = merge(before, given, whole)
+        else:
+            raise InputError(name, before, f"a mapping of settings, since {', '.join(map(str, given))} is set in it")
+    return merged
+
+
+def load_changes(path: str) -> dict[str, Any]:
+    """Return the mapping in a YAML or JSON file of training settings.
+
+    Raises:
+        InputError: the file cannot be read or is not a mapping.
+    """
+    return read_mapping(path, "config", "training settings")

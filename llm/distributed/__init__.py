@@ -1,0 +1,1 @@
+"""Processes that train together, how weights are divided, and what that takes."""

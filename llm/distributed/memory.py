@@ -1,0 +1,249 @@
+"""How many bytes a training run needs on each GPU, from the model's architecture alone.
+
+N parameters, N_t of them trained, W processes, b bytes of the passes' dtype (2 for bfloat16); sharded runs divide by W:
+
+==============  =====================================================================================================
+parameters      4 N / W: the float32 master copy
+gradients       4 N_t / W
+optimizer       8 N_t / W: AdamW's two moments
+temporaries     during AdamW's step: 4 N_t / W on a GPU, where it works on all weights at once; on a CPU it works on one
+                at a time, 12 bytes a number of the largest
+gathered        sharded runs: b (E + 2 L) for the weights of embedding and head E and of two layers L that are whole at
+                a time, and (b + 4) max(E, L) for a gradient before it is summed over processes
+reference       b N / W sharded, 4 N otherwise; 0 if it is offloaded, the policy itself, or the model without adapters
+activations     b m [2 h + 2 q + 2 k + 4 i] + 16 m h a layer, for m tokens of a microbatch (of a step, if its graph is
+                kept), hidden size h, query and key-value widths q and k, MLP width i: what the backward pass
+                reads of a decoder layer with a gated MLP (norms keep float32 copies), and 8 m h of the last norm. With
+                activation checkpointing b m h a layer, one layer's whole, and the last norm's
+logits          (b + 12) times the logits of one chunk, or of all tokens whose graph is kept: model's dtype, float32,
+                softmax and gradient
+engine weights  b N / (tensor parallel): the engine's copy; 0 if it samples from the trained model itself
+KV cache        2 k b (layers) for each token of the process's samples at full length
+==============  =====================================================================================================
+
+A GPU's process also needs memory of the machine (:class:`Host`), W the same: 4 N to load the master copy, b N for the
+reference made from it; b N of an engine that sleeps, over its processes; b N / W of an offloaded reference. A
+checkpoint takes 8 N_t of moments, 4 N_t of the master copy where the stored weights are rounded or merged, b N of a
+moving reference, and b N of the weights: on the disk, in the first process when it writes, in each that continues.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sharpen.llm.configs.train import TrainConfig
+
+MASTER, MOMENTS = 4, 8  # bytes a parameter: float32 weights; AdamW's two float32 moments
+BYTES = {"float32": 4, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a decoder.
+
+    Args:
+        parameters: Of the policy, adapters included, tied weights once.
+        trained: Of these, those that are trained.
+        base: Of the model without adapters.
+        layer: Of one decoder layer.
+        outside: Of embedding, head and last norm.
+        layers: Decoder layers.
+        hidden: Hidden size.
+        query: Heads times head width.
+        key_value: Key-value heads times head width.
+        intermediate: Width of the MLP.
+        vocabulary: Tokens.
+    """
+
+    parameters: int
+    trained: int
+    base: int
+    layer: int
+    outside: int
+    layers: int
+    hidden: int
+    query: int
+    key_value: int
+    intermediate: int
+    vocabulary: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one GPU; see the module for each.
+
+    ``update`` and ``rollout`` are the two parts of a step at which most is held.
+    """
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    temporaries: int
+    gathered: int
+    reference: int
+    activations: int
+    logits: int
+    engine_weights: int
+    kv_cache: int
+    engine_sleeps: bool
+
+    @property
+    def update(self) -> int:
+        """During the backward pass or the optimizer's step, whichever holds more."""
+        held = self.parameters + self.gradients + self.optimizer + self.reference
+        engine = 0 if self.engine_sleeps else self.engine_weights + self.kv_cache
+        return held + engine + max(self.gathered + self.activations + self.logits, self.temporaries)
+
+    @property
+    def rollout(self) -> int:
+        """While the engine samples; gradients are freed by then."""
+        return self.parameters + self.optimizer + self.reference + self.engine_weights + self.kv_cache
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it."""
+        return {**asdict(self), "update": self.update, "rollout": self.rollout}
+
+
+@dataclass(frozen=True)
+class Host:
+    """Bytes of the machine's memory that one process needs beside its GPU; see the module.
+
+    Args:
+        start: While it loads and divides the model.
+        steps: During training: an engine that sleeps, a reference that is offloaded.
+        checkpoint: Beyond ``steps``: the first process when it writes a checkpoint, every one when it continues.
+    """
+
+    start: int
+    steps: int
+    checkpoint: int
+
+
+def shape_of(architecture: Any, lora: Any = None) -> Shape:
+    """Return the sizes of a model, built without memory from its transformers config.
+
+    Args:
+        architecture: The config.
+        lora: The adapters' settings, if any.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from sharpen.llm.distributed.sharding import decoder_layers
+    from sharpen.llm.models.weights import with_adapters
+
+    text = architecture.get_text_config()
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(architecture)
+        base, layer = _count(model), _count(decoder_layers(model)[0])
+        layers = len(decoder_layers(model))
+        if lora is not None:
+            model = with_adapters(model, lora.rank, lora.alpha)
+    heads = text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // heads
+    return Shape(
+        parameters=_count(model),
+        trained=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+        base=base,
+        layer=layer,
+        outside=base - layers * layer,
+        layers=layers,
+        hidden=text.hidden_size,
+        query=heads * width,
+        key_value=(getattr(text, "num_key_value_heads", None) or heads) * width,
+        intermediate=text.intermediate_size,
+        vocabulary=text.vocab_size,
+    )
+
+
+def _count(module: Any) -> int:
+    return sum(weight.numel() for weight in module.parameters())
+
+
+def estimate(config: TrainConfig, shape: Shape, *, processes: int, device: str, dtype: str, divided: bool) -> Memory:
+    """Return the bytes on each GPU.
+
+    Args:
+        config: The run.
+        shape: Of its model.
+        processes: How many train together.
+        device: ``cpu`` or ``cuda``.
+        dtype: Of the passes.
+        divided: Whether the weights are sharded.
+    """
+    from sharpen.llm.models.logprobs import CHUNK_LOGITS
+
+    b, W = BYTES[dtype], processes if divided else 1
+    rows = -(-config.prompts_per_step // processes) * config.samples_per_prompt
+    apart = divided or config.lora is not None or config.engine != "transformers"
+    kept = 0 if divided or config.learner.kind == "dapo" else min(config.graph_tokens, rows * config.max_length)
+    microbatch = config.tokens_per_microbatch
+    tokens = max(microbatch, kept)
+    return Memory(
+        parameters=MASTER * shape.parameters // W,
+        gradients=MASTER * shape.trained // W,
+        optimizer=MOMENTS * shape.trained // W,
+        temporaries=_temporaries(shape, device) // W,
+        gathered=_gathered(shape, b) if divided else 0,
+        reference=_reference(config, shape, b, W, device, divided),
+        activations=activations(shape, tokens, b, checkpointing=config.gradient_checkpointing),
+        logits=(b + 12) * max(min(CHUNK_LOGITS, microbatch * shape.vocabulary), kept * shape.vocabulary),
+        engine_weights=b * shape.base // config.tensor_parallel if apart else 0,
+        kv_cache=kv_cache(shape, rows * config.max_length, b),
+        engine_sleeps=device == "cuda" and config.engine_sleep and config.engine != "transformers",
+    )
+
+
+def host(config: TrainConfig, shape: Shape, memory: Memory, *, processes: int, dtype: str, divided: bool) -> Host:
+    """Return the bytes of the machine's memory that each process on a GPU needs; arguments as :func:`estimate`."""
+    b = BYTES[dtype]
+    copied = divided and _has_copy(config)
+    offloaded = b * shape.base // processes if copied and config.reference_offload else 0
+    return Host(
+        start=MASTER * shape.base + (b * shape.base if copied else 0) if divided else 0,
+        steps=(memory.engine_weights if memory.engine_sleeps else 0) + offloaded,
+        checkpoint=b * shape.base + trainer_state(config, shape, dtype),
+    )
+
+
+def trainer_state(config: TrainConfig, shape: Shape, dtype: str) -> int:
+    """Return the bytes of a checkpoint beside the policy's weights, all processes together."""
+    rounded = dtype != "float32" or config.lora is not None
+    moves = config.objective.refresh_every is not None and _has_copy(config)
+    return (MOMENTS + MASTER * rounded) * shape.trained + BYTES[dtype] * shape.base * moves
+
+
+def activations(shape: Shape, tokens: int, bytes_each: int, *, checkpointing: bool) -> int:
+    """Return the bytes that the backward pass of a microbatch needs."""
+    widths = 2 * shape.hidden + 2 * shape.query + 2 * shape.key_value + 4 * shape.intermediate
+    layer, last_norm = tokens * (bytes_each * widths + 16 * shape.hidden), 8 * tokens * shape.hidden
+    if checkpointing:
+        return shape.layers * tokens * bytes_each * shape.hidden + layer + last_norm
+    return shape.layers * layer + last_norm
+
+
+def kv_cache(shape: Shape, tokens: int, bytes_each: int) -> int:
+    """Return the bytes of keys and values of so many tokens."""
+    return 2 * shape.layers * shape.key_value * bytes_each * tokens
+
+
+def _gathered(shape: Shape, b: int) -> int:
+    return b * (shape.outside + 2 * shape.layer) + (b + 4) * max(shape.outside, shape.layer)
+
+
+def _temporaries(shape: Shape, device: str) -> int:
+    largest = max(shape.vocabulary, shape.intermediate) * shape.hidden
+    return 4 * shape.trained if device == "cuda" else 12 * min(shape.trained, largest)
+
+
+def _has_copy(config: TrainConfig) -> bool:
+    return config.objective.reference != "policy" and config.lora is None
+
+
+def _reference(config: TrainConfig, shape: Shape, b: int, W: int, device: str, divided: bool) -> int:
+    if not _has_copy(config):
+        return 0
+    if divided and config.reference_offload and device == "cuda":
+        return 0
+    return b * shape.base // W if divided else MASTER * shape.base

@@ -1,0 +1,141 @@
+"""What ``sharpen llm train --dry-run`` prints: settings, memory on each GPU, tokens, disk; nothing is run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sharpen.llm.configs.train import TrainConfig
+from sharpen.llm.distributed.memory import BYTES, Host, Memory, Shape, estimate, host, shape_of, trainer_state
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it is started.
+
+    Args:
+        config: Its settings, resolved.
+        processes: How many train together.
+        device: Where.
+        dtype: Of the passes.
+        shape: Sizes of the model.
+        memory: Bytes on each GPU.
+        host: Bytes of the machine's memory beside each GPU; None without GPUs, where ``memory`` is the machine's.
+    """
+
+    config: TrainConfig
+    processes: int
+    device: str
+    dtype: str
+    shape: Shape
+    memory: Memory
+    host: Host | None
+
+    def budget(self) -> dict[str, int | float]:
+        """Return upper bounds of what the run samples, computes and stores.
+
+        ``training_flop`` counts 2 N for a token's forward pass and 4 N for its backward pass: log-probabilities of
+        policy and reference, and the update, with a second forward pass under activation checkpointing; attention is
+        left out.
+        """
+        config, N = self.config, self.shape.base
+        rounds = config.learner.dynamic_rounds if config.learner.kind == "dapo" else 1
+        responses = config.steps * config.prompts_per_step * config.samples_per_prompt
+        tokens = responses * config.max_length
+        scoring = 2 * N * tokens * rounds * (2 if config.objective.reference != "policy" else 1)
+        update = (8 if config.gradient_checkpointing else 6) * N * tokens * config.learner.epochs
+        checkpoints = -(-config.steps // config.checkpoint_every)
+        evaluation = config.evaluation
+        return {
+            "responses": responses * rounds,
+            "tokens": tokens * rounds,
+            "training_flop": float(scoring + update),
+            "evaluation_responses": evaluation.problems * (3 * evaluation.samples + 4 * (checkpoints + 1)),
+            "checkpoints": checkpoints,
+            "disk_bytes": checkpoints * N * BYTES[self.dtype] + trainer_state(config, self.shape, self.dtype),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON."""
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "processes": self.processes,
+            "device": self.device,
+            "dtype": self.dtype,
+            "parameters": self.shape.parameters,
+            "trained": self.shape.trained,
+            "memory": self.memory.to_dict(),
+            "host": None if self.host is None else asdict(self.host),
+            "budget": self.budget(),
+        }
+
+    def text(self) -> str:
+        """Return the plan for reading: YAML with comments."""
+        import yaml
+
+        settings = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False).rstrip()
+        return "\n".join((settings, "", *self._memory_lines(), "", *self._budget_lines()))
+
+    def _memory_lines(self) -> list[str]:
+        held = self.memory.to_dict()
+        names = [name for name in held if name not in ("update", "rollout", "engine_sleeps")]
+        width = max(len(name) for name in names) + 1
+        engine = "asleep" if self.memory.engine_sleeps else "awake"
+        lines = [
+            f"# memory of each of {self.processes} process(es) on {self.device}, {self.dtype} passes, GiB "
+            f"({self.shape.parameters / 1e6:,.1f} M parameters, {self.shape.trained / 1e6:,.1f} M trained)"
+        ]
+        lines += [f"#   {name.replace('_', ' '):<{width}} {held[name] / GIB:9.3f}" for name in names]
+        lines.append(
+            f"#   {'update':<{width}} {held['update'] / GIB:9.3f}   backward pass or AdamW's step, engine {engine}"
+        )
+        lines.append(f"#   {'rollout':<{width}} {held['rollout'] / GIB:9.3f}   every response at full length")
+        if self.device == "cuda":
+            lines.append(
+                f"#   vLLM takes {self.config.engine_memory:.0%} of the GPU for its weights and KV cache, and lets "
+                "responses wait that do not fit"
+            )
+        if self.host is not None:
+            start, steps, stored = (bytes_ / GIB for bytes_ in (self.host.start, self.host.steps, self.host.checkpoint))
+            lines.append(
+                f"# the machine's memory for each process, GiB: {start:,.1f} at the start, {steps:,.1f} during steps"
+            )
+            lines.append(f"#   and {stored:,.1f} more for a checkpoint: the first to write it, all to continue from it")
+        return lines
+
+    def _budget_lines(self) -> list[str]:
+        budget = self.budget()
+        return [
+            "# at most",
+            f"#   {budget['responses']:,} responses, {budget['tokens']:,} tokens with their prompts",
+            f"#   {budget['training_flop']:.2e} floating-point operations for scoring and updates",
+            f"#   {budget['evaluation_responses']:,} responses in the evaluation",
+            f"#   {budget['checkpoints']} checkpoints until it, {budget['disk_bytes'] / GIB:,.2f} GiB on disk",
+        ]
+
+
+def plan(config: TrainConfig, processes: int = 1) -> Plan:
+    """Return the plan of a run on ``processes`` GPUs; nothing is loaded but the model's architecture.
+
+    ``device: auto`` means a GPU here, whatever this machine has, except for the embedded model.
+
+    Raises:
+        InputError: there is no such model, or the processes cannot share the work.
+    """
+    from sharpen.llm.distributed.placement import check_processes, is_sharded_run
+    from sharpen.llm.distributed.world import World
+    from sharpen.llm.models.registry import load_architecture, resolve
+
+    source = resolve(config.model)
+    check_processes(config, World(0, processes))
+    device = config.device if config.device != "auto" else "cpu" if config.model == "embedded" else "cuda"
+    dtype = config.dtype if config.dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
+    shape = shape_of(load_architecture(source), config.lora)
+    divided = is_sharded_run(config, World(0, processes), dtype)
+    memory = estimate(config, shape, processes=processes, device=device, dtype=dtype, divided=divided)
+    beside = None
+    if device == "cuda":
+        beside = host(config, shape, memory, processes=processes, dtype=dtype, divided=divided)
+    return Plan(config, processes, device, dtype, shape, memory, beside)

@@ -1,0 +1,1 @@
+"""Asking a model, keeping what it said, and summing it up with intervals."""

@@ -1,0 +1,208 @@
+"""``sharpen llm eval``: one checkpoint on one set of problems, in a folder that survives a kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, field_validator
+
+from sharpen.llm.common import jsonl
+from sharpen.llm.common.interrupt import deferred_interrupt
+from sharpen.llm.configs.sampling import LOWEST_TEMPERATURE
+from sharpen.llm.evaluation import records as store
+from sharpen.llm.evaluation.records import Record
+from sharpen.llm.evaluation.summary import compare, summarise
+from sharpen.llm.preflight.checks import for_sampling
+from sharpen.llm.tasks.labels import origin
+from sharpen.objective import InputError
+from sharpen.objective.settings import Seed, Settings, Text
+from sharpen.objective.storage import files, runfolder
+
+if TYPE_CHECKING:
+    from sharpen.llm.evaluation.ask import Exam, Examinee
+    from sharpen.llm.tasks.data import AnswerKey, DataSource, PromptSet
+
+RECORDS, EVALUATION = "records.jsonl", "evaluation.json"
+MADE = (RECORDS, EVALUATION)
+
+
+class EvalConfig(Settings):
+    """One evaluation, resolved: what its folder belongs to.
+
+    Raises:
+        pydantic.ValidationError: a field is out of range.
+    """
+
+    model: Text = Field(description="Hub id, or folder of the weights themselves.")
+    base: Text | None = Field(default=None, description="Where the base model is; None: its KL is not measured.")
+    data: Text
+    split: Text = "test"
+    problems: int | None = Field(default=None, ge=1)
+    samples: int = Field(default=16, ge=1, le=1024)
+    template: Text
+    temperature: float = Field(default=1.0, ge=0, description="0 is greedy, else at least 0.01.")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_length: int = Field(default=2048, ge=2)
+    likelihoods: bool = Field(default=True, description="Measure entropy, log-probabilities and the KL to the base.")
+    engine: Literal["auto", "vllm", "transformers"] = "auto"
+    engine_memory: float = Field(default=0.6, gt=0, lt=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    batch: int = Field(default=32, ge=1, description="Problems asked together; a kill loses at most one batch.")
+    seed: Seed = 42
+
+    @field_validator("temperature")
+    @classmethod
+    def _engines_can_divide_by_it(cls, temperature: float) -> float:
+        if 0 < temperature < LOWEST_TEMPERATURE:
+            raise ValueError(f"should be 0 or at least {LOWEST_TEMPERATURE}")
+        return temperature
+
+
+@dataclass
+class EvalReport:
+    """Where an evaluation tells what it does; the default tells nobody.
+
+    Args:
+        note: Called with one line of text.
+        progress: Called with the records so far, the number of problems, and how many records an earlier call left.
+    """
+
+    note: Callable[[str], None] = lambda text: None
+    progress: Callable[[list[Record], int, int], None] = lambda records, total, earlier: None
+
+
+def run_evaluation(
+    config: EvalConfig, out: Path | None, *, force: bool = False, report: EvalReport | None = None
+) -> tuple[dict[str, Any], list[Record]]:
+    """Evaluate, or go on evaluating, and return the measures and the records.
+
+    Args:
+        config: What is asked, and how.
+        out: Folder for ``config.yaml``, ``provenance.json``, ``records.jsonl`` (one problem a line, as it is done) and
+            ``evaluation.json``; None keeps nothing.
+        force: Delete an earlier evaluation in ``out`` first.
+        report: Told about progress.
+
+    Raises:
+        InputError: settings, model, data or folder cannot be used.
+        KeyboardInterrupt: Ctrl-C; what is done has been saved and the same call continues.
+    """
+    report = report or EvalReport()
+    done = out is not None and not force and (out / EVALUATION).is_file()
+    data, prompts = for_sampling(config, base=config.base if config.likelihoods else None, marked=True, done=done)
+    answers = data.answers()
+    with runfolder.opened(out, config, force, MADE) if out is not None else nullcontext():
+        return _evaluated(config, prompts, answers, data, out, report)
+
+
+def _evaluated(
+    config: EvalConfig, prompts: PromptSet, answers: AnswerKey, data: DataSource, out: Path | None, report: EvalReport
+) -> tuple[dict[str, Any], list[Record]]:
+    """Evaluate in a folder that is open."""
+    done: list[Record] = []
+    if out is not None:
+        done = jsonl.go_on(out / RECORDS, Record, config.batch, len(prompts.prompts))
+        if [record.id for record in done] != [prompt.id for prompt in prompts.prompts[: len(done)]]:
+            raise InputError("data", config.data, f"the problems that {out} has answers to; --force starts again")
+    if len(done) < len(prompts.prompts):
+        if done:
+            report.note(f"continuing after {len(done)} of {len(prompts.prompts)} problems")
+        done += _ask_the_rest(config, prompts, answers, data, done, out, report)
+    summary = {"model": config.model, "data": config.data, "split": config.split, **summarise(done, config.seed)}
+    summary |= origin(config.model, config.template, report.note)
+    if (config.temperature, config.top_p) != (1.0, 1.0):
+        # These are of pi itself, of which such samples are no sample.
+        summary |= dict.fromkeys(("entropy", "entropy_interval", "kl_base", "kl_base_interval"))
+    if out is not None:
+        files.write(out / EVALUATION, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    return summary, done
+
+
+def check_comparison(other: Path) -> None:
+    """Refuse a folder that holds no evaluation.
+
+    Raises:
+        InputError: it holds none.
+    """
+    if not (other / RECORDS).is_file():
+        raise InputError("compare", str(other), f"a folder that sharpen llm eval --out has written, with {RECORDS}")
+
+
+def compare_with(records: list[Record], other: Path, seed: int) -> dict[str, Any]:
+    """Return how an evaluation differs from the one in the folder ``other``; see ``llm/evaluation/summary.py``.
+
+    Raises:
+        InputError: the folder holds no evaluation, or none of the same problems.
+    """
+    check_comparison(other)
+    return {"with": str(other), **compare(records, store.read(other / RECORDS), seed)}
+
+
+def _ask_the_rest(
+    config: EvalConfig,
+    prompts: PromptSet,
+    answers: AnswerKey,
+    data: DataSource,
+    done: list[Record],
+    out: Path | None,
+    report: EvalReport,
+) -> list[Record]:
+    """Return the records of the problems after those that are done, saved batch by batch."""
+    from sharpen.llm.common.schedule import EVALUATION as PURPOSE
+    from sharpen.llm.common.schedule import derive_seed
+    from sharpen.llm.evaluation.ask import Exam, ask
+    from sharpen.llm.rollout import Sampling
+    from sharpen.llm.tasks.verification.verify import Verifier
+
+    with Verifier() as verifier:
+        examinee = _examinee(config, verifier)
+        report.note(f"sampled by {examinee.engine.name}")
+        try:
+            if out is not None:
+                runfolder.annotate(out, engine=examinee.engine.name)
+            exam = Exam.encoded(prompts, answers, examinee.tokenizer, config.template, data.categories())
+            sampling = Sampling(_room(config, exam), temperature=config.temperature, top_p=config.top_p)
+            seed, total, new = derive_seed(config.seed, PURPOSE, 0), len(prompts.prompts), []
+            with deferred_interrupt() as interrupt:
+                for start in range(len(done), total, config.batch):
+                    places = range(start, min(total, start + config.batch))
+                    batch = ask(examinee, exam, places, config.samples, sampling, seed)
+                    if out is not None:
+                        store.append(out / RECORDS, batch)
+                    new += batch
+                    report.progress([*done, *new], total, len(done))
+                    if interrupt.requested:
+                        raise KeyboardInterrupt
+            return new
+        finally:
+            examinee.engine.close()
+
+
+def _room(config: EvalConfig, exam: Exam) -> int:
+    """Return the most tokens of a response; the engine cuts each where prompt and response fill ``max_length``."""
+    longest = max(len(ids) for ids in exam.prompt_ids)
+    if longest >= config.max_length:
+        raise InputError("max_length", config.max_length, f"more than the longest prompt, {longest} tokens")
+    return config.max_length - min(len(ids) for ids in exam.prompt_ids)
+
+
+def _examinee(config: EvalConfig, verifier: Any) -> Examinee:
+    """Load the policy, start its engine, and load the base model if it is another."""
+    from sharpen.llm.distributed.placement import placement
+    from sharpen.llm.evaluation.ask import Examinee
+    from sharpen.llm.models.registry import ModelSource, load_model
+    from sharpen.llm.rollout.factory import load_to_sample
+
+    engine, model, tokenizer = load_to_sample(config)
+    base = None
+    if config.likelihoods and config.base is not None:
+        base = model
+        if config.base != config.model:
+            base = load_model(ModelSource(config.base, config.base), *placement(config)).eval()
+    return Examinee(engine, tokenizer, verifier, model if config.likelihoods else None, base)

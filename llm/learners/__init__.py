@@ -1,0 +1,1 @@
+"""Advantages, losses and the experience that they are computed on."""

@@ -1,0 +1,224 @@
+"""Which models there are, and how to load them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sharpen.llm.models.hub import prefer_cache
+from sharpen.objective import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Loaded = TypeVar("Loaded")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that can be loaded.
+
+    Args:
+        name: What the user called it.
+        location: Hub id or folder, what ``from_pretrained`` takes.
+        template: Prompt template.
+        default_data: Training data unless the user names other.
+        architecture: Fields of its transformers config that its size and its positions follow from, where the registry
+            knows them.
+    """
+
+    name: str
+    location: str
+    template: str = "boxed-cot"
+    default_data: str = "math"
+    architecture: Mapping[str, object] = field(default_factory=dict, hash=False)
+
+
+# As their config.json say; `sharpen llm train --dry-run` works out sizes from these without a network.
+_QWEN25_3B: dict[str, object] = {
+    "model_type": "qwen2",
+    "hidden_size": 2048,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "vocab_size": 151936,
+    "max_position_embeddings": 32768,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": True,
+}
+_LLAMA32_3B: dict[str, object] = {
+    "model_type": "llama",
+    "hidden_size": 3072,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 24,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "rope_parameters": {
+        "rope_type": "llama3",
+        "rope_theta": 5e5,
+        "factor": 32.0,
+        "high_freq_factor": 4.0,
+        "low_freq_factor": 1.0,
+        "original_max_position_embeddings": 8192,
+    },
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+}
+_QWEN3_4B: dict[str, object] = {
+    "model_type": "qwen3",
+    "hidden_size": 2560,
+    "intermediate_size": 9728,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "max_position_embeddings": 262144,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 5e6},
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": True,
+}
+REGISTRY: dict[str, ModelSource] = {
+    source.name: source
+    for source in (
+        ModelSource("qwen2.5-3b", "Qwen/Qwen2.5-3B-Instruct", architecture=_QWEN25_3B),
+        ModelSource("llama-3.2-3b", "meta-llama/Llama-3.2-3B-Instruct", architecture=_LLAMA32_3B),
+        ModelSource("qwen3-4b", "Qwen/Qwen3-4B-Instruct-2507", default_data="deepscaler", architecture=_QWEN3_4B),
+    )
+}
+
+
+def artifact_path() -> Path:
+    """Return the folder of the embedded model, which ``from_pretrained`` and vLLM load; ``llm/tiny`` made it."""
+    with as_file(files("sharpen.llm") / "tiny" / "artifact") as folder:
+        return Path(folder)
+
+
+def resolve(name: str) -> ModelSource:
+    """Return the model that ``name`` stands for; nothing is loaded.
+
+    Args:
+        name: ``embedded``, a registered name, a local folder, or a hub id ``org/name``.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if name == "embedded":
+        return ModelSource(name, str(artifact_path()), template="plain", default_data="embedded")
+    if name in REGISTRY:
+        return REGISTRY[name]
+    if name and Path(name).is_dir():
+        if not (Path(name) / "config.json").is_file():
+            raise InputError("model", name, "a folder with config.json, weights and tokenizer")
+        return ModelSource(name, name)
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
+        return ModelSource(name, name)
+    raise InputError("model", name, f"embedded, {', '.join(REGISTRY)}, a hub id (org/name) or an existing folder")
+
+
+def load_architecture(source: ModelSource) -> Any:
+    """Return the model's transformers config: the registry's where it has one, so that no network is needed.
+
+    Raises:
+        InputError: it is neither on this machine nor to be had from the hub.
+    """
+    from transformers import AutoConfig
+
+    if source.architecture:
+        fields = dict(source.architecture)
+        return AutoConfig.for_model(str(fields.pop("model_type")), **fields)
+    return _loaded(source, lambda: AutoConfig.from_pretrained(source.location, trust_remote_code=False))
+
+
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
+    """Return the model's tokenizer.
+
+    Raises:
+        InputError: it is neither on this machine nor to be had from the hub, or its files are broken.
+    """
+    from transformers import AutoTokenizer
+
+    from sharpen.llm.models.folder import check_tokenizer, check_tokenizer_files
+
+    def load() -> PreTrainedTokenizerBase:
+        if Path(source.location).is_dir():
+            check_tokenizer_files(Path(source.location))
+        tokenizer = AutoTokenizer.from_pretrained(source.location, trust_remote_code=False)
+        check_tokenizer(tokenizer)
+        return tokenizer
+
+    return _loaded(source, load)
+
+
+def load_model(source: ModelSource, device: str, dtype: str) -> PreTrainedModel:
+    """Return the model on ``device`` (``cpu``, ``cuda``) in ``dtype`` (``float32``, ``bfloat16``), in eval mode.
+
+    Raises:
+        InputError: it is neither on this machine nor to be had from the hub, it is not whole (weights missing,
+            superfluous, of another shape or not finite; see :mod:`sharpen.llm.models.folder`), or there is no such
+            device.
+    """
+    import torch
+
+    from sharpen.llm.models.folder import load_weights
+
+    check_device(device)
+    model = _loaded(source, lambda: load_weights(source.location, getattr(torch, dtype)))
+    return model.to(device)  # type: ignore[arg-type]
+
+
+def check_device(device: str, place: int = 0) -> None:
+    """Refuse a GPU that is not there.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        place: Number of this process on the machine: the GPU that it would use.
+
+    Raises:
+        InputError: ``cuda`` is meant, and torch sees no GPU, or fewer than there are processes.
+    """
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device", device, "cpu: this machine has no GPU that torch can use")
+    if device == "cuda" and place >= torch.cuda.device_count():
+        allowed = f"at most one a GPU; this machine has {torch.cuda.device_count()} (torchrun --nproc-per-node)"
+        raise InputError("processes", f"{place + 1} on this machine", allowed)
+
+
+def _loaded(source: ModelSource, load: Callable[[], Loaded]) -> Loaded:
+    from sharpen.llm.models.folder import ModelFolderError, check_config, guarded
+
+    local = Path(source.location).is_dir()
+    if not local:
+        prefer_cache()
+    try:
+        if local:
+            check_config(Path(source.location))
+        return guarded(load)
+    except ModelFolderError as error:
+        raise _not_there(source, error) from error
+
+
+def _not_there(source: ModelSource, error: Exception) -> InputError:
+    if Path(source.location).is_dir():
+        return InputError("model", source.name, f"a folder with config.json, weights and tokenizer ({error})")
+    if not isinstance(error.__cause__, OSError):  # it was found
+        return InputError("model", source.name, f"a whole model ({error})")
+    folder = source.location.rpartition("/")[2]
+    return InputError(
+        "model",
+        source.name,
+        f"a model that can be loaded; {source.location} is neither in the local cache nor to be had from the hub "
+        f"({error}): on a machine with network run `hf download {source.location} --local-dir {folder}`, then pass "
+        f"--model {folder}",
+    )

@@ -1,0 +1,1 @@
+"""What a run needs and does not find here, all of it before anything starts."""

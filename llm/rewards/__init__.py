@@ -1,0 +1,1 @@
+"""Rewards behind the label firewall."""

@@ -1,0 +1,1 @@
+"""The loop, the run around it, its checkpoints and its final evaluation."""

@@ -1,0 +1,236 @@
+"""The evaluation that ends a training run: base, last and best checkpoint on the reported problems.
+
+Only here, after the last update, are answers opened for a run whose objective has no reward.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sharpen.llm.common import schedule
+from sharpen.llm.common.report import Report
+from sharpen.llm.common.schedule import derive_seed
+from sharpen.llm.configs.train import TrainConfig
+from sharpen.llm.evaluation import selection
+from sharpen.llm.models.registry import ModelSource, load_model
+from sharpen.llm.preflight.checks import EVALUATION as REPORTED
+from sharpen.llm.preflight.checks import SELECTION as CHOOSING
+from sharpen.llm.preflight.checks import TRAINING, Ready, parts_of
+from sharpen.llm.tasks.data import AnswerKey, DataSource, PromptSet
+from sharpen.llm.tasks.labels import saw_labels, shown_answers
+from sharpen.llm.tasks.sources import load_source
+from sharpen.llm.training import checkpoint
+from sharpen.llm.training.setup import Setup
+from sharpen.objective import InputError
+from sharpen.objective.storage import files
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from sharpen.llm.evaluation.records import Record
+
+EVALUATION = "evaluation.json"  # written last: a folder that holds it is a finished run
+SELECTION = "selection.json"  # what chose the best checkpoint; most of the checkpoints themselves are deleted then
+
+
+def evaluate_run(
+    config: TrainConfig, setup: Setup, ready: Ready, labels: dict[str, Any], out: Path, report: Report
+) -> dict[str, Any]:
+    """Choose the best checkpoint, measure base, last and best on the reported problems, and keep those.
+
+    Args:
+        config: The run, all of whose updates are done.
+        setup: Its tokenizer and engine.
+        ready: Its problems.
+        labels: What it may owe to labels, as :func:`sharpen.llm.tasks.labels.record` returned it.
+        out: Run folder.
+        report: Told about progress.
+
+    Returns:
+        The content of ``evaluation.json``; docs/llm.md has its fields.
+    """
+    folder = out / "checkpoints"
+    parts = {part.flag: part for part in parts_of(config, setup.source)}
+    sources = {flag: load_source(part.spec, part.split, part.limit) for flag, part in parts.items()}
+    rows = _selection(config, setup, out, ready, sources, report)
+    step = selection.best(rows, config.evaluation.choose_by, ready.selection is not None)
+    steps = {"base": 0, "last": config.steps, "best": step}
+    asking = Asking(ready.reported, sources[REPORTED].answers(), config.evaluation.samples, schedule.EVALUATION)
+    result: dict[str, Any] = {}
+    for name, number in steps.items():
+        same = next((other for other in result if steps[other] == number), None)
+        path = checkpoint.at(folder, number) if number else None
+        measures = result[same] if same else _measure(config, setup, path, asking)
+        result[name] = {**measures, "step": number}
+        report.evaluation(name, result[name])
+    result["selection"] = rows
+    result["effective_alpha"] = _effective_alpha(config, setup, ready.reported, checkpoint.at(folder, config.steps))
+    result["choice"] = _choice(config, ready, rows)
+    result["labels"] = _labels(config, setup, ready, labels, sources)
+    result["engine"] = setup.engine.name
+    if setup.world.first:
+        checkpoint.keep(folder, checkpoint.at(folder, config.steps), checkpoint.at(folder, step) if step else None)
+        files.write(out / EVALUATION, json.dumps(result, indent=2, allow_nan=False) + "\n")
+    setup.world.wait()
+    return result
+
+
+def _choice(config: TrainConfig, ready: Ready, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return how the best checkpoint was chosen."""
+    apart = ready.selection is not None
+    return {
+        "by": config.evaluation.choose_by if apart else "last",
+        "labels": selection.uses_labels(config, apart),
+        "data": ready.selection.name if ready.selection is not None else None,
+        "problems": len(ready.selection.prompts) if ready.selection is not None else 0,
+        "samples": selection.SAMPLES,
+        "candidates": [row["step"] for row in rows],
+    }
+
+
+def _labels(
+    config: TrainConfig, setup: Setup, ready: Ready, labels: dict[str, Any], sources: dict[str, DataSource]
+) -> dict[str, Any]:
+    """Return what the result owes to labels; now the answers beside a template's examples may be looked for too."""
+    shown = labels["template_shows"]
+    answered = {
+        flag: shown_answers(setup.template, names, sources[flag]) for flag, names in shown.items() if flag in sources
+    }
+    return {
+        **labels,
+        "template_answers": answered,
+        "choice": selection.uses_labels(config, ready.selection is not None),
+        "any": labels["training"]
+        or saw_labels(labels["base"])
+        or bool(labels["template_boxed"])
+        or any(answered.values()),
+    }
+
+
+def _selection(
+    config: TrainConfig, setup: Setup, out: Path, ready: Ready, sources: dict[str, DataSource], report: Report
+) -> list[dict[str, Any]]:
+    """Measure the base model and every checkpoint of the schedule on the problems that choose, each once.
+
+    Kept as it goes: the checkpoints that are not chosen are deleted, and measuring again must give the same file.
+    """
+    file, first = out / SELECTION, setup.world.first
+    prompts, source = (ready.selection, sources[CHOOSING]) if ready.selection else (ready.reported, sources[REPORTED])
+    reward = sources[TRAINING] if config.evaluation.choose_by == "objective" else None
+    # A run that was interrupted off the schedule leaves one checkpoint more; the choice must not depend on it.
+    steps = [0, *scheduled(config)]
+    rows = setup.world.from_first(_kept_selection(file, steps, config.evaluation.choose_by) if first else [])
+    base = _plain_model(setup, None).eval() if reward is not None and len(rows) < len(steps) else None
+    asking = Asking(prompts, source.answers(), selection.SAMPLES, schedule.SELECTION, reward, base)
+    for step in steps[len(rows) :]:
+        path = checkpoint.at(out / "checkpoints", step) if step else None
+        if path is not None and not path.is_dir():
+            wanted = f"a run with its {SELECTION} or all its checkpoints ({path.name} is gone); --force starts it again"
+            raise InputError("out", str(out), wanted)
+        rows.append({"step": step, **_measure(config, setup, path, asking)})
+        if first:
+            files.write(file, json.dumps(rows, indent=2, allow_nan=False) + "\n")
+        if path is not None:
+            report.evaluation(path.name, rows[-1])
+    return rows
+
+
+def _kept_selection(file: Path, steps: list[int], by: str) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        wanted = {"pass@1"} | ({by} - {"last"})
+        known = [row["step"] for row in rows] == steps[: len(rows)] and all(wanted <= row.keys() for row in rows)
+        return rows if known else []
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return []
+
+
+class Asking(NamedTuple):
+    """What a checkpoint is asked.
+
+    Args:
+        prompts: Problems.
+        answers: Theirs.
+        samples: Responses to each.
+        purpose: Of the random numbers: every checkpoint is asked with the same ones, so that differences between them
+            are not noise, and the choice with others than the report.
+        reward: Given to the reward where the objective's value is measured too; None: it is not.
+        base: The reference of that value, loaded once for all checkpoints.
+    """
+
+    prompts: PromptSet
+    answers: AnswerKey
+    samples: int
+    purpose: int
+    reward: DataSource | None = None
+    base: PreTrainedModel | None = None
+
+
+def _measure(config: TrainConfig, setup: Setup, weights: Path | None, asking: Asking) -> dict[str, Any]:
+    """Evaluate one checkpoint (None: the base model)."""
+    from sharpen.llm.evaluation.ask import Exam, Examinee, ask
+    from sharpen.llm.evaluation.summary import summarise
+    from sharpen.llm.rollout import Sampling
+    from sharpen.llm.tasks.verification.verify import Verifier
+
+    policy = _plain_model(setup, weights).eval()
+    setup.engine.push_weights(policy)
+    scored: tuple[Any, Any] = (None, None) if asking.base is None else (policy, asking.base)
+    exam = Exam.encoded(asking.prompts, asking.answers, setup.tokenizer, setup.template)
+    sampling = Sampling(max_new_tokens=config.max_length - min(len(ids) for ids in exam.prompt_ids))
+    seed = derive_seed(config.seed, asking.purpose, 0)
+    own = setup.world.part(len(exam.prompt_ids))
+    records: list[Record] = []
+    with Verifier() as verifier:
+        if own:
+            examinee = Examinee(setup.engine, setup.tokenizer, verifier, *scored)
+            records = ask(examinee, exam, own, asking.samples, sampling, seed)
+        else:  # more processes than problems: take part in what they do together
+            setup.engine.generate([], asking.samples, sampling, seed)
+    records = setup.world.gather(records)
+    measures = summarise(records, seed)
+    if asking.reward is not None:
+        measures |= selection.objective_value(config, records, asking.reward, seed)
+    return measures
+
+
+def _effective_alpha(config: TrainConfig, setup: Setup, prompts: PromptSet, last: Path) -> dict[str, Any] | None:
+    """Measure how far the last policy got towards p^alpha, p the base model; None if no prompts are asked for."""
+    from sharpen.llm.evaluation.effective import measure
+    from sharpen.llm.rollout import Sampling
+    from sharpen.llm.tasks.templates import encode
+
+    own = config.evaluation
+    if own.alpha_prompts == 0:
+        return None
+    asked = [encode(setup.tokenizer, prompt.text, setup.template) for prompt in prompts.prompts[: own.alpha_prompts]]
+    room = config.max_length - min(len(ids) for ids in asked)
+    found = measure(
+        setup.engine,
+        _plain_model(setup, last).eval(),
+        _plain_model(setup, None).eval(),
+        asked,
+        Sampling(room, ignore_eos=config.ignore_eos),
+        derive_seed(config.seed, schedule.ALPHA, 0),
+        micro_batch_tokens=config.tokens_per_microbatch,
+        world=setup.world,
+    )
+    # What the objective names as its optimum's slope; a reward or a length normalization bends the line.
+    plain = config.objective.regime == "tempered" and config.objective.length_exponent == 0
+    return {"target": config.objective.alpha if plain else None, "prompts": len(asked), **found}
+
+
+def _plain_model(setup: Setup, weights: Path | None) -> PreTrainedModel:
+    """Return a checkpoint's model (None: the base), neither divided nor adapted."""
+    if weights is not None:
+        checkpoint.check(weights)
+    source = setup.source if weights is None else ModelSource(weights.name, str(weights))
+    return load_model(source, setup.device, str(setup.compute).removeprefix("torch."))
+
+
+def scheduled(config: TrainConfig) -> list[int]:
+    """Return the numbers of updates after which a checkpoint stands for the choice of the best."""
+    return [step for step in range(1, config.steps + 1) if step % config.checkpoint_every == 0 or step == config.steps]

@@ -1,0 +1,126 @@
+"""Everything that a training run needs before its first step: model, tokenizer, engine, reference, shards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sharpen.llm.configs.train import TrainConfig
+from sharpen.llm.distributed import world as processes
+from sharpen.llm.distributed.placement import check_processes, is_sharded_run, placement
+from sharpen.llm.distributed.world import World
+from sharpen.llm.models.registry import ModelSource, check_device, load_model, load_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+    from sharpen.llm.rollout import Engine
+    from sharpen.llm.training.reference import Reference
+
+
+@dataclass
+class Setup:
+    """What training and evaluation share.
+
+    Args:
+        source: Where the model came from.
+        model: The policy as it is trained: sharded, with adapters, or plain.
+        tokenizer: The model's.
+        engine: Samples from the policy.
+        reference: The reference policy.
+        template: Prompt template.
+        compute: Dtype of the passes, a torch dtype.
+        device: ``cpu`` or ``cuda``.
+        world: The processes that train together.
+    """
+
+    source: ModelSource
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    engine: Engine
+    reference: Reference
+    template: str
+    compute: torch.dtype
+    device: str
+    world: World
+
+
+def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
+    """Load the model, start the engine and divide the weights as ``config`` asks.
+
+    The weights are loaded in float32, the master copy that the optimizer updates. Where they are to be divided they
+    stay on the CPU until then, so that no GPU ever holds all of them in float32.
+
+    Raises:
+        InputError: the model cannot be loaded, or the processes cannot share the work.
+    """
+    import torch
+
+    from sharpen.llm.models.weights import copy_of, with_adapters
+    from sharpen.llm.rollout.recovery import ResilientEngine
+    from sharpen.llm.training.reference import make_reference
+
+    device, dtype = placement(config)
+    check_device(device, world.local_rank)
+    check_processes(config, world)
+    divided = is_sharded_run(config, world, dtype)
+    if divided or world.size > 1:
+        processes.connect(world, device)
+    torch.manual_seed(config.seed)
+    compute: torch.dtype = getattr(torch, dtype)
+    tokenizer = load_tokenizer(source)
+    plain: Any = load_model(source, "cpu" if divided else device, "float32")
+    # A sharded or adapted policy cannot generate by itself: the engine then samples from a copy.
+    apart = divided or config.lora is not None
+    copies = iter([copy_of(plain, dtype=compute, device=device) if apart else plain])
+
+    def start() -> Engine:
+        # One that replaces a dead one is made of the base model again; the current weights are pushed to it.
+        sampler = next(copies, None)
+        if sampler is None:
+            sampler = load_model(source, device, dtype)
+        return _engine(config, source, sampler, tokenizer, dtype, world)
+
+    engine = ResilientEngine(start, world, config.engine_restarts)
+    model = plain if config.lora is None else with_adapters(plain, config.lora.rank, config.lora.alpha)
+    engine.follow(model)
+    reference = make_reference(config.objective, model, dtype=compute if divided else None)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()  # transformers checkpoints in training mode only
+    if divided:
+        _divide(model, reference, config, compute, device)
+    return Setup(
+        source, model, tokenizer, engine, reference, config.template or source.template, compute, device, world
+    )
+
+
+def _engine(config: TrainConfig, source: ModelSource, sampler: Any, tokenizer: Any, dtype: str, world: World) -> Engine:
+    """Start an engine that samples from ``sampler``'s weights; vLLM keeps a copy of its own."""
+    from sharpen.llm.rollout import make_engine
+    from sharpen.llm.rollout.shared import SharedEngine
+
+    engine = make_engine(
+        config.engine,
+        model=sampler,
+        location=source.location,
+        max_length=config.max_length,
+        seed=config.seed,
+        tokenizer=tokenizer,
+        dtype=dtype,
+        memory_share=config.engine_memory,
+        tensor_parallel=config.tensor_parallel,
+        sleeps=config.engine_sleep,
+    )
+    return engine if config.tensor_parallel == 1 else SharedEngine(engine, world, config.tensor_parallel)
+
+
+def _divide(model: Any, reference: Reference, config: TrainConfig, compute: torch.dtype, device: str) -> None:
+    from sharpen.llm.distributed.sharding import shard
+    from sharpen.llm.training.reference import Copy
+
+    shard(model, compute=compute)
+    if isinstance(reference, Copy):
+        offload = config.reference_offload and device == "cuda"
+        shard(reference.copy_of_policy, compute=compute, offload=offload)

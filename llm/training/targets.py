@@ -1,0 +1,100 @@
+"""What ``sharpen llm eval --model`` may name: models, and the checkpoints of training runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from sharpen.llm.configs.train import TrainConfig
+from sharpen.llm.configs.train import resolve as resolve_config
+from sharpen.llm.models.registry import REGISTRY, resolve
+from sharpen.llm.training import checkpoint
+from sharpen.objective import InputError
+from sharpen.objective.storage import runfolder
+
+CHECKPOINTS = "checkpoints"
+
+
+class Target(NamedTuple):
+    """A policy to evaluate, with what follows from where it came from.
+
+    Args:
+        location: Hub id, or folder of the weights.
+        base: Location of the base model it was trained from, its own for a model of the registry; None if unknown.
+        template: Prompt template.
+        data: Data set unless another is named.
+        max_length: Prompt and response, in tokens.
+        split: Of the data.
+        problems: How many of them; None for all.
+    """
+
+    location: str
+    base: str | None
+    template: str
+    data: str
+    max_length: int
+    split: str = "test"
+    problems: int | None = None
+
+
+def find_target(name: str, which: str | None = None) -> Target:
+    """Return the policy that ``name`` stands for.
+
+    Args:
+        name: ``embedded``, a registered name, a hub id, a folder with a model, a run folder of ``sharpen llm train``,
+            or one of its checkpoints.
+        which: Checkpoint of a run folder: ``last``, ``best``, ``base``, or the number of updates; None for ``last``.
+
+    Raises:
+        InputError: there is no such model or checkpoint, or a checkpoint's weights are not those that were written.
+    """
+    path = Path(name)
+    if (path / CHECKPOINTS).is_dir() and (path / runfolder.CONFIG).is_file():
+        config = runfolder.read_config(path, TrainConfig)
+        base = resolve(config.model).location
+        is_base = which == "base" or (which == "best" and _base_is_best(path))
+        return _of_run(config, base if is_base else str(_intact(_checkpoint(path, which or "last"))))
+    if which is not None:
+        raise InputError("checkpoint", which, f"none for {name}, which is no run folder")
+    run = path.absolute().parent.parent
+    if path.is_dir() and path.absolute().parent.name == CHECKPOINTS and (run / runfolder.CONFIG).is_file():
+        return _of_run(runfolder.read_config(run, TrainConfig), str(_intact(path.resolve())))
+    source = resolve(name)
+    config = resolve_config({"model": name})
+    base = source.location if name == "embedded" or name in REGISTRY else None
+    return Target(source.location, base, source.template, source.default_data, config.max_length)
+
+
+def _of_run(config: TrainConfig, location: str) -> Target:
+    """Return a policy of a run, by default asked what the run's own evaluation asks."""
+    source, own = resolve(config.model), config.evaluation
+    template, data = config.template or source.template, own.data or source.default_data
+    return Target(location, source.location, template, data, config.max_length, own.split, own.problems)
+
+
+def _intact(folder: Path) -> Path:
+    checkpoint.check(folder)
+    return folder
+
+
+def _base_is_best(run: Path) -> bool:
+    """Return whether no checkpoint of a run was better than the model that it began from."""
+    try:
+        return json.loads((run / "evaluation.json").read_text(encoding="utf-8"))["best"]["step"] == 0
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _checkpoint(run: Path, which: str) -> Path:
+    """Return the folder of a checkpoint by its number: what ``last`` points to may change while a run goes on."""
+    folder = run / CHECKPOINTS
+    found = {str(checkpoint.step_of(path)): path for path in checkpoint.listed(folder)}
+    if which in ("last", "best") and (folder / which).is_dir():
+        return (folder / which).resolve()
+    if which == "last" and found:
+        return list(found.values())[-1].resolve()
+    if which in found:
+        return found[which].resolve()
+    allowed = ["base", *(name for name in ("last", "best") if (folder / name).is_dir()), *found]
+    raise InputError("checkpoint", which, f"{', '.join(allowed)}, the checkpoints of {run}")

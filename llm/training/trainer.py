@@ -1,0 +1,395 @@
+"""One step of policy-gradient training of a language model, top to bottom.
+
+Axis letters: P prompts, G samples of one prompt, R = P G sequences (prompt-major), T response positions (padded).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sharpen.llm.common.schedule import ROLLOUT, derive_seed, prompt_indices
+from sharpen.llm.configs.train import TrainConfig
+from sharpen.llm.distributed.sharding import average_gradients, is_sharded
+from sharpen.llm.distributed.world import World
+from sharpen.llm.learners.batch import LossInputs, advantages, learner_loss, learner_rewards, mixed_groups
+from sharpen.llm.learners.certainty import self_certainty
+from sharpen.llm.learners.experience import Experience, joined
+from sharpen.llm.learners.loss import Mismatch, aggregated, importance_weights
+from sharpen.llm.models.finite import NonFiniteError, in_step, listed, non_finite
+from sharpen.llm.models.logprobs import SHARDED_FORWARD, TokenLogprobs, make_batches, response_logprobs, token_logprobs
+from sharpen.llm.rewards.firewall import Reward, Scoring
+from sharpen.llm.rollout import Engine, Rollout, Sampling
+from sharpen.llm.rollout.agreement import require_agreement
+from sharpen.llm.rollout.requests import row_seed
+from sharpen.llm.tasks.data import PromptSet
+from sharpen.llm.tasks.templates import encode
+from sharpen.llm.training.record import mismatch_metrics, rows_of, sample_metrics
+from sharpen.llm.training.reference import Reference, make_reference
+from sharpen.llm.training.state import (
+    Tensors,
+    load_optimizer_state,
+    load_parameters,
+    optimizer_state,
+    parameters,
+    require_finite_policy,
+)
+from sharpen.objective import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SAMPLES_LOGGED = 4
+
+
+class Trainer:
+    """Trains a policy towards the objective of ``config``.
+
+    It is given prompts, which carry no answers, and, only if the objective has a reward term, a reward.
+
+    Args:
+        config: Settings; only those of the training loop are read here.
+        model: The policy, updated in place; sharded already if it is to be.
+        tokenizer: Encodes prompts, decodes responses.
+        engine: Samples responses from the policy.
+        prompts: Training prompts.
+        reward: The run's reward; None exactly when the objective has no reward term.
+        template: Prompt template.
+        reference: The reference policy; made of the model if not given.
+        world: The processes that train together.
+        compute: Dtype of the model's passes; None: that of its weights.
+
+    Raises:
+        InputError: a prompt leaves no room for a response.
+        ValueError: a reward is given to an objective without one, or the reverse.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        engine: Engine,
+        prompts: PromptSet,
+        reward: Reward | None,
+        template: str,
+        *,
+        reference: Reference | None = None,
+        world: World | None = None,
+        compute: torch.dtype | None = None,
+    ) -> None:
+        if (reward is not None) != config.objective.needs_reward:
+            raise ValueError(f"reward: got {reward}, allowed: one exactly if the objective has a reward term")
+        self.config, self.model, self.tokenizer, self.engine = config, model, tokenizer, engine
+        self.prompts, self.reward, self.world = prompts, reward, world or World()
+        self.prompt_ids = [encode(tokenizer, prompt.text, template) for prompt in prompts.prompts]
+        longest = max(len(ids) for ids in self.prompt_ids)
+        if longest >= config.max_length:
+            raise InputError(
+                "max_length", config.max_length, f"more than the longest training prompt, {longest} tokens"
+            )
+        self.share = self.world.share(config.prompts_per_step)  # which of a step's prompts are this process's
+        self.step_index = 0
+        self.compute = compute or model.dtype
+        self.reference = reference or make_reference(config.objective, model)
+        settings = config.optimizer
+        self.optimizer = torch.optim.AdamW(
+            [weight for weight in model.parameters() if weight.requires_grad],
+            lr=settings.learning_rate,
+            betas=(settings.beta1, settings.beta2),
+            eps=settings.epsilon,
+            weight_decay=settings.weight_decay,
+        )
+
+    def step(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Sample, score, update the policy and hand it to the engine.
+
+        Returns:
+            The step's metrics (docs/llm.md defines each) and a few of its samples.
+
+        Raises:
+            WeightSyncError: the engine samples from another policy than the one being trained.
+            NonFiniteError: a logit, log-probability or gradient is NaN or infinite; the weights are as they were.
+        """
+        with in_step(self.step_index + 1, self.config.optimizer, self.compute):
+            return self._step()
+
+    def _step(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        seconds: dict[str, float] = {"rollout": 0.0, "logprobs": 0.0, "reward": 0.0}
+        seen, batch, rounds = self._collect(seconds)
+        with _timed(seconds, "update"):
+            update = self._update(batch)
+        with _timed(seconds, "push"):
+            self.engine.push_weights(self.model)
+            self.reference.after_update(self.step_index + 1)
+        pseudo_R = self._learner_rewards(seen)
+        record = {
+            "step": self.step_index,
+            **sample_metrics(self.world.gather(rows_of(seen, pseudo_R)), seen.group_size, self.config.reward.kind),
+            **mismatch_metrics(seen.mismatch, self.world),
+            **update,
+        }
+        if self.config.learner.kind == "dapo":
+            groups = 0 if batch.stand_in else len(batch.chosen)
+            record |= {"rollout_rounds": rounds, "groups": sum(self.world.gather([groups]))}
+        seconds["total"] = sum(seconds.values())
+        samples = self._samples(seen, pseudo_R)
+        self.step_index += 1
+        return {**record, "seconds": seconds}, samples
+
+    def state(self) -> tuple[dict[str, Tensors], dict[str, Any]]:
+        """Return what a resumed run needs besides the policy's files; random streams are functions of the step.
+
+        Every process has to call it; the tensors are on the first one's CPU.
+
+        Raises:
+            NonFiniteError: the policy is not fit to be kept: a weight, or what it says about a prompt, is NaN.
+        """
+        with in_step(self.step_index, self.config.optimizer, self.compute):
+            require_finite_policy(self.model, self.prompt_ids[0], self.world)
+        keep = self.world.first
+        tensors = {"optimizer": optimizer_state(self.optimizer, self.model, keep=keep)}
+        if self.reference.model is not None:
+            tensors["reference"] = parameters(self.reference.model, keep=keep)
+        if self._files_are_rounded():
+            tensors["policy"] = parameters(self.model, keep=keep, trained_only=True)
+        return tensors, {"step": self.step_index}
+
+    def load_state(self, tensors: dict[str, Tensors], numbers: dict[str, Any], weights: Tensors, where: str) -> None:
+        """Take up the state that :meth:`state` returned.
+
+        Args:
+            tensors: See there.
+            numbers: See there.
+            weights: The policy's stored weights.
+            where: Named in errors.
+
+        Raises:
+            InputError: the state is another model's.
+        """
+        for name in ("optimizer", *(["reference"] if self.reference.model is not None else [])):
+            if name not in tensors:
+                raise InputError("checkpoint", where, f"one with {name}.safetensors")
+        if "policy" in tensors:
+            load_parameters(self.model, tensors["policy"], where, trained_only=True)
+        else:
+            own = {name for name, _ in self.model.named_parameters()}
+            load_parameters(self.model, {name: weights[name] for name in own & weights.keys()}, where)
+        load_optimizer_state(self.optimizer, self.model, tensors["optimizer"], where)
+        if self.reference.model is not None:
+            load_parameters(self.reference.model, tensors["reference"], where)
+        self.step_index = int(numbers["step"])
+        self.engine.push_weights(self.model)
+
+    def _files_are_rounded(self) -> bool:
+        """Whether the policy's files cannot give back what is trained: they hold less precise or merged weights."""
+        return self.compute != self.model.dtype or hasattr(self.model, "peft_config")
+
+    def _collect(self, seconds: dict[str, float]) -> tuple[Experience, Experience, int]:
+        """Return the step's samples, those that it learns from, and how many rounds of rollouts they took.
+
+        One round, and all of its samples; or for DAPO rounds until enough groups of all processes have mixed rewards,
+        and the first of those groups, so that the step does not depend on how many processes share it.
+        """
+        settings, needed = self.config.learner, self.config.prompts_per_step
+        if settings.kind != "dapo":
+            batch = self._round(self.step_index, seconds)
+            return batch, batch, 1
+        seen: list[Experience] = []
+        mixed: list[bool] = []  # of every prompt of every round, in the order of the whole batches
+        while len(seen) < settings.dynamic_rounds and sum(mixed) < needed:
+            batch = self._round(self.step_index * settings.dynamic_rounds + len(seen), seconds)
+            mixed += self.world.gather(mixed_groups(batch, batch.grouped(self._learner_rewards(batch))))
+            seen.append(batch)
+        places = [divmod(place, needed) for place, differs in enumerate(mixed) if differs][:needed]
+        own = [round_ * len(self.share) + self.share.index(place) for round_, place in places if place in self.share]
+        everything = joined(seen)
+        return everything, everything.take(own), len(seen)
+
+    def _round(self, round_index: int, seconds: dict[str, float]) -> Experience:
+        with _timed(seconds, "rollout"):
+            chosen, rollout = self._sample(round_index)
+            self.engine.sleep()  # its memory is the trainer's until the push
+        with _timed(seconds, "logprobs"):
+            scored, reference_RT, mismatch = self._score(rollout)
+            policy = scored._replace(logprobs_BT=scored.logprobs_BT.detach())
+            graph_RT = scored.logprobs_BT if scored.logprobs_BT.requires_grad else None
+        with _timed(seconds, "reward"):
+            texts = self.tokenizer.batch_decode(rollout.response_ids, skip_special_tokens=True)
+            rewards_R = self._rewards(chosen, rollout, texts, policy)
+        return Experience(chosen, rollout, texts, policy, reference_RT, mismatch, rewards_R, graph_RT)
+
+    def _sample(self, round_index: int) -> tuple[list[int], Rollout]:
+        config = self.config
+        everyones = prompt_indices(len(self.prompt_ids), config.prompts_per_step, round_index, config.seed)
+        chosen = [everyones[place] for place in self.share]
+        prompts = [self.prompt_ids[index] for index in chosen]
+        # The engine cuts every response where prompt and response together fill max_length.
+        room = config.max_length - min(len(ids) for ids in prompts)
+        sampling = Sampling(room, temperature=config.temperature, ignore_eos=config.ignore_eos)
+        seed = derive_seed(config.seed, ROLLOUT, round_index)
+        G = config.samples_per_prompt
+        # By the prompt's place in the whole batch, so that samples do not depend on the number of processes.
+        row_seeds = [row_seed(seed, place, sample) for place in self.share for sample in range(G)]
+        return chosen, self.engine.generate(prompts, G, sampling, seed, row_seeds=row_seeds)
+
+    def _score(self, rollout: Rollout) -> tuple[TokenLogprobs, Tensor, Mismatch]:
+        # A sharded model would have to keep its gathered weights; DAPO collects rounds and learns from some of them.
+        keeps = self.config.learner.kind != "dapo" and not hasattr(self.model, SHARDED_FORWARD)
+        policy = self._policy_logprobs(
+            rollout, with_entropy=True, graph_tokens=self.config.graph_tokens if keeps else 0
+        )
+        reference_RT = policy.logprobs_BT.detach()
+        if self.reference.differs:
+            reference_RT = self.reference.logprobs(
+                rollout, micro_batch_tokens=self.config.tokens_per_microbatch, same_passes=self.world.most
+            )
+        sampler_RT = torch.zeros_like(policy.logprobs_BT)
+        sampler_RT[policy.mask_BT] = torch.tensor(
+            [logprob for row in rollout.logprobs for logprob in row], dtype=sampler_RT.dtype, device=sampler_RT.device
+        )
+        sampled_from = policy
+        if self.config.temperature != 1.0:
+            sampled_from = self._policy_logprobs(rollout, temperature=self.config.temperature)
+        mismatch = importance_weights(
+            sampled_from.logprobs_BT, sampler_RT, policy.mask_BT, self.config.importance_cap, self.config.importance
+        )
+        errors = torch.cat(self.world.gather([mismatch.errors_N]))  # everyone's, so that all processes raise or none
+        require_agreement(self.engine.name, errors, self.compute, self.config.engine_tolerance)
+        return policy, reference_RT, mismatch
+
+    def _policy_logprobs(self, rollout: Rollout, **options: Any) -> TokenLogprobs:
+        return token_logprobs(
+            self.model,
+            rollout.prompt_ids,
+            rollout.response_ids,
+            micro_batch_tokens=self.config.tokens_per_microbatch,
+            same_passes=self.world.most,
+            **options,
+        )
+
+    def _rewards(self, chosen: list[int], rollout: Rollout, texts: list[str], policy: TokenLogprobs) -> Tensor | None:
+        if self.reward is None:
+            return None
+        names = [self.prompts.prompts[index].id for index in chosen for _ in range(self.config.samples_per_prompt)]
+        assert policy.entropy_BT is not None
+        tokens_R = policy.mask_BT.sum(dim=1).clamp(min=1)
+        certainties = None
+        if self.reward.kind == "self_certainty":
+            rows = (rollout.prompt_ids, rollout.response_ids)
+            certainties = self_certainty(self.model, *rows, same_passes=self.world.most)
+        first = self.share.start * self.config.samples_per_prompt
+        scoring = Scoring(
+            step=self.step_index,
+            rows=range(first, first + len(texts)),
+            groups=[row // self.config.samples_per_prompt for row in range(len(texts))],
+            finished=rollout.finished,
+            lengths=[len(ids) for ids in rollout.response_ids],
+            entropies=(policy.entropy_BT.sum(dim=1) / tokens_R).tolist(),
+            certainties=certainties,
+        )
+        return torch.tensor(self.reward(names, texts, scoring), device=self.model.device)
+
+    def _learner_rewards(self, batch: Experience, policy_RT: Tensor | None = None) -> Tensor:
+        policy_RT = batch.policy.logprobs_BT if policy_RT is None else policy_RT
+        return learner_rewards(self.config.learner, self.config.objective, batch, policy_RT)
+
+    def _update(self, batch: Experience) -> dict[str, float]:
+        """Make the updates of one batch; return the last one's loss, gradient norm and learning rate."""
+        config, w_h = self.config, self.config.objective.coefficients.w_h
+        lengths = torch.tensor(batch.lengths, device=self.model.device)
+        weights_RT, units = aggregated(config.aggregation, batch.mismatch.weights_BT, lengths)
+        normalizer = max(1, sum(self.world.gather([0 if batch.stand_in else units])))
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.optimizer.learning_rate_at(self.step_index)
+        loss = norm = 0.0
+        policy_RT = batch.policy.logprobs_BT
+        for epoch in range(config.learner.epochs):
+            if epoch and config.learner.kind == "tb":  # its residual is of the current policy
+                policy_RT = self._policy_logprobs(batch.rollout).logprobs_BT
+            pseudo_R = self._learner_rewards(batch, policy_RT)
+            inputs = LossInputs(
+                advantages(config.learner, batch.grouped(pseudo_R), w_h).flatten(),
+                weights_RT,
+                batch.policy.logprobs_BT,
+                batch.reference_RT,
+                normalizer,
+                w_h,
+            )
+            loss = self._backward(batch, inputs, kept=None if epoch else batch.graph_RT)
+            norm = self._descend()
+        return {
+            "loss": sum(self.world.gather([loss])),
+            "gradient_norm": norm,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+        }
+
+    def _backward(self, batch: Experience, inputs: LossInputs, kept: Tensor | None) -> float:
+        """Add the gradient of this process's part of the loss and return that part.
+
+        Through the graph that scoring kept, or through a new one of each microbatch.
+        """
+        if kept is not None:
+            everyone = list(range(len(batch.texts)))
+            loss = learner_loss(self.config.learner, inputs, everyone, kept, batch.policy.mask_BT)
+            (loss * self.world.size).backward()
+            return float(loss.detach())
+        batches = make_batches(
+            batch.rollout.prompt_ids,
+            batch.rollout.response_ids,
+            micro_batch_tokens=self.config.tokens_per_microbatch,
+            device=self.model.device,
+        )
+        total, counted = 0.0, 0 if batch.stand_in else len(batches)
+        for place in range(self.world.most(len(batches))):
+            part = batches[min(place, len(batches) - 1)]
+            logprobs, _, mask = response_logprobs(self.model, part)
+            if place < counted:
+                loss = learner_loss(self.config.learner, inputs, part.rows, logprobs, mask)
+            else:  # another process has more: take part in its collectives, add nothing
+                loss = 0.0 * logprobs.sum()
+            total += float(loss.detach())
+            (loss * self.world.size).backward()  # sharded gradients are averaged over processes
+        return total
+
+    def _descend(self) -> float:
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        if not is_sharded(self.model):  # FSDP2 has averaged them in the backward pass
+            average_gradients(weights, self.world)
+        norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        whole = getattr(norm, "full_tensor", None)
+        number = float(norm if whole is None else whole())
+        if not math.isfinite(number):  # clipping by it would make every gradient NaN
+            bad = non_finite((name, w.grad) for name, w in self.model.named_parameters() if w.grad is not None)
+            raise NonFiniteError("gradient", f"in {listed(bad)}" if bad else "in its norm")
+        torch.nn.utils.clip_grads_with_norm_(weights, self.config.optimizer.gradient_clip, norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return number
+
+    def _samples(self, batch: Experience, pseudo_R: Tensor) -> list[dict[str, Any]]:
+        G = batch.group_size
+        return [
+            {
+                "step": self.step_index,
+                "id": self.prompts.prompts[batch.chosen[row // G]].id,
+                "prompt": self.prompts.prompts[batch.chosen[row // G]].text,
+                "response": batch.texts[row],
+                "reward": None if batch.rewards_R is None else float(batch.rewards_R[row]),
+                "pseudo_reward": float(pseudo_R[row]),
+            }
+            for row in range(0, min(len(batch.texts), SAMPLES_LOGGED * G), G)
+        ]
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start

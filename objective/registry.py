@@ -1,0 +1,137 @@
+"""One door for parts: learners, rewards, samplers, tasks, templates, trackers, built in or a user's own.
+
+A registry holds the parts of one kind. A part is named by its built-in name, by ``module:object`` (a module that can
+be imported here, also from the working folder), or by the name of an entry point in the group ``sharpen.<kind>s`` that
+an installed package declares. Built-in parts are registered by the same call as a user's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from importlib import metadata
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from sharpen.objective.errors import InputError
+
+Part = TypeVar("Part")
+
+
+class Registry(Generic[Part]):
+    """The parts of one kind by name.
+
+    Args:
+        kind: What a part is called in messages, in the singular: ``learner``; its entry points are in
+            ``sharpen.learners``.
+        check: Refuses an object that is no such part by raising ``TypeError`` with what is missing; None takes any.
+
+    Example:
+        >>> greetings = Registry("greeting")
+        >>> @greetings.register("hello")
+        ... def hello(name):
+        ...     return f"hello {name}"
+        >>> greetings.get("hello")("you")
+        'hello you'
+        >>> greetings.get("math:gcd")(6, 4)
+        2
+        >>> greetings.get("helo")
+        Traceback (most recent call last):
+            ...
+        sharpen.objective.errors.InputError: greeting: got 'helo', allowed: hello, or module:object (close: hello)
+    """
+
+    def __init__(self, kind: str, check: Callable[[object], None] | None = None) -> None:
+        self.kind, self._check = kind, check
+        self._parts: dict[str, Part | str] = {}
+        self._found: dict[str, Part] = {}
+
+    def register(self, name: str, place: str | None = None) -> Callable[[Part], Part]:
+        """Return a decorator that registers a part under a name.
+
+        Args:
+            name: What a configuration calls it; without a colon.
+            place: ``module:object`` instead of a decorated object: it is imported when it is first asked for, so call
+                the method and use nothing of what it returns.
+
+        Raises:
+            ValueError: the name is taken, or holds a colon.
+        """
+        if ":" in name or not name or name in self._parts:
+            raise ValueError(f"{self.kind}: got {name!r}, allowed: a name without a colon that is not taken")
+
+        def keep(part: Part) -> Part:
+            self._parts[name] = part
+            return part
+
+        if place is not None:
+            self._parts[name] = place
+        return keep
+
+    def names(self) -> list[str]:
+        """Return the names of the built-in parts, in the order of registration, and then of entry points, sorted."""
+        return [*self._parts, *sorted(self._entry_points().keys() - self._parts.keys())]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts or name in self._entry_points()
+
+    def get(self, name: str, field: str | None = None) -> Part:
+        """Return the part that a name stands for.
+
+        Args:
+            name: Built-in, ``module:object``, or an entry point's.
+            field: What a message calls the setting; None for the kind.
+
+        Raises:
+            InputError: there is no such part (the message lists those there are), it cannot be imported, or it is not
+                of this kind.
+        """
+        if name in self._found:
+            return self._found[name]
+        field = field or self.kind
+        given: object = self._parts.get(name)
+        if given is None and name in (points := self._entry_points()):
+            given = points[name].value
+        if given is None and ":" in name:
+            given = name
+        if given is None:
+            raise InputError(field, name, self._allowed(name))
+        part = _load(given, field, name) if isinstance(given, str) else given
+        if self._check is not None:
+            try:
+                self._check(part)
+            except TypeError as error:
+                raise InputError(field, name, f"a {self.kind}: {error}") from error
+        self._found[name] = part  # type: ignore[assignment]
+        return self._found[name]
+
+    def _allowed(self, name: str) -> str:
+        names = self.names()
+        close = get_close_matches(name, names, n=1)
+        return f"{', '.join(names)}, or module:object" + (f" (close: {close[0]})" if close else "")
+
+    def _entry_points(self) -> dict[str, metadata.EntryPoint]:
+        return {point.name: point for point in metadata.entry_points(group=f"sharpen.{self.kind}s")}
+
+
+def _load(place: str, field: str, name: str) -> object:
+    """Return the object at ``module:object``; the working folder is looked into as ``python -m`` would."""
+    module, _, path = place.partition(":")
+    if not module or not path:
+        raise InputError(field, name, "module:object, the name of a module and of an object in it")
+    try:
+        here = str(Path.cwd())
+        if here not in sys.path:
+            sys.path.append(here)  # last: nothing there may hide an installed module
+        found: object = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # whatever a user's module raises is about that module
+        reason = str(error).partition("\n")[0]
+        raise InputError(field, name, f"an object that can be imported ({type(error).__name__}: {reason})") from error
+    return found

@@ -1,0 +1,106 @@
+"""The verdict on each claim: supported, contradicted or undecided at this scale, from the results alone.
+
+Every rule is a function of the arms and of the exact results. It names the runs it needs; while they are missing the
+claim is undecided and says so. A difference counts if its hierarchical 95% interval over seeds and problems excludes 0
+and its p-value, corrected by Holm over all arms that were compared with the base, is below 0.05. A claim with several
+parts is supported if every part holds, contradicted if the opposite of some part is shown, undecided otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from sharpen.paper_repro.analysis import rules_exact, rules_llm
+from sharpen.paper_repro.analysis.evidence import Evidence, Part
+from sharpen.paper_repro.grids.grid import Grid
+
+Outcome = Literal["supported", "contradicted", "undecided"]
+Rule = Callable[[Evidence], list[Part]]
+
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    "unfavourable-optima": (rules_exact.wrong_mode, rules_exact.short_modes, rules_llm.sharpening_shortens),
+    "unstable": (rules_llm.sharpening_unstable, rules_exact.errors_flip_the_mode),
+    "task-reward-robust": (rules_llm.task_reward_keeps_its_gain, rules_exact.task_reward_needs_no_likelihood),
+    "limited-gains": (
+        rules_llm.task_reward_gains,
+        rules_llm.sharpening_gains_less,
+        rules_llm.sharpening_gains_little,
+    ),
+    "one-framework": (rules_exact.toy_ends_at_the_optimum, rules_llm.tilted_like_task_reward, rules_llm.null_control),
+    "fixed-length": (rules_llm.fixed_length_keeps_length,),
+    "normalization": (rules_llm.normalization_matters,),
+    "sampling-against-training": (rules_llm.power_sampling_matches_training,),
+    "effective-alpha": (rules_llm.effective_alpha_stays_away,),
+    "published-values": (rules_exact.published_values,),
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the results say about a claim.
+
+    Args:
+        claim: Its id.
+        statement: What is claimed.
+        outcome: ``supported``, ``contradicted`` or ``undecided``.
+        parts: What was tested, with the numbers.
+        runs: Ids of the results that the numbers come from.
+    """
+
+    claim: str
+    statement: str
+    outcome: Outcome
+    parts: list[Part]
+    runs: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdict as JSON."""
+        parts = [{"test": part.test, "outcome": part.outcome, "reason": part.reason} for part in self.parts]
+        return {"claim": self.claim, "statement": self.statement, "outcome": self.outcome, "parts": parts} | {
+            "runs": self.runs
+        }
+
+
+def judge(grid: Grid, evidences: Sequence[Evidence]) -> list[Verdict]:
+    """Return the verdict on every claim of the grid, in its order; a claim without a rule is undecided.
+
+    Args:
+        grid: The claims.
+        evidences: One a model; a claim has to hold for all of them.
+    """
+    verdicts = []
+    for claim, statement in grid.claims.items():
+        parts: list[Part] = []
+        for rule in RULES.get(claim, ()):
+            for evidence in evidences:
+                parts += [part for part in _of_model(rule(evidence), evidence, evidences) if part not in parts]
+        runs = sorted({run for part in parts for run in part.runs})
+        verdicts.append(Verdict(claim, statement.strip(), conclude(parts), parts, runs))
+    return verdicts
+
+
+def _of_model(parts: list[Part], evidence: Evidence, evidences: Sequence[Evidence]) -> list[Part]:
+    """Name the model in tests that read its runs, where there are several."""
+    if len(evidences) < 2:
+        return parts
+    return [
+        part
+        if part.runs and all(run.startswith(("theory-", "toy-")) for run in part.runs)
+        else replace(part, test=f"{evidence.model}: {part.test}")
+        for part in parts
+    ]
+
+
+def conclude(parts: list[Part]) -> Outcome:
+    """Return the outcome of a claim from its parts: any contradiction counts, and support needs every part.
+
+    Example:
+        >>> conclude([]), conclude([Part("t", "supported", "", [])])
+        ('undecided', 'supported')
+    """
+    outcomes = [part.outcome for part in parts]
+    if "contradicted" in outcomes:
+        return "contradicted"
+    return "supported" if outcomes and set(outcomes) == {"supported"} else "undecided"

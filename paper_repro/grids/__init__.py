@@ -1,0 +1,1 @@
+"""What the study consists of, and where each result is kept."""

@@ -1,0 +1,171 @@
+"""The declared set of experiments, validated: ``grid.yaml``."""
+
+from __future__ import annotations
+
+import fnmatch
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from sharpen.objective import InputError, Objective
+from sharpen.objective.errors import shorten
+from sharpen.objective.settings import Name, Seed, Settings, Text
+from sharpen.objective.storage.reading import read_yaml
+
+SCALES = ("embedded", "paper")
+Scale = Literal["embedded", "paper"]
+Kind = Literal["train", "sample", "theory", "toy"]
+
+
+class Asked(Settings):
+    """One set of problems on which a policy is measured after training.
+
+    Args:
+        data: Data spec, as ``sharpen llm eval --data``.
+        split: Its part.
+        problems: The first so many; None for all.
+        samples: Responses a problem.
+    """
+
+    data: Text
+    split: Name = "test"
+    problems: int | None = Field(default=None, ge=1)
+    samples: int = Field(default=16, ge=2)
+
+
+class Experiment(Settings):
+    """Runs that differ in objective (or method) and seed only, and what they are for.
+
+    Args:
+        id: Unique.
+        kind: ``train`` a language model, ``sample`` one without training, or compute in ``theory`` or ``toy``.
+        scales: Where it belongs.
+        claims: Ids of the claims that it tests, from the grid's own list.
+        title: What is done, in one line.
+        settings: ``train``: changes to the model's settings; ``sample``: likewise; ``theory`` and ``toy``: arguments.
+        objectives: ``train``: the objectives, each with every seed.
+        methods: ``sample``: the methods by name, with their settings.
+        recipes: ``train``: patterns over the names of ``sharpen llm recipes``, instead of objectives.
+        compute: ``theory`` and ``toy``: which computation.
+        evaluate: ``train`` and ``sample``: what the policies are asked.
+        seeds: Each arm is run once with each.
+        processes: ``train``: GPUs of one run.
+        seconds: ``theory`` and ``toy``: what a run took where the grid was written, until a result says better.
+    """
+
+    id: Annotated[Name, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+    kind: Kind
+    scales: tuple[Scale, ...] = ("embedded",)
+    claims: tuple[str, ...] = Field(min_length=1)
+    title: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    objectives: tuple[Objective, ...] = ()
+    methods: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+    recipes: tuple[str, ...] = ()
+    compute: str | None = None
+    evaluate: tuple[Asked, ...] = ()
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
+    processes: int = Field(default=1, ge=1)
+    seconds: float = Field(default=10.0, gt=0)
+
+    @model_validator(mode="after")
+    def _says_what_to_run(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"{self.id}: seeds: got {self.seeds}, allowed: each once")
+        needed = {
+            "train": bool(self.objectives) != bool(self.recipes),
+            "sample": bool(self.methods),
+            "theory": self.compute is not None,
+            "toy": self.compute is not None,
+        }
+        if not needed[self.kind]:
+            raise ValueError(
+                f"{self.id}: got kind {self.kind}, allowed: with objectives or recipes (train), methods (sample), "
+                "compute (theory, toy)"
+            )
+        if bool(self.evaluate) != (self.kind in ("train", "sample")):
+            raise ValueError(f"{self.id}: evaluate: got {len(self.evaluate)} sets, allowed: some exactly for models")
+        return self
+
+    def recipe_names(self) -> list[str]:
+        """Return the recipes that the patterns name, each once, in the order of ``sharpen llm recipes``."""
+        from sharpen.llm.configs.recipes import names
+
+        known = names()
+        wanted = [pattern for pattern in self.recipes if not pattern.startswith("!")]
+        unwanted = [pattern[1:] for pattern in self.recipes if pattern.startswith("!")]
+        return [
+            name
+            for name in known
+            if any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted)
+            and not any(fnmatch.fnmatchcase(name, pattern) for pattern in unwanted)
+        ]
+
+
+class Rates(Settings):
+    """Cost model until results say better: seconds a token on one core, and seconds to start.
+
+    Args:
+        train: Seconds a trained token.
+        sample: Seconds a generated token.
+        start: Seconds before the first token.
+    """
+
+    train: float = Field(gt=0)
+    sample: float = Field(gt=0)
+    start: float = Field(ge=0)
+
+
+class Grid(Settings):
+    """Everything in the file.
+
+    Args:
+        claims: The statements that are tested, by id.
+        rates: The cost model's start.
+        experiments: In the order in which a budget is spent.
+    """
+
+    claims: dict[str, str]
+    rates: Rates
+    experiments: tuple[Experiment, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_fit_together(self) -> Self:
+        ids = [experiment.id for experiment in self.experiments]
+        if len(set(ids)) < len(ids):
+            raise ValueError("experiments: got an id twice, allowed: each once")
+        for experiment in self.experiments:
+            if unknown := set(experiment.claims) - set(self.claims):
+                raise ValueError(
+                    f"{experiment.id}: claims: got {', '.join(unknown)}, allowed: {', '.join(self.claims)}"
+                )
+        return self
+
+    def of_scale(self, scale: str) -> list[Experiment]:
+        """Return the experiments of a scale.
+
+        Raises:
+            InputError: there is no such scale.
+        """
+        if scale not in SCALES:
+            raise InputError("scale", scale, ", ".join(SCALES))
+        return [experiment for experiment in self.experiments if scale in experiment.scales]
+
+
+def load_grid(path: Path | None = None) -> Grid:
+    """Return the declared grid, or the one in ``path``.
+
+    Raises:
+        InputError: the file cannot be read or is no grid.
+    """
+    source = Path(str(files("sharpen.paper_repro"))) / "grid.yaml" if path is None else path
+    declared = read_yaml(source, "grid")
+    try:
+        return Grid.model_validate(declared)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(shorten(part, 60).strip("'") for part in first["loc"])
+        wrong = f"{where}: {first['msg']}, got {shorten(first['input'])}"
+        raise InputError("grid", str(path or "grid.yaml"), f"a grid of experiments ({wrong})") from error

@@ -1,0 +1,85 @@
+"""From results to the paper: figures, tables, verdicts and the HTML page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from sharpen.objective import InputError
+from sharpen.objective.storage import files
+from sharpen.paper_repro.analysis.evidence import by_model
+from sharpen.paper_repro.analysis.verdict import Verdict, judge
+from sharpen.paper_repro.grids.grid import Grid
+from sharpen.paper_repro.grids.plan import Run
+from sharpen.paper_repro.grids.store import Store, rounded
+from sharpen.paper_repro.report.gallery import draw_all
+from sharpen.paper_repro.report.page import render
+from sharpen.paper_repro.report.tables import write_tables
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a report consists of.
+
+    Args:
+        folder: Figures, tables, ``verdicts.json``.
+        page: The HTML page.
+        verdicts: On each claim.
+        figures: Names of the figures drawn.
+        missing: Figures that are not drawn, with what is missing.
+        results: Number of results that went in.
+    """
+
+    folder: Path
+    page: Path
+    verdicts: list[Verdict]
+    figures: list[str]
+    missing: dict[str, str]
+    results: int
+
+
+def write_report(
+    grid: Grid, runs: list[Run], store: Store, *, page: Path, folder: Path | None = None, gallery: Path | None = None
+) -> Written:
+    """Write the report of the results that there are.
+
+    Args:
+        grid: The claims.
+        runs: Of the scale.
+        store: Where their results are.
+        page: The HTML file.
+        folder: For figures, tables and verdicts; None for ``report`` beside the results.
+        gallery: A folder that gets a copy of every PNG.
+
+    Raises:
+        InputError: there is no result, or a file cannot be written.
+    """
+    results = store.current(runs)
+    if not results:
+        raise InputError("results", str(store.results), "a folder with at least one result of `sharpen paper run`")
+    folder = folder if folder is not None else store.results / "report"
+    evidences = by_model(results)
+    verdicts = judge(grid, evidences)
+    drawn, missing = draw_all(evidences)
+    stale = [run.id for run in runs if run.id in results and store.state(run) == "stale-code"]
+    context = {
+        "scale": runs[0].scale,
+        "done": len(results),
+        "total": len(runs),
+        "missing": missing,
+        "stale": stale,
+    }
+    try:
+        write_tables(evidences, folder)
+        found = [verdict.to_dict() for verdict in verdicts]
+        files.write(folder / "verdicts.json", json.dumps(rounded(found), indent=1, ensure_ascii=False) + "\n")
+        for figure in drawn:
+            figure.save(folder / "figures")
+        if gallery is not None:
+            for figure in drawn:
+                files.write(gallery / f"{figure.name}.png", figure.png, "gallery")
+        files.write(page, render(evidences, verdicts, drawn, context))
+    except OSError as error:
+        raise InputError("report", str(folder), f"a folder that can be written ({error.strerror})") from error
+    return Written(folder, page, verdicts, [figure.name for figure in drawn], missing, len(results))

@@ -1,0 +1,115 @@
+"""The paper's tables as rows, for CSV and for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sharpen.figures.paper.style import write_csv
+from sharpen.paper_repro.analysis.contrasts import Comparison, Stability, summary
+from sharpen.paper_repro.analysis.evidence import Evidence
+
+MEASURES = {
+    "pass@1": "pass@1",
+    "pass@16": "pass@16",
+    "maj@16": "maj@16",
+    "response_length": "tokens",
+    "distinct": "distinct of 16",
+    "base_logprob": "log p(x)",
+    "kl_base": "KL to base",
+    "effective_alpha": "effective α",
+}
+TESTED = ("pass@1", "pass@16", "response_length")
+
+
+def arms_table(evidence: Evidence) -> list[dict[str, Any]]:
+    """Return one row an arm and checkpoint: its measures with 95% intervals."""
+    rows = []
+    for arm in evidence.arms.values():
+        for checkpoint in arm.checkpoints:
+            rows.append({"checkpoint": checkpoint, **summary(arm, checkpoint)})
+    return rows
+
+
+def comparisons(evidence: Evidence) -> dict[str, dict[str, Comparison]]:
+    """Return every arm against the base in pass@1, pass@16 and length, each measure one corrected family."""
+    from sharpen.paper_repro.analysis.contrasts import against_base
+
+    return {
+        measure: evidence.accuracy if measure == "pass@1" else against_base(evidence.arms, measure, evidence.base_arm)
+        for measure in TESTED
+    }
+
+
+def stabilities(evidence: Evidence) -> list[Stability]:
+    """Return how the runs of every trained arm end."""
+    found = [evidence.stability(arm) for arm in evidence.arms.values() if arm.kind == "train"]
+    return [one for one in found if one is not None]
+
+
+def write_tables(evidences: Sequence[Evidence], folder: Path) -> None:
+    """Write ``arms.csv``, ``comparisons.csv`` and ``stability.csv``, the model in the first column."""
+    rows: dict[str, list[dict[str, Any]]] = {"arms": [], "comparisons": [], "stability": []}
+    for evidence in evidences:
+        model = {"model": evidence.model}
+        compared = [found for family in comparisons(evidence).values() for found in family.values()]
+        rows["arms"] += [model | _flat(row) for row in arms_table(evidence)]
+        rows["comparisons"] += [model | row for row in comparison_rows(compared)]
+        rows["stability"] += [model | row for row in stability_rows(stabilities(evidence))]
+    for name, table in rows.items():
+        write_csv(folder / f"{name}.csv", table)
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, entry in row.items():
+        if isinstance(entry, Mapping):
+            flat |= {name: entry["mean"], f"{name} low": entry["low"], f"{name} high": entry["high"]}
+        else:
+            flat[name] = entry
+    return flat
+
+
+def _comparison_row(found: Comparison) -> dict[str, Any]:
+    return {
+        "arm": found.arm,
+        "against": found.against,
+        "measure": found.measure,
+        "seeds": found.seeds,
+        "problems": found.problems,
+        "difference": found.difference.mean,
+        "low": found.difference.low,
+        "high": found.difference.high,
+        "bootstrap low": found.bootstrap.low,
+        "bootstrap high": found.bootstrap.high,
+        "p": found.difference.p,
+        "p Holm": found.holm,
+        "p Benjamini-Hochberg": found.fdr,
+        "d_z": found.standardized,
+        "wins": found.wins,
+    }
+
+
+def _stability_row(found: Stability) -> dict[str, Any]:
+    return {
+        "arm": found.arm,
+        "seeds": found.seeds,
+        "collapsed": found.collapsed.mean,
+        "collapsed low": found.collapsed.low,
+        "collapsed high": found.collapsed.high,
+        "worst drawdown best to last": found.worst_drawdown,
+        "largest fall below the best checkpoint": found.fall_from_best,
+        "largest fall": found.largest_fall,
+        "standard deviation over seeds": found.spread,
+    }
+
+
+def comparison_rows(family: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """Return comparisons as rows."""
+    return [_comparison_row(found) for found in family]
+
+
+def stability_rows(found: Sequence[Stability]) -> list[dict[str, Any]]:
+    """Return stabilities as rows."""
+    return [_stability_row(one) for one in found]

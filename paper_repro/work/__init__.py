@@ -1,0 +1,1 @@
+"""One function a kind of run, and who calls them."""

@@ -1,0 +1,143 @@
+"""Recompute a sample of results and compare."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sharpen.objective.storage import files
+from sharpen.paper_repro.grids.plan import CostModel, Run
+from sharpen.paper_repro.grids.store import Store, rounded
+from sharpen.paper_repro.work.dispatch import computed
+
+# One thread, one seed, one version of everything gives the same bits. Another processor or library rounds differently,
+# and a different rounding is another sampled token sooner or later: then only means agree.
+RELATIVE, ABSOLUTE = 1e-4, 1e-6
+MEANS = 0.1  # of pass@1, at other versions or on other hardware
+
+
+@dataclass(frozen=True)
+class Check:
+    """One result recomputed.
+
+    Args:
+        run: Its id.
+        same: Whether every number agrees within rounding.
+        close: Whether means of pass@1 agree within ``MEANS`` (models), or ``same`` (theory and toy).
+        differing: Where numbers differ, at most ten places, with both values.
+        largest: Largest absolute difference of two numbers.
+        stamped: Whether the result was given the present code's hash.
+    """
+
+    run: str
+    same: bool
+    close: bool
+    differing: list[str]
+    largest: float
+    stamped: bool = False
+
+
+def choose_sample(runs: Sequence[Run], store: Store, cost: CostModel, count: int, seed: int) -> list[Run]:
+    """Return ``count`` runs that have results, drawn at random but the cheapest of every kind first.
+
+    Args:
+        runs: Of a scale.
+        store: Their results.
+        cost: What each would take.
+        count: How many.
+        seed: Of the draw.
+    """
+    known = store.current(list(runs))
+    have = [run for run in runs if run.id in known]
+    random.Random(seed).shuffle(have)
+    kinds: dict[str, list[Run]] = {}
+    for run in have:
+        kinds.setdefault(run.experiment.kind, []).append(run)
+    first = [min(group, key=cost.seconds) for group in kinds.values()]
+    return (first + [run for run in have if run not in first])[:count]
+
+
+def verify(
+    runs: Sequence[Run],
+    store: Store,
+    *,
+    adopt: bool = False,
+    report: Callable[[Check], None] = lambda check: None,
+    affected: Sequence[Run] = (),
+) -> list[Check]:
+    """Recompute runs from nothing and compare them with what is stored, number by number.
+
+    Args:
+        runs: Runs with results.
+        store: Their results.
+        adopt: If every recomputed run of a kind is the same, give all results of that kind among ``affected`` whose
+            settings are unchanged the present code's hash: the code changed, its numbers did not.
+        report: Told about each check.
+        affected: What may be adopted.
+    """
+    checks, kinds = [], {}
+    for run in runs:
+        stored = store.read(run)
+        assert stored is not None
+        with files.scratch(store.work / f"verify-{run.id}", "work") as folder:
+            again = rounded(computed(run, folder))
+        check = compare_results(run.id, stored["result"], again["result"])
+        checks.append(check)
+        kinds.setdefault(run.experiment.kind, []).append(check)
+        report(check)
+    if adopt:
+        for run in affected:
+            own = kinds.get(run.experiment.kind, [])
+            if own and all(check.same for check in own) and store.state(run) == "stale-code":
+                _stamp(run, store, [check.run for check in own])
+    return checks
+
+
+def _stamp(run: Run, store: Store, witnesses: list[str]) -> None:
+    result = store.read(run)
+    assert result is not None
+    history = result["provenance"].setdefault("adopted", [])
+    history.append({"from": result["code_hash"], "to": run.code_hash, "because_same": witnesses})
+    store.write(run, {**result, "code_hash": run.code_hash})
+
+
+def compare_results(name: str, stored: Any, again: Any) -> Check:
+    """Return how two results differ, number by number."""
+    places: list[tuple[str, Any, Any]] = []
+    _walk("", stored, again, places)
+    gaps = [abs(a - b) for _, a, b in places if _is_number(a) and _is_number(b)]
+    differing = [f"{place}: {a} and {b}" for place, a, b in places[:10]]
+    same = not places
+    means = (_accuracy(stored), _accuracy(again))
+    close = same if means[0] is None or means[1] is None else abs(means[0] - means[1]) <= MEANS
+    return Check(name, same, close, differing, max(gaps, default=0.0))
+
+
+def _walk(place: str, a: Any, b: Any, found: list[tuple[str, Any, Any]]) -> None:
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        for key in dict.fromkeys([*a, *b]):
+            _walk(f"{place}.{key}".lstrip("."), a.get(key), b.get(key), found)
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        for index, (left, right) in enumerate(zip(a, b, strict=True)):
+            _walk(f"{place}[{index}]", left, right, found)
+    elif _is_number(a) and _is_number(b):
+        if not math.isclose(a, b, rel_tol=RELATIVE, abs_tol=ABSOLUTE):  # pyright: ignore[reportArgumentType]
+            found.append((place, a, b))
+    elif a != b:
+        found.append((place, a, b))
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool)
+
+
+def _accuracy(result: Mapping[str, Any]) -> float | None:
+    """Return the mean pass@1 of a model's final checkpoint, None for theory and toy."""
+    checkpoints = result.get("checkpoints")
+    if checkpoints is None:
+        return None
+    table = next(iter(checkpoints.get("last", checkpoints.get("base"))["problems"].values()))
+    return sum(table["correct"]) / (len(table["correct"]) * table["samples"])

@@ -1,0 +1,147 @@
+"""Steps of every learner in one process, or in several under torchrun; test_processes_agree.py compares them.
+
+    python tests/llm/distributed/process_worker.py OUT
+
+writes to OUT, by case, the metrics of each step, how far the weights have moved, and the numbers of microbatches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sharpen.llm.configs.train import resolve
+from sharpen.llm.distributed.world import World, disconnect, launched
+from sharpen.llm.models.logprobs import make_batches
+from sharpen.llm.models.registry import resolve as resolve_model
+from sharpen.llm.models.weights import full_weights
+from sharpen.llm.rewards.firewall import Scoring
+from sharpen.llm.rollout import Rollout, Sampling
+from sharpen.llm.tasks.sources import load_source
+from sharpen.llm.training.setup import prepare
+from sharpen.llm.training.trainer import Trainer
+
+LEARNERS: dict[str, dict[str, Any]] = {
+    **{kind: {"kind": kind} for kind in ("rloo", "reinforce", "grpo", "ppo", "unlikeliness", "best-of-n")},
+    "dapo": {"kind": "dapo", "dynamic_rounds": 2},
+    "tb": {"kind": "tb", "epochs": 2},
+}
+PROMPTS, SAMPLES, MICROBATCH = 6, 4, 64
+# Response tokens of each prompt, a rollout each: of two processes and of three one makes 1, 2 and 5 microbatches more
+# than another.
+LENGTHS = ((18, 3, 3, 3, 3, 3), (18, 18, 3, 3, 3, 3), (50, 50, 3, 3, 18, 3))
+# Plain steps instead of Adam's: with a large epsilon a weight moves by its gradient. With a small one it moves by the
+# gradient over its own size, which makes a whole step of what rounding leaves where the gradient is zero.
+SMOOTH = {"epsilon": 1.0, "learning_rate": 0.03, "warmup_steps": 0, "weight_decay": 0.0}
+SMALL = {
+    "prompts_per_step": PROMPTS,
+    "samples_per_prompt": SAMPLES,
+    "max_length": MICROBATCH,
+    "tokens_per_microbatch": MICROBATCH,
+    "graph_tokens": 0,
+    "optimizer": SMOOTH,
+}
+
+
+@dataclasses.dataclass
+class FixedLengths:
+    """The engine, made to give the responses to each place in the whole batch a length, another one each time."""
+
+    inner: Any
+    world: World
+    name: str = "transformers"
+    passes: list[int] = dataclasses.field(default_factory=list)
+
+    def generate(
+        self, prompts: list[list[int]], samples: int, sampling: Sampling, seed: int, **options: Any
+    ) -> Rollout:
+        """Return responses of the given lengths."""
+        lengths = LENGTHS[len(self.passes) % len(LENGTHS)]
+        limits = [lengths[place] for place in self.world.part(PROMPTS)]
+        fixed = dataclasses.replace(sampling, ignore_eos=True)
+        rollout = self.inner.generate(prompts, samples, fixed, seed, limits=limits, **options)
+        rows = (rollout.prompt_ids, rollout.response_ids)
+        self.passes.append(len(make_batches(*rows, micro_batch_tokens=MICROBATCH)))
+        return rollout
+
+    def push_weights(self, model: Any) -> None:
+        """As the engine does."""
+        self.inner.push_weights(model)
+
+    def sleep(self) -> None:
+        """As the engine does."""
+
+    def close(self) -> None:
+        """As the engine does."""
+        self.inner.close()
+
+
+@dataclasses.dataclass
+class RewardByPlace:
+    """A reward of a row's place in the whole batch: of some prompts 0 or 1, of the others 1 alone."""
+
+    mixed: Sequence[int] | None
+    kind: str = "task"
+
+    def __call__(
+        self, prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring | None = None
+    ) -> list[float]:
+        """Return one reward a response."""
+        assert scoring is not None
+        assert scoring.rows is not None
+        return [self.of(*divmod(row, SAMPLES)) for row in scoring.rows]
+
+    def of(self, place: int, sample: int) -> float:
+        """Return the reward of one sample of the prompt at one place."""
+        differs = self.mixed is None or place in self.mixed
+        return float((sample + place) % 3 == 0) if differs else 1.0
+
+
+def run(settings: dict[str, Any], world: World, steps: int, mixed: Sequence[int] | None = None) -> dict[str, Any]:
+    """Return what some steps of a fresh policy measure."""
+    config = resolve({"objective": {"alpha": 2.0, "beta_inv": 4.0}, "engine": "transformers", "seed": 3, **settings})
+    setup = prepare(config, resolve_model("embedded"), world)
+    before = {name: weight.clone() for name, weight in full_weights(setup.model)}
+    fixed = FixedLengths(setup.engine, world)
+    trainer = Trainer(
+        config,
+        setup.model,
+        setup.tokenizer,
+        fixed if config.prompts_per_step == PROMPTS else setup.engine,
+        load_source("embedded", "train", 64).prompts(),
+        RewardByPlace(mixed),
+        setup.template,
+        reference=setup.reference,
+        world=world,
+        compute=setup.compute,
+    )
+    records = [trainer.step()[0] for _ in range(steps)]
+    now = dict(full_weights(setup.model))
+    moved = torch.stack([(now[name] - old).norm() for name, old in before.items()]).norm().item()
+    fixed.close()
+    return {"records": records, "moved": moved, "passes": world.gather([fixed.passes])}
+
+
+def main(out: Path) -> None:
+    """Run every case of every learner."""
+    world = launched()
+    found = {}
+    for name, learner in LEARNERS.items():
+        found[f"{name}, microbatches"] = run({**SMALL, "learner": learner}, world, len(LENGTHS))
+        if world.size != 2 or name == "rloo":  # two processes share 32 prompts equally, which tells less for its time
+            found[f"{name}, default settings"] = run({"learner": learner}, world, 2 if name == "rloo" else 1)
+    for case, mixed in (("one mixed group", (0,)), ("no mixed group", ())):
+        found[f"dapo, {case}"] = run({**SMALL, "learner": LEARNERS["dapo"]}, world, 2, mixed)
+    if world.first:
+        out.write_text(json.dumps(found))
+    disconnect()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,68 @@
+"""The GPU benchmarks: their FLOP against torch's counter, and `make gpu-check` rehearsed at tiny shapes on the CPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForCausalLM
+
+FOLDER = Path(__file__).parents[3] / "benchmarks"
+PARTS = ("device", "agreement", "update", "plain", "lora", "logprobs", "kernels", "jax", "regime")
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("llm_gpu", FOLDER / "llm_gpu.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("length", [16, 128])
+def test_the_flop_are_those_that_torch_counts(benchmark: ModuleType, length: int) -> None:
+    fields = {"model_type": "qwen2", **benchmark.TINY, "tie_word_embeddings": True}
+    config = AutoConfig.for_model(**fields)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    tokens = torch.randint(0, config.vocab_size, (3, length))
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=tokens, use_cache=False).logits.sum().backward()
+    # Eager attention multiplies the masked half too, which the formula leaves out.
+    masked = 3 * length * 6 * config.num_hidden_layers * config.hidden_size * length
+    expected = benchmark.flop_of_update(config, model.num_parameters(), 3, length) + masked
+    assert counter.get_total_flops() == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.slow
+def test_every_part_is_rehearsed(tmp_path: Path) -> None:
+    command = [sys.executable, str(FOLDER / "gpu_check.py"), "--smoke", "--out", str(tmp_path), "--only", *PARTS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {part: json.loads((tmp_path / f"{part}.json").read_text(encoding="utf-8")) for part in PARTS}
+    assert all(result["provenance"]["versions"]["torch"] for result in found.values())
+    assert found["agreement"]["float32"]["trainer_minus_float64"]["largest"] < 1e-3
+    update = found["update"]
+    assert update["update_tokens_per_second"] == pytest.approx(16 * 64 / update["update_seconds"])
+    assert update["mfu"] is None  # no peak is known of a CPU
+    assert found["logprobs"]["chunked"]["seconds"] > 0
+    assert sum(kernel["share"] for kernel in found["kernels"]["kernels"]) == pytest.approx(1, abs=0.5)
+    assert found["regime"]["tempered-s0"]["steps"] == 2
+
+
+def test_a_part_that_fails_is_told_and_the_next_one_runs(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("here the part would not fail")
+    command = [sys.executable, str(FOLDER / "gpu_check.py"), "--out", str(tmp_path), "--only", "device", "logprobs"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    for part in ("device", "logprobs"):
+        assert json.loads((tmp_path / f"{part}.json").read_text(encoding="utf-8"))["failed"] == "exit status 1"

@@ -1,0 +1,206 @@
+"""The sampling step by itself, and what only the transformers engine has: micro-batches, compaction, caches."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import (
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from sharpen.llm.models.logprobs import token_logprobs
+from sharpen.llm.rollout import Sampling, factory, make_engine, transformers_engine
+from sharpen.llm.rollout.requests import eos_token_ids, row_seed, row_uniforms
+from sharpen.llm.rollout.sampler import sample, sampling_logprobs
+from sharpen.llm.rollout.transformers_engine import TransformersEngine
+from sharpen.objective import InputError
+
+EOS = 1
+PROMPTS = [[3, 4, 2, 6, 5, 0, 3, 2, 4], [5], [2, 2, 6], [7, 8, 9, 3]]
+SHAPE = {
+    "vocab_size": 11,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+    "bos_token_id": None,
+    "eos_token_id": EOS,
+}
+
+
+def build(kind: str) -> PreTrainedModel:
+    torch.manual_seed(0)
+    if kind == "gpt2":  # learned positions, which show a wrong position at once
+        return GPT2LMHeadModel(GPT2Config(vocab_size=11, n_embd=32, n_layer=2, n_head=2, initializer_range=0.3))
+    if kind == "mistral":  # a sliding window, shorter than the prompts
+        return MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=4))
+    return Qwen2ForCausalLM(Qwen2Config(**SHAPE))
+
+
+@pytest.fixture(scope="module")
+def model() -> PreTrainedModel:
+    return build("qwen2")
+
+
+def engine_for(model: PreTrainedModel, max_rows: int = 256) -> TransformersEngine:
+    return TransformersEngine(model, max_length=40, eos_ids=(EOS,), max_rows=max_rows)
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "gpt2", "mistral"])
+def test_left_padding_and_the_cache_are_right_for_every_kind_of_attention(kind: str) -> None:
+    model = build(kind)
+    rollout = engine_for(model).generate(PROMPTS, 5, Sampling(12), seed=0)
+    expected = token_logprobs(model.eval(), rollout.prompt_ids, rollout.response_ids, micro_batch_tokens=1)
+    for row, logprobs in enumerate(rollout.logprobs):
+        np.testing.assert_allclose(logprobs, expected.logprobs_BT[row, : len(logprobs)], atol=1e-4)
+
+
+@pytest.mark.parametrize("max_rows", [1, 3, 7])
+def test_micro_batches_change_nothing(model: PreTrainedModel, max_rows: int) -> None:
+    expected = engine_for(model).generate(PROMPTS, 5, Sampling(12), seed=0)
+    found = engine_for(model, max_rows).generate(PROMPTS, 5, Sampling(12), seed=0)
+    assert (found.response_ids, found.finished) == (expected.response_ids, expected.finished)
+    for left, right in zip(found.logprobs, expected.logprobs, strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 2.0])
+def test_compaction_changes_nothing(model: PreTrainedModel, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = engine_for(model).generate(PROMPTS, 8, Sampling(20), seed=0)
+    monkeypatch.setattr(transformers_engine, "COMPACT_AT", share)
+    found = engine_for(model).generate(PROMPTS, 8, Sampling(20), seed=0)
+    assert (found.response_ids, found.finished) == (expected.response_ids, expected.finished)
+
+
+def test_ended_rows_leave_the_batch(model: PreTrainedModel) -> None:
+    sizes: list[int] = []
+    hook = model.register_forward_pre_hook(
+        lambda _module, _args, inputs: sizes.append(len(inputs["input_ids"])), with_kwargs=True
+    )
+    rollout = engine_for(model).generate(PROMPTS, 50, Sampling(20), seed=0)
+    hook.remove()
+    lengths = np.array([len(response) for response in rollout.response_ids])
+    assert sizes[0] == len(PROMPTS)  # a prompt is read once, not once for each sample
+    for step, rows in enumerate(sizes[1:], start=1):
+        alive = int((lengths > step).sum())
+        assert alive <= rows < max(alive / (1 - transformers_engine.COMPACT_AT), alive + 1)
+
+
+def test_the_engine_follows_its_model() -> None:
+    model = build("qwen2")
+    engine = engine_for(model)
+    engine.generate(PROMPTS, 2, Sampling(6), seed=0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    engine.push_weights(model)
+    rollout = engine.generate(PROMPTS, 2, Sampling(6), seed=0)
+    expected = token_logprobs(model.eval(), rollout.prompt_ids, rollout.response_ids, micro_batch_tokens=64)
+    np.testing.assert_allclose(
+        [value for row in rollout.logprobs for value in row], expected.logprobs_BT[expected.mask_BT], atol=1e-4
+    )
+    engine.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    logits=st.lists(st.floats(-20, 20), min_size=1, max_size=9),
+    uniform=st.floats(0, 1, exclude_max=True),
+    temperature=st.floats(0.05, 4),
+)
+def test_the_token_is_where_the_cumulative_distribution_passes_the_number(
+    logits: list[float], uniform: float, temperature: float
+) -> None:
+    token, logprob = sample(
+        torch.tensor([logits], dtype=torch.float64), torch.tensor([uniform], dtype=torch.float64), temperature, 1.0
+    )
+    weights = np.exp((np.array(logits) - max(logits)) / temperature)
+    cdf = np.cumsum(weights / weights.sum())
+    chosen = int(token)
+    assert uniform <= cdf[chosen] + 1e-12
+    assert chosen == 0 or cdf[chosen - 1] <= uniform + 1e-12
+    assert float(logprob) == pytest.approx(math.log(weights[chosen] / weights.sum()), abs=1e-9)
+
+
+@pytest.mark.parametrize("uniform", [0.0, np.nextafter(1.0, 0.0)])
+def test_a_token_without_mass_is_never_sampled(uniform: float) -> None:
+    logits = torch.tensor([[-torch.inf, -torch.inf, 1.0, -torch.inf, 2.0, -torch.inf]])
+    token, _ = sample(logits, torch.tensor([uniform], dtype=torch.float64), 1.0, 1.0)
+    assert int(token) == (2 if uniform == 0 else 4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(logits=st.lists(st.floats(-9, 9), min_size=2, max_size=9, unique=True), top_p=st.floats(0.01, 1))
+def test_the_nucleus_is_the_fewest_likeliest_tokens_with_enough_mass(logits: list[float], top_p: float) -> None:
+    probability = np.exp(logits) / np.exp(logits).sum()
+    kept = sampling_logprobs(torch.tensor([logits], dtype=torch.float64), 1.0, top_p)[0].exp().numpy() > 0
+    assert probability[kept].sum() >= top_p - 1e-9
+    assert probability[kept].sum() - probability[kept].min() < top_p + 1e-9
+    assert kept.all() or probability[kept].min() >= probability[~kept].max()
+
+
+def test_equal_logits_do_not_enlarge_the_nucleus() -> None:
+    assert int((sampling_logprobs(torch.zeros(1, 4), 1.0, 0.5)[0] > -torch.inf).sum()) == 2
+    assert int((sampling_logprobs(torch.zeros(1, 4), 1.0, 1e-9)[0] > -torch.inf).sum()) == 1
+
+
+def test_rows_have_their_own_numbers_and_a_longer_request_extends_a_shorter() -> None:
+    seeds = {row_seed(seed, p, s) for seed in range(5) for p in range(9) for s in range(9)}
+    assert len(seeds) == 5 * 9 * 9
+    assert max(seeds) < 2**63
+    np.testing.assert_array_equal(row_uniforms(7, 10)[:4], row_uniforms(7, 4))
+
+
+def test_every_end_of_sequence_token_counts() -> None:
+    model = build("qwen2")
+    assert eos_token_ids(model) == (EOS,)
+
+    class Tokenizer:
+        eos_token_id = 4
+
+    assert eos_token_ids(model, Tokenizer()) == (EOS, 4)
+    model.generation_config = GenerationConfig(eos_token_id=[9, 2])
+    assert eos_token_ids(model, Tokenizer()) == (2, 4, 9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"max_new_tokens": 4, "temperature": -1.0}, "temperature"),
+        ({"max_new_tokens": 4, "temperature": 0.001}, "temperature"),
+        ({"max_new_tokens": 4, "temperature": math.nan}, "temperature"),
+        ({"max_new_tokens": 4, "top_p": 0.0}, "top_p"),
+        ({"max_new_tokens": 4, "top_p": 1.5}, "top_p"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict, field: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Sampling(**settings)
+    assert caught.value.field == field
+
+
+def test_without_vllm_auto_is_transformers_and_vllm_says_what_to_install(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(factory, "vllm_available", lambda: False)
+    assert make_engine("auto", model=model, location="nowhere", max_length=40, seed=0).name == "transformers"
+    with pytest.raises(InputError, match=r"sharpen-rl\[vllm\]"):
+        make_engine("vllm", model=model, location="nowhere", max_length=40, seed=0)
+    with pytest.raises(InputError, match="auto, vllm, transformers"):
+        make_engine("sglang", model=model, location="nowhere", max_length=40, seed=0)

@@ -1,0 +1,151 @@
+"""Exports load with ``from_pretrained``, hold the weights they should, and never half a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sharpen.cli.main import main
+from sharpen.llm.models.registry import load_model, resolve
+from sharpen.llm.training import export as exporting
+from sharpen.llm.training.export import EXPORT, export
+from sharpen.objective import InputError
+
+SOURCE = resolve("embedded")
+PROMPT = torch.tensor([[5, 6, 7, 8]])
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(PROMPT).logits
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> tuple[Path, torch.Tensor]:
+    """A folder with an adapter of peft's that changes the model, and the adapted model's logits."""
+    torch.manual_seed(0)
+    model = get_peft_model(
+        load_model(SOURCE, "cpu", "float32"),
+        LoraConfig(r=4, lora_alpha=12.0, target_modules="all-linear", init_lora_weights=False),  # type: ignore[arg-type]
+    )
+    model.save_pretrained(str(tmp_path / "adapter"))
+    return tmp_path / "adapter", logits(model)
+
+
+def test_an_export_loads_and_is_the_model(tmp_path: Path) -> None:
+    told = export("embedded", tmp_path / "out")
+    assert (told["dtype"], told["base"]) == ("float32", None)
+    assert told["files"].keys() >= {"model.safetensors", "config.json", "tokenizer.json"}
+    assert not [name for name in told["files"] if name.endswith((".bin", ".pt", ".pkl"))]
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert torch.equal(logits(model), logits(load_model(SOURCE, "cpu", "float32")))
+    tokens = AutoTokenizer.from_pretrained(tmp_path / "out")("12+34+56=")["input_ids"]
+    assert tokens == AutoTokenizer.from_pretrained(SOURCE.location)("12+34+56=")["input_ids"]
+    assert json.loads((tmp_path / "out" / EXPORT).read_text()) == told
+    assert not (tmp_path / "out.part").exists()
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("bfloat16", torch.bfloat16), ("float16", torch.float16)])
+def test_weights_are_rounded_once_to_the_dtype_asked_for(dtype: str, kind: torch.dtype, tmp_path: Path) -> None:
+    export("embedded", tmp_path / "out", dtype=dtype)
+    stored = load_file(tmp_path / "out" / "model.safetensors")
+    original = load_file(Path(SOURCE.location) / "model.safetensors")
+    assert stored.keys() == original.keys()
+    assert all(torch.equal(stored[name], weight.to(kind)) for name, weight in original.items())
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").dtype == kind
+
+
+def test_an_adapter_is_merged(adapter: tuple[Path, torch.Tensor], tmp_path: Path) -> None:
+    folder, expected = adapter
+    told = export(str(folder), tmp_path / "out", base="embedded")
+    assert told["base"] == SOURCE.location
+    merged = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "out"))
+    torch.testing.assert_close(merged, expected, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(merged, logits(load_model(SOURCE, "cpu", "float32")), atol=0.1)
+    export(str(folder), tmp_path / "again")  # the adapter names its base itself
+    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "again")), merged)
+    weights = folder / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(InputError, match="a LoRA adapter of the base model"):
+        export(str(folder), tmp_path / "torn")
+    assert not (tmp_path / "torn").exists()
+
+
+def test_nothing_in_the_way_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("mine")
+    for force in (False, True):
+        with pytest.raises(InputError, match="new or empty folder"):
+            export("embedded", tmp_path / "notes", force=force)
+    assert (tmp_path / "notes" / "mine.txt").read_text() == "mine"
+    export("embedded", tmp_path / "out")
+    with pytest.raises(InputError, match="new or empty folder"):
+        export("embedded", tmp_path / "out", dtype="bfloat16")
+    assert export("embedded", tmp_path / "out", dtype="bfloat16", force=True)["dtype"] == "bfloat16"
+
+
+def test_only_what_an_export_wrote_is_deleted(tmp_path: Path) -> None:
+    (tmp_path / "out.part").mkdir()
+    (tmp_path / "out.part" / "f").write_text("p")
+    export("embedded", tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.part"]  # no lock, nothing half written
+    assert (tmp_path / "out.part" / "f").read_text() == "p"
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"no export wrote; this one has notes\.txt"):
+        export("embedded", tmp_path / "out", force=True)
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_a_link_to_another_disk_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk/model")
+    export("embedded", tmp_path / "out")
+    export("embedded", tmp_path / "out", dtype="bfloat16", force=True)
+    assert (tmp_path / "out").is_symlink()
+    assert json.loads((tmp_path / "disk" / "model" / EXPORT).read_text())["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("out", ["/proc/nowhere/out", "x" * 5000, "a_file/out"])
+def test_places_that_cannot_be_written_are_told_before_the_model_is_loaded(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a_file").write_text("mine")
+    monkeypatch.setattr(exporting, "_loaded", None)
+    with pytest.raises(InputError, match=r"^out: got .*a place that can be written"):
+        export("embedded", tmp_path / out)
+
+
+def test_what_does_not_read_back_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, part = load_model(SOURCE, "cpu", "float32"), tmp_path / "out.part"
+    export("embedded", part)
+    with torch.no_grad():
+        model.model.layers[0].self_attn.q_proj.weight[0, 0] += 1e-3
+    with pytest.raises(InputError, match=r"q_proj.*came back other"):
+        exporting._check_written(model, part, part)
+
+
+def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for arguments, field in (
+        (["--model", "nowhere"], "model"),
+        (["--model", "embedded", "--dtype", "int8"], "dtype"),
+        (["--model", "embedded", "--checkpoint", "best"], "checkpoint"),
+        (["--model", "embedded", "--base", "embedded"], "base"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(["llm", "export", "--out", str(tmp_path / "out"), *arguments])
+        assert stop.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {field}")
+    with pytest.raises(SystemExit) as stop:
+        main(["llm", "pretrain", "--out", str(tmp_path / "new"), "--hidden", "100"])
+    assert stop.value.code == 2
+    assert "a multiple of 32" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,225 @@
+"""A training run as a user meets it: folder, metrics, resume, interruption, evaluation, bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sharpen.cli.main import main
+from sharpen.llm.configs.train import TrainConfig, resolve
+from sharpen.llm.training import metrics
+from sharpen.llm.training.run import train
+from sharpen.objective import PRESETS, preset
+
+SMALL: dict[str, Any] = {
+    "steps": 4,
+    "prompts_per_step": 4,
+    "samples_per_prompt": 4,
+    "checkpoint_every": 2,
+    "engine": "transformers",
+    "optimizer": {"learning_rate": 1e-3, "warmup_steps": 0},
+    "evaluation": {"problems": 3, "samples": 2},
+}
+FLAGS = ["--steps", "4", "--prompts-per-step", "4", "--samples-per-prompt", "4", "--checkpoint-every", "2"]
+FLAGS += ["--eval-problems", "3", "--eval-samples", "2"]
+PROMISED = {"step", "reward", "accuracy", "response_length", "entropy", "kl_ref", "ref_logprob"}
+PROMISED |= {"engine_logprob_error", "seconds"}
+
+
+def small(objective: str | dict[str, Any] = "task-reward", **changes: Any) -> TrainConfig:
+    fields = PRESETS[objective].to_dict() if isinstance(objective, str) else objective
+    return resolve({**SMALL, "objective": fields, **changes})
+
+
+def last_weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "checkpoints" / "last" / "model.safetensors")
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    first, second = last_weights(a), last_weights(b)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert [strip(r) for r in metrics.read(a / "metrics.jsonl")] == [
+        strip(r) for r in metrics.read(b / "metrics.jsonl")
+    ]
+    assert json.loads((a / "evaluation.json").read_text()) == json.loads((b / "evaluation.json").read_text())
+
+
+def strip(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: number for name, number in record.items() if name != "seconds"}
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_regime_leaves_a_complete_folder(name: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    result = train(small(name), tmp_path / "run")
+    records = metrics.read(tmp_path / "run" / "metrics.jsonl")
+    assert [record["step"] for record in records] == [0, 1, 2, 3]
+    for record in records:
+        assert record.keys() >= PROMISED
+        assert (record["reward"] is None) == (name in ("sharpening", "tempered")) == (record["accuracy"] is None)
+        assert record["engine_logprob_error"] < 1e-4
+        assert record["seconds"].keys() >= {"rollout", "update", "push", "total"}
+    assert result == json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert result.keys() >= {"base", "last", "best"}
+    assert result["base"].keys() >= {"pass@1", "pass@1_interval", "pass@2", "maj@2", "response_length"}
+    assert any((tmp_path / "run" / "tensorboard").iterdir())
+    assert (tmp_path / "run" / "checkpoints" / "best").exists() == (result["best"]["step"] > 0)  # else it is the base
+    for kept in ("last", "best") if result["best"]["step"] else ("last",):
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "checkpoints" / kept)
+        assert sum(p.numel() for p in model.parameters()) > 0
+
+
+def test_first_step_statistics_of_an_untrained_policy(tmp_path: Path) -> None:
+    """Before any update the policy is the reference: no KL, slope one, pseudo-rewards of the closed form."""
+    train(small("tempered", steps=1), tmp_path / "run")
+    (record,) = metrics.read(tmp_path / "run" / "metrics.jsonl")
+    assert record["kl_ref"] == pytest.approx(0.0, abs=1e-4)
+    assert record["effective_alpha"] == pytest.approx(1.0, abs=1e-4)
+    assert record["pseudo_reward"] == pytest.approx(record["ref_logprob"], abs=1e-3)  # (2 - 1) log p
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path) -> None:
+    train(small("tilted"), tmp_path / "a")
+    train(small("tilted"), tmp_path / "b")
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    train(small("tilted", seed=1), tmp_path / "c")
+    assert not torch.equal(*(last_weights(tmp_path / x)["model.norm.weight"] for x in ("a", "c")))
+
+
+@pytest.mark.parametrize("reference", ["policy", "refresh:2"])
+def test_moving_references(reference: str, tmp_path: Path) -> None:
+    objective = preset("tempered", reference=reference)
+    train(small(objective.to_dict(), steps=5), tmp_path / "run")
+    gaps = [abs(record["kl_ref"]) for record in metrics.read(tmp_path / "run" / "metrics.jsonl")]
+    fresh = range(5) if reference == "policy" else (0, 2, 4)
+    assert all(gaps[step] < 1e-4 for step in fresh)
+    if reference == "refresh:2":
+        assert min(gaps[1], gaps[3]) > 1e-4
+
+
+class KilledError(RuntimeError):
+    pass
+
+
+@pytest.mark.parametrize("reference", ["frozen", "refresh:3"])
+def test_a_killed_run_continues_to_the_same_weights(reference: str, tmp_path: Path) -> None:
+    from sharpen.llm.training.run import Report
+
+    config = small(preset("tilted", reference=reference).to_dict(), steps=6)
+    train(config, tmp_path / "whole")
+
+    def die(record: dict[str, Any]) -> None:
+        if record["step"] == 4:  # the newest checkpoint is that of four updates
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(config, tmp_path / "parts", report=Report(step=die))
+    train(config, tmp_path / "parts")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def command(out: Path, *flags: str) -> list[str]:
+    return [sys.executable, "-m", "sharpen.cli.main", "llm", "train", "--out", str(out), *FLAGS, *flags]
+
+
+def wait_for_steps(process: subprocess.Popen[str], out: Path, steps: int) -> None:
+    for _ in range(1200):
+        file = out / "metrics.jsonl"
+        if file.exists() and len(metrics.read(file)) >= steps:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    raise AssertionError("no progress in two minutes")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_a_signal_loses_nothing_that_was_saved(
+    sent: signal.Signals, tmp_path: Path, spawn: Callable[..., subprocess.Popen[str]]
+) -> None:
+    flags = ("--engine", "transformers", "--steps", "40", "--preset", "tilted")
+    out = tmp_path / "parts"
+    process = spawn(command(out, *flags), stderr=subprocess.PIPE, text=True, env=os.environ | {"CI": "1"})
+    wait_for_steps(process, out, 3)
+    process.send_signal(sent)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == (130 if sent == signal.SIGINT else -sent)
+    assert "Traceback" not in stderr
+    assert not (out / "evaluation.json").exists()
+    subprocess.run(command(out, *flags), check=True, capture_output=True)
+    subprocess.run(command(tmp_path / "whole", *flags), check=True, capture_output=True)
+    assert_same_run(tmp_path / "whole", out)
+
+
+def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
+    notes: list[str] = []
+    from sharpen.llm.training.run import Report
+
+    first = train(small(), tmp_path / "run")
+    stamp = (tmp_path / "run" / "metrics.jsonl").stat().st_mtime_ns
+    assert train(small(), tmp_path / "run", report=Report(note=notes.append)) == first
+    assert (tmp_path / "run" / "metrics.jsonl").stat().st_mtime_ns == stamp
+    assert "nothing to do" in notes[0]
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_vllm_rollouts_through_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("vllm")
+    with pytest.raises(SystemExit) as exited:
+        main(["llm", "train", *FLAGS, "--engine", "vllm", "--out", str(tmp_path / "run"), "--json"])
+    assert exited.value.code == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]).keys() >= {"base", "last", "best"}
+    for record in metrics.read(tmp_path / "run" / "metrics.jsonl"):
+        assert 0.0 < record["engine_logprob_error"] < 1e-4  # two implementations, one policy, after every update
+
+
+EVERY_DATA = ("--data", "--eval-data", "--eval-selection-data")
+BAD_INPUT = [
+    (["--preset", "sharp"], "preset: got 'sharp'"),
+    (["--alpha", "nan"], "alpha: got nan"),
+    (["--mode", "foo"], "mode: got 'foo'"),
+    (["--model", "gpt-17"], "model"),
+    (["--model", "/nonexistent/model"], "model"),
+    (["--model", "qwen2.5-3b"], "DigitalLearningGmbH/MATH-lighteval"),
+    (["--model", "qwen2.5-3b", *[word for name in EVERY_DATA for word in (name, "embedded")]], "model: got"),
+    (["--data", "/nonexistent.jsonl"], "data"),
+    (["--steps", "0"], "steps: got 0"),
+    (["--steps", "many"], "steps: got 'many'"),
+    (["--samples-per-prompt", "1"], "samples_per_prompt: got 1"),
+    (["--max-length", "4"], "max_length: got 4"),
+    (["--engine", "sglang"], "engine: got 'sglang'"),
+    (["--config", "/nonexistent.yaml"], "config"),
+    (["--out", "/proc/nowhere"], "out: got '/proc/nowhere'"),
+    (["--no-such-flag"], "--no-such-flag"),
+]
+
+
+@pytest.mark.parametrize(("flags", "message"), BAD_INPUT, ids=lambda x: " ".join(x) if isinstance(x, list) else "")
+def test_bad_input_is_one_line_and_status_two(
+    flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SystemExit) as exited:
+        main(["llm", "train", "--out", str(tmp_path / "run"), "--engine", "transformers", *flags])
+    error = capsys.readouterr().err
+    assert exited.value.code == 2
+    several = re.match(r"error: (\d) things are missing or wrong\n", error)  # told together, numbered, below that line
+    assert error.count("\n") == 1 if several is None else f"\n  {several[1]}. " in error, error
+    assert error.startswith("error: ")
+    assert message in error
+    assert not (tmp_path / "run").exists()

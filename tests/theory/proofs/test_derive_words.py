@@ -1,0 +1,162 @@
+"""Which formula stands at which place of a statement: by hand, as every one of them is true at any place."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import sympy as sp
+
+from sharpen.theory.proofs import result
+from sharpen.theory.proofs.catalogue import MODULES, theorem
+from sharpen.theory.proofs.numbers import estimators as estimators_numbers
+from sharpen.theory.proofs.numbers import finite_samples as finite_samples_numbers
+from sharpen.theory.proofs.result import Derivation
+
+# Words and the beginning of the formula beside them; between the two is what `...` stands for.
+SAID = {
+    "T1": [
+        "the only maximum of J is pi^*_k =",
+        "with u = ",
+        "it is worth J^* = w_h*log(Z)",
+        "loses by its divergence: -J + J^* = w_h*KL(pi || pi^*)",
+    ],
+    "T2": [
+        "of best potential u, is optimal: u_max - ",
+        "The natural gradient, d/dt (pi_k(t)) = ",
+        "keeps the odds inside the face, (d/dt (log(",
+        "ends at the start q conditioned on it: lim[t -> oo] (q_k/(q_face + ",
+        "the mode of p, and its label decides: lim[t -> oo] (E[r]) = r_1",
+    ],
+    "T3": [
+        "The optimum pi^*_k = exp(beta_inv*r_k)*p_k^alpha/Z",
+        "As beta_inv goes to its limit only outcomes of best reward are left, lim[beta_inv -> oo]",
+        "with the odds ((p_j/p_k)^alpha",
+        "As alpha does, for beta_inv left out, only outcomes of best likelihood are left, lim[alpha -> oo] (exp(",
+        "all alike: lim[alpha -> oo] (1/",
+        "And (pi^*_k at alpha = 1, beta_inv = 0) = p_k",
+    ],
+    "T4": [
+        "Under the optimum d/dalpha (E[r]) = Cov(r, log p), and d/dbeta_inv (E[r]) = Var(r)",
+        "the task reward can only help",
+        "first rises, (d/dalpha (E[r]) at alpha = 1) > 0, and then falls, (d/dalpha (E[r]) at alpha = 3) < 0",
+    ],
+    "T5": [
+        "whose sequences are likely: d/dalpha (E[r]) = ",
+        "of mass A spread evenly over s sequences weighs S_even = ",
+        "it begins with (share at alpha = 1) = 3/5, and its odds are even at (log(right/wrong) at ",
+        "its optimum is pi^*_k = A_k^(alpha - 1)*p_k/Z, an answer then weighs S_a = A^alpha",
+        "of one with more mass rise",
+    ],
+    "T6": [
+        "towards right outcomes, sum_i(exp(alpha*ell_i + beta_inv)) = ",
+        "With the weights S_r and S_w of right and wrong ones under the power, pass@k = 1 - (1 - a)^k, and of the "
+        "optimum (pass@k at a = E[r]) = ",
+        "From c right ones of N samples the share of failing subsets has the mean E(binomial(N - c, k)",
+        "the plug-in reports too little",
+        "A tie is shared in parts Integral(",
+        "a prompt that can be solved will be, lim[k -> oo] ((1 - a)^k) = 0",
+        "is overtaken, lim[k -> oo] (w_1/",
+        "from k = 3 on",
+    ],
+    "T7": [
+        "The optimum's Jacobian is d/dell_j (pi^*_k) = ",
+        "of the log-likelihoods of up to epsilon change it in total variation by max TV = tanh(alpha*epsilon/2)",
+        "lim[alpha -> oo] (tanh(alpha*epsilon/2)) = 1: the mode flips",
+        "of the reward change the tilted optimum by max TV_r = tanh(beta_inv*epsilon/2), and lim[epsilon -> 0]",
+    ],
+    "T8": [
+        "of probabilities p, with q_go for the chance of going on",
+        "with the ratio rho = ... and the mean E[L] = rho/(1 - rho)",
+        "For a ratio of 1/(g + 1) the power exists, for one of g + 1 it does not exist",
+        "At the reference itself (d/dalpha (log(rho)) at alpha = 1) = log(q_go) - H(p) and (d/dalpha (E[L]) at alpha",
+        "with 1/20 for the chance to stop and tokens that have p = 2/5",
+        "(E[L] at alpha = 1) = 19 becomes round E[L]_5/4 = 19/10; and where (rho at alpha = 19/20) > 1 the power does",
+    ],
+    "T9": [
+        "of transitions A and stops e",
+        "the entrywise power of A has rho < 1",
+        "The partition vector obeys (1 - B)*v = e",
+        "its Doob transform, P(t | s) = B_st*v_t/v_s with P(stop | s) = e_s/v_s: a sequence gets P(x) = ",
+        "they differ by KL = ... and gap in E[r] = ",
+    ],
+    "T10": [
+        "as soon as e >= max A_0t",
+        "has the supremum of sup log p / |x| = ... is Karp's max_v(min_k(",
+        "bring the average to the cycle's, lim[k -> oo] ",
+        "approached by endless repetition and not attained: log p / |x| < best_cycle",
+    ],
+    "T11": [
+        "k rounds of the map F give F^k(p)_k = ",
+        "the uniform policies on the supports, sum_s(binomial(n, s)) = 2^n - 1 of them, and at one every policy: (odds",
+        "Along a direction v inside the support it has the eigenvalue in sum_j(v_j*DF_kj) = alpha*v_k; a lost outcome",
+        "(exp(-a*x)) = 0 for exponents above one and lim[x -> oo] (exp(b*x)) = oo for those below",
+        "a vertex attracts, the uniform policy repels and any policy between them is a saddle",
+        "go with the exponent, lim[A -> oo] ",
+        "Below one a vertex repels and the uniform policy attracts",
+    ],
+    "T12": [
+        "In logits the natural gradient is A up to a constant",
+        "the replicator equation, dpi_k/dt = ",
+        "mirror descent is its Euler step, (d/deta (log rho_k/pi_k) at eta = 0) = ",
+        "The softmax gradient g_k puts a second factor pi_k in front, dpi_k/ds = ",
+        "returns only at order 2 of its probability",
+        "The objective goes up along both, along the first by dJ/dt = Var(A)",
+        "Both rest where A is constant",
+        "the replicator has the eigenvalue in Df v_k = -w_h*v_k",
+        "the rate of a lost outcome has no bound, lim[x -> oo] (rate) = oo; without entropy it is u_k - ",
+    ],
+    "T13": [
+        "has the gradient as mean, E[g_j] = dJ/dtheta_j",
+        "for RLOO on two outcomes E[g^2] = ",
+        "with a probability of first order there, lim[epsilon -> 0] (P(moves)/epsilon) = G",
+        "it moves only towards the better one; in pairs a step of the log-odds at x takes E[wait] = ",
+        "before the other with h = ... for s = ",
+        "lim[t -> oo] (sum of chances) = oo, so with rewards of one sign c > 0 it leaves again",
+    ],
+    "T14": [
+        "differentiated in the loss: E[k1 in reward] = dKL(pi || p)_j, E[k1 in loss] = 0, E[k2 in loss] = dKL(pi || "
+        "p)_j, E[k3 in loss] = dKL(p || pi)_j, E[k3 in reward] = ",
+        "k2 in the reward is short",
+        "RLOO has the mean E[RLOO] = dJ_j for any G, and with the mean of the whole group as baseline it is E[group",
+        "By GRPO's division by the deviation the direction is turned",
+        "with unequal lengths, it is turned",
+    ],
+}
+
+
+class Telling(Derivation):
+    """Keeps what is said and checks nothing, which other tests do."""
+
+    def limit(self, text: Any, expression: Any, x: Any, point: Any, value: Any, **kwargs: Any) -> Any:
+        return sp.Eq(sp.Limit(expression, x, point), value, evaluate=False)
+
+    def check(self, *args: Any, **kwargs: Any) -> Any:
+        return sp.sympify(args[1])
+
+    def cases(self, *args: Any, **kwargs: Any) -> Any:
+        return sp.sympify(args[1])
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(result, "_same", lambda *_: True)
+    monkeypatch.setattr(finite_samples_numbers, "CHAINS", 20)
+    monkeypatch.setattr(finite_samples_numbers, "RACERS", 20)
+    monkeypatch.setattr(finite_samples_numbers, "RACES", finite_samples_numbers.RACES[-1:])
+    monkeypatch.setattr(estimators_numbers, "DRAWS", 1_000)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", MODULES)
+def test_what_each_statement_says(name: str) -> None:
+    telling = Telling(np.random.default_rng(0))
+    theorem(name).prove(telling)
+    said, place = str(telling.statement), 0
+    for phrase in SAID[name]:
+        pattern = ".*?".join(re.escape(part.strip()) for part in phrase.split(" ... "))
+        found = re.compile(pattern).search(said, place)
+        assert found is not None, f"{phrase!r} is not in {said[place:]!r}"
+        place = found.end()

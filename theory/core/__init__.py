@@ -1,0 +1,1 @@
+"""A finite problem, the pseudo-reward on it, and its gradient flows."""

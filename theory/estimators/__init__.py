@@ -1,0 +1,1 @@
+"""Expectation, bias and variance of learners' updates, by enumeration of their samples."""

@@ -1,0 +1,1 @@
+"""Every stationary point and its class, phase diagrams, and references that move."""

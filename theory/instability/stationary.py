@@ -1,0 +1,208 @@
+"""Every stationary point of the natural-gradient flow on a finite problem, with its eigenvalues and its class.
+
+With A_i = a_i - c_i log pi_i (`sharpen.theory.core.advantage`) the flow d pi_i / dt = pi_i (A_i - E_pi A) rests where A
+is constant on the support S of pi.
+
+- c of one sign: exactly one such point for each non-empty S, so 2^m - 1 on a base with m outcomes. Inside the face the
+  linearisation is -C + pi c^T with C = diag(c) (for equal c: -c, |S| - 1 times). Towards an outcome outside S the
+  growth rate of log pi_j is A_j - E A, whose -c_j log pi_j is infinite: +inf for c > 0 (entropy), -inf for c < 0.
+- c = 0: A does not depend on pi, and S must lie in one group of equal a. A group of one is a vertex, a larger group a
+  face of stationary points (its sub-faces with it), represented by the base conditioned on it. Eigenvalues: 0 inside,
+  |S| - 1 times, and a_j - a_S towards j.
+
+The self-sharpening map pi -> pi^alpha / Z has the same fixed points as the flow of ``reference = policy`` with alpha in
+mode sampling, and Jacobian alpha on the face where the flow has the eigenvalue alpha - 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sharpen.objective import InputError, Objective
+from sharpen.theory.core.advantage import AdvantageLine, advantage_line, interior_point
+from sharpen.theory.core.backend import condition
+from sharpen.theory.core.problem import FloatArray, Problem
+from sharpen.theory.core.ties import ties
+from sharpen.theory.optima.optimum import optimum, policy_value
+
+CLASSES = ("stable", "neutral", "saddle", "unstable")
+DEFAULT_LIMIT = 4096
+MAX_NUMBERS = 10**6  # points times outcomes: what is listed stays readable, and below about 30 MB of JSON
+MAX_SLOPES = 1000  # distinct slopes (lengths) whose dense eigenvalue problem takes under a second
+
+
+@dataclass(frozen=True, eq=False)
+class FixedPoint:
+    """One stationary point, or one face of stationary points.
+
+    Attributes:
+        support: Indices of the outcomes with probability, ascending.
+        probabilities: The policy, shape [n].
+        value: J there (with a moving reference: with p set to this policy).
+        expected_reward: E[r] there.
+        eigenvalues: Of the flow's linearisation on the simplex over the base's m outcomes, shape [m - 1], descending;
+            infinite where the flow is not differentiable (see the module).
+        kind: ``stable``, ``saddle``, ``unstable`` or ``neutral``; see :func:`classify`.
+        continuum: Whether this stands for a whole face of stationary points with the same value.
+    """
+
+    support: tuple[int, ...]
+    probabilities: FloatArray
+    value: float
+    expected_reward: float
+    eigenvalues: FloatArray
+    kind: str
+    continuum: bool
+
+
+@dataclass(frozen=True)
+class FixedPoints:
+    """The listed stationary points, how many there are, and whether all of them are listed."""
+
+    points: tuple[FixedPoint, ...]
+    total: int
+    complete: bool
+
+
+def classify(eigenvalues: FloatArray) -> str:
+    """Return the class that the signs of the eigenvalues give.
+
+    Some positive and some negative: ``saddle``. Some positive, none negative: ``unstable``. None positive, some zero:
+    ``neutral``. All negative, or none at all (a single outcome): ``stable``.
+
+    Example:
+        >>> classify(np.array([np.inf, -1.0])), classify(np.array([0.0, -1.0]))
+        ('saddle', 'neutral')
+    """
+    if np.any(eigenvalues > 0):
+        return "saddle" if np.any(eigenvalues < 0) else "unstable"
+    return "neutral" if np.any(eigenvalues == 0) else "stable"
+
+
+def fixed_points(objective: Objective, problem: Problem, limit: int = DEFAULT_LIMIT) -> FixedPoints:
+    """Return every stationary point of the flow on the base's support, stable ones first, then by falling value.
+
+    When there are more than ``limit`` points, or points times outcomes exceed 10^6 numbers, some are listed: first the
+    optimum (see :func:`sharpen.theory.optima.optimum.optimum`), then the point with full support, then vertices by
+    falling a_i (the potential, or the reward with a moving reference; equal ones by falling base probability).
+    ``total`` counts all of them all the same, exactly.
+
+    Args:
+        objective: The objective; ``reference = refresh:K`` is answered as ``policy``.
+        problem: n outcomes, m of them with base probability above 0.
+        limit: Most points to list, at least 1.
+
+    Raises:
+        InputError: the limit is below 1, the potential is not finite on the base's support, or there are more than
+            1000 distinct lengths in a moving, length-normalised reference.
+
+    Example:
+        >>> from sharpen.objective import preset
+        >>> from sharpen.theory.core.problem import DEFAULT_PROBLEM
+        >>> found = fixed_points(preset("tempered"), DEFAULT_PROBLEM)
+        >>> found.total, found.points[0].kind, len(found.points[0].support)
+        (31, 'stable', 5)
+    """
+    if limit < 1:
+        raise InputError("limit", limit, "a whole number >= 1")
+    line = advantage_line(objective, problem, problem.support)
+    room = min(limit, max(MAX_NUMBERS // problem.n, 1))
+    if line.sign == 0:
+        total, points = _faces(objective, problem, line, room)
+    else:
+        total, points = _interior_points(objective, problem, line, room)
+    points.sort(key=lambda point: (CLASSES.index(point.kind), -point.value, point.support))
+    return FixedPoints(tuple(points), total, total == len(points))
+
+
+def _faces(objective: Objective, problem: Problem, line: AdvantageLine, room: int) -> tuple[int, list[FixedPoint]]:
+    """Return the number of groups of equal a and the points of the first of them (c = 0)."""
+    groups = ties(line.constant, line.scale)
+    log_base = problem.log_base[problem.support]
+    points = []
+    for group in groups[:room]:
+        level = line.constant[group[0]]
+        members = np.zeros(line.constant.size, dtype=bool)
+        members[group] = True
+        growth = line.constant[~members] - level
+        eigenvalues = np.concatenate([np.zeros(group.size - 1), growth])
+        points.append(_point(objective, problem, condition(log_base, members), eigenvalues, continuum=group.size > 1))
+    return len(groups), points
+
+
+def _interior_points(
+    objective: Objective, problem: Problem, line: AdvantageLine, room: int
+) -> tuple[int, list[FixedPoint]]:
+    """Return the number of supports and the points of all of them, or of a choice of ``room`` (c of one sign)."""
+    m = line.constant.size
+    total = 2**m - 1
+    if total <= room:
+        codes = np.arange(1, total + 1)
+        masks = (codes[:, None] >> np.arange(m)) & 1 == 1
+    else:
+        masks = np.array(list(_chosen_supports(objective, problem, line, room)))
+    log_policies = interior_point(line, masks)
+    points = []
+    for members, log_policy in zip(masks, log_policies, strict=True):
+        inside = _tangent_eigenvalues(line.slope[members], np.exp(log_policy[members]))
+        outside = np.full(m - int(members.sum()), line.sign * np.inf)
+        points.append(_point(objective, problem, log_policy, np.concatenate([inside, outside]), continuum=False))
+    return total, points
+
+
+def _chosen_supports(
+    objective: Objective, problem: Problem, line: AdvantageLine, room: int
+) -> Iterator[NDArray[np.bool_]]:
+    """Yield at most ``room`` different supports: the optimum's, the full one, then vertices."""
+    m = line.constant.size
+    best = np.zeros(problem.n, dtype=bool)
+    best[list(optimum(objective, problem).support)] = True
+    first = best[problem.support]
+    chosen = [first]
+    if not first.all():
+        chosen.append(np.ones(m, dtype=bool))
+    order = np.lexsort((-problem.log_base[problem.support], -line.constant))
+    for i in order[:room]:
+        vertex = np.arange(m) == i
+        if first.sum() > 1 or not first[i]:
+            chosen.append(vertex)
+    yield from chosen[:room]
+
+
+def _tangent_eigenvalues(slope: FloatArray, pi: FloatArray) -> FloatArray:
+    """Return the eigenvalues of -C + pi c^T on vectors that sum to zero, shape [s - 1].
+
+    Scaled by sqrt(pi) on both sides it is the symmetric -P C P with P the projector off sqrt(pi). Outcomes that share a
+    slope span eigenvectors of their own, eigenvalue -c, so only one dimension a distinct slope is left to solve.
+    """
+    values, group, count = np.unique(slope, return_inverse=True, return_counts=True)
+    if values.size > MAX_SLOPES:
+        raise InputError("length", f"{values.size} distinct lengths", f"at most {MAX_SLOPES} of them")
+    shared = np.repeat(-values, count - 1)
+    unit = np.sqrt(np.bincount(group, weights=pi))
+    # Orthonormal columns that span the complement of `unit`: all but the first of a complete QR factorisation.
+    basis = np.linalg.qr(unit[:, None], mode="complete")[0][:, 1:]
+    mixed = np.linalg.eigvalsh(-basis.T @ (values[:, None] * basis))
+    return np.concatenate([shared, np.asarray(mixed, dtype=np.float64)])
+
+
+def _point(
+    objective: Objective, problem: Problem, log_policy: FloatArray, eigenvalues: FloatArray, *, continuum: bool
+) -> FixedPoint:
+    """Return the fixed point with these log-probabilities on the base's support, shape [m]."""
+    full = np.full(problem.n, -np.inf)
+    full[problem.support] = log_policy
+    probabilities = np.exp(full)
+    return FixedPoint(
+        support=tuple(np.flatnonzero(full > -np.inf).tolist()),
+        probabilities=probabilities,
+        value=float(policy_value(objective, problem, full)),
+        expected_reward=problem.expected_reward(probabilities),
+        eigenvalues=np.sort(eigenvalues)[::-1],
+        kind=classify(eigenvalues),
+        continuum=continuum,
+    )

@@ -1,0 +1,1 @@
+"""What an objective converges to: optima, frontiers, responses, coverage and what they cost."""

@@ -1,0 +1,1 @@
+"""The numerical side of theorems whose proof has one."""

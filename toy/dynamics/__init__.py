@@ -1,0 +1,1 @@
+"""Learners as pure functions, what scans them, and what is measured on the way."""

@@ -1,0 +1,1 @@
+"""Settings, tables, trees and automata that a policy is defined on."""

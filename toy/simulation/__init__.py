@@ -1,0 +1,1 @@
+"""One simulation: its settings, its run folder, its live view."""
