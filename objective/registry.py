@@ -110,6 +110,18 @@ class Registry(Generic[Part]):
         self._found[name] = part  # type: ignore[assignment]
         return self._found[name]
 
+    def valid(self, name: str) -> str:
+        """Return the name of a part that exists: for ``Annotated[Text, AfterValidator(REGISTRY.valid)]``.
+
+        Raises:
+            ValueError: there is no such part; the field is left out, since pydantic's errors have it.
+        """
+        try:
+            self.get(name)
+        except InputError as error:
+            raise ValueError(f"allowed: {error.allowed}") from error
+        return name
+
     def _allowed(self, name: str) -> str:
         names = self.names()
         close = get_close_matches(name, names, n=1)
