@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpen.cli.llm.packages import require_packages
+from sharpen.cli.llm.train import assigned
 from sharpen.cli.shared import options, terminal
 from sharpen.cli.shared.terminal import say
 
@@ -32,7 +33,14 @@ def _flag(help: str, panel: str) -> Any:
 
 @options.flat
 def sample(
-    method: Annotated[str, typer.Option(help="power, low-temperature, best-of-n, scalable-power or plain.")] = "power",
+    method: Annotated[
+        str,
+        typer.Option(help="power, low-temperature, best-of-n, scalable-power, plain, or your own as module:object."),
+    ] = "power",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="A setting that only your own method has; repeatable.", metavar="NAME=VALUE"),
+    ] = None,
     alpha: Annotated[float | None, typer.Option(help="Exponent of the target p^alpha.", show_default="4.0")] = None,
     budget: Annotated[int | None, typer.Option(help="Tokens to generate for each response.")] = None,
     model: Annotated[
@@ -110,9 +118,10 @@ def sample(
 
 
 def _config(flags: dict[str, Any]) -> SampleConfig:
-    from sharpen.llm.configs.idle import SAMPLE, refuse_idle
-    from sharpen.llm.configs.sampling import SampleConfig
-    from sharpen.llm.training.targets import find_target
+    from sharpen.llm.configs.idle import refuse_idle
+    from sharpen.llm.configs.sampling import SampleConfig, effects
+    from sharpen.llm.configs.targets import find_target
+    from sharpen.llm.configs.train import merge
 
     target = find_target(flags.pop("model"), flags.pop("checkpoint", None))
     own = {"model": target.location, "base": target.base, "template": target.template, "max_length": target.max_length}
@@ -120,8 +129,10 @@ def _config(flags: dict[str, Any]) -> SampleConfig:
     if "data" not in flags:  # a run's own split and number of problems go with its own data only
         own |= {"split": target.split, "problems": target.problems}
     given = {name: flag for name, flag in flags.items() if name in SampleConfig.model_fields}
+    for one in flags.get("option", []):
+        given["options"] = merge(given.get("options", {}), assigned(one, "option"), whole=())
     config = SampleConfig.model_validate(own | given)
-    refuse_idle(config, given, SAMPLE)
+    refuse_idle(config, given, effects())
     return config
 
 

@@ -241,8 +241,12 @@ def resolved(
     return settings
 
 
-def assigned(assignment: str) -> dict[str, Any]:
+def assigned(assignment: str, flag: str = "set") -> dict[str, Any]:
     """Return ``a.b=value`` as nested settings; the value is read as YAML.
+
+    Args:
+        assignment: What was given.
+        flag: To which flag; errors name it.
 
     Raises:
         InputError: it has another form.
@@ -256,11 +260,12 @@ def assigned(assignment: str) -> dict[str, Any]:
 
     name, _, text = assignment.partition("=")
     if not text.strip() or not all(part.isidentifier() for part in name.strip().split(".")):
-        raise InputError("set", assignment, "NAME=VALUE, for example optimizer.beta2=0.95")
+        example = "optimizer.beta2=0.95" if flag == "set" else "n=4"
+        raise InputError(flag, assignment, f"NAME=VALUE, for example {example}")
     try:
-        value = parse_yaml(text, "set")
+        value = parse_yaml(text, flag)
     except InputError as error:
-        raise InputError("set", assignment, error.allowed) from error
+        raise InputError(flag, assignment, error.allowed) from error
     changes: dict[str, Any] = {}
     _put(changes, name.strip(), value)
     return changes

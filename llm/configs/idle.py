@@ -1,7 +1,8 @@
 """Settings that do nothing in the mode they are given in: an error, since whoever gives one expects an effect.
 
-One table a command says when each setting has an effect; a setting without a row always has one. What the base of a
-configuration or the recipe of a model sets is not asked: only what a person gave.
+One table a command says when each setting has an effect; a setting without a row always has one. That of
+``sharpen llm sample`` is made of the samplers' signatures (:func:`sharpen.llm.configs.sampling.effects`). What the base
+of a configuration or the recipe of a model sets is not asked: only what a person gave.
 """
 
 from __future__ import annotations
@@ -65,24 +66,6 @@ TRAIN: dict[str, Effect] = {
     "reward.probability": Effect(
         lambda c: c.objective.needs_reward and c.reward.kind == "random", "with reward random"
     ),
-}
-
-
-def _method(*names: str) -> Effect:
-    return Effect(lambda config: config.method in names, f"with the method {' or '.join(names)}")
-
-
-_POWER, _SCALABLE = _method("power"), _method("scalable-power")
-SAMPLE: dict[str, Effect] = {
-    "alpha": _method("power", "low-temperature", "scalable-power"),
-    "budget": _method("power", "best-of-n", "scalable-power"),
-    **dict.fromkeys(("block", "steps", "proposal_temperature", "chunk", "early_stop"), _POWER),
-    **dict.fromkeys(("candidates", "rollouts", "horizon", "jackknife"), _SCALABLE),
-    "n": Effect(
-        lambda config: config.method == "best-of-n" and config.budget is None,
-        "with the method best-of-n without a budget, which says how many candidates there are",
-    ),
-    "score": _method("best-of-n"),
 }
 EVAL: dict[str, Effect] = {
     "base": Effect(lambda config: config.likelihoods, "with --likelihoods"),

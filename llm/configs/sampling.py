@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from sharpen.llm.configs.idle import Effect
+from sharpen.llm.samplers.registry import SAMPLERS, check_options, replaced_by, settings_of, taking
 from sharpen.objective.settings import Seed, Settings, Text
 
 LOWEST_TEMPERATURE = 0.01  # the least that engines divide by
@@ -14,11 +16,17 @@ LOWEST_TEMPERATURE = 0.01  # the least that engines divide by
 class SampleConfig(Settings):
     """One sampling run; see docs/sampling.md.
 
+    ``model`` may be given as ``sharpen llm sample`` takes it, and what is not given is the model's, see
+    :func:`sharpen.llm.configs.targets.complete`; the configuration holds what came of it.
+
     Raises:
         pydantic.ValidationError: a field is out of range.
     """
 
-    method: Literal["plain", "low-temperature", "best-of-n", "power", "scalable-power"] = "power"
+    method: Annotated[Text, AfterValidator(SAMPLERS.valid)] = Field(
+        default="power", description="A registered sampler, or module:object."
+    )
+    options: dict[str, Any] = Field(default={}, description="Settings of a sampler of one's own, by name.")
     alpha: float = Field(default=4.0, gt=0, le=1 / LOWEST_TEMPERATURE, description="Exponent of the target p^alpha.")
     model: Text = Field(default="embedded", description="Hub id, or folder of the weights themselves.")
     base: Text | None = Field(default=None, description="The model that this one was trained from; None: it is a base.")
@@ -52,9 +60,27 @@ class SampleConfig(Settings):
     seed: Seed = 42
 
     @model_validator(mode="after")
-    def _temperatures_are_possible(self) -> Self:
-        if self.method in ("low-temperature", "power", "scalable-power") and self.alpha < LOWEST_TEMPERATURE:
+    def _sampler_can_use_them(self) -> Self:
+        takes = settings_of(self.method)
+        if "alpha" in takes and self.alpha < LOWEST_TEMPERATURE:
             raise ValueError(f"alpha: got {self.alpha}, allowed: {LOWEST_TEMPERATURE} to {1 / LOWEST_TEMPERATURE:g}")
-        if self.method == "scalable-power" and self.jackknife and self.rollouts < 2:
+        if "jackknife" in takes and self.jackknife and self.rollouts < 2:
             raise ValueError("rollouts: got 1, allowed: at least 2 with the jackknife")
+        check_options(self.method, self.options, type(self).model_fields)
         return self
+
+
+def effects() -> dict[str, Effect]:
+    """Return when each setting that is for some samplers has an effect, as the samplers' signatures have it."""
+    found = {}
+    for setting in SampleConfig.model_fields:
+        if names := taking(setting):
+            others = {other for name in names if (other := replaced_by(name, setting)) is not None}
+            when = f"with the method {' or '.join(names)}" + "".join(f" without {other}" for other in sorted(others))
+            found[setting] = Effect(lambda config, setting=setting: _has_effect(config, setting), when)
+    return found
+
+
+def _has_effect(config: SampleConfig, setting: str) -> bool:
+    other = replaced_by(config.method, setting)
+    return setting in settings_of(config.method) and (other is None or getattr(config, other) is None)

@@ -1,14 +1,30 @@
 """Sharpening without training: responses from p^alpha, and what stands beside it at equal cost."""
 
 from sharpen.llm.configs.sampling import SampleConfig
-from sharpen.llm.sampling.candidates import best_of_n, single
-from sharpen.llm.sampling.kernel import Path
+from sharpen.llm.samplers import (
+    SAMPLERS,
+    Autoregressive,
+    Extend,
+    Key,
+    Likeliest,
+    Next,
+    Path,
+    Power,
+    Sample,
+    Sampler,
+    Scalable,
+    best_of_n,
+    power,
+    ratio_estimate,
+    run,
+    scalable,
+    single,
+    token_probabilities,
+)
 from sharpen.llm.sampling.methods import method
-from sharpen.llm.sampling.power import Power, power
-from sharpen.llm.sampling.requests import Autoregressive, Extend, Key, Likeliest, Next, Sample, run
-from sharpen.llm.sampling.scalable import Scalable, ratio_estimate, scalable, token_probabilities
 
 __all__ = [
+    "SAMPLERS",
     "Autoregressive",
     "Extend",
     "Key",
@@ -18,6 +34,7 @@ __all__ = [
     "Power",
     "Sample",
     "SampleConfig",
+    "Sampler",
     "Scalable",
     "best_of_n",
     "method",

@@ -12,8 +12,8 @@ from sharpen.llm.models.finite import require_finite
 from sharpen.llm.models.logprobs import token_logprobs
 from sharpen.llm.rollout import Engine, Sampling
 from sharpen.llm.rollout.requests import eos_token_ids, evaluating
-from sharpen.llm.sampling.kernel import Path
-from sharpen.llm.sampling.requests import Extend, Likeliest, Next
+from sharpen.llm.samplers.kernel import Path
+from sharpen.llm.samplers.requests import Extend, Likeliest, Next
 
 SCORED_TOKENS = 16384  # of a micro-batch when the model reads sequences
 

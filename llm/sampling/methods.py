@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from sharpen.llm.configs.sampling import SampleConfig
-from sharpen.llm.sampling.candidates import best_of_n, single
-from sharpen.llm.sampling.kernel import Tokens
-from sharpen.llm.sampling.power import Power, power
-from sharpen.llm.sampling.requests import Autoregressive, Key, Method
-from sharpen.llm.sampling.scalable import Scalable, scalable
+from sharpen.llm.samplers import Autoregressive, Key, Method
+from sharpen.llm.samplers.kernel import Tokens
+from sharpen.llm.samplers.registry import begin
 
 
 def method(config: SampleConfig, prompt: Tokens, longest: int, key: Key, model: Autoregressive) -> Method:
-    """Return the generator of ``config``'s method for one response.
+    """Return the generator of ``config``'s sampler for one response.
 
     Args:
         config: The settings.
@@ -19,15 +17,9 @@ def method(config: SampleConfig, prompt: Tokens, longest: int, key: Key, model: 
         longest: Longest response in tokens.
         key: The source of its random numbers.
         model: What will answer the generator's requests.
+
+    Raises:
+        InputError: a sampler of a user's own is none, see :class:`sharpen.llm.samplers.Sampler`.
     """
-    alpha, budget = config.alpha, config.budget
-    if config.method == "power":
-        temperature = config.proposal_temperature or 1 / alpha
-        chain = Power(alpha, config.block, config.steps, temperature, config.chunk, config.early_stop, budget)
-        return power(prompt, longest, key, chain)
-    if config.method == "scalable-power":
-        weighing = Scalable(alpha, config.candidates, config.rollouts, config.horizon, config.jackknife, budget)
-        return scalable(prompt, longest, key, weighing, model)
-    if config.method == "best-of-n":
-        return best_of_n(prompt, longest, key, n=config.n, score=config.score, budget=budget)
-    return single(prompt, longest, key, 1 / alpha if config.method == "low-temperature" else 1.0)
+    fields = {name: getattr(config, name) for name in SampleConfig.model_fields if name != "options"}
+    return begin(config.method, prompt, longest, key, model, fields, config.options)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sharpen.llm.samplers.kernel import accepted, block_limits, is_hopeless, kept_tokens, log_acceptance
 from sharpen.llm.sampling import (
     Extend,
     Key,
@@ -27,7 +28,6 @@ from sharpen.llm.sampling import (
 from sharpen.llm.sampling import (
     sampling_run as run,
 )
-from sharpen.llm.sampling.kernel import accepted, block_limits, is_hopeless, kept_tokens, log_acceptance
 from sharpen.theory.sequences.model import MarkovModel
 from sharpen.theory.sequences.power import power as power_policy
 

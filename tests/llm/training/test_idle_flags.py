@@ -15,13 +15,14 @@ from sharpen.cli.main import main
 from sharpen.cli.shared import options
 from sharpen.llm.configs import idle
 from sharpen.llm.configs.recipes import write
-from sharpen.llm.configs.sampling import SampleConfig
+from sharpen.llm.configs.sampling import SampleConfig, effects
 from sharpen.llm.configs.train import TrainConfig, merge, resolve
 from sharpen.llm.evaluation.run import EvalConfig
 from sharpen.objective import PRESETS, InputError
 
 TASK, TEMPERED, TILTED = (PRESETS[name].to_dict() for name in ("task-reward", "tempered", "tilted"))
 PPO = {"learner": {"kind": "ppo"}}
+SAMPLE = effects()
 # For each row of the table of train: settings in which it has an effect, and settings in which it has none.
 TRAIN_MODES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "learner.kl": ({"objective": TEMPERED}, {"objective": TASK}),
@@ -70,12 +71,24 @@ ALWAYS = {
         *("max_length", "seed", "likelihoods", "engine", "device", "dtype", "batch", "json_output"),
     },
     "sample": {
-        *("method", "model", "checkpoint", "out", "beside", "data", "split", "problems", "template", "samples"),
+        *(
+            "method",
+            "option",
+            "model",
+            "checkpoint",
+            "out",
+            "beside",
+            "data",
+            "split",
+            "problems",
+            "template",
+            "samples",
+        ),
         *("max_length", "seed", "engine", "device", "dtype", "prompts_per_batch", "json_output"),
     },
 }
 BESIDE = {"train": {"processes"}, "eval": {"force"}, "sample": {"force"}}  # only with another flag, tested below
-TABLES = {"train": idle.TRAIN, "eval": idle.EVAL, "sample": idle.SAMPLE}
+TABLES = {"train": idle.TRAIN, "eval": idle.EVAL, "sample": SAMPLE}
 COMMANDS = {"train": llm_train.train, "eval": llm_eval.evaluate, "sample": llm_sample.sample}
 
 
@@ -90,7 +103,7 @@ def test_every_flag_says_when_it_has_an_effect(command: str) -> None:
 
 def test_every_row_is_tested() -> None:
     assert set(TRAIN_MODES) == set(idle.TRAIN)
-    assert set(SAMPLE_MODES) == set(idle.SAMPLE)
+    assert set(SAMPLE_MODES) == set(SAMPLE)
     assert set(EVAL_MODES) == set(idle.EVAL)
 
 
@@ -106,9 +119,9 @@ def test_a_setting_of_train_in_both_modes(setting: str) -> None:
 @pytest.mark.parametrize("setting", SAMPLE_MODES)
 def test_a_setting_of_sample_in_both_modes(setting: str) -> None:
     with_effect, without = (SampleConfig.model_validate({"method": name}) for name in SAMPLE_MODES[setting])
-    idle.refuse_idle(with_effect, [setting], idle.SAMPLE)
+    idle.refuse_idle(with_effect, [setting], SAMPLE)
     with pytest.raises(InputError, match=f"{setting}: got .*no effect"):
-        idle.refuse_idle(without, [setting], idle.SAMPLE)
+        idle.refuse_idle(without, [setting], SAMPLE)
 
 
 @pytest.mark.parametrize("setting", EVAL_MODES)

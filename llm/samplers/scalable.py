@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpen.llm.sampling.kernel import Path, Tokens
-from sharpen.llm.sampling.requests import Autoregressive, Extend, Key, Likeliest, Method, Next, Request, Sample
+from sharpen.llm.samplers.kernel import Path, Tokens
+from sharpen.llm.samplers.registry import SAMPLERS
+from sharpen.llm.samplers.requests import Autoregressive, Extend, Key, Likeliest, Method, Next, Request, Sample
 
 PICK, ROLL, REST = 0, 1, 2  # what a random number is for
 
@@ -112,6 +113,24 @@ def scalable(prompt: Tokens, longest: int, key: Key, settings: Scalable, model: 
         step = Path((token,), (float(logprob_K[chosen]),), (float(np.log(law_K[chosen])),), token in model.eos_ids)
         sample.path, sample.generated = sample.path + step, sample.generated + 1
     return sample
+
+
+@SAMPLERS.register("scalable-power")
+def scalable_sampler(
+    prompt: Tokens,
+    longest: int,
+    key: Key,
+    *,
+    model: Autoregressive,
+    alpha: float,
+    candidates: int,
+    rollouts: int,
+    horizon: int | None,
+    jackknife: bool,
+    budget: int | None,
+) -> Method:
+    """Draw one response by :func:`scalable`; its settings are those of :class:`Scalable`."""
+    return scalable(prompt, longest, key, Scalable(alpha, candidates, rollouts, horizon, jackknife, budget), model)
 
 
 def _rollouts(

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from sharpen.llm.sampling.kernel import Path, Tokens
+from sharpen.llm.samplers.kernel import Path, Tokens
 
 FLOAT_BITS = 2.0**-53
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from sharpen.llm.sampling.kernel import Path, Tokens, accepted, block_limits, is_hopeless, kept_tokens, log_acceptance
-from sharpen.llm.sampling.requests import Answer, Extend, Key, Method, Request, Sample
+from sharpen.llm.samplers.kernel import Path, Tokens, accepted, block_limits, is_hopeless, kept_tokens, log_acceptance
+from sharpen.llm.samplers.registry import SAMPLERS
+from sharpen.llm.samplers.requests import Answer, Extend, Key, Method, Request, Sample
 
 GROW, STEP = 0, 1  # what a random number is for
 
@@ -66,6 +67,25 @@ def power(prompt: Tokens, longest: int, key: Key, settings: Power) -> Method:
         if settings.early_stop and sample.path.ended:
             break
     return sample
+
+
+@SAMPLERS.register("power")
+def power_sampler(
+    prompt: Tokens,
+    longest: int,
+    key: Key,
+    *,
+    alpha: float,
+    block: int,
+    steps: int,
+    proposal_temperature: float | None,
+    chunk: int | None,
+    early_stop: bool,
+    budget: int | None,
+) -> Method:
+    """Draw one response by :func:`power`; its settings are those of :class:`Power`, and temperature None is 1/alpha."""
+    temperature = proposal_temperature or 1 / alpha
+    return power(prompt, longest, key, Power(alpha, block, steps, temperature, chunk, early_stop, budget))
 
 
 def _goes_on(sample: Sample, step: int, last: bool, settings: Power) -> bool:

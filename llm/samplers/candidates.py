@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
-from sharpen.llm.sampling.kernel import Path, Tokens
-from sharpen.llm.sampling.requests import Extend, Key, Method, Sample
+from sharpen.llm.samplers.kernel import Path, Tokens
+from sharpen.llm.samplers.registry import SAMPLERS, Unless
+from sharpen.llm.samplers.requests import Extend, Key, Method, Sample
+
+
+@SAMPLERS.register("plain")
+def plain(prompt: Tokens, longest: int, key: Key) -> Method:
+    """Draw one response of the model itself."""
+    return single(prompt, longest, key, 1.0)
+
+
+@SAMPLERS.register("low-temperature")
+def low_temperature(prompt: Tokens, longest: int, key: Key, *, alpha: float) -> Method:
+    """Draw one response, each token sharpened alone."""
+    return single(prompt, longest, key, 1 / alpha)
 
 
 def single(prompt: Tokens, longest: int, key: Key, temperature: float) -> Method:
     """Draw one response at a temperature: 1 is the base model, 1/alpha token-level low temperature.
 
     Low temperature draws each token from p(v | s)^alpha / sum_w p(w | s)^alpha. That is not p^alpha over responses: it
-    leaves out how likely the future of each token is (see :mod:`sharpen.llm.sampling.scalable`).
+    leaves out how likely the future of each token is (see :mod:`sharpen.llm.samplers.scalable`).
 
     Args:
         prompt: Token ids.
@@ -25,8 +39,15 @@ def single(prompt: Tokens, longest: int, key: Key, temperature: float) -> Method
     return Sample(path, len(path), proposals=1, accepted=1, moved=1)
 
 
+@SAMPLERS.register("best-of-n")
 def best_of_n(
-    prompt: Tokens, longest: int, key: Key, *, n: int, score: str = "sum", budget: int | None = None
+    prompt: Tokens,
+    longest: int,
+    key: Key,
+    *,
+    n: Annotated[int, Unless("budget")],
+    score: str = "sum",
+    budget: int | None = None,
 ) -> Method:
     """Draw n responses from the base model and return the likeliest: arg max of log p(x), or of log p(x) / |x|.
 
