@@ -61,6 +61,10 @@ SAMPLERS: Registry[Sampler] = Registry("sampler", _check)
 
 def settings_of(name: str) -> dict[str, inspect.Parameter]:
     """Return the settings that a sampler takes by keyword, in the order of its signature; ``model`` is none."""
+    return {key: one for key, one in _keywords(name).items() if key != MODEL}
+
+
+def _keywords(name: str) -> dict[str, inspect.Parameter]:
     names = list(inspect.signature(SAMPLERS.get(name, "method")).parameters.values())[3:]
     return {one.name: one for one in names if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)}
 
@@ -97,10 +101,10 @@ def check_options(name: str, options: Mapping[str, Any], fields: Iterable[str]) 
     """
     known = set(fields)
     takes = settings_of(name)
-    own = [one for one in takes if one not in known and one != MODEL]
+    own = [one for one in takes if one not in known]
     kinds = {one.kind for one in inspect.signature(SAMPLERS.get(name, "method")).parameters.values()}
     for option, value in options.items():
-        if option in known or option == MODEL:
+        if option in known:
             raise InputError(f"options.{option}", value, f"not as an option: {option} is a setting of its own")
         if option not in own and inspect.Parameter.VAR_KEYWORD not in kinds:
             raise InputError(f"options.{option}", value, f"what {name} takes: {', '.join(own) or 'no option'}")
@@ -133,7 +137,7 @@ def begin(
         InputError: the sampler is no generator; or, while it runs, it yields no requests or returns no response.
     """
     known = {**fields, MODEL: model}
-    given = {one: known[one] for one in settings_of(name) if one in known}
+    given = {one: known[one] for one in _keywords(name) if one in known}
     drawing = SAMPLERS.get(name, "method")(prompt, longest, key, **given, **options)
     if not isinstance(drawing, Generator):
         raise InputError("method", name, f"a sampler that yields requests; it returned {type(drawing).__name__}")

@@ -23,10 +23,8 @@ from sharpen.llm.sampling import (
     Sample,
     best_of_n,
     power,
+    run,
     single,
-)
-from sharpen.llm.sampling import (
-    sampling_run as run,
 )
 from sharpen.theory.sequences.model import MarkovModel
 from sharpen.theory.sequences.power import power as power_policy

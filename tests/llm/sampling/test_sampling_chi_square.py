@@ -29,11 +29,9 @@ from sharpen.llm.sampling import (
     Scalable,
     best_of_n,
     power,
+    run,
     scalable,
     single,
-)
-from sharpen.llm.sampling import (
-    sampling_run as run,
 )
 from sharpen.llm.sampling.language_model import LanguageModel
 

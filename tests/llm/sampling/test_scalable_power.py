@@ -23,11 +23,9 @@ from sharpen.llm.sampling import (
     Scalable,
     method,
     ratio_estimate,
+    run,
     scalable,
     token_probabilities,
-)
-from sharpen.llm.sampling import (
-    sampling_run as run,
 )
 
 JOINT = np.array([[0.38, 0.02], [0.33, 0.27]])  # responses aa, ab, ba, bb
