@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from sharpen.llm.evaluation.intervals import bootstrap_interval, paired
-from sharpen.llm.evaluation.passk import maj_at_k, pass_at_k
+from sharpen.llm.evaluation.passk import answers_maj_at_k
 from sharpen.llm.evaluation.records import Record
 from sharpen.objective import InputError
+from sharpen.objective.counts import pass_at_k
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
@@ -68,8 +69,8 @@ def scores_by_problem(records: Sequence[Record], samples: int) -> dict[str, np.n
     counts = [len(record.correct) for record in records]
     scores: dict[str, Any] = {}
     for k in powers_of_two(samples):
-        scores[f"pass@{k}"] = [pass_at_k(n, c, k) for n, c in zip(counts, correct, strict=True)]
-        scores[f"maj@{k}"] = [maj_at_k(record.classes, record.correct, k) for record in records]
+        scores[f"pass@{k}"] = pass_at_k(correct, counts, k)
+        scores[f"maj@{k}"] = [answers_maj_at_k(record.classes, record.correct, k) for record in records]
     scores["response_length"] = [np.mean(record.lengths) for record in records]
     scores["finished"] = [np.mean(record.finished) for record in records]
     scores["answered"] = [np.mean([vote is not None for vote in record.votes]) for record in records]

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sharpen.llm.evaluation.passk import maj_at_k, pass_at_k
+from sharpen.llm.evaluation.passk import answers_maj_at_k
 from sharpen.objective import InputError
+from sharpen.objective.counts import pass_at_k
 
 samples = st.lists(st.sampled_from(["right", "a", "b", None]), min_size=1, max_size=6)
 
@@ -26,29 +27,29 @@ def test_both_equal_the_average_over_every_ordered_subset(answers: list[str | No
     k = data.draw(st.integers(1, len(answers)))
     correct = [answer == "right" for answer in answers]
     orders = list(itertools.permutations(answers, k))
-    assert pass_at_k(len(answers), sum(correct), k) == pytest.approx(sum("right" in o for o in orders) / len(orders))
+    assert pass_at_k(sum(correct), len(answers), k) == pytest.approx(sum("right" in o for o in orders) / len(orders))
     won = sum(majority(order) == "right" for order in orders)
-    assert maj_at_k(answers, correct, k) == pytest.approx(won / len(orders))
+    assert answers_maj_at_k(answers, correct, k) == pytest.approx(won / len(orders))
 
 
 def test_two_right_answers_written_differently_are_two_classes() -> None:
-    assert maj_at_k(["1/2", "0.5", "7", "7"], [True, True, False, False], 4) == 0.0
-    assert maj_at_k(["1/2", "0.5"], [True, True], 2) == 1.0
+    assert answers_maj_at_k(["1/2", "0.5", "7", "7"], [True, True, False, False], 4) == 0.0
+    assert answers_maj_at_k(["1/2", "0.5"], [True, True], 2) == 1.0
 
 
 def test_wide_groups_stay_exact() -> None:
-    assert maj_at_k(["y"] * 9 + ["n"] * 7, [True] * 9 + [False] * 7, 16) == 1.0
-    assert pass_at_k(10_000, 1, 10_000) == 1.0
+    assert answers_maj_at_k(["y"] * 9 + ["n"] * 7, [True] * 9 + [False] * 7, 16) == 1.0
+    assert pass_at_k(1, 10_000, 10_000) == 1.0
 
 
 @pytest.mark.parametrize("k", [0, 3, -1])
 def test_k_out_of_range(k: int) -> None:
     with pytest.raises(InputError, match="k: got"):
-        pass_at_k(2, 1, k)
+        pass_at_k(1, 2, k)
     with pytest.raises(InputError, match="k: got"):
-        maj_at_k(["a", "b"], [True, False], k)
+        answers_maj_at_k(["a", "b"], [True, False], k)
 
 
 def test_contradictory_marks_are_refused() -> None:
     with pytest.raises(ValueError, match="one mark"):
-        maj_at_k(["a", "a"], [True, False], 1)
+        answers_maj_at_k(["a", "a"], [True, False], 1)

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import pytest
 
-from sharpen.llm.evaluation.passk import maj_at_k
+from sharpen.llm.evaluation.passk import answers_maj_at_k
 from sharpen.llm.evaluation.records import Record
 from sharpen.llm.rewards.firewall import LabelFreeReward, RewardConfig, Scoring
 from sharpen.llm.tasks.verification.verify import Verifier, vote
@@ -53,9 +53,9 @@ def test_one_wrong_value_in_three_ways_beats_two_right_answers(verifier: Verifie
     record = Record("p", None, None, responses, votes, correct, [1] * 5, [True] * 5)
     assert correct == [False, True, False, True, False]
     assert len(set(record.classes)) == 2
-    assert maj_at_k(record.classes, record.correct, 5) == 0.0
+    assert answers_maj_at_k(record.classes, record.correct, 5) == 0.0
     turned = Record("p", None, None, responses, votes, [not good for good in correct], [1] * 5, [True] * 5)
-    assert maj_at_k(turned.classes, turned.correct, 5) == 1.0  # the same rule when those three are the right ones
+    assert answers_maj_at_k(turned.classes, turned.correct, 5) == 1.0  # the same rule when those are right
 
 
 def test_classes_are_those_of_exact_fractions_in_any_order(verifier: Verifier) -> None:
@@ -118,7 +118,7 @@ def test_answers_that_never_end_cost_a_few_limits_only() -> None:
 
 def test_a_value_that_the_gold_answer_judges_in_two_ways_is_two_votes() -> None:
     record = Record("p", None, None, ["", ""], ["a", "a"], [True, False], [1, 1], [True, True])
-    assert maj_at_k(record.classes, record.correct, 2) == 0.5
+    assert answers_maj_at_k(record.classes, record.correct, 2) == 0.5
 
 
 def test_a_problem_drawn_twice_in_a_step_is_two_groups() -> None:
