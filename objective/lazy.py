@@ -16,7 +16,7 @@ def exports(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any
         names: Public name to ``module:attribute``, or to ``module`` alone where the module itself is meant.
 
     Example:
-        >>> __getattr__, __dir__, __all__ = exports("sharpen.objective.lazy", {"root": "math:sqrt"})
+        >>> __getattr__, __dir__, __all__ = exports("math", {"root": "math:sqrt"})
         >>> __all__, __getattr__("root")(9.0)
         (['root'], 3.0)
     """
