@@ -157,7 +157,7 @@ def toy(kind: str) -> Callable[[np.ndarray], Advance]:
         from sharpen.objective import PRESETS
         from sharpen.theory.core.problem import Problem
         from sharpen.toy.dynamics.engine import Ensemble, Machine, log_policy_only, run, start
-        from sharpen.toy.dynamics.estimators import Options
+        from sharpen.toy.learners.parts.learner import Options
         from sharpen.toy.problems.policies import SEPARATE
         from sharpen.toy.problems.setting import Setting, setting
 

@@ -48,10 +48,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "llm/tasks": {"llm/tasks/verification", "llm/models"},
     "llm/rewards": {"llm/tasks", "llm/tasks/verification"},
     "llm/samplers": set(),
-    "llm/configs": {"llm/models", "llm/rewards", "llm/samplers"},
+    "llm/trackers": set(),
+    "llm/configs": {"llm/models", "llm/rewards", "llm/samplers", "llm/trackers"},
     "llm/distributed": {"llm/configs", "llm/models"},
     "llm/rollout": {"llm/common", "llm/distributed", "llm/models"},
-    "llm/preflight": {"llm/distributed", "llm/models", "llm/rollout", "llm/tasks"},
+    "llm/preflight": {"llm/distributed", "llm/models", "llm/rollout", "llm/tasks", "llm/trackers"},
     "llm/learners": {"llm/configs", "llm/models", "llm/rollout"},
     "llm/evaluation": {
         *("llm/common", "llm/configs", "llm/distributed", "llm/learners", "llm/models", "llm/preflight"),
@@ -63,7 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "llm/training": {
         *("llm/common", "llm/configs", "llm/distributed", "llm/evaluation", "llm/learners", "llm/models"),
-        *("llm/preflight", "llm/rewards", "llm/rollout", "llm/tasks", "llm/tasks/verification"),
+        *("llm/preflight", "llm/rewards", "llm/rollout", "llm/tasks", "llm/tasks/verification", "llm/trackers"),
     },
     "llm/tiny": {
         *("llm/common", "llm/models", "llm/rollout", "llm/tasks", "llm/tasks/verification", "llm/training"),

@@ -102,7 +102,8 @@ def _run(settings: SimulateConfig, out: Path, force: bool, as_json: bool) -> Non
 
     from sharpen.figures.toy.dynamics import plot_simulation
 
-    figure = plot_simulation(out)
+    figure = out / "figure.png"
+    plot_simulation(out, figure)
     if as_json:
         import json
 

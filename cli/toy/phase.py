@@ -100,10 +100,11 @@ def _or(given: Any, default: Any) -> Any:
 def _check_learner_flags(
     learner: str, animated: bool, group_size: int | None, kl: str | None, step_size: float | None
 ) -> None:
-    from sharpen.toy.dynamics.learners import EVERY_EPOCH, EXACT
+    from sharpen.toy.learners.registry import LEARNERS
 
-    options.only_where(learner not in EXACT, "a sampled learner", group_size=group_size, kl=kl)
-    several = animated or learner in EVERY_EPOCH
+    part = LEARNERS.get(learner)
+    options.only_where(not part.exact, "a sampled learner", group_size=group_size, kl=kl)
+    several = animated or part.several_epochs
     options.only_where(several, "--animate, or a learner of several epochs", step_size=step_size)
 
 
@@ -124,7 +125,7 @@ def _animate(
     run: tuple[int, str, float, int, int, int],
 ) -> None:
     from sharpen.figures.toy.phase import animate_runs
-    from sharpen.toy.dynamics.estimators import Options
+    from sharpen.toy.learners.parts.learner import Options
     from sharpen.toy.studies.phase_runs import runs_from
 
     group_size, kl, step_size, steps, frames, seed = run

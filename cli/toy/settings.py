@@ -37,14 +37,14 @@ def resolve(
 
 def _refuse_unread(resolved: SimulateConfig, flags: dict[str, Any]) -> None:
     """Refuse flags that no learner and no objective of these settings reads."""
-    from sharpen.toy.dynamics.learners import EXACT, FLOWS
+    from sharpen.toy.learners.registry import LEARNERS
 
     def given(*wanted: str) -> dict[str, Any]:
         return {name: flags.get(name) for name in wanted}
 
-    sampled = any(kind not in EXACT for kind in resolved.learners)
+    sampled = any(not LEARNERS.get(kind).exact for kind in resolved.learners)
     random = sampled or resolved.base_noise > 0
-    optimized = any(kind not in FLOWS for kind in resolved.learners)
+    optimized = any(not LEARNERS.get(kind).flow for kind in resolved.learners)
     weighed = any(objective.length_exponent != 0.0 for objective in resolved.objectives.values())
     options.only_where(sampled, "a sampled learner", **given("group_size", "kl", "reward_noise"))
     options.only_where(random, "a sampled learner or --base-noise", **given("seeds", "seed"))

@@ -138,7 +138,7 @@ def sweep(
 
 def _refuse_unread(settings: SweepConfig, flags: dict[str, Any]) -> None:
     """Refuse flags that nothing of these settings reads."""
-    from sharpen.toy.dynamics.learners import EXACT, FLOWS
+    from sharpen.toy.learners.registry import LEARNERS
 
     def given(*wanted: str) -> dict[str, Any]:
         return {name: flags.get(name) for name in wanted}
@@ -146,9 +146,9 @@ def _refuse_unread(settings: SweepConfig, flags: dict[str, Any]) -> None:
     sequences = given("tokens", "hazard", "longest", "transition", "stop", "start", "correct")
     options.only_where(settings.policy != "table", "--policy tree or machine", **sequences)
     options.only_where(settings.transition is None, "a machine without --transition", **given("tokens", "hazard"))
-    sampled = any(kind not in EXACT for kind in settings.learner)
+    sampled = any(not LEARNERS.get(kind).exact for kind in settings.learner)
     options.only_where(sampled, "a sampled learner", **given("group_size", "kl", "reward_noise"))
-    optimized = any(kind not in FLOWS for kind in settings.learner)
+    optimized = any(not LEARNERS.get(kind).flow for kind in settings.learner)
     options.only_where(optimized, "a learner that takes steps, not a flow", **given("optimizer"))
     options.only_where(set(settings.normalization) != {"none"}, "a normalization other than none", **given("alpha"))
 

@@ -17,6 +17,9 @@ from sharpen.objective.storage.reading import check_archive, read_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from sharpen.toy.simulation.result import Simulation
 
 CORRECT, WRONG = "#009E73", "#D55E00"
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (3, 1, 1, 1)), (0, (6, 2, 1, 2)))
@@ -57,37 +60,110 @@ def read_trajectories(folder: Path) -> Trajectories:
         raise InputError("toy folder", str(folder), "a finished run of `sharpen toy simulate`") from error
 
 
-def plot_simulation(folder: Path) -> Path:
-    """Draw every track of a simulation into ``figure.png`` beside it and return the figure's path.
+def as_trajectories(run: Path | str | Simulation) -> Trajectories:
+    """Return a finished simulation, from its folder or as it is in memory.
+
+    Raises:
+        InputError: it is not finished, or the folder does not hold one.
+    """
+    if isinstance(run, Path | str):
+        return read_trajectories(Path(run))
+    if run.summary is None:
+        raise InputError("run", "a simulation that is not finished", "a finished one")
+    return Trajectories(run.summary, run.updates, run.problem.reward, run.policy)
+
+
+def plot_simulation(
+    run: Path | str | Simulation, path: Path | str | None = None, *, axes: NDArray[Any] | None = None
+) -> Figure:
+    """Draw every track of a simulation and return the figure.
 
     One column an objective, one row a learner; a line an outcome, the median over seeds with a band of 95% of them; a
     mark at the right end where the theory says that the flow ends.
 
-    Raises:
-        InputError: the folder holds no finished simulation.
-    """
-    import matplotlib.pyplot as plt
+    Args:
+        run: A simulation, or its run folder.
+        path: Where the figure is written; None writes nothing.
+        axes: Axes to draw into, shape [learners, objectives], in their own style; None makes a figure.
 
-    data = read_trajectories(folder)
-    objectives = list(dict.fromkeys(row["objective"] for row in data.summary["tracks"]))
-    learners = list(dict.fromkeys(row["learner"] for row in data.summary["tracks"]))
+    Raises:
+        InputError: there is no finished simulation, the axes are too few, or the file cannot be written.
+    """
+    data = as_trajectories(run)
+    if axes is not None:
+        fig = _draw_tracks(data, np.asarray(axes))
+        if path is not None:
+            save_figure(fig, path)
+        return fig
     with paper_style():
-        size = (2.3 * len(objectives) + 1.2, 1.7 * len(learners) + 0.6)
-        fig, axes = plt.subplots(len(learners), len(objectives), figsize=size, sharex=True, sharey=True, squeeze=False)
-        for row in data.summary["tracks"]:
-            ax = axes[learners.index(row["learner"]), objectives.index(row["objective"])]
-            draw_track(ax, data, row)
-            if row["learner"] == learners[0]:
-                ax.set_title(row["objective"])
-            if row["objective"] == objectives[0]:
-                ax.set_ylabel(f"{row['learner']}\nprobability")
-            if row["learner"] == learners[-1]:
-                ax.set_xlabel("update")
-        handles, labels = axes[0, 0].get_legend_handles_labels()
+        from matplotlib.figure import Figure
+
+        rows, columns = _shape(data)
+        fig = Figure(figsize=(2.3 * columns + 1.2, 1.7 * rows + 0.6))
+        made = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        _draw_tracks(data, made)
+        handles, labels = made[0, 0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside right upper")
-        path = save_figure(fig, folder / "figure.png")
-        plt.close(fig)
-    return path
+        if path is not None:
+            save_figure(fig, path)
+    return fig
+
+
+def _names(data: Trajectories, field: str) -> list[str]:
+    return list(dict.fromkeys(row[field] for row in data.summary["tracks"]))
+
+
+def _shape(data: Trajectories) -> tuple[int, int]:
+    return len(_names(data, "learner")), len(_names(data, "objective"))
+
+
+def _draw_tracks(data: Trajectories, axes: NDArray[Any]) -> Figure:
+    """Draw each track into its axes and return the figure they are in."""
+    learners, objectives = _names(data, "learner"), _names(data, "objective")
+    if np.shape(axes) != _shape(data):
+        raise InputError("axes", f"shape {np.shape(axes)}", f"an array of axes of shape {_shape(data)}")
+    for row in data.summary["tracks"]:
+        ax = axes[learners.index(row["learner"]), objectives.index(row["objective"])]
+        draw_track(ax, data, row)
+        if row["learner"] == learners[0]:
+            ax.set_title(row["objective"])
+        if row["objective"] == objectives[0]:
+            ax.set_ylabel(f"{row['learner']}\nprobability")
+        if row["learner"] == learners[-1]:
+            ax.set_xlabel("update")
+    return axes[0, 0].figure
+
+
+def plot_track(run: Path | str | Simulation, objective: str, learner: str, *, ax: Axes | None = None) -> Axes:
+    """Draw one track of a simulation and return its axes; nothing is written.
+
+    Args:
+        run: A simulation, or its run folder.
+        objective: Its name in the simulation.
+        learner: Likewise.
+        ax: Axes to draw into, in their own style; None makes a figure.
+
+    Raises:
+        InputError: there is no finished simulation, or no such track in it.
+    """
+    data = as_trajectories(run)
+    rows = {(row["objective"], row["learner"]): row for row in data.summary["tracks"]}
+    if (objective, learner) not in rows:
+        raise InputError("track", f"{objective}/{learner}", ", ".join("/".join(key) for key in rows))
+    if ax is None:
+        with paper_style():
+            from matplotlib.figure import Figure
+
+            ax = Figure(figsize=(3.5, 2.3)).subplots()
+            return _labelled(ax, data, rows[objective, learner])
+    return _labelled(ax, data, rows[objective, learner])
+
+
+def _labelled(ax: Axes, data: Trajectories, row: dict[str, Any]) -> Axes:
+    draw_track(ax, data, row)
+    ax.set(title=f"{row['objective']}, {row['learner']}", xlabel="update", ylabel="probability")
+    ax.legend(fontsize=7)
+    return ax
 
 
 def draw_track(ax: Axes, data: Trajectories, row: dict[str, Any]) -> None:

@@ -36,32 +36,63 @@ PIXELS = 110  # dots an inch of an animation
 TRAIL = 12  # frames that a run's tail stays
 
 
-def plot_learner(objective: Objective, problem: Problem, found: LearnerPortrait, path: str | Path) -> Path:
-    """Draw the phase portrait, and the vector field with its nullclines, side by side; return the path.
+def plot_learner(
+    objective: Objective,
+    problem: Problem,
+    found: LearnerPortrait,
+    path: str | Path | None = None,
+    *,
+    axes: Sequence[Any] | None = None,
+) -> Figure:
+    """Draw the phase portrait, and the vector field with its nullclines, side by side; return the figure.
 
     Left: streamlines of the learner's mean update, fixed points of the objective by class, basins and borders of the
     exact flow. Right: an arrow for the direction everywhere, its colour the logarithm of the speed, the three
     nullclines, and the learner's own interior rest points.
 
+    Args:
+        objective: What is maximised.
+        problem: Three outcomes.
+        found: The portrait.
+        path: Where the figure is written; None writes nothing.
+        axes: Two axes with the projection ``ternary`` of mpltern, for the portrait and for the field, which keep their
+            figure's style and title; None makes a figure.
+
     Raises:
-        InputError: the path's suffix is not .png, .pdf or .svg, or the file cannot be written.
+        InputError: the path's suffix is not .png, .pdf or .svg, the axes are others, or the file cannot be written.
     """
-    check_figure_path(path)
+    if path is not None:
+        check_figure_path(path)
+    if axes is not None:
+        fig = _draw_both(axes, problem, found)
+        if path is not None:
+            save_figure(fig, path)
+        return fig
     with paper_style():
         import mpltern  # noqa: F401  (registers the projection "ternary")
         from matplotlib.figure import Figure
 
         fig = Figure(figsize=(10.6, 4.6))
-        left, right = (fig.add_subplot(1, 2, place, projection="ternary") for place in (1, 2))
-        _draw_portrait(left, problem, found)
-        left.set_title("phase portrait", pad=20)
-        left.legend(loc="upper left", bbox_to_anchor=(-0.22, 1.08), handletextpad=0.5)
-        _draw_field(fig, right, found)
-        label_corners(right, problem)
-        right.set_title("vector field and nullclines", pad=20)
-        right.legend(loc="upper left", bbox_to_anchor=(-0.22, 1.08), handletextpad=0.5)
+        _draw_both([fig.add_subplot(1, 2, place, projection="ternary") for place in (1, 2)], problem, found)
         fig.suptitle(_title(objective, found), color=REGIME_COLORS[objective.regime], x=0.01, ha="left", fontsize=9)
-        return save_figure(fig, path)
+        if path is not None:
+            save_figure(fig, path)
+        return fig
+
+
+def _draw_both(axes: Sequence[Any], problem: Problem, found: LearnerPortrait) -> Figure:
+    """Draw the portrait and the field into two ternary axes and return their figure."""
+    if len(axes) != 2 or not all(getattr(ax, "name", "") == "ternary" for ax in axes):
+        raise InputError("axes", [getattr(ax, "name", ax) for ax in axes], "two axes with projection='ternary'")
+    left, right = axes
+    _draw_portrait(left, problem, found)
+    left.set_title("phase portrait", pad=20)
+    left.legend(loc="upper left", bbox_to_anchor=(-0.22, 1.08), handletextpad=0.5)
+    _draw_field(right.figure, right, found)
+    label_corners(right, problem)
+    right.set_title("vector field and nullclines", pad=20)
+    right.legend(loc="upper left", bbox_to_anchor=(-0.22, 1.08), handletextpad=0.5)
+    return left.figure
 
 
 def _title(objective: Objective, found: LearnerPortrait) -> str:

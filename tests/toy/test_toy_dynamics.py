@@ -18,8 +18,9 @@ from sharpen.objective import PRESETS, InputError, Objective
 from sharpen.theory.core.flow import limit, softmax_field, vector_field
 from sharpen.theory.core.problem import Problem
 from sharpen.toy.dynamics.engine import Ensemble, Machine, Progress, log_policy_only, run, run_keys, stack, start
-from sharpen.toy.dynamics.estimators import LOSSES, NEEDS_ENTROPY, Batch, Options
-from sharpen.toy.dynamics.learners import KINDS, check, make
+from sharpen.toy.dynamics.updates import check, make
+from sharpen.toy.learners.parts.learner import Batch, Options, SampledLearner
+from sharpen.toy.learners.registry import LEARNERS
 from sharpen.toy.problems.policies import SEPARATE
 from sharpen.toy.problems.setting import setting
 
@@ -141,6 +142,8 @@ def test_the_softmax_gradient_approaches_a_vertex_like_one_over_t() -> None:
 def exact_expectation(name: str, objective: Objective, problem: Problem, logits: np.ndarray, G: int) -> np.ndarray:
     """Return a sampled learner's expected descent direction, by enumerating all n^G groups, shape [n]."""
     at, w_h = setting(objective, problem, 1.0), objective.coefficients.w_h
+    learner = LEARNERS.get(name)
+    assert isinstance(learner, SampledLearner)
     with jax.enable_x64():
         theta, log_base = jnp.asarray(logits), jnp.asarray(problem.log_base)
         log_pi = jax.nn.log_softmax(theta)
@@ -154,7 +157,7 @@ def exact_expectation(name: str, objective: Objective, problem: Problem, logits:
             def loss(theta: jax.Array) -> jax.Array:
                 log_pi = jax.nn.log_softmax(theta)[group][None]
                 zero, one = jnp.zeros((1, 1)), jnp.ones(1)
-                return LOSSES[name](log_pi, batch, one, jnp.asarray(w_h), zero, Options(group_size=G))
+                return learner.loss(log_pi, batch, one, jnp.asarray(w_h), zero, Options(group_size=G))
 
             return -jax.grad(loss)(theta)
 
@@ -241,11 +244,11 @@ def test_self_sharpening_ends_in_the_mode_and_flattening_in_the_uniform_policy()
     np.testing.assert_allclose(down, 0.2, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", LEARNERS.names())
 @settings(max_examples=10)
 @given(problems(), st.sampled_from(list(OBJECTIVES.values())))
 def test_every_learner_keeps_a_normalised_policy(name: str, problem: Problem, objective: Objective) -> None:
-    if name in NEEDS_ENTROPY and objective.coefficients.w_h == 0.0:
+    if getattr(LEARNERS.get(name), "needs_entropy", False) and objective.coefficients.w_h == 0.0:
         return
     eta = 0.5 / max(1.0, objective.coefficients.w_h)
     policies = finish(name, objective, problem, eta, 50, seeds=2)
@@ -253,7 +256,7 @@ def test_every_learner_keeps_a_normalised_policy(name: str, problem: Problem, ob
     assert np.all(policies >= 0)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", LEARNERS.names())
 def test_a_run_continued_from_any_chunk_is_the_same_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = ensemble(name, Objective(alpha=2, reference="refresh:7"), PROBLEM, 0.1, 3, 4)
     first = start(runs)

@@ -23,8 +23,8 @@ from sharpen.theory.core.problem import Problem
 from sharpen.theory.estimators import exact as estimators
 from sharpen.theory.instability.phase import simplex_grid
 from sharpen.theory.optima.optimum import optimum
-from sharpen.toy.dynamics.estimators import Options
-from sharpen.toy.dynamics.learners import make
+from sharpen.toy.dynamics.updates import make
+from sharpen.toy.learners.parts.learner import Options
 from sharpen.toy.problems.policies import SEPARATE
 from sharpen.toy.problems.setting import setting
 from sharpen.toy.studies.phase import LearnerPortrait, learner_nullclines, learner_portrait, mean_velocity

@@ -13,8 +13,8 @@ from scipy.integrate import solve_ivp
 from sharpen.objective import PRESETS, Objective
 from sharpen.theory.core.problem import Problem
 from sharpen.toy.dynamics.engine import Ensemble, Machine, log_policy_only, run, run_keys, stack, start
-from sharpen.toy.dynamics.estimators import Options
-from sharpen.toy.dynamics.learners import make
+from sharpen.toy.dynamics.updates import make
+from sharpen.toy.learners.parts.learner import Options
 from sharpen.toy.problems.automata import sequences
 from sharpen.toy.problems.policies import SEPARATE, SHARED, Family
 from sharpen.toy.problems.setting import Setting, setting

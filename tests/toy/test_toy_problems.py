@@ -19,7 +19,7 @@ from sharpen.cli.main import main
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.flow import vector_field
 from sharpen.toy.dynamics.engine import Ensemble, Machine, log_policy_only, run, run_at, run_keys, stack, start
-from sharpen.toy.dynamics.estimators import Options
+from sharpen.toy.learners.parts.learner import Options
 from sharpen.toy.problems.automata import Automaton, enumerate_sequences
 from sharpen.toy.problems.prompts import ProblemConfig, correlated_reward
 from sharpen.toy.problems.setting import setting

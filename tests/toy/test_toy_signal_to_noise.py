@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from sharpen.cli.main import main
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.problem import Problem
-from sharpen.toy.dynamics.estimators import Options
-from sharpen.toy.dynamics.learners import State, make
 from sharpen.toy.dynamics.measures import fixation, wilson
 from sharpen.toy.dynamics.signal_to_noise import closed_form, drawn, enumerated, ratio_of_draws
+from sharpen.toy.dynamics.updates import make
+from sharpen.toy.learners.parts.learner import Options, State
 from sharpen.toy.problems.policies import SEPARATE, SHARED
 from sharpen.toy.problems.setting import Setting, setting
 from sharpen.toy.sweeps.config import SweepConfig

@@ -18,8 +18,9 @@ import numpy as np
 
 from sharpen.objective import InputError
 from sharpen.objective.storage import files
-from sharpen.toy.dynamics.estimators import Options
-from sharpen.toy.dynamics.learners import EXACT, State, make
+from sharpen.toy.dynamics.updates import make
+from sharpen.toy.learners.parts.learner import Options, State
+from sharpen.toy.learners.registry import LEARNERS
 from sharpen.toy.problems.policies import Family
 from sharpen.toy.problems.setting import Setting
 
@@ -34,7 +35,7 @@ class Machine(NamedTuple):
     """What is compiled once for all its runs; hashable.
 
     Args:
-        kind: Of the learner.
+        kind: Name of the learner.
         family: Of the policies.
         options: Of the learner.
         observe: What a record holds, from a setting, log pi [P, n] and the state to a pytree of arrays.
@@ -176,7 +177,8 @@ def _beginning(machine: Machine) -> Callable[..., tuple[State, Tree]]:
 @lru_cache(maxsize=64)
 def _advance(machine: Machine, record_every: int) -> Callable[..., tuple[State, Tree]]:
     """Return the jitted map (settings [R], keys [R], states [R], count) -> (states, records [R, count, ...])."""
-    unroll = UNROLLED if machine.kind in ("natural", "mirror") and machine.family.separate else 1
+    affine = LEARNERS.get(machine.kind).on_logits is not None and machine.family.separate
+    unroll = UNROLLED if affine else 1
 
     def one_run(setting: Setting, seed: jax.Array, state: State, count: int) -> tuple[State, Tree]:
         setting = _in_precision(machine, setting)
@@ -237,8 +239,9 @@ def _by_blocks(
 def numbers(machine: Machine, prompts: int, outcomes: int) -> int:
     """Return the size of the largest array in an update of one run."""
     logits = prompts * outcomes
-    if machine.kind in EXACT:
-        natural = machine.kind.startswith(("natural", "mirror")) and not machine.family.separate
+    learner = LEARNERS.get(machine.kind)
+    if learner.exact:
+        natural = learner.field == "natural" and not machine.family.separate
         return logits * max(1, machine.family.parameters or outcomes) if natural else logits
     return max(logits, prompts * machine.options.group_size, machine.family.parameters)
 

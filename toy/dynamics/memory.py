@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sharpen.toy.dynamics.engine import BLOCK_NUMBERS, Machine, log_policy_only, numbers
-from sharpen.toy.dynamics.estimators import Options
+from sharpen.toy.learners.parts.learner import Options
 from sharpen.toy.problems.prompts import Task
 
 NUMBER = 8  # bytes

@@ -13,8 +13,8 @@ import scipy.stats
 from jax import Array
 
 from sharpen.theory.core.ties import reward_scale, top_face
-from sharpen.toy.dynamics.learners import State, pseudo_reward
 from sharpen.toy.dynamics.signal_to_noise import Signal
+from sharpen.toy.learners.parts.learner import State, pseudo_reward
 from sharpen.toy.problems.setting import Setting
 
 Observer = Callable[[Setting, Array, State], dict[str, Array]]

@@ -2,7 +2,7 @@
 
 g is a vector over the logits of a table, its norm Euclidean. Three ways, by what the learner allows:
 
-- :func:`closed_form` for ``reinforce`` and ``rloo``, at any number of outcomes and samples;
+- :func:`closed_form` for learners that bring one (``reinforce``, ``rloo``), at any number of outcomes and samples;
 - `sharpen.theory.estimators.exact` visits every group of samples, for ``grpo`` on few outcomes;
 - :func:`drawn` repeats the learner's own update from a state, for all the others, with an interval.
 
@@ -25,13 +25,14 @@ from jax import Array
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.estimators import exact as enumeration
-from sharpen.toy.dynamics.estimators import Batch, Options, total_reward
-from sharpen.toy.dynamics.learners import State, log_reference, make
+from sharpen.toy.dynamics.updates import make
+from sharpen.toy.learners.parts.estimates import total_reward
+from sharpen.toy.learners.parts.learner import Batch, Moments, Options, SampledLearner, State, log_reference
+from sharpen.toy.learners.registry import LEARNERS
 from sharpen.toy.problems.policies import Family
 from sharpen.toy.problems.setting import Setting
 
 Signal = Callable[[Setting, Array, State], Array]
-WITH_CLOSED_FORM = ("reinforce", "rloo")
 ROUNDING = 500.0  # units of rounding of the rewards: less noise is what rewards that are all equal leave
 BLOCKS = 32  # of draws, that the jackknife leaves out one by one
 CONFIDENCE = 0.95
@@ -42,12 +43,8 @@ def closed_form(kind: str, family: Family, options: Options) -> Signal | None:
     """Return the function (setting, log pi [P, n], state) -> |E g| / sqrt(tr Cov g), or None where there is no form.
 
     With R the pseudo-reward of an outcome, s = e_x - pi its score, and moments under the policy, the gradient is
-    E g = E[R s] and ``reinforce`` has tr Cov g = (E[R^2 |s|^2] - |E g|^2) / G. RLOO is a U-statistic of the pairs
-    (R_i - R_j)(s_i - s_j)/2 (Hoeffding 1948), so with R centred
-
-        tr Cov g = [(G - 1) E[R^2 |s|^2] - (G - 2) |E g|^2 + Var(R) E|s|^2] / (G (G - 1)).
-
-    Noise of the sampled rewards adds its variance to R^2. NaN where the rewards are all equal, or one outcome has all
+    E g = E[R s]; tr Cov g is the learner's (``noise`` in its file). Noise of the sampled rewards adds its variance to
+    R^2. NaN where the rewards are all equal, or one outcome has all
     the mass: then g is 0.
 
     Args:
@@ -55,9 +52,10 @@ def closed_form(kind: str, family: Family, options: Options) -> Signal | None:
         family: Of its policies; only a table's scores have this form.
         options: Of the learner; a KL estimate in the loss is no part of a U-statistic.
     """
-    if kind not in WITH_CLOSED_FORM or not family.separate or options.kl.endswith("loss"):
+    learner = LEARNERS.get(kind)
+    noise_of = learner.noise if isinstance(learner, SampledLearner) else None
+    if noise_of is None or not family.separate or options.kl.endswith("loss"):
         return None
-    G = options.group_size
 
     def signal(setting: Setting, log_pi: Array, state: State) -> Array:
         pi, weight = jnp.exp(log_pi), jnp.asarray(setting.prompt_weight)
@@ -69,12 +67,7 @@ def closed_form(kind: str, family: Family, options: Options) -> Signal | None:
         norms = 1.0 - 2.0 * pi + jnp.sum(pi**2, axis=-1, keepdims=True)  # |s|^2
         centred = R - mean(R)
         signals = jnp.sum((pi * centred) ** 2, axis=-1, keepdims=True)
-        if kind == "reinforce":
-            noises = (mean((R**2 + extra) * norms) - signals) / G
-        else:
-            spread = mean((centred**2 + extra) * norms)
-            noises = (G - 1) * spread - (G - 2) * signals + mean(centred**2 + extra) * mean(norms)
-            noises = noises / (G * (G - 1))
+        noises = noise_of(Moments(mean, R, centred, extra, norms, signals, options.group_size))
         squared_weight = weight[:, None] ** 2
         signals, noise = jnp.sum(squared_weight * signals), jnp.sum(squared_weight * noises)
         size = ROUNDING * jnp.finfo(log_pi.dtype).eps * (jnp.max(jnp.abs(R)) + jnp.sqrt(jnp.max(extra)))
@@ -96,7 +89,7 @@ def _rewards(setting: Setting, options: Options, log_pi: Array, state: State) ->
 
 
 def enumerated(kind: str, objective: Objective, problem: Problem, policy: FloatArray, group: int) -> float | None:
-    """Return the ratio for ``grpo`` from every group of samples, or None where that cannot be done.
+    """Return the ratio for ``grpo``, which the theory enumerates, or None where that cannot be done.
 
     Args:
         kind: Of the learner.
@@ -105,13 +98,15 @@ def enumerated(kind: str, objective: Objective, problem: Problem, policy: FloatA
         policy: pi, shape [n].
         group: G.
     """
-    if kind != "grpo" or (objective.refresh_every is not None and objective.reference != "policy"):
+    learner = LEARNERS.get(kind)
+    estimator = learner.enumerated if isinstance(learner, SampledLearner) else None
+    if estimator is None or (objective.refresh_every is not None and objective.reference != "policy"):
         return None
     try:
         given = enumeration.setting(objective, problem, policy, group)
     except InputError:  # too many groups, or an outcome that has underflowed
         return None
-    found = enumeration.policy_gradient_estimate(given, kind)
+    found = enumeration.policy_gradient_estimate(given, estimator)
     if found.variance <= found.tolerance**2:
         return None
     return float(np.linalg.norm(found.expectation)) / math.sqrt(found.variance)

@@ -26,9 +26,9 @@ from sharpen.toy.problems.automata import (
     lengths,
     markov,
 )
+from sharpen.toy.problems.numbers import PROMPT, Numbers
 from sharpen.toy.problems.policies import SEPARATE, SHARED, Family
 
-PROMPT = ";"  # between prompts in a text
 CORRELATED = r"correlated:([+-]?[0-9.]+(?:e-?[0-9]+)?):([0-9]{1,9})"
 CORRELATED_FORM = "correlated:RHO:SEED with RHO from -1 to 1"
 SEEDED = r"(dirichlet:[0-9]+|correlated:[^:]+):([0-9]{1,9})"
@@ -65,8 +65,8 @@ class ProblemConfig(Settings):
     """The problem part of a configuration.
 
     Args:
-        base: Base distribution, in the forms of ``sharpen theory``; None takes the default problem's. Several prompts
-            are separated by semicolons and have equally many outcomes.
+        base: Base distribution, in the forms of ``sharpen theory`` or as numbers, shape [n]; None takes the default
+            problem's. Several prompts are separated by semicolons, or numbers of shape [P, n].
         reward: Task reward, likewise, or ``correlated:RHO:SEED`` (:func:`correlated_reward`); one for all prompts, or
             as many as prompts.
         length: Lengths, likewise; None for ones.
@@ -85,9 +85,9 @@ class ProblemConfig(Settings):
         correct: The reward is 1 for sequences that end in this token; None for no reward, or for ``reward``.
     """
 
-    base: str | None = None
-    reward: str | None = None
-    length: str | None = None
+    base: Numbers | None = None
+    reward: Numbers | None = None
+    length: Numbers | None = None
     prompts: int = Field(default=1, ge=1, le=MOST_PROMPTS)
     prompt_weights: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     parameters: Literal["separate", "shared"] = "separate"

@@ -12,16 +12,14 @@ from sharpen.objective import PRESETS, Objective
 from sharpen.objective.settings import Settings
 from sharpen.objective.storage.reading import read_mapping
 from sharpen.theory.core.problem import Problem
-from sharpen.toy.dynamics.estimators import Options
-from sharpen.toy.dynamics.learners import KINDS, check
+from sharpen.toy.dynamics.updates import check
+from sharpen.toy.learners.parts.learner import Options
+from sharpen.toy.learners.registry import LEARNERS
+from sharpen.toy.problems.numbers import Numbers
 from sharpen.toy.problems.prompts import parse_task
 from sharpen.toy.problems.setting import check_size, supported
 
 DEFAULT_LEARNERS = ("natural", "softmax", "rloo")
-# A natural step moves log pi by eta A, a softmax step by eta pi A, so the latter can be larger for the same change; the
-# sampled ones are noisy and smaller.
-DEFAULT_STEP_SIZE = {"natural": 0.1, "mirror": 0.1, "softmax": 1.0, "natural-flow": 0.1, "softmax-flow": 1.0}
-SAMPLED_STEP_SIZE = 0.2
 MAX_RECORDED = 10**8  # numbers of one track, 800 MB
 
 
@@ -29,16 +27,17 @@ class SimulateConfig(Settings):
     """A simulation: every objective with every learner on one problem.
 
     Args:
-        base: The base distribution, in the forms of ``sharpen theory``; None takes the default problem's.
+        base: The base distribution, in the forms of ``sharpen theory`` or as numbers, shape [n]; None takes the default
+            problem's. Numbers are kept as text, here and in the next two.
         reward: The task reward, likewise, or ``correlated:RHO:SEED`` (`sharpen.toy.problems.prompts`).
         length: Lengths of the outcomes; None for ones.
         objectives: By name; the name heads the figure's column.
-        learners: Names in ``sharpen.toy.dynamics.learners.KINDS``.
+        learners: Names in ``sharpen.toy.learners.registry.LEARNERS``, ``module:object``, or an entry point's.
         steps: Updates.
         step_size: eta by learner, for those that do not take the default.
         group_size: Samples of one update.
         optimizer: ``sgd``, ``momentum`` or ``adam``, of all learners but the flows.
-        kl: Where the KL estimate of a sampled learner stands, see ``sharpen.toy.dynamics.estimators.KL_PLACES``.
+        kl: Where the KL estimate of a sampled learner stands, see ``sharpen.toy.learners.parts.learner.KL_PLACES``.
         reward_noise: Standard deviation of noise on every sampled reward.
         base_noise: Standard deviation of an error of the log p that the objective sees, drawn once a run.
         seeds: Independent runs of a sampled learner.
@@ -49,9 +48,9 @@ class SimulateConfig(Settings):
         pydantic.ValidationError: a setting is out of range.
     """
 
-    base: str | None = None
-    reward: str | None = None
-    length: str | None = None
+    base: Numbers | None = None
+    reward: Numbers | None = None
+    length: Numbers | None = None
     objectives: dict[str, Objective] = Field(default_factory=lambda: dict(PRESETS), min_length=1)
     learners: tuple[str, ...] = Field(default=DEFAULT_LEARNERS, min_length=1)
     steps: int = Field(default=3000, ge=1, le=10**9)
@@ -68,8 +67,7 @@ class SimulateConfig(Settings):
     @model_validator(mode="after")
     def _settings_fit_together(self) -> Self:
         for kind in (*self.learners, *self.step_size):
-            if kind not in KINDS:
-                raise ValueError(f"learners: got {kind!r}, allowed: {', '.join(KINDS)}")
+            LEARNERS.get(kind, "learners")
         if len(set(self.learners)) < len(self.learners):
             raise ValueError(f"learners: got {', '.join(self.learners)}, allowed: each one once")
         problem = self.problem()
@@ -87,7 +85,7 @@ class SimulateConfig(Settings):
 
     def step_size_of(self, kind: str) -> float:
         """Return eta of a learner."""
-        return self.step_size.get(kind, DEFAULT_STEP_SIZE.get(kind, SAMPLED_STEP_SIZE))
+        return self.step_size.get(kind, LEARNERS.get(kind).step_size)
 
     def options(self, objective: Objective) -> Options:
         """Return what is fixed when a learner is compiled."""

@@ -11,9 +11,10 @@ import numpy as np
 from sharpen.objective import Objective
 from sharpen.theory.core.problem import Problem
 from sharpen.toy.dynamics.engine import Ensemble, start
-from sharpen.toy.dynamics.learners import EXACT, State
 from sharpen.toy.dynamics.measures import mean_interval
 from sharpen.toy.dynamics.signal_to_noise import Drawn, closed_form, drawn, enumerated
+from sharpen.toy.learners.parts.learner import State
+from sharpen.toy.learners.registry import LEARNERS
 from sharpen.toy.problems.policies import Family
 from sharpen.toy.problems.setting import Setting
 
@@ -41,7 +42,7 @@ def signal_report(ensemble: Ensemble, objective: Objective, problem: Problem, en
     machine = ensemble.machine
     names = ("gradient_snr_method", "gradient_snr_start", "gradient_snr_start_interval")
     row: dict[str, Any] = dict.fromkeys((*names, "gradient_snr", "gradient_snr_interval"))
-    if machine.kind in EXACT:
+    if LEARNERS.get(machine.kind).exact:
         return row
     first = jax.tree.map(lambda leaf: leaf[:1], start(ensemble).state)
     for method in ("closed form", "enumeration", "draws"):

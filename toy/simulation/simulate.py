@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,8 @@ from sharpen.toy.dynamics.engine import (
     stack,
     start,
 )
-from sharpen.toy.dynamics.learners import EXACT
 from sharpen.toy.dynamics.measures import fixation, mean_interval, measure
+from sharpen.toy.learners.registry import LEARNERS
 from sharpen.toy.problems.policies import SEPARATE
 from sharpen.toy.problems.setting import setting, supported
 from sharpen.toy.simulation.agreement import verdict
@@ -40,7 +40,6 @@ from sharpen.toy.simulation.signal_report import signal_report
 
 TRAJECTORY, SUMMARY, PARTS = "trajectory.npz", "summary.json", "parts"
 MADE = (TRAJECTORY, SUMMARY, f"{PARTS}/[0-9]*.npz", "figure.png")
-NATURAL = ("natural", "mirror", "natural-flow")
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,20 @@ class Track:
 def tracks(config: SimulateConfig) -> list[Track]:
     """Return every objective with every learner, in the order of the configuration."""
     return [Track(name, objective, kind) for name, objective in config.objectives.items() for kind in config.learners]
+
+
+class Computed(NamedTuple):
+    """A simulation that is done.
+
+    Args:
+        updates: After which there is a record, shape [K].
+        arrays: log pi of each track by key, shape [K, S, n].
+        summary: What :func:`summarise` says.
+    """
+
+    updates: NDArray[np.int64]
+    arrays: dict[str, NDArray[np.float64]]
+    summary: dict[str, Any]
 
 
 def simulate(
@@ -95,10 +108,10 @@ def simulate(
             of it is left.
     """
     with runfolder.opened(out, config, force, MADE):
-        return _finished(out) or _simulated(config, out, progress)
+        return finished(out) or _simulated(config, out, progress)
 
 
-def _finished(out: Path) -> dict[str, Any] | None:
+def finished(out: Path) -> dict[str, Any] | None:
     """Return a finished run's summary; None without one."""
     file = out / SUMMARY
     if not file.is_file():
@@ -114,20 +127,12 @@ def _finished(out: Path) -> dict[str, Any] | None:
 
 
 def _simulated(config: SimulateConfig, out: Path, progress: Callable[[str, int, int], None]) -> dict[str, Any]:
+    try:
+        updates, arrays, summary = compute(config, out, progress)
+    except DivergedError:
+        runfolder.abandon(out, MADE)
+        raise
     problem = config.problem()
-    arrays: dict[str, NDArray[np.float64]] = {}
-    updates = np.array(recorded(config.steps, config.record_every))
-    signals: dict[str, dict[str, Any]] = {}
-    for number, track in enumerate(tracks(config)):
-        part = out / PARTS / f"{number:03d}.npz"
-        ensemble = ensemble_of(config, track, log_policy_only)
-        reached = begun = start(ensemble)
-        for reached in _advance(config, ensemble, begun, part):
-            _refuse_divergence(config, track, problem, reached, out)
-            progress(track.key, reached.updates, int(updates[-1]))
-        arrays[track.key] = _on_all_outcomes(reached.records[:, :, 0], problem)
-        signals[track.key] = signal_report(ensemble, track.objective, supported(problem), reached.state, config.seed)
-    summary = summarise(config, problem, arrays, signals)
     with files.replacing(out / TRAJECTORY) as part, part.open("wb") as stream:
         np.savez_compressed(
             stream,
@@ -141,6 +146,41 @@ def _simulated(config: SimulateConfig, out: Path, progress: Callable[[str, int, 
     files.write(out / SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
     files.remove_made(out, [f"{PARTS}/[0-9]*.npz"])
     return summary
+
+
+def compute(
+    config: SimulateConfig, out: Path | None, progress: Callable[[str, int, int], None] = lambda key, done, steps: None
+) -> Computed:
+    """Run every track of a simulation.
+
+    Args:
+        config: What to run.
+        out: An open run folder in which finished and unfinished tracks are kept, and from which they are continued;
+            None keeps nothing.
+        progress: Called with a track's key, the updates done and the updates in all.
+
+    Raises:
+        DivergedError: a policy is no distribution any more.
+    """
+    problem = config.problem()
+    arrays: dict[str, NDArray[np.float64]] = {}
+    updates = np.array(recorded(config.steps, config.record_every))
+    signals: dict[str, dict[str, Any]] = {}
+    for number, track in enumerate(tracks(config)):
+        part = None if out is None else part_of(out, number)
+        ensemble = ensemble_of(config, track, log_policy_only)
+        reached = begun = start(ensemble)
+        for reached in _advance(config, ensemble, begun, part):
+            _refuse_divergence(config, track, problem, reached)
+            progress(track.key, reached.updates, int(updates[-1]))
+        arrays[track.key] = on_all_outcomes(reached.records[:, :, 0], problem)
+        signals[track.key] = signal_report(ensemble, track.objective, supported(problem), reached.state, config.seed)
+    return Computed(updates, arrays, summarise(config, problem, arrays, signals))
+
+
+def part_of(out: Path, number: int) -> Path:
+    """Return the file in which a track is kept while the run is not finished."""
+    return out / PARTS / f"{number:03d}.npz"
 
 
 def summarise(
@@ -172,11 +212,12 @@ def summarise(
         target = limit(track.objective, problem, problem.base)
         best = optimum(track.objective, problem)
         # Only the natural gradient keeps ratios inside a face of optima; the others end somewhere on it.
-        whole_face = track.kind not in NATURAL and not best.unique
+        learner = LEARNERS.get(track.kind)
+        whole_face = learner.field != "natural" and not best.unique
         gap = 1.0 - policy[list(best.support)].sum() if whole_face else np.max(np.abs(policy - target))
         face = np.isin(np.arange(problem.n), best.support) if whole_face else None
         # A run whose log p has an error goes elsewhere, by the theory of sensitivity, not of limits.
-        said = "noisy" if config.base_noise else verdict(log_policy, target, face, exact=track.kind in EXACT)
+        said = "noisy" if config.base_noise else verdict(log_policy, target, face, exact=learner.exact)
         row: dict[str, Any] = {
             "objective": track.name,
             "learner": track.kind,
@@ -193,7 +234,7 @@ def summarise(
         for name, numbers in measure(track.objective, problem, log_end).items():
             row[name], row[f"{name}_interval"] = mean_interval(numbers)
         top = log_end.argmax(axis=1), np.exp(log_end.max(axis=1))
-        row["fixation"] = fixation(*top, range(problem.n), random=track.kind not in EXACT or config.base_noise > 0)
+        row["fixation"] = fixation(*top, range(problem.n), random=not learner.exact or config.base_noise > 0)
         row |= signals[track.key]
         rows.append(row)
     return {
@@ -209,7 +250,7 @@ def ensemble_of(config: SimulateConfig, track: Track, observe: Callable[..., Any
     ``config.seeds`` of them; one of an exact learner without noise of the base.
     """
     eta, options = config.step_size_of(track.kind), config.options(track.objective)
-    seeds = 1 if track.kind in EXACT and config.base_noise == 0 else config.seeds
+    seeds = 1 if LEARNERS.get(track.kind).exact and config.base_noise == 0 else config.seeds
     machine = Machine(track.kind, SEPARATE, options, observe)
     at = setting(
         track.objective,
@@ -222,33 +263,38 @@ def ensemble_of(config: SimulateConfig, track: Track, observe: Callable[..., Any
     return Ensemble(machine, settings, run_keys(config.seed, seeds))
 
 
-def _advance(config: SimulateConfig, ensemble: Ensemble, begun: Progress, part: Path) -> Iterator[Progress]:
+def _advance(config: SimulateConfig, ensemble: Ensemble, begun: Progress, part: Path | None) -> Iterator[Progress]:
     """Yield a track's progress, saving each chunk; a track found finished is yielded once."""
-    state = load(part, begun) if part.exists() else begun
+    state = load(part, begun) if part is not None and part.exists() else begun
     yield state
     for step in run(ensemble, state, steps=config.steps, record_every=config.record_every):
-        save(part, step)
+        if part is not None:
+            save(part, step)
         yield step
 
 
-def _refuse_divergence(config: SimulateConfig, track: Track, problem: Problem, reached: Progress, out: Path) -> None:
-    """Delete what was made and refuse the settings if a policy is no distribution any more, or has no J.
+class DivergedError(InputError):
+    """A run's policy is no distribution any more."""
+
+
+def _refuse_divergence(config: SimulateConfig, track: Track, problem: Problem, reached: Progress) -> None:
+    """Refuse the settings if a policy is no distribution any more, or has no J.
 
     Raises:
-        InputError: it is so. The same settings would always end like this.
+        DivergedError: it is so. The same settings would always end like this.
     """
-    log_end = _on_all_outcomes(reached.records[-1:, :, 0], problem)[0]
+    log_end = on_all_outcomes(reached.records[-1:, :, 0], problem)[0]
     with np.errstate(invalid="ignore", over="ignore"):
         numbers = measure(track.objective, problem, log_end).values()
     if all(np.all(np.isfinite(each)) for each in numbers):
         return
-    runfolder.abandon(out, MADE)
     eta = config.step_size_of(track.kind)
     allowed = f"a smaller one: {track.key} diverged, its policy was no number any more after {reached.updates} updates"
-    raise InputError("step_size", eta, allowed)
+    raise DivergedError("step_size", eta, allowed)
 
 
-def _on_all_outcomes(log_policy: NDArray[np.float64], problem: Problem) -> NDArray[np.float64]:
+def on_all_outcomes(log_policy: NDArray[np.float64], problem: Problem) -> NDArray[np.float64]:
+    """Return log pi of every outcome, minus infinity where the base has none, shape [..., n]."""
     whole = np.full((*log_policy.shape[:-1], problem.n), -np.inf)
     whole[..., problem.support] = log_policy
     return whole

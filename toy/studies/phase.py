@@ -30,12 +30,12 @@ from sharpen.theory.instability.phase import Portrait, null_curves, portrait, si
 from sharpen.theory.instability.phase_curves import growth, log_softmax, zero_curves
 from sharpen.theory.instability.stationary import classify
 from sharpen.theory.optima.optimum import optimum
-from sharpen.toy.dynamics.estimators import EVERY_EPOCH, KL_PLACES, LOSSES, Batch, Options
-from sharpen.toy.dynamics.learners import EXACT, KINDS, check
+from sharpen.toy.dynamics.updates import check
+from sharpen.toy.learners.parts.learner import Batch, ExactLearner, Options, SampledLearner
+from sharpen.toy.learners.registry import LEARNERS
 from sharpen.toy.problems.setting import LARGEST, setting
 
 Velocity = Callable[[FloatArray], FloatArray]  # from policies [..., 3] to d pi / dt [..., 3]
-FIELD_OF = {"natural": "natural", "mirror": "natural", "natural-flow": "natural"}  # the others': softmax
 MOST_SAMPLES = 64  # C(66, 2) = 2145 multisets a policy
 BLOCK = 2**18  # policies x multisets in one pass: below 200 MB for groups of 64
 LEARNER_GRID = 121  # of nullclines, a side
@@ -98,7 +98,7 @@ def learner_portrait(
     Args:
         objective: ``reference = refresh:K`` is answered as ``policy``.
         problem: Three outcomes of positive base probability.
-        learner: One of ``sharpen.toy.dynamics.learners.KINDS`` but ``tb``.
+        learner: Name of one whose state is the policy alone (not ``tb``).
         group_size: G of a sampled learner.
         kl: Where its KL estimate stands.
         step_size: eta; matters only to learners of several epochs a batch, whose later steps see the earlier ones.
@@ -115,19 +115,24 @@ def learner_portrait(
     """
     options = Options(group_size=group_size, kl=kl, reference_moves=objective.refresh_every is not None)
     _check(objective, learner, options, step_size)
-    found = portrait(objective, problem, FIELD_OF.get(learner, "softmax"))
-    if learner in EXACT:
+    part = LEARNERS.get(learner)
+    found = portrait(objective, problem, part.field or "softmax")
+    if isinstance(part, ExactLearner):
         velocity: Velocity = partial(flow_velocity, found)
         return LearnerPortrait(learner, found, velocity, (), *_compare(velocity, velocity, problem))
-    velocity = mean_velocity(objective, problem, learner, options, step_size)
+    velocity = mean_velocity(objective, problem, part, options, step_size)
     rest = rest_points(velocity, objective, problem)
     return LearnerPortrait(learner, found, velocity, rest, *_compare(velocity, partial(flow_velocity, found), problem))
 
 
 def _check(objective: Objective, learner: str, options: Options, step_size: float) -> None:
-    if learner == "tb":
+    part = LEARNERS.get(learner)
+    if isinstance(part, ExactLearner):
+        if part.field is None:
+            raise InputError("learner", learner, "a sampled learner, or an exact one along a flow of the theory")
+    elif part.learns_log_z:
         raise InputError("learner", learner, "tb-batch, or any other: a learned log Z is a fourth coordinate")
-    if not 2 <= options.group_size <= MOST_SAMPLES and learner in LOSSES:
+    elif not 2 <= options.group_size <= MOST_SAMPLES:
         raise InputError("group_size", options.group_size, f"2 to {MOST_SAMPLES}, whose groups can be enumerated")
     check(learner, options, objective.coefficients.w_h, step_size, separate=True)
 
@@ -137,13 +142,15 @@ def flow_velocity(found: Portrait, policies: FloatArray) -> FloatArray:
     return policies * growth(found.line, np.log(policies), found.field)
 
 
-def mean_velocity(objective: Objective, problem: Problem, learner: str, options: Options, step_size: float) -> Velocity:
+def mean_velocity(
+    objective: Objective, problem: Problem, learner: SampledLearner, options: Options, step_size: float
+) -> Velocity:
     """Return the field of a sampled learner's mean update, exact over every group of samples.
 
     Args:
         objective: What is maximised.
         problem: Three outcomes.
-        learner: One of ``sharpen.toy.dynamics.estimators.LOSSES`` but ``tb``.
+        learner: One that learns no log Z.
         options: Of the learner.
         step_size: eta.
     """
@@ -176,7 +183,7 @@ def _padded(update: Callable[[jax.Array], jax.Array], log_pi: FloatArray, size: 
 def _mean_update(
     objective: Objective,
     problem: Problem,
-    learner: str,
+    learner: SampledLearner,
     options: Options,
     step_size: float,
     counts: FloatArray,
@@ -189,7 +196,7 @@ def _mean_update(
     score = np.asarray(at.on_reference)[0] - at.kl_weight  # the KL pair is the estimators' to place
     earned = np.asarray(at.on_reward)[0] * problem.reward
     moving = objective.refresh_every is not None
-    epochs = options.epochs if learner in EVERY_EPOCH else 1
+    epochs = options.epochs if learner.several_epochs else 1
 
     def of_group(log_start: jax.Array, group: jax.Array) -> jax.Array:
         log_p = log_start if moving else jnp.asarray(problem.log_base)
@@ -198,7 +205,7 @@ def _mean_update(
 
         def loss(theta: jax.Array) -> jax.Array:
             log_pi = jax.nn.log_softmax(theta)[group][None]
-            return LOSSES[learner](log_pi, batch, one, w_h, jnp.zeros((1, 1)), options)
+            return learner.loss(log_pi, batch, one, w_h, jnp.zeros((1, 1)), options)
 
         theta = log_start
         for _ in range(epochs):
@@ -217,7 +224,7 @@ def learner_nullclines(found: LearnerPortrait) -> tuple[tuple[FloatArray, ...], 
 
     Those of an exact learner are the theory's, on its finer grid.
     """
-    if found.learner in EXACT:
+    if LEARNERS.get(found.learner).exact:
         return null_curves(found.theory)
     return zero_curves(found.velocity, LEARNER_GRID)
 
@@ -282,6 +289,3 @@ def _compare(velocity: Velocity, flow: Velocity, problem: Problem) -> tuple[floa
     if size <= 1e-12:
         return None, None
     return (float(moved @ true) / (size * length) if length > 1e-12 else None), length / size
-
-
-__all__ = ["KINDS", "KL_PLACES", "LearnerPortrait", "RestPoint", "learner_nullclines", "learner_portrait"]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.toy.dynamics.engine import Ensemble, Machine, log_policy_only, run, run_at, run_keys, stack, start
-from sharpen.toy.dynamics.estimators import Options
-from sharpen.toy.dynamics.learners import check
+from sharpen.toy.dynamics.updates import check
+from sharpen.toy.learners.parts.learner import Options
 from sharpen.toy.problems.policies import SEPARATE
 from sharpen.toy.problems.setting import setting
 

@@ -22,8 +22,8 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from sharpen.objective import InputError
-from sharpen.toy.dynamics.learners import EXACT
 from sharpen.toy.dynamics.measures import CONFIDENCE, wilson
+from sharpen.toy.learners.registry import LEARNERS
 from sharpen.toy.studies.findings_core import Interval, over_seeds
 from sharpen.toy.sweeps.config import SweepConfig
 from sharpen.toy.sweeps.summary import read
@@ -32,7 +32,7 @@ from sharpen.toy.sweeps.sweep import sweep
 TUNING = 16  # seeds that choose the step size, and report nothing
 WITHIN = 0.01
 SLOPE_WITHIN = 0.05
-LEARNERS = ("rloo", "reinforce", "off-policy", "tb-batch", "tb", "grpo", "ppo", "dapo", "best-of-n")
+STUDIED = ("rloo", "reinforce", "off-policy", "tb-batch", "tb", "grpo", "ppo", "dapo", "best-of-n")
 FloatArray = NDArray[np.float64]
 
 
@@ -90,7 +90,7 @@ def _by_learner() -> list[Cell]:
     small = tuple(size / 10 for size in SIZES)
     standardised = {"grpo": small, "ppo": small, "dapo": small}
     sampled = [
-        _cell("learners", name, math.nan, name, 2500, standardised.get(name, SIZES), alpha=(2.0,)) for name in LEARNERS
+        _cell("learners", name, math.nan, name, 2500, standardised.get(name, SIZES), alpha=(2.0,)) for name in STUDIED
     ]
     # The natural gradient's step must stay below 2 / w_h.
     exact = [("natural", (0.03, 0.1, 0.3, 1.0)), ("softmax", SIZES)]
@@ -128,7 +128,7 @@ STUDIES: dict[str, Callable[[], list[Cell]]] = {
 
 def config_of(cell: Cell, seeds: int) -> SweepConfig:
     """Return the sweep of a cell: the tuning seeds first, then ``seeds`` reported ones; exact learners have one run."""
-    runs = 1 if cell.learner in EXACT else TUNING + seeds
+    runs = 1 if LEARNERS.get(cell.learner).exact else TUNING + seeds
     return SweepConfig.model_validate({**cell.fields, "seeds": runs, "batch": runs})
 
 
@@ -172,7 +172,7 @@ def study(
 def judge(cell: Cell, runs: dict[str, NDArray[Any]], within: float = WITHIN) -> Reached:
     """Return what a cell's table says: the step size chosen on the tuning seeds, reported on the others."""
     by_size = {size: _times(runs, cell, size, within) for size in cell.fields["step_size"]}  # updates, shape [S]
-    exact = cell.learner in EXACT
+    exact = LEARNERS.get(cell.learner).exact
     tuning = {size: times if exact else times[:TUNING] for size, times in by_size.items()}
     # A mean over 1 / updates ranks step sizes also where less than half of the runs arrive.
     best = max(tuning, key=lambda size: float(np.mean(1.0 / tuning[size])))

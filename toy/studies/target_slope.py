@@ -23,7 +23,7 @@ import numpy as np
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.toy.dynamics.engine import Ensemble, Machine, log_policy_only, run, run_keys, stack, start
-from sharpen.toy.dynamics.estimators import Options
+from sharpen.toy.learners.parts.learner import Options
 from sharpen.toy.problems.automata import sequences
 from sharpen.toy.problems.policies import Family
 from sharpen.toy.problems.setting import setting

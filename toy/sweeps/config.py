@@ -10,10 +10,10 @@ from pydantic import Field, model_validator
 
 from sharpen.objective import InputError, Objective
 from sharpen.toy.dynamics.engine import recorded
-from sharpen.toy.dynamics.estimators import Options
-from sharpen.toy.dynamics.learners import check
 from sharpen.toy.dynamics.memory import fixed_bytes, run_bytes
 from sharpen.toy.dynamics.observe import measures
+from sharpen.toy.dynamics.updates import check
+from sharpen.toy.learners.parts.learner import Options
 from sharpen.toy.problems.prompts import ProblemConfig, Task
 from sharpen.toy.problems.setting import Setting, check_size, setting
 
@@ -47,10 +47,10 @@ class SweepConfig(ProblemConfig):
     """A grid: every combination of the tuples, with ``seeds`` runs each, on one problem (:class:`ProblemConfig`).
 
     Args:
-        learner: Names of learners.
+        learner: Names of learners (`sharpen.toy.learners.registry`), built in, ``module:object``, or an entry point's.
         group_size: Samples of an update.
         optimizer: ``sgd``, ``momentum`` or ``adam``.
-        kl: Where the KL estimate stands, see ``sharpen.toy.dynamics.estimators.KL_PLACES``.
+        kl: Where the KL estimate stands, see ``sharpen.toy.learners.parts.learner.KL_PLACES``.
         mode: Of the objective, as are the next five.
         normalization: Likewise.
         weight: Likewise.

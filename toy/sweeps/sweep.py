@@ -64,6 +64,26 @@ def sweep(
             ray.shutdown()
 
 
+def compute_table(config: SweepConfig, progress: Progress = lambda done, total: None) -> pa.Table:
+    """Run a sweep and return its table, without a folder.
+
+    Args:
+        config: The grid.
+        progress: As in :func:`sweep`.
+    """
+    todo, done = batches(config), 0
+
+    def report(updates: int) -> None:
+        progress((done + updates) * config.batch, len(todo) * config.steps * config.batch)
+
+    tables = {}
+    for batch, rows in _computed(config, None, todo, None, report):
+        tables[batch.number] = rows
+        done += config.steps
+        report(0)
+    return pa.concat_tables([tables[batch.number] for batch in todo])
+
+
 def _swept(config: SweepConfig, out: Path, ray: Any | None, progress: Progress) -> None:
     """Compute what is missing in a folder that is open, and write the table."""
     todo = batches(config)
@@ -84,7 +104,7 @@ def _swept(config: SweepConfig, out: Path, ray: Any | None, progress: Progress) 
 
 
 def _computed(
-    config: SweepConfig, out: Path, missing: list[Batch], ray: Any | None, report: Callable[[int], None]
+    config: SweepConfig, out: Path | None, missing: list[Batch], ray: Any | None, report: Callable[[int], None]
 ) -> Iterator[tuple[Batch, pa.Table]]:
     if ray is not None:
         from sharpen.toy.sweeps.spread import computed_on_ray
@@ -94,21 +114,21 @@ def _computed(
     devices = jax.local_devices()[: config.devices(config.task())]
     if len(devices) == 1:
         for batch in missing:
-            yield batch, compute(config, batch, report, _kept(out, batch))
+            yield batch, compute(config, batch, report, _keep(out, batch))
         return
     # One batch a device, not one batch over all: the program, and so every bit, is the same as on one device.
     pool, free = ThreadPoolExecutor(len(devices)), queue.SimpleQueue[Any]()
     for device in devices:
         free.put(device)
     try:
-        waiting = {pool.submit(_compute_on, free, config, batch, _kept(out, batch)): batch for batch in missing}
+        waiting = {pool.submit(_compute_on, free, config, batch, _keep(out, batch)): batch for batch in missing}
         for finished in as_completed(waiting):
             yield waiting.pop(finished), finished.result()
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C: batches that have not begun are for the next time
 
 
-def _compute_on(free: queue.SimpleQueue[Any], config: SweepConfig, batch: Batch, keep: Path) -> pa.Table:
+def _compute_on(free: queue.SimpleQueue[Any], config: SweepConfig, batch: Batch, keep: Path | None) -> pa.Table:
     device = free.get()
     try:
         with jax.default_device(device):
@@ -131,6 +151,10 @@ def _stored(part: Path) -> pa.Table:
 
 def _kept(out: Path, batch: Batch) -> Path:
     return out / PARTS / f"{batch.number:06d}.npz"
+
+
+def _keep(out: Path | None, batch: Batch) -> Path | None:
+    return None if out is None else _kept(out, batch)
 
 
 def _write(file: Path, tables: Iterable[pa.Table], config: SweepConfig) -> None:

@@ -1,0 +1,199 @@
+"""Updates of a tabular policy, each a pair of pure functions over an explicit state.
+
+An update is ``init(key) -> State`` and ``step(state, key) -> State``. What a learner adds, a direction or a loss, is in
+its own file (`sharpen.toy.learners`). The pseudo-reward's weights come from the objective
+(`sharpen.toy.problems.setting`).
+
+Axis letters: P prompts, n outcomes of a prompt, G samples of a prompt in one update, d parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.experimental.ode import odeint
+
+from sharpen.objective import InputError
+from sharpen.toy.learners.parts.learner import (
+    KL_PLACES,
+    Batch,
+    ExactLearner,
+    Learner,
+    Options,
+    Parameters,
+    SampledLearner,
+    State,
+    log_reference,
+)
+from sharpen.toy.learners.registry import LEARNERS
+from sharpen.toy.problems.policies import Family
+from sharpen.toy.problems.setting import Setting
+
+FLOW_ACCURACY = {"rtol": 1e-10, "atol": 1e-12}  # of one update; 1e-8 remains after thousands
+OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
+    "sgd": optax.identity,
+    "momentum": lambda: optax.trace(decay=0.9),
+    "adam": lambda: optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
+}
+
+
+class Update(NamedTuple):
+    """A way to update the policy.
+
+    Args:
+        init: From a key to the state before the first update, at the base.
+        step: From a state and a key to the next state.
+    """
+
+    init: Callable[[Array], State]
+    step: Callable[[State, Array], State]
+
+
+def check(kind: str, options: Options, kl_weight: float, step_size: float, separate: bool) -> None:
+    """Refuse what a learner cannot run.
+
+    Raises:
+        InputError: unknown names, a step size that is no finite number > 0, fewer than two samples where a baseline
+            needs them, trajectory balance without entropy, or a step size at which the natural gradient diverges.
+    """
+    learner = LEARNERS.get(kind)
+    if not 0.0 < step_size < math.inf:
+        raise InputError("step_size", step_size, "a finite number > 0")
+    if options.optimizer not in OPTIMIZERS:
+        raise InputError("optimizer", options.optimizer, ", ".join(OPTIMIZERS))
+    if options.kl not in KL_PLACES:
+        raise InputError("kl", options.kl, ", ".join(KL_PLACES))
+    if isinstance(learner, SampledLearner):
+        if options.group_size < learner.samples:
+            allowed = f"at least {learner.samples}: the baseline is the mean of the other samples"
+            raise InputError("group_size", options.group_size, allowed)
+        if learner.needs_entropy and kl_weight == 0.0:
+            raise InputError("learner", kind, "an objective with entropy (mode sampling), which has a log Z")
+    elif learner.field == "natural" and not learner.flow and separate and step_size * kl_weight >= 2.0:
+        raise InputError("step_size", step_size, f"below {2.0 / kl_weight:g} for the natural gradient, as eta w_h < 2")
+
+
+def make(kind: str, setting: Setting, family: Family, options: Options) -> Update:
+    """Return the update of a learner by its name; :func:`check` says whether it can run."""
+    learner = LEARNERS.get(kind)
+    optimizer = OPTIMIZERS[options.optimizer]()
+    weight = jnp.asarray(setting.prompt_weight)
+
+    def init(key: Array) -> State:
+        theta = family.start(setting)
+        parameters = Parameters(theta, jnp.zeros((weight.shape[0], 1), theta.dtype))
+        base = jnp.asarray(setting.log_base)
+        error = jnp.asarray(setting.base_noise) * jax.random.normal(key, base.shape, base.dtype)
+        start = family.log_policy(setting, theta)
+        return State(parameters, optimizer.init(parameters), base, error, start, jnp.zeros((), dtype=jnp.int64))
+
+    def step(state: State, key: Array) -> State:
+        if learner.on_logits is not None and _lazily_normalised(family, options):
+            gradient = Parameters(-learner.on_logits(setting, state), jnp.zeros_like(state.parameters.log_z))
+            parameters, moments = _descend(optimizer, gradient, state, setting)
+            return state._replace(parameters=parameters, moments=moments, updates=state.updates + 1)
+        log_pi = family.log_policy(setting, state.parameters.theta)
+        state = _renewed(learner, setting, options, state, log_pi)
+        if isinstance(learner, ExactLearner):
+            parameters, moments = _exact_update(learner, setting, family, optimizer, options, state, log_pi)
+        else:
+            parameters, moments = _sampled_update(learner, setting, family, optimizer, options, state, log_pi, key)
+        return state._replace(parameters=parameters, moments=moments, updates=state.updates + 1)
+
+    return Update(init, step)
+
+
+def _lazily_normalised(family: Family, options: Options) -> bool:
+    """Return whether updates that are affine in logits may leave these known up to a constant a prompt."""
+    return family.separate and not options.reference_moves and options.optimizer != "adam"
+
+
+def _renewed(learner: Learner, setting: Setting, options: Options, state: State, log_pi: Array) -> State:
+    # Only what changes is written: the rest stays where it is in the compiled loop.
+    if options.reference_moves:
+        every = jnp.asarray(setting.refresh_every)
+        due = (every > 0) & (state.updates % jnp.maximum(every, 1) == 0)
+        state = state._replace(reference=jnp.where(due, log_pi, state.reference))
+    if isinstance(learner, SampledLearner) and learner.stale:
+        state = state._replace(behaviour=jnp.where(state.updates % options.stale == 0, log_pi, state.behaviour))
+    return state
+
+
+def _exact_update(
+    learner: ExactLearner,
+    setting: Setting,
+    family: Family,
+    optimizer: optax.GradientTransformation,
+    options: Options,
+    state: State,
+    log_pi: Array,
+) -> tuple[Parameters, Any]:
+    theta = state.parameters.theta
+    if learner.flow:
+        times = jnp.array([0.0, 1.0], theta.dtype) * setting.step_size
+
+        def velocity(theta: Array, _: Array) -> Array:
+            return learner.direction(setting, family, options, state, theta, family.log_policy(setting, theta))
+
+        path = odeint(velocity, theta, times, **FLOW_ACCURACY)
+        return state.parameters._replace(theta=path[-1]), state.moments
+    ascent = learner.direction(setting, family, options, state, theta, log_pi)
+    return _descend(optimizer, Parameters(-ascent, jnp.zeros_like(state.parameters.log_z)), state, setting)
+
+
+def _sampled_update(
+    learner: SampledLearner,
+    setting: Setting,
+    family: Family,
+    optimizer: optax.GradientTransformation,
+    options: Options,
+    state: State,
+    log_start: Array,
+    key: Array,
+) -> tuple[Parameters, Any]:
+    draw, disturb = jax.random.split(key)
+    log_p = log_reference(setting, options, state, log_start)
+    behaviour = state.behaviour if learner.stale else log_start
+    samples_PG = _samples(draw, behaviour, options.group_size)
+
+    def chosen(table: Array) -> Array:
+        return jnp.take_along_axis(table, samples_PG, axis=-1)
+
+    # on_reference holds the score's part and the KL pair's w_h; the pair is the estimators' to place.
+    score = (setting.on_reference - setting.kl_weight) * log_p
+    reward = chosen(jnp.asarray(setting.on_reward * setting.reward + score))
+    if options.noisy_reward:
+        noise = jax.random.normal(disturb, samples_PG.shape, log_start.dtype)
+        reward = reward + setting.reward_noise * noise * chosen(jnp.asarray(setting.on_reward))
+    batch = Batch(reward, chosen(log_p), chosen(behaviour), chosen(log_start))
+    weight, w_h = jnp.asarray(setting.prompt_weight), jnp.asarray(setting.kl_weight)
+
+    def loss(parameters: Parameters) -> Array:
+        log_pi = chosen(family.log_policy(setting, parameters.theta))
+        return learner.loss(log_pi, batch, weight, w_h, parameters.log_z, options)
+
+    for _ in range(options.epochs if learner.several_epochs else 1):
+        parameters, moments = _descend(optimizer, jax.grad(loss)(state.parameters), state, setting)
+        state = state._replace(parameters=parameters, moments=moments)
+    return state.parameters, state.moments
+
+
+def _samples(key: Array, log_pi: Array, G: int) -> Array:
+    """Return G independent outcomes of each prompt, shape [P, G], by inverting the cumulative probabilities."""
+    cumulative = jnp.cumsum(jnp.exp(log_pi), axis=-1)
+    at = jax.random.uniform(key, (log_pi.shape[0], G), log_pi.dtype) * cumulative[:, -1:]
+    return jnp.sum(cumulative[:, None, :-1] <= at[..., None], axis=-1)
+
+
+def _descend(
+    optimizer: optax.GradientTransformation, gradient: Parameters, state: State, setting: Setting
+) -> tuple[Parameters, Any]:
+    change, moments = optimizer.update(gradient, state.moments)
+    moved = jax.tree.map(lambda value, by: value - setting.step_size * by, state.parameters, change)
+    return moved, moments

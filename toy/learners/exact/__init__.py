@@ -1,0 +1,1 @@
+"""Learners that see every outcome: one file each."""

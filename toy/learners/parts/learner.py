@@ -1,0 +1,240 @@
+"""What a learner is: a direction of ascent on every outcome, or a loss on samples.
+
+Axis letters: P prompts, n outcomes of a prompt, G samples of a prompt in one update, d parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from sharpen.toy.problems.policies import Family
+from sharpen.toy.problems.setting import Setting
+
+KL_PLACES = ("k1-reward", "k2-reward", "k3-reward", "k1-loss", "k2-loss", "k3-loss")
+
+
+class Parameters(NamedTuple):
+    """What is trained.
+
+    Args:
+        theta: Parameters of the policy.
+        log_z: log Z of each prompt, shape [P, 1]; moved only by a loss that depends on it.
+    """
+
+    theta: Array
+    log_z: Array
+
+
+class State(NamedTuple):
+    """What an update starts from.
+
+    Args:
+        parameters: Of the policy.
+        moments: State of the optimizer.
+        reference: Log-probabilities of p, shape [P, n]; moves only if the objective's reference does, when the update
+            after the one that is due begins.
+        error: Error of the log p that the objective sees, shape [P, n].
+        behaviour: log-probabilities of the policy that a ``stale`` learner samples from, shape [P, n].
+        updates: Updates done.
+    """
+
+    parameters: Parameters
+    moments: Any
+    reference: Array
+    error: Array
+    behaviour: Array
+    updates: Array
+
+
+class Options(NamedTuple):
+    """What is fixed when a learner is compiled.
+
+    Args:
+        group_size: Samples of a prompt, G.
+        optimizer: ``sgd``, ``momentum`` or ``adam``.
+        kl: Estimator of the KL and where it stands, one of ``KL_PLACES``. ``k1-reward`` is the objective as written.
+        epochs: Gradient steps on one batch, of a learner with ``several_epochs``.
+        clip_low: PPO's lower clip.
+        clip_high: PPO's upper clip.
+        dapo_clip_high: DAPO's upper clip.
+        stale: Updates for which a ``stale`` learner keeps sampling from one policy.
+        importance_cap: Largest importance weight of ``off-policy``.
+        rank_penalty: beta_rank of the unlikeliness reward.
+        reference_moves: Whether p is ever replaced by the policy; false saves its update.
+        noisy_reward: Whether a setting has noise on its rewards; false saves drawing it.
+    """
+
+    group_size: int = 16
+    optimizer: str = "sgd"
+    kl: str = "k1-reward"
+    epochs: int = 4
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    dapo_clip_high: float = 0.28
+    stale: int = 4
+    importance_cap: float = 20.0
+    rank_penalty: float = 0.25
+    reference_moves: bool = True
+    noisy_reward: bool = True
+
+
+class Batch(NamedTuple):
+    """Samples from the behaviour policy, shapes [P, G].
+
+    Args:
+        reward: The pseudo-reward without its KL pair, w_r r + (w_p - w_h) s.
+        log_reference: log p.
+        log_behaviour: log-probability under the policy that sampled.
+        log_start: log pi before the first epoch on this batch.
+    """
+
+    reward: Array
+    log_reference: Array
+    log_behaviour: Array
+    log_start: Array
+
+
+class Loss(Protocol):
+    """What a sampled learner minimises, a pure JAX function.
+
+    The mean over prompts by weight and over samples, so that its gradient is minus the learner's estimate of grad J (up
+    to a positive factor where the learner has one).
+    """
+
+    def __call__(
+        self, log_pi: Array, batch: Batch, weight: Array, w_h: Array, log_z: Array, options: Options, /
+    ) -> Array:
+        """Return the loss of a batch.
+
+        Args:
+            log_pi: log pi of the samples, shape [P, G], which is differentiated.
+            batch: The samples, constants.
+            weight: Of the prompts, shape [P], sum 1.
+            w_h: Weight of the entropy and of the KL pair, a scalar; 0 in mode ``optimization``.
+            log_z: Learned log Z of the prompts, shape [P, 1], which is differentiated too; 0 at the start.
+            options: Plain Python numbers and texts.
+
+        Returns:
+            A scalar.
+        """
+        ...
+
+
+class Direction(Protocol):
+    """Where an exact learner goes, a pure JAX function."""
+
+    def __call__(
+        self, setting: Setting, family: Family, options: Options, state: State, theta: Array, log_pi: Array, /
+    ) -> Array:
+        """Return the direction of ascent, which is multiplied by eta, in the shape of ``theta``.
+
+        Args:
+            setting: The run's outcomes and weights.
+            family: Of the policies.
+            options: Plain Python numbers and texts.
+            state: Before the update; :func:`log_reference` gives the log p in force.
+            theta: Parameters, shape [P, n] for a table, which a flow moves away from the state's.
+            log_pi: log pi at theta, shape [P, n].
+        """
+        ...
+
+
+class Moments(NamedTuple):
+    """Moments of one outcome's pseudo-reward R and score e_x - pi under the policy.
+
+    Args:
+        mean: E[.] under the policy, from [P, n] to [P, 1].
+        reward: R, shape [P, n].
+        centred: R - E[R], shape [P, n].
+        extra: Variance of the noise on a sampled reward, shape [P, n].
+        norms: |e_x - pi|^2, shape [P, n].
+        signals: |E[R (e_x - pi)]|^2, shape [P, 1].
+        group_size: G.
+    """
+
+    mean: Callable[[Array], Array]
+    reward: Array
+    centred: Array
+    extra: Array
+    norms: Array
+    signals: Array
+    group_size: int
+
+
+@dataclass(frozen=True)
+class ExactLearner:
+    """A learner that sees every outcome and draws nothing.
+
+    Args:
+        direction: Where an update goes.
+        step_size: eta of ``sharpen toy simulate`` where none is given.
+        field: Which exact flow of the theory the direction is; None for neither. It says where phase portraits and
+            limits come from.
+        flow: Whether an update follows the direction for the time eta, by an adaptive Runge-Kutta method, instead of
+            taking a step; a flow takes no optimizer.
+        on_logits: For a table against a frozen reference, the direction as a function of setting and state that is
+            affine in logits known up to a constant a prompt, so that no update computes a policy; None if there is
+            no such form.
+    """
+
+    direction: Direction
+    step_size: float = 1.0
+    field: Literal["natural", "softmax"] | None = None
+    flow: bool = False
+    on_logits: Callable[[Setting, State], Array] | None = None
+    exact: ClassVar[bool] = True
+    several_epochs: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class SampledLearner:
+    """A learner that sees G samples of each prompt in an update.
+
+    Args:
+        loss: What it minimises.
+        step_size: eta of ``sharpen toy simulate`` where none is given.
+        samples: Fewest samples of an update; 2 where the baseline is made of the others.
+        several_epochs: Whether it takes ``options.epochs`` gradient steps on a batch.
+        stale: Whether it samples from a policy that is renewed only every ``options.stale`` updates.
+        needs_entropy: Whether its target exists only with w_h > 0.
+        learns_log_z: Whether the loss moves ``log_z``, so that the policy alone is not its state.
+        noise: tr Cov of the estimate of the gradient of a table's logits, shape [P, 1], with the KL in the reward;
+            None where there is no closed form.
+        enumerated: What ``sharpen.theory.estimators.exact`` calls its estimator; None if it has none.
+    """
+
+    loss: Loss
+    step_size: float = 0.2
+    samples: int = 2
+    several_epochs: bool = False
+    stale: bool = False
+    needs_entropy: bool = False
+    learns_log_z: bool = False
+    noise: Callable[[Moments], Array] | None = None
+    enumerated: str | None = None
+    exact: ClassVar[bool] = False
+    field: ClassVar[None] = None
+    flow: ClassVar[bool] = False
+    on_logits: ClassVar[None] = None
+
+
+Learner = ExactLearner | SampledLearner
+
+
+def pseudo_reward(setting: Setting, reward: Array, log_p: Array, log_pi: Array) -> Array:
+    """Return A = on_reward r + on_reference log p + on_policy log pi, shape [P, n], a constant for gradients."""
+    A = setting.on_reward * reward + setting.on_reference * log_p + setting.on_policy * log_pi
+    return jax.lax.stop_gradient(jnp.asarray(A))
+
+
+def log_reference(setting: Setting, options: Options, state: State, log_pi: Array) -> Array:
+    """Return the log p that the objective sees: with the reference ``policy`` that is pi at every moment."""
+    if not options.reference_moves:
+        return state.reference + state.error
+    return jnp.where(setting.refresh_every < 0, log_pi, state.reference) + state.error
