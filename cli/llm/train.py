@@ -37,6 +37,10 @@ class RunFlags:
     split: Annotated[str | None, _flag(RUN, "Part of the data.")] = None
     problems: Annotated[int | None, _flag(RUN, "Use only N training problems.")] = None
     template: Annotated[str | None, _flag(RUN, "Prompt template, a name or a file.")] = None
+    tracker: Annotated[
+        list[str] | None,
+        _flag(RUN, "tensorboard (the default), wandb, trackio, or your own as module:object; repeatable."),
+    ] = None
     wandb: Annotated[str | None, _flag(RUN, "Project at Weights & Biases that gets the metrics too.")] = None
 
 
@@ -125,6 +129,7 @@ class EvaluationFlags:
 
 # Settings that are not a field of the same name at the top of TrainConfig.
 PLACES = {
+    "tracker": "trackers",
     "learner": "learner.kind",
     "microbatch_tokens": "tokens_per_microbatch",
     "activation_checkpointing": "gradient_checkpointing",

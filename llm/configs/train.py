@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from sharpen.llm.configs.grid import model_settings
 from sharpen.llm.rewards.firewall import RewardConfig
+from sharpen.llm.trackers.registry import TRACKERS, chosen
 from sharpen.objective import PRESETS, InputError, Objective
-from sharpen.objective.settings import Seed, Settings, Text
+from sharpen.objective.settings import Seed, Settings, Text, is_as_written
 from sharpen.objective.storage.reading import read_mapping
 
 
@@ -119,7 +120,9 @@ class EvaluationSettings(Settings):
 
 
 class TrainConfig(Settings):
-    """One training run; the defaults are those of the paper's 3B runs, see :func:`recipe` for the embedded model.
+    """One training run. What is not given is the model's, see :func:`recipe`, as with ``sharpen llm train``.
+
+    The defaults below are of models without a recipe; a group that is given as an object is taken whole.
 
     Raises:
         pydantic.ValidationError: a field is out of range.
@@ -177,14 +180,34 @@ class TrainConfig(Settings):
     )
     checkpoint_every: int = Field(default=20, ge=1)
     seed: Seed = 42
+    trackers: list[Annotated[Text, AfterValidator(TRACKERS.valid)]] = Field(
+        default=["tensorboard"], description="Where the metrics go beside metrics.jsonl: names, or module:object."
+    )
+    tracker_options: dict[str, dict[str, Any]] = Field(default={}, description="Options of trackers, by their names.")
     wandb: Text | None = Field(default=None, description="Project at Weights & Biases that gets the metrics too.")
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_its_model(cls, fields: Any, info: ValidationInfo) -> Any:
+        new = isinstance(fields, dict) and not is_as_written(info)
+        return merge(recipe(str(fields.get("model", "embedded"))), fields) if new else fields
 
     @model_validator(mode="before")
     @classmethod
     def _as_published(cls, fields: Any) -> Any:
         published = PUBLISHED_AGGREGATION.get(_kind(fields.get("learner"))) if isinstance(fields, dict) else None
         return fields if published is None else {"aggregation": published, **fields}
+
+    @property
+    def tracking(self) -> dict[str, dict[str, Any]]:
+        """The run's trackers by name, ``wandb`` among them where a project is named, and the options of each."""
+        return chosen(self.trackers, self.tracker_options, self.wandb)
+
+    @model_validator(mode="after")
+    def _trackers_take_their_options(self) -> Self:
+        chosen(self.trackers, self.tracker_options, self.wandb)
+        return self
 
     @model_validator(mode="after")
     def _microbatch_holds_a_row(self) -> Self:
@@ -221,7 +244,7 @@ def resolve(changes: dict[str, Any]) -> TrainConfig:
         >>> resolve({"steps": 3, "optimizer": {"learning_rate": 0.5}}).optimizer.warmup_steps
         10
     """
-    return TrainConfig.model_validate(merge(recipe(str(changes.get("model", "embedded"))), changes))
+    return TrainConfig.model_validate(changes)
 
 
 def merge(old: dict[str, Any], new: dict[str, Any], whole: tuple[str, ...] = ("objective",)) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from sharpen.llm.tasks import answer_check
 from sharpen.llm.tasks.data import DataSource, PromptSet
 from sharpen.llm.tasks.overlap import Overlap, chosen_problems, set_apart
 from sharpen.llm.tasks.sources import load_source
+from sharpen.llm.trackers import missing_packages
 from sharpen.objective import InputError, MissingError, SeveralInputsError, one_or_several
 
 if TYPE_CHECKING:
@@ -237,11 +238,10 @@ def _look_at_settings(found: Findings, config: TrainConfig, world: World) -> Non
 
     found.attempt(lambda: check_processes(config, world))
     found.attempt(lambda: check_engine(config.engine))
-    optional = {"wandb": ("wandb", config.wandb), "lora": ("peft", config.lora)}
-    for field, (package, given) in optional.items():
-        if given is not None and find_spec(package) is None:
-            why = f"the package {package} is not installed"
-            found.errors.append(MissingError(field, str(given), why, [f"pip install {package}"]))
+    found.errors += missing_packages(config.tracking)
+    if config.lora is not None and find_spec("peft") is None:
+        why = "the package peft is not installed"
+        found.errors.append(MissingError("lora", str(config.lora), why, ["pip install peft"]))
 
 
 def _look_at_model(found: Findings, source: ModelSource) -> PreTrainedTokenizerBase | None:

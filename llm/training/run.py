@@ -24,11 +24,12 @@ from sharpen.objective import InputError
 from sharpen.objective.storage import files, runfolder
 
 if TYPE_CHECKING:
+    from sharpen.llm.training.metrics import MetricsWriter
     from sharpen.llm.training.trainer import Trainer
 
 MADE = (
     *(EVALUATION, SELECTION, "overlap.json", "metrics.jsonl", "samples.jsonl", "tensorboard/events.*"),
-    *("wandb-id", "wandb/*", "checkpoints/last", "checkpoints/best"),
+    *("wandb-id", "wandb/*", "trackio-id", "checkpoints/last", "checkpoints/best"),
     *(f"checkpoints/step_*/*.{kind}" for kind in ("safetensors", "json", "jinja", "txt", "model")),
 )
 
@@ -39,7 +40,7 @@ def train(config: TrainConfig, out: Path, *, force: bool = False, report: Report
     Args:
         config: The resolved configuration.
         out: Run folder: ``config.yaml``, ``provenance.json``, ``overlap.json``, ``metrics.jsonl``, ``samples.jsonl``,
-            ``tensorboard/``, ``checkpoints/`` and, in the end, ``evaluation.json``.
+            ``checkpoints/``, what its trackers keep (``tensorboard/``) and, in the end, ``evaluation.json``.
         force: Delete an earlier run in ``out`` first.
         report: Told about progress.
 
@@ -201,10 +202,7 @@ def _trainer(config: TrainConfig, setup: Setup, ready: Ready) -> Trainer:
 
 
 def _train(trainer: Trainer, setup: Setup, out: Path, report: Report) -> None:
-    from sharpen.llm.training.metrics import MetricsWriter, Mirror
-
     config, world, folder = trainer.config, setup.world, out / "checkpoints"
-    mirror = Mirror(config.wandb, out, config.model_dump(mode="json")) if config.wandb and world.first else None
     newest = _checkpoint_to_continue(folder, world, report)
     if newest is not None:
         tensors, numbers = checkpoint.load_state(newest)
@@ -212,9 +210,7 @@ def _train(trainer: Trainer, setup: Setup, out: Path, report: Report) -> None:
         report.note(f"continuing from {newest.name}")
     elif (out / "metrics.jsonl").exists():
         report.note(f"{out} has no checkpoint yet: starting at step 1 again")
-    metrics = MetricsWriter(out, trainer.step_index, mirror) if world.first else None
-    if metrics is not None and metrics.missing:
-        report.note(f"{out / 'metrics.jsonl'} has no record of {metrics.missing} of {trainer.step_index} earlier steps")
+    metrics = _metrics(config, out, trainer.step_index, report) if world.first else None
     try:
         with deferred_interrupt() as interrupt:
             while trainer.step_index < config.steps:
@@ -231,6 +227,19 @@ def _train(trainer: Trainer, setup: Setup, out: Path, report: Report) -> None:
     finally:
         if metrics is not None:
             metrics.close()
+
+
+def _metrics(config: TrainConfig, out: Path, step: int, report: Report) -> MetricsWriter:
+    """Return what keeps the metrics from ``step`` on, its trackers started."""
+    from sharpen.llm.trackers import Tracking
+    from sharpen.llm.training.metrics import MetricsWriter
+
+    tracking = Tracking(config.tracking, report.note)
+    metrics = MetricsWriter(out, step, tracking)
+    if metrics.missing:
+        report.note(f"{out / 'metrics.jsonl'} has no record of {metrics.missing} of {step} earlier steps")
+    tracking.start(config.model_dump(mode="json"), out, step)
+    return metrics
 
 
 def _checkpoint_to_continue(folder: Path, world: World, report: Report) -> Path | None:
