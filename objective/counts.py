@@ -3,7 +3,8 @@
 n samples of a problem were drawn, c of them are right. A set of k of the n, each as likely as any other, has a right
 one with probability 1 - C(n - c, k)/C(n, k), whose mean over the draws is 1 - (1 - q)^k for any success probability q:
 the unbiased estimate of pass@k (Chen et al. 2021, "Evaluating Large Language Models Trained on Code",
-arXiv:2107.03374, equation 1). maj@k is the probability that the plurality vote of such a set is right, likewise unbiased.
+arXiv:2107.03374, equation 1). maj@k, likewise unbiased, is the
+probability that the plurality vote of such a set is right.
 """
 
 from __future__ import annotations

@@ -1,5 +1,156 @@
-"""What the objective does on a finite problem, exactly: optima, fixed points and flows, in NumPy.
+"""What the objective does on a finite problem, exactly: optima, fixed points, flows, sequences and proofs, in NumPy.
 
-`problem` holds the outcomes, `advantage` the pseudo-reward as a line in log pi, `flow` the gradient flows and their
-limits, `optimum` the optimum, `stationary` every fixed point with its stability.
+The names below are what users may rely on. Each is imported when it is first asked for, so that this package alone
+imports neither SciPy nor SymPy nor pandas. Every result with axes has a method ``frame``, its labelled pandas table.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sharpen.objective import lazy
+
+if TYPE_CHECKING:
+    from sharpen.objective.counts import maj_at_k, pass_at_k
+    from sharpen.theory import sequences
+    from sharpen.theory.core.flow import limit, softmax_field, softmax_limit, vector_field
+    from sharpen.theory.core.problem import Problem
+    from sharpen.theory.core.problem import parse_problem as problem
+    from sharpen.theory.estimators.report import EstimatorReport, estimator_report
+    from sharpen.theory.instability.families import StationaryFamily, stationary_families
+    from sharpen.theory.instability.phase import Portrait, portrait
+    from sharpen.theory.instability.rounds import Rounds, self_sharpening
+    from sharpen.theory.instability.selfsharpening import collapse
+    from sharpen.theory.instability.stationary import FixedPoint, FixedPoints, fixed_points
+    from sharpen.theory.optima.best_of_n import best_of_n, best_of_n_kl, compare_at_equal_kl, samples_to_cover
+    from sharpen.theory.optima.coverage import Coverage, Prompt, crossover, read_mix
+    from sharpen.theory.optima.coverage import coverage as policy_coverage
+    from sharpen.theory.optima.frontier import Frontier, Hull, KlCurve, at_kl, frontier, hull, kl_curve
+    from sharpen.theory.optima.limits import limits
+    from sharpen.theory.optima.majority import winner_probabilities as vote
+    from sharpen.theory.optima.marginal import answer_optimum, mode_conflict
+    from sharpen.theory.optima.mix import CoverageReport
+    from sharpen.theory.optima.mix import compare_coverage as coverage
+    from sharpen.theory.optima.noise import SourceEffect, sensitivity
+    from sharpen.theory.optima.optimum import Optimum, optimum
+    from sharpen.theory.optima.response import Curve, TurningPoint, stops_helping, turning_points
+    from sharpen.theory.optima.response import curve as response
+    from sharpen.theory.optima.sensitivity import jacobian
+    from sharpen.theory.proofs.catalogue import derive, theorem
+
+_NAMES = {
+    "Problem": "sharpen.theory.core.problem:Problem",
+    "problem": "sharpen.theory.core.problem:parse_problem",
+    "optimum": "sharpen.theory.optima.optimum:optimum",
+    "Optimum": "sharpen.theory.optima.optimum:Optimum",
+    "limits": "sharpen.theory.optima.limits:limits",
+    "vector_field": "sharpen.theory.core.flow:vector_field",
+    "softmax_field": "sharpen.theory.core.flow:softmax_field",
+    "limit": "sharpen.theory.core.flow:limit",
+    "softmax_limit": "sharpen.theory.core.flow:softmax_limit",
+    "response": "sharpen.theory.optima.response:curve",
+    "Curve": "sharpen.theory.optima.response:Curve",
+    "turning_points": "sharpen.theory.optima.response:turning_points",
+    "TurningPoint": "sharpen.theory.optima.response:TurningPoint",
+    "stops_helping": "sharpen.theory.optima.response:stops_helping",
+    "kl_curve": "sharpen.theory.optima.frontier:kl_curve",
+    "KlCurve": "sharpen.theory.optima.frontier:KlCurve",
+    "at_kl": "sharpen.theory.optima.frontier:at_kl",
+    "frontier": "sharpen.theory.optima.frontier:frontier",
+    "Frontier": "sharpen.theory.optima.frontier:Frontier",
+    "hull": "sharpen.theory.optima.frontier:hull",
+    "Hull": "sharpen.theory.optima.frontier:Hull",
+    "best_of_n": "sharpen.theory.optima.best_of_n:best_of_n",
+    "best_of_n_kl": "sharpen.theory.optima.best_of_n:best_of_n_kl",
+    "compare_at_equal_kl": "sharpen.theory.optima.best_of_n:compare_at_equal_kl",
+    "samples_to_cover": "sharpen.theory.optima.best_of_n:samples_to_cover",
+    "Prompt": "sharpen.theory.optima.coverage:Prompt",
+    "Coverage": "sharpen.theory.optima.coverage:Coverage",
+    "policy_coverage": "sharpen.theory.optima.coverage:coverage",
+    "crossover": "sharpen.theory.optima.coverage:crossover",
+    "read_mix": "sharpen.theory.optima.coverage:read_mix",
+    "coverage": "sharpen.theory.optima.mix:compare_coverage",
+    "CoverageReport": "sharpen.theory.optima.mix:CoverageReport",
+    "vote": "sharpen.theory.optima.majority:winner_probabilities",
+    "answer_optimum": "sharpen.theory.optima.marginal:answer_optimum",
+    "mode_conflict": "sharpen.theory.optima.marginal:mode_conflict",
+    "sensitivity": "sharpen.theory.optima.noise:sensitivity",
+    "SourceEffect": "sharpen.theory.optima.noise:SourceEffect",
+    "jacobian": "sharpen.theory.optima.sensitivity:jacobian",
+    "fixed_points": "sharpen.theory.instability.stationary:fixed_points",
+    "FixedPoint": "sharpen.theory.instability.stationary:FixedPoint",
+    "FixedPoints": "sharpen.theory.instability.stationary:FixedPoints",
+    "stationary_families": "sharpen.theory.instability.families:stationary_families",
+    "StationaryFamily": "sharpen.theory.instability.families:StationaryFamily",
+    "self_sharpening": "sharpen.theory.instability.rounds:self_sharpening",
+    "Rounds": "sharpen.theory.instability.rounds:Rounds",
+    "collapse": "sharpen.theory.instability.selfsharpening:collapse",
+    "portrait": "sharpen.theory.instability.phase:portrait",
+    "Portrait": "sharpen.theory.instability.phase:Portrait",
+    "estimator_report": "sharpen.theory.estimators.report:estimator_report",
+    "EstimatorReport": "sharpen.theory.estimators.report:EstimatorReport",
+    "theorem": "sharpen.theory.proofs.catalogue:theorem",
+    "derive": "sharpen.theory.proofs.catalogue:derive",
+    "pass_at_k": "sharpen.objective.counts:pass_at_k",
+    "maj_at_k": "sharpen.objective.counts:maj_at_k",
+    "sequences": "sharpen.theory.sequences",
+}
+
+__getattr__, __dir__, _ = lazy.exports(__name__, _NAMES)
+__all__ = [  # the same names, where a type checker reads them
+    "Coverage",
+    "CoverageReport",
+    "Curve",
+    "EstimatorReport",
+    "FixedPoint",
+    "FixedPoints",
+    "Frontier",
+    "Hull",
+    "KlCurve",
+    "Optimum",
+    "Portrait",
+    "Problem",
+    "Prompt",
+    "Rounds",
+    "SourceEffect",
+    "StationaryFamily",
+    "TurningPoint",
+    "answer_optimum",
+    "at_kl",
+    "best_of_n",
+    "best_of_n_kl",
+    "collapse",
+    "compare_at_equal_kl",
+    "coverage",
+    "crossover",
+    "derive",
+    "estimator_report",
+    "fixed_points",
+    "frontier",
+    "hull",
+    "jacobian",
+    "kl_curve",
+    "limit",
+    "limits",
+    "maj_at_k",
+    "mode_conflict",
+    "optimum",
+    "pass_at_k",
+    "policy_coverage",
+    "portrait",
+    "problem",
+    "read_mix",
+    "response",
+    "samples_to_cover",
+    "self_sharpening",
+    "sensitivity",
+    "sequences",
+    "softmax_field",
+    "softmax_limit",
+    "stationary_families",
+    "stops_helping",
+    "theorem",
+    "turning_points",
+    "vector_field",
+    "vote",
+]

@@ -56,21 +56,12 @@ def coverage(
     """
     spec = chosen.build(default="tempered")
 
-    import numpy as np
-
-    from sharpen.theory.optima.coverage import coverage as cover
-    from sharpen.theory.optima.coverage import log_crossover, log_rates, mix_weights
+    from sharpen.theory.optima.mix import compare_coverage
 
     prompts = _prompts(outcomes, answers, mix, spec.length_exponent != 0.0)
     counts = _whole_numbers(k, "k")
-    policies = _policies(spec, prompts, best_of, marginal)
-    table = {name: cover(prompts, [np.exp(p) for p in each], counts, majority) for name, each in policies.items()}
-    rates = {name: log_rates(prompts, each) for name, each in policies.items()}
-    overtakes = {
-        name: log_crossover(rates["base"], found, mix_weights(prompts), k_max)
-        for name, found in rates.items()
-        if name != "base"
-    }
+    found = compare_coverage(spec, prompts, counts, majority=majority, best_of=best_of, marginal=marginal, k_max=k_max)
+    table, overtakes = found.policies, found.crossover
     if plot is not None:
         from sharpen.figures.theory.coverage import plot_coverage
 
@@ -104,24 +95,6 @@ def _whole_numbers(text: str, name: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
         raise InputError(name, text, "a comma list of whole numbers") from error
-
-
-def _policies(spec: Objective, prompts: list[Prompt], best_of: float | None, marginal: bool) -> dict[str, list[Any]]:
-    """Return every policy's name and its log-probabilities on each prompt."""
-    from sharpen.theory.optima.best_of_n import log_best_of_n
-    from sharpen.theory.optima.marginal import log_answer_optimum
-    from sharpen.theory.optima.optimum import optimum
-
-    problems = [prompt.problem for prompt in prompts]
-    policies: dict[str, list[Any]] = {
-        "base": [problem.log_base for problem in problems],
-        "optimum": [optimum(spec, problem).log_probabilities for problem in problems],
-    }
-    if best_of is not None:
-        policies["best_of_n"] = [log_best_of_n(problem, best_of) for problem in problems]
-    if marginal:
-        policies["marginal"] = [log_answer_optimum(spec, prompt.problem, prompt.labels) for prompt in prompts]
-    return policies
 
 
 def _as_json(

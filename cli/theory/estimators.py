@@ -12,7 +12,7 @@ from sharpen.cli.shared.terminal import say
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
-    from sharpen.theory.core.problem import FloatArray, Problem
+    from sharpen.theory.core.problem import FloatArray
     from sharpen.theory.estimators.claims import Claim
     from sharpen.theory.estimators.exact import Estimate, Setting
 
@@ -44,14 +44,13 @@ def estimators(
     """
     spec = chosen.build(default="task-reward")
 
-    from sharpen.theory.estimators.claims import claims
-    from sharpen.theory.estimators.exact import estimates, setting
+    from sharpen.theory.estimators.report import estimator_report
 
     if outcomes.base is None and outcomes.length is None:
         outcomes = replace(outcomes, length=DEFAULT_LENGTH)
     problem = outcomes.build()
-    given = setting(spec, problem, _policy(policy, problem), group)
-    found, decided = estimates(given), claims(given)
+    report = estimator_report(spec, problem, _policy(policy), group)
+    given, found, decided = report.setting, report.estimates, report.claims
     if json_output:
         import json
 
@@ -60,17 +59,13 @@ def estimators(
         _print_tables(spec, given, found, decided)
 
 
-def _policy(text: str | None, problem: Problem) -> FloatArray:
-    """Return the policy that the text names, or the default one: neither the base nor an optimum of it."""
-    import numpy as np
-
+def _policy(text: str | None) -> FloatArray | None:
+    """Return the policy that the text names, or None for the default one."""
     from sharpen.objective import InputError
     from sharpen.theory.core.problem import parse_base
 
     if text is None:
-        level = problem.log_base / 2 + problem.reward
-        weight = np.exp(level - level.max())
-        return weight / weight.sum()
+        return None
     try:
         return parse_base(text)
     except InputError as error:
@@ -92,7 +87,7 @@ def _as_json(given: Setting, found: tuple[Estimate, ...], decided: tuple[Claim, 
             {
                 "name": estimate.name,
                 "placement": estimate.placement,
-                "target": "kl" if estimate.name.startswith("k") else "objective",
+                "target": estimate.about,
                 "expectation": estimate.expectation.tolist(),
                 "bias": estimate.bias.tolist(),
                 "bias_norm": estimate.bias_norm,

@@ -15,6 +15,7 @@ from sharpen.cli.shared.terminal import say
 if TYPE_CHECKING:
     from sharpen.objective import Objective
     from sharpen.theory.core.problem import FloatArray, Problem
+    from sharpen.theory.instability.rounds import Rounds
     from sharpen.theory.instability.selfsharpening import Family
 
 NAMED_OUTCOMES = 2  # of a policy, in a row of the table
@@ -46,7 +47,7 @@ def self_sharpening(
     spec = chosen.build(default="tempered")
 
     from sharpen.objective import InputError
-    from sharpen.theory.instability.selfsharpening import refresh
+    from sharpen.theory.instability.rounds import self_sharpening as iterate
 
     options.only_where(False, "a command that trains: rounds replace the reference here", reference=chosen.reference)
     if not 1 <= rounds <= MOST_ROUNDS:
@@ -54,8 +55,8 @@ def self_sharpening(
     if not 0.0 < epsilon < 1.0:
         raise InputError("epsilon", epsilon, "a number between 0 and 1")
     problem = outcomes.build(spec.length_exponent != 0.0)
-    policies = refresh(spec, problem, rounds)
-    report = _report(spec, problem, policies, epsilon)
+    found = iterate(spec, problem, rounds)
+    policies, report = found.log_policies, _report(spec, problem, found, epsilon)
     if plot is not None:
         from sharpen.figures.theory.selfsharpening import plot_rounds
 
@@ -68,26 +69,23 @@ def self_sharpening(
         _print(spec, problem, policies, report)
 
 
-def _report(spec: Objective, problem: Problem, policies: FloatArray, epsilon: float) -> dict[str, Any]:
-    from sharpen.theory.instability.selfsharpening import collapse, effective_alpha, families, log_lost
-    from sharpen.theory.optima.optimum import summarize
+def _report(spec: Objective, problem: Problem, found: Rounds, epsilon: float) -> dict[str, Any]:
+    from sharpen.theory.instability.rounds import power_of_a_round
+    from sharpen.theory.instability.selfsharpening import collapse, families
 
-    frozen = spec.model_copy(update={"reference": "frozen"})
-    w = spec.coefficients
     # Without reward and length normalisation a round is the map F, whose fixed points and collapse have closed forms.
-    power = spec.alpha if w.w_r == 0.0 and (spec.length_exponent == 0.0 or w.w_p == w.w_h) else None
+    power = power_of_a_round(spec)
     rows = []
-    for k, log_policy in enumerate(policies):
-        found = summarize(frozen, problem, log_policy)
-        lost = log_lost(log_policy)
-        effective = None if power is None else effective_alpha(power, k)
+    for k, log_policy in enumerate(found.log_policies):
+        lost = float(found.log_lost[k])
+        effective = None if found.effective_alpha is None else float(found.effective_alpha[k])
         rows.append(
             {
                 "round": k,
                 "effective_alpha": effective if effective is not None and math.isfinite(effective) else None,
-                "expected_reward": float(found.expected_reward),
-                "entropy": max(0.0, float(found.entropy)),
-                "kl_to_base": max(0.0, float(found.kl_to_base)),
+                "expected_reward": float(found.expected_reward[k]),
+                "entropy": float(found.entropy[k]),
+                "kl_to_base": float(found.kl_to_base[k]),
                 "log_lost": lost if math.isfinite(lost) else None,
                 "probabilities": None if problem.n > MOST_LISTED else [float(math.exp(x)) for x in log_policy],
             }

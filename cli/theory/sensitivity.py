@@ -40,13 +40,13 @@ def sensitivity(
     """
     spec = chosen.build(default="tempered")
 
-    from sharpen.theory.optima.noise import noise_effect
-    from sharpen.theory.optima.sensitivity import SOURCES, response, worst_case
+    from sharpen.theory.optima.noise import sensitivity as find
 
     problem = outcomes.build(spec.length_exponent != 0.0)
-    found = {source: response(spec, problem, source) for source in SOURCES}
-    worst = {source: worst_case(found[source], epsilon) for source in SOURCES}
-    noise = {source: noise_effect(found[source], problem.reward, noise_sd, draws, seed) for source in SOURCES}
+    effects = find(spec, problem, epsilon, noise_sd, draws, seed)
+    found = {each.source: each.response for each in effects}
+    worst = {each.source: each.worst for each in effects}
+    noise = {each.source: each.noise for each in effects}
     if plot is not None:
         from sharpen.figures.theory.sensitivity import plot_sensitivity
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 from sharpen.objective import InputError
 from sharpen.objective.storage.parsing import NUMBERS, reason
 from sharpen.objective.storage.reading import read_json, read_npy, read_text
+from sharpen.theory.core.frames import table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 FloatArray = NDArray[np.float64]
 
@@ -121,6 +126,11 @@ class Problem:
     def expected_reward(self, policy: ArrayLike) -> float:
         """Return E_pi[r] of a policy given as probabilities, shape [n]."""
         return float(np.dot(np.asarray(policy, dtype=np.float64), self.reward))
+
+    def frame(self) -> DataFrame:
+        """Return one row an outcome: outcome, base, log_base, reward and length."""
+        names = ("base", "log_base", "reward", "length")
+        return table({"outcome": np.arange(self.n), **{name: getattr(self, name) for name in names}})
 
 
 def _vector(numbers: ArrayLike, name: str) -> FloatArray:

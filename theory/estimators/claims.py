@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sharpen.objective import Objective
+from sharpen.theory.core.frames import Rows
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.estimators.exact import (
     EXACT,
@@ -49,13 +50,13 @@ class Claim:
     numbers: dict[str, float]
 
 
-def claims(given: Setting) -> tuple[Claim, ...]:
+def claims(given: Setting) -> Rows[Claim]:
     """Return the statements on KL terms, then those on advantages and aggregation, decided for this setting.
 
     Raises:
         InputError: the group has one sample, or weights overflow.
     """
-    return (*_kl_claims(given), bernoulli_claim(), *_step_claims(given), *_advantage_claims(given))
+    return Rows((*_kl_claims(given), bernoulli_claim(), *_step_claims(given), *_advantage_claims(given)))
 
 
 def _kl_claims(given: Setting) -> list[Claim]:

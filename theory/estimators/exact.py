@@ -22,12 +22,14 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.flow import gradient
+from sharpen.theory.core.frames import Rows
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.core.ties import TIE_TOLERANCE
 
@@ -100,6 +102,17 @@ class Estimate:
     def is_zero(self) -> bool:
         """Whether E[g] is 0, up to rounding."""
         return float(np.linalg.norm(self.expectation)) <= self.tolerance
+
+    def row(self) -> dict[str, Any]:
+        """Return the estimator as a row of a table."""
+        names = ("bias_norm", "cosine", "scale", "variance", "unbiased", "proportional")
+        about = {"name": self.name, "placement": self.placement, "target": self.about}
+        return about | {name: getattr(self, name) for name in names}
+
+    @property
+    def about(self) -> str:
+        """Whose gradient the target is: ``kl`` or ``objective``."""
+        return "kl" if self.name in KL_TERMS else "objective"
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +257,7 @@ def policy_gradient_estimate(given: Setting, advantage: str, aggregation: str = 
     return _estimate(given, advantage, aggregation, target, weights, float(np.max(np.abs(reward))))
 
 
-def estimates(given: Setting) -> tuple[Estimate, ...]:
+def estimates(given: Setting) -> Rows[Estimate]:
     """Return every estimator: the six KL terms, then the advantages with each aggregation.
 
     Raises:
@@ -252,7 +265,7 @@ def estimates(given: Setting) -> tuple[Estimate, ...]:
     """
     terms = [kl_estimate(given, term, placement) for term in KL_TERMS for placement in PLACEMENTS]
     rest = [policy_gradient_estimate(given, name, how) for how in AGGREGATIONS for name in ADVANTAGES]
-    return (*terms, *rest)
+    return Rows((*terms, *rest))
 
 
 def _mean(groups: Groups, reward: FloatArray) -> FloatArray:

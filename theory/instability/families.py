@@ -17,6 +17,7 @@ import numpy as np
 
 from sharpen.objective import Objective
 from sharpen.theory.core.advantage import AdvantageLine, advantage_line
+from sharpen.theory.core.frames import Rows
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.core.ties import tie_groups
 from sharpen.theory.instability.stationary import CLASSES
@@ -45,7 +46,7 @@ class StationaryFamily:
     continuum: bool
 
 
-def stationary_families(objective: Objective, problem: Problem) -> tuple[StationaryFamily, ...]:
+def stationary_families(objective: Objective, problem: Problem) -> Rows[StationaryFamily]:
     """Return every stationary point of the flow on the base's support as at most three families, stable ones first.
 
     Args:
@@ -65,7 +66,7 @@ def stationary_families(objective: Objective, problem: Problem) -> tuple[Station
     line = advantage_line(objective, problem, problem.support)
     m = line.constant.size
     found = _by_level(line) if line.sign == 0 else _by_size(line.slope, line.sign, m)
-    return tuple(sorted(found, key=lambda family: CLASSES.index(family.kind)))
+    return Rows(sorted(found, key=lambda family: CLASSES.index(family.kind)))
 
 
 def _by_size(slope: FloatArray, sign: int, m: int) -> list[StationaryFamily]:

@@ -15,6 +15,7 @@ Edges are invariant and belong to no basin. See docs/theory-phase.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,10 +23,14 @@ from numpy.typing import ArrayLike, NDArray
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.advantage import AdvantageLine, advantage_line, interior_point
 from sharpen.theory.core.backend import condition
+from sharpen.theory.core.frames import Rows, policy_columns, table
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.core.ties import top_face
 from sharpen.theory.instability.phase_curves import Field, check_field, nullclines, stable_manifold, trajectory
 from sharpen.theory.instability.stationary import FixedPoint, fixed_points
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 EDGES = ((0, 1), (0, 2), (1, 2))
 
@@ -43,6 +48,10 @@ class Separatrix:
     saddle: tuple[int, int]
     points: FloatArray
     exact: bool
+
+    def frame(self) -> DataFrame:
+        """Return one row a point of the curve: probability_0, probability_1 and probability_2."""
+        return table(policy_columns(self.points))
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +71,11 @@ class Basin:
     continuum: bool
     share: float
     polygon: FloatArray
+
+    def row(self) -> dict[str, Any]:
+        """Return the basin as a row of a table."""
+        end = {name: float(column[0]) for name, column in policy_columns(self.end[None]).items()}
+        return {"support": self.support, "continuum": self.continuum, "share": self.share, **end}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +101,10 @@ class Portrait:
     basins: tuple[Basin, ...]
     separatrices: tuple[Separatrix, ...]
     exact: bool
+
+    def frame(self) -> DataFrame:
+        """Return one row a basin: support, continuum and share, and the probabilities of its end."""
+        return Rows(self.basins).frame()
 
 
 def portrait(objective: Objective, problem: Problem, field: str = "natural") -> Portrait:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,13 @@ from numpy.typing import NDArray
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.advantage import AdvantageLine, advantage_line, interior_point
 from sharpen.theory.core.backend import condition
+from sharpen.theory.core.frames import Rows
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.core.ties import ties
 from sharpen.theory.optima.optimum import optimum, policy_value
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 CLASSES = ("stable", "neutral", "saddle", "unstable")
 DEFAULT_LIMIT = 4096
@@ -58,14 +63,31 @@ class FixedPoint:
     kind: str
     continuum: bool
 
+    def row(self) -> dict[str, Any]:
+        """Return the point as a row of a table; NaN for the eigenvalues of a single outcome, which has none."""
+        eigenvalues = self.eigenvalues if self.eigenvalues.size else np.full(1, np.nan)
+        return {
+            "support": self.support,
+            "kind": self.kind,
+            "continuum": self.continuum,
+            "value": self.value,
+            "expected_reward": self.expected_reward,
+            "largest_eigenvalue": float(eigenvalues[0]),
+            "smallest_eigenvalue": float(eigenvalues[-1]),
+        }
+
 
 @dataclass(frozen=True)
 class FixedPoints:
     """The listed stationary points, how many there are, and whether all of them are listed."""
 
-    points: tuple[FixedPoint, ...]
+    points: Rows[FixedPoint]
     total: int
     complete: bool
+
+    def frame(self) -> DataFrame:
+        """Return one row a point: support, kind, continuum, value, expected_reward, its extreme eigenvalues."""
+        return self.points.frame()
 
 
 def classify(eigenvalues: FloatArray) -> str:
@@ -116,7 +138,7 @@ def fixed_points(objective: Objective, problem: Problem, limit: int = DEFAULT_LI
     else:
         total, points = _interior_points(objective, problem, line, room)
     points.sort(key=lambda point: (CLASSES.index(point.kind), -point.value, point.support))
-    return FixedPoints(tuple(points), total, total == len(points))
+    return FixedPoints(Rows(points), total, total == len(points))
 
 
 def _faces(objective: Objective, problem: Problem, line: AdvantageLine, room: int) -> tuple[int, list[FixedPoint]]:

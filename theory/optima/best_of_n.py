@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike
 
 from sharpen.objective import InputError
 from sharpen.theory.core.change import kl_to_base, tilted
+from sharpen.theory.core.frames import Named
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.core.ties import own_scale, reward_scale, tie_groups, top_face
 from sharpen.theory.optima.marginal import log_answer_mass
@@ -154,10 +155,15 @@ class EqualKl:
     log_likelihood: float
     probabilities: FloatArray
 
+    def row(self) -> dict[str, float]:
+        """Return all but the policy, as a row of a table."""
+        names = ("parameter", "kl", "expected_reward", "entropy", "log_likelihood")
+        return {name: getattr(self, name) for name in names}
+
 
 def compare_at_equal_kl(
     problem: Problem, kl: float, answers: ArrayLike | None = None, with_best_of_n: bool = True
-) -> dict[str, EqualKl | None]:
+) -> Named[EqualKl | None]:
     """Return the members of three families, or four, at the same KL to the base.
 
     ``power`` is p^alpha with alpha >= 1, ``best-of-n`` keeps the likeliest of N samples (N real, see the module),
@@ -198,7 +204,8 @@ def compare_at_equal_kl(
 
     most_likelihood = -_log_top(problem, problem.log_base, own_scale)
     most_reward = -_log_top(problem, problem.reward, reward_scale)
-    found = {
+    found: Named[EqualKl | None] = Named()
+    found |= {
         "power": _at_kl(problem, kl, most_likelihood, tilt_by(problem.log_base), 1.0),
         "best-of-n": _at_kl(problem, kl, most_likelihood, best, 1.0) if with_best_of_n else None,
         "tilt": _at_kl(problem, kl, most_reward, tilt_by(problem.reward), 0.0),

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from sharpen.objective import InputError
 from sharpen.objective.storage.parsing import NUMBERS
 from sharpen.objective.storage.reading import read_json
+from sharpen.theory.core.frames import table
 from sharpen.theory.core.problem import FloatArray, Problem, parse_problem
 from sharpen.theory.optima.majority import (
     IntArray,
@@ -29,6 +30,9 @@ from sharpen.theory.optima.majority import (
     whole_number,
     winner_probabilities,
 )
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 K_MAX = 10**6
 LEAF = 1024  # values of k that are evaluated together once bounds cannot exclude them
@@ -115,6 +119,10 @@ class Coverage:
     pass_at_k: FloatArray
     maj_at_k: FloatArray | None
     success: FloatArray
+
+    def frame(self) -> DataFrame:
+        """Return one row a number of samples: k, pass_at_k and, if it was computed, maj_at_k."""
+        return table({"k": self.k, "pass_at_k": self.pass_at_k, "maj_at_k": self.maj_at_k})
 
 
 def pass_at_k(success: ArrayLike, k: ArrayLike) -> FloatArray:

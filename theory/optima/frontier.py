@@ -27,6 +27,7 @@ from sharpen.objective import Coefficients, InputError, Objective, functional
 from sharpen.theory.core import backend
 from sharpen.theory.core.backend import Family, Parameter
 from sharpen.theory.core.change import kl_to_base, tilted
+from sharpen.theory.core.frames import Columns
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.core.ties import leaders, own_scale, reward_scale, top_face
 from sharpen.theory.optima.response import entropic_family
@@ -38,7 +39,7 @@ MOST_POINTS = 10_001
 
 
 @dataclass(frozen=True, eq=False)
-class KlCurve:
+class KlCurve(Columns):
     """The optimum on a grid of one parameter, seen from the base; all shapes [G].
 
     Attributes:
@@ -84,7 +85,7 @@ class Member:
 
 
 @dataclass(frozen=True, eq=False)
-class Frontier:
+class Frontier(Columns):
     """Policies of which no other one within the budget has more E[r] and no less E[s], or the reverse; shapes [G].
 
     They go from the task reward's end to sharpening's. An end whose arg max is shared by several outcomes is the policy
@@ -108,7 +109,7 @@ class Frontier:
 
 
 @dataclass(frozen=True, eq=False)
-class Hull:
+class Hull(Columns):
     """The Pareto frontier over all policies on the base's support: a chain of outcomes and the mixtures of neighbours.
 
     Attributes:

@@ -13,14 +13,25 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sharpen.objective import InputError, Objective
 from sharpen.objective.settings import SEEDS
+from sharpen.theory.core.frames import Rows
 from sharpen.theory.core.problem import FloatArray, Problem
-from sharpen.theory.optima.sensitivity import SOURCES, Response, perturbed_policy, response
+from sharpen.theory.optima.sensitivity import (
+    SOURCES,
+    Response,
+    Source,
+    WorstCase,
+    flip_radius,
+    perturbed_policy,
+    response,
+    worst_case,
+)
 
 DRAWS = 10_000
 MOST_NORMALS = 2 * 10**9
@@ -50,6 +61,69 @@ class NoiseEffect(NamedTuple):
     flip_frequency_se: float
     expected_reward: float
     expected_reward_se: float
+
+
+@dataclass(frozen=True, eq=False)
+class SourceEffect:
+    """What errors of one source do to the optimum.
+
+    Attributes:
+        source: ``likelihood`` or ``reward``.
+        response: How the optimum depends on it.
+        worst: The largest change that errors up to a size cause.
+        flip_radius: Size of errors beyond which the likeliest outcome can become another one.
+        noise: The effect of random errors.
+    """
+
+    source: Source
+    response: Response
+    worst: WorstCase
+    flip_radius: float
+    noise: NoiseEffect
+
+    def row(self) -> dict[str, Any]:
+        """Return the numbers as a row of a table; those of the noise by their own names."""
+        worst = {"worst_total_variation": self.worst.total_variation, "exact": self.worst.exact}
+        return {
+            "source": self.source,
+            **worst,
+            "bound": self.worst.bound,
+            "flip_radius": self.flip_radius,
+            **self.noise._asdict(),
+        }
+
+
+def sensitivity(
+    objective: Objective,
+    problem: Problem,
+    epsilon: float = 0.1,
+    noise_sd: float = 0.1,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Rows[SourceEffect]:
+    """Return how far errors of the likelihood, and of the reward, move the optimum: at worst, and on average.
+
+    Args:
+        objective: With a frozen reference.
+        problem: n outcomes.
+        epsilon: Largest error of each log p (nats) or reward, finite and >= 0.
+        noise_sd: Standard deviation of random errors, finite and >= 0.
+        draws: Simulated error vectors, at least 2.
+        seed: Of the simulation.
+
+    Raises:
+        InputError: an argument is out of range, the reference moves, or the weights overflow.
+
+    Example:
+        >>> from sharpen.theory.core.problem import DEFAULT_PROBLEM
+        >>> found = sensitivity(Objective(alpha=2.0), DEFAULT_PROBLEM, draws=100)
+        >>> [(each.source, round(each.worst.total_variation, 4)) for each in found]
+        [('likelihood', 0.0993), ('reward', 0.0)]
+    """
+    found = {source: response(objective, problem, source) for source in SOURCES}
+    worst = {source: worst_case(found[source], epsilon) for source in SOURCES}
+    noise = {source: noise_effect(found[source], problem.reward, noise_sd, draws, seed) for source in SOURCES}
+    return Rows(SourceEffect(each, found[each], worst[each], flip_radius(found[each]), noise[each]) for each in SOURCES)
 
 
 def noise_effect(found: Response, reward: FloatArray, sd: float, draws: int = DRAWS, seed: int = 0) -> NoiseEffect:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,8 +13,12 @@ from sharpen.theory.core import backend
 from sharpen.theory.core.advantage import advantage_line
 from sharpen.theory.core.backend import Summary
 from sharpen.theory.core.flow import log_limit
+from sharpen.theory.core.frames import table
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.core.ties import potential_scale, top_face
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +52,13 @@ class Optimum:
     def support_size(self) -> int:
         """The number of outcomes that keep probability."""
         return int(np.count_nonzero(self.log_probabilities > -np.inf))
+
+    def frame(self) -> DataFrame:
+        """Return one row an outcome: outcome, probability and log_probability."""
+        outcomes = np.arange(self.probabilities.size)
+        return table(
+            {"outcome": outcomes, "probability": self.probabilities, "log_probability": self.log_probabilities}
+        )
 
 
 def optimum(objective: Objective, problem: Problem) -> Optimum:

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core import backend
 from sharpen.theory.core.backend import Family, Parameter
+from sharpen.theory.core.frames import Columns, Rows
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.core.ties import TIE_TOLERANCE
 from sharpen.theory.optima.turning import MOST_DOUBLINGS, Groups, groups_of, moments_of, settled_from, sign_changes
@@ -30,7 +31,7 @@ PARAMETERS: tuple[Parameter, ...] = ("alpha", "beta_inv")
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class Curve(Columns):
     """E[r] of the optimum on a grid of one parameter.
 
     Attributes:
@@ -95,7 +96,7 @@ def curve(objective: Objective, problem: Problem, over: Parameter, grid: ArrayLi
     return Curve(over, t, found.reward, found.covariance)
 
 
-def turning_points(objective: Objective, problem: Problem, low: float, high: float) -> tuple[TurningPoint, ...]:
+def turning_points(objective: Objective, problem: Problem, low: float, high: float) -> Rows[TurningPoint]:
     """Return every turning point of E[r] in alpha strictly between ``low`` and ``high``, ascending.
 
     Each is located to 1e-9 (relatively above alpha = 1). None is missed but pairs closer to each other, or points
@@ -174,10 +175,10 @@ def entropic_family(objective: Objective, problem: Problem, over: Parameter) -> 
     return backend.family(objective, over, problem.reward, problem.log_base, problem.length)
 
 
-def _turning_points(groups: Groups, low: float, high: float) -> tuple[TurningPoint, ...]:
+def _turning_points(groups: Groups, low: float, high: float) -> Rows[TurningPoint]:
     changes = sign_changes(groups, low, high)
     rewards = [_reward(groups, alpha) for alpha, _ in changes]
-    return tuple(
+    return Rows(
         TurningPoint(alpha, reward, "maximum" if sign > 0 else "minimum")
         for (alpha, sign), reward in zip(changes, rewards, strict=True)
     )

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sharpen.objective import InputError
+from sharpen.theory.core.frames import Rows
 
 if TYPE_CHECKING:
-    from sharpen.theory.proofs.result import Theorem
+    from sharpen.theory.proofs.result import Result, Theorem
 
 MODULES = {
     "T1": "optima",
@@ -61,3 +62,22 @@ def theorem(name: str) -> Theorem:
     """
     (found,) = select([name])
     return getattr(importlib.import_module(f"sharpen.theory.proofs.theorems.{MODULES[found]}"), found)
+
+
+def derive(*names: str, seed: int = 0) -> Rows[Result]:
+    """Derive results of the theory and check every step now; all fourteen for no name, which takes about a minute.
+
+    Args:
+        names: ``T1`` ... ``T14``.
+        seed: Of the random problems, at least 0.
+
+    Raises:
+        InputError: A name is none of these, or the seed is negative.
+
+    Example:
+        >>> [(found.id, found.holds) for found in derive("T1")]
+        [('T1', True)]
+    """
+    if seed < 0:
+        raise InputError("seed", seed, "a whole number of at least 0")
+    return Rows(theorem(name).derive(seed=seed) for name in select(names))

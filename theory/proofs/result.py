@@ -70,6 +70,11 @@ class Result:
     statement: Text
     steps: tuple[Step, ...]
 
+    def row(self) -> dict[str, Any]:
+        """Return the verdict as a row of a table."""
+        about = {"id": self.id, "title": self.title, "holds": self.holds, "method": self.method}
+        return {**about, "steps": len(self.steps), "error": self.error}
+
     @property
     def formulas(self) -> tuple[sp.Basic, ...]:
         """The equations and inequalities of the statement, in order."""

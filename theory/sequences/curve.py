@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from sharpen.objective import InputError
+from sharpen.theory.core.frames import Rows
 from sharpen.theory.sequences.iid import IidModel
 from sharpen.theory.sequences.laws import length_variance, mean_length
 from sharpen.theory.sequences.model import MarkovModel
@@ -36,6 +39,17 @@ class LengthPoint:
     mean: float
     std: float
     temperature_mean: float
+
+    def row(self) -> dict[str, Any]:
+        """Return the point as a row of a table, by the names that ``sharpen theory length --json`` has."""
+        return {
+            "alpha": self.alpha,
+            "log_continuation_ratio": self.log_continuation,
+            "normalisable": self.normalisable,
+            "mean_length": self.mean,
+            "std_length": self.std,
+            "temperature_mean_length": self.temperature_mean,
+        }
 
 
 class LengthCurve:
@@ -81,7 +95,15 @@ class LengthCurve:
         std = math.sqrt(max(0.0, length_variance(policy)))
         return LengthPoint(alpha, ratio, True, mean_length(policy), std, cool)
 
-    def sample(self, top: float, count: int = 60) -> list[LengthPoint]:
+    def points(self, alphas: Iterable[float]) -> Rows[LengthPoint]:
+        """Return the lengths at each alpha, whose method ``frame`` is their table.
+
+        Raises:
+            InputError: as :meth:`point`.
+        """
+        return Rows(self.point(float(alpha)) for alpha in alphas)
+
+    def sample(self, top: float, count: int = 60) -> Rows[LengthPoint]:
         """Return points from just above the critical alpha (or from 0) to ``top``, dense near the critical one.
 
         Raises:
@@ -91,6 +113,6 @@ class LengthCurve:
         if not (0.0 if bottom is None else bottom) < top < math.inf:
             raise InputError("alphas", top, f"a range that ends above {0.0 if bottom is None else bottom:.6g}")
         if bottom is None:
-            return [self.point(float(alpha)) for alpha in np.linspace(0.0, top, count)]
+            return self.points(np.linspace(0.0, top, count))
         steps = np.geomspace(NEAREST, 1.0, count)
-        return [self.point(float(bottom + (top - bottom) * step)) for step in steps]
+        return self.points(bottom + (top - bottom) * steps)

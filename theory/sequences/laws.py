@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
 from sharpen.objective import InputError
+from sharpen.theory.core.frames import Named
 from sharpen.theory.core.problem import FloatArray
 from sharpen.theory.sequences.linear import solve
 from sharpen.theory.sequences.model import MarkovModel
 from sharpen.theory.sequences.power import power, temperature
 from sharpen.theory.sequences.spectrum import Spectrum
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,6 +200,11 @@ class Gap:
     temperature: PolicyReport | None
     kl_power_temperature: float
     kl_temperature_power: float
+
+    def frame(self) -> DataFrame:
+        """Return one row a policy, ``base``, ``power`` and ``temperature``: lengths, entropy, log_prob, reward."""
+        found = {"base": self.base, "power": self.power, "temperature": self.temperature}
+        return Named[PolicyReport | None](found).frame()
 
     @property
     def reward_gap(self) -> float | None:
