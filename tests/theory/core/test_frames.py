@@ -64,7 +64,7 @@ def test_a_problem_of_lists_arrays_and_text() -> None:
     frame = text.frame()
     assert frame["base"].tolist() == text.base.tolist()
     assert frame["outcome"].tolist() == [0, 1, 2]
-    with pytest.raises(InputError, match="^reward: got"):
+    with pytest.raises(InputError, match=r"^reward: got"):
         theory.problem([0.5, 0.5], "7")
 
 
@@ -213,7 +213,7 @@ def test_verdicts() -> None:
     (found,) = theory.derive("t2")
     assert theory.derive("T2").frame().to_dict("records") == [found.row()]
     assert found.row()["holds"]
-    with pytest.raises(InputError, match="^seed: got -1"):
+    with pytest.raises(InputError, match=r"^seed: got -1"):
         theory.derive("T2", seed=-1)
 
 
