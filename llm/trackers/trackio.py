@@ -26,14 +26,14 @@ class TrackioTracker:
         import trackio  # type: ignore[import-not-found]  # optional
 
         identity = {"name": f"{folder.resolve().name}-{kept(folder / 'trackio-id')[:6]}", "resume": "allow"}
-        self._run: Any = trackio.init(**{"config": config, "embed": False, **identity, **self._settings})
-        self._next = self._run._next_step  # the package would keep a step that is sent twice twice
+        run: Any = trackio.init(**{"config": config, "embed": False, **identity, **self._settings})
+        self._package, self._next = trackio, run._next_step  # a step that is sent again would be there twice
 
     def log(self, step: int, numbers: dict[str, float], samples: list[dict[str, Any]]) -> None:
         """Write a step's numbers unless it has them."""
         if step >= self._next:
-            self._run.log(numbers, step=step)
+            self._package.log(numbers, step=step)
 
     def finish(self) -> None:
         """Write what is waiting."""
-        self._run.finish()
+        self._package.finish()

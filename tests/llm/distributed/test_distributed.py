@@ -117,6 +117,7 @@ def test_two_processes_train_as_one_and_both_continue_each_others_runs(tmp_path:
     assert_same_training(one, two)
     evaluations = [json.loads((out / "evaluation.json").read_text()) for out in (one, two)]
     assert_agree(evaluations[0], evaluations[1])
+    assert len(list((two / "tensorboard").iterdir())) == 2  # of the killed run, and of the first of two processes
     (printed,) = done.stdout.splitlines()  # by one of the processes
     assert json.loads(printed) == evaluations[1]
 
