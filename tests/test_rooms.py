@@ -49,11 +49,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "llm/rewards": {"llm/tasks", "llm/tasks/verification"},
     "llm/samplers": set(),
     "llm/trackers": set(),
-    "llm/configs": {"llm/models", "llm/rewards", "llm/samplers", "llm/trackers"},
+    "llm/learners/parts": set(),
+    "llm/learners/algorithms": {"llm/learners/parts"},
+    "llm/configs": {"llm/learners/parts", "llm/models", "llm/rewards", "llm/samplers", "llm/trackers"},
     "llm/distributed": {"llm/configs", "llm/models"},
     "llm/rollout": {"llm/common", "llm/distributed", "llm/models"},
     "llm/preflight": {"llm/distributed", "llm/models", "llm/rollout", "llm/tasks", "llm/trackers"},
-    "llm/learners": {"llm/configs", "llm/models", "llm/rollout"},
+    "llm/learners": {"llm/learners/parts", "llm/models", "llm/rollout"},
     "llm/evaluation": {
         *("llm/common", "llm/configs", "llm/distributed", "llm/learners", "llm/models", "llm/preflight"),
         *("llm/rewards", "llm/rollout", "llm/tasks", "llm/tasks/verification"),
@@ -63,8 +65,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("llm/tasks", "llm/tasks/verification"),
     },
     "llm/training": {
-        *("llm/common", "llm/configs", "llm/distributed", "llm/evaluation", "llm/learners", "llm/models"),
-        *("llm/preflight", "llm/rewards", "llm/rollout", "llm/tasks", "llm/tasks/verification", "llm/trackers"),
+        *("llm/common", "llm/configs", "llm/distributed", "llm/evaluation", "llm/learners", "llm/learners/parts"),
+        *("llm/models", "llm/preflight", "llm/rewards", "llm/rollout", "llm/tasks", "llm/tasks/verification"),
+        "llm/trackers",
     },
     "llm/tiny": {
         *("llm/common", "llm/models", "llm/rollout", "llm/tasks", "llm/tasks/verification", "llm/training"),

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sharpen.llm.learners.parts.registry import those
 from sharpen.objective import InputError
 
 if TYPE_CHECKING:
     from sharpen.llm.configs.train import TrainConfig
+    from sharpen.llm.learners.parts.learner import Learner
 
 
 class Effect(NamedTuple):
@@ -21,11 +23,11 @@ class Effect(NamedTuple):
 
     Args:
         found: Whether it has one in a configuration.
-        when: The same in words, for the message.
+        when: The same in words, for the message; a function where it names parts, which are found when it is needed.
     """
 
     found: Callable[[Any], bool]
-    when: str
+    when: str | Callable[[], str]
 
 
 def _kl(config: Any) -> bool:
@@ -33,7 +35,15 @@ def _kl(config: Any) -> bool:
 
 
 def _clips(config: Any) -> bool:
-    return config.learner.clipped and config.learner.epochs > 1
+    return "clip_low" in config.learner.learner.takes and config.learner.epochs > 1
+
+
+def _taking(setting: str) -> str:
+    return f"with a learner that takes it: {those(lambda learner: setting in learner.takes)}"
+
+
+def _resamples(learner: Learner) -> bool:
+    return learner.resamples
 
 
 def _vllm(config: Any) -> bool:
@@ -44,16 +54,22 @@ def _offloads(config: Any) -> bool:
     return config.shard != "never" and config.device != "cpu"
 
 
-_CLIP = Effect(_clips, "with the learners ppo, grpo, dapo and unlikeliness and epochs 2 or more: the first has ratio 1")
+_CLIP = Effect(_clips, lambda: f"{_taking('clip_low')}; and epochs 2 or more: the first has ratio 1")
 _VLLM = Effect(_vllm, "with the engine vllm")
 _REWARD = Effect(lambda c: c.objective.needs_reward, "with an objective that has a reward term")
 TRAIN: dict[str, Effect] = {
     "learner.kl": Effect(_kl, "with mode sampling, whose objective has a KL"),
     "learner.clip_low": _CLIP,
     "learner.clip_high": _CLIP,
-    "learner.rank_penalty": Effect(lambda c: c.learner.kind == "unlikeliness", "with the learner unlikeliness"),
-    "learner.dynamic_rounds": Effect(lambda c: c.learner.kind == "dapo", "with the learner dapo"),
-    "graph_tokens": Effect(lambda c: c.learner.kind != "dapo", "with learners other than dapo"),
+    "learner.rank_penalty": Effect(
+        lambda c: "rank_penalty" in c.learner.learner.takes, lambda: _taking("rank_penalty")
+    ),
+    "learner.dynamic_rounds": Effect(
+        lambda c: c.learner.learner.resamples, lambda: f"with a learner that samples again: {those(_resamples)}"
+    ),
+    "graph_tokens": Effect(
+        lambda c: not c.learner.learner.resamples, lambda: f"with learners other than {those(_resamples)}"
+    ),
     "importance_cap": Effect(lambda c: c.importance != "none", "with importance token or sequence"),
     "optimizer.warmup_start": Effect(lambda c: c.optimizer.warmup_steps > 0, "with warm-up steps"),
     "engine_memory": _VLLM,
@@ -90,7 +106,8 @@ def refuse_idle(config: Any, given: Iterable[str], effects: Mapping[str, Effect]
             value = config
             for part in name.split("."):
                 value = getattr(value, part)
-            raise InputError(name, value, f"only {effect.when}; it would have no effect here")
+            when = effect.when if isinstance(effect.when, str) else effect.when()
+            raise InputError(name, value, f"only {when}; it would have no effect here")
 
 
 def named(changes: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -114,7 +131,7 @@ def departures(config: TrainConfig, changes: Mapping[str, Any]) -> list[str]:
     """
     from sharpen.llm.configs.train import resolve
 
-    learner, objective = {"kind": config.learner.kind}, config.objective.to_dict()
+    learner, objective = {"kind": config.learner.kind, "options": config.learner.options}, config.objective.to_dict()
     usual = resolve({"model": config.model, "objective": objective, "learner": learner})
     found = []
     for name in named(changes):

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from sharpen.llm.configs.grid import model_settings
+from sharpen.llm.learners.parts.learner import Learner
+from sharpen.llm.learners.parts.registry import LEARNERS, make, those
 from sharpen.llm.rewards.firewall import RewardConfig
 from sharpen.llm.trackers.registry import TRACKERS, chosen
 from sharpen.objective import PRESETS, InputError, Objective
@@ -32,21 +34,20 @@ class OptimizerSettings(Settings):
         return self.learning_rate * (self.warmup_start + (1.0 - self.warmup_start) * progress)
 
 
-LearnerKind = Literal["rloo", "reinforce", "grpo", "ppo", "dapo", "unlikeliness", "tb", "best-of-n"]
 KLPlace = Literal["k1-reward", "k2-reward", "k3-reward", "k1-loss", "k2-loss", "k3-loss"]
-CLIPPED = ("grpo", "ppo", "dapo", "unlikeliness")  # their loss is PPO's clipped surrogate
-DAPO_CLIP_HIGH = 0.28
-# What a learner's source names where that is not the default of the field; a value that is given stands.
-# GRPO (Shao 2024, eq. 3 and 4): one update a batch, k3 in the loss, the mean of each response's own mean over tokens.
-# PPO (Schulman 2017): several passes over a batch; with one its gradient is that of the leave-one-out policy gradient.
-PUBLISHED: dict[Any, dict[str, Any]] = {"grpo": {"kl": "k3-loss"}, "ppo": {"epochs": 4}}
-PUBLISHED_AGGREGATION: dict[Any, str] = {"grpo": "response_mean"}
 
 
 class LearnerSettings(Settings):
-    """How the policy is moved towards the objective; docs/llm.md has a table of the learners."""
+    """How the policy is moved towards the objective; docs/llm.md has a table of the learners.
 
-    kind: LearnerKind = "rloo"
+    What a learner's source names where that is not the default of the field stands with the learner
+    (``Learner.published``); a value that is given goes before it.
+    """
+
+    kind: Annotated[Text, AfterValidator(LEARNERS.valid)] = Field(
+        default="rloo", description="A learner's name, or module:object."
+    )
+    options: dict[str, Any] = Field(default={}, description="The learner's own parameters.")
     kl: KLPlace = Field(
         default="k1-reward",
         description="Estimator of the KL of policy and reference, and where it stands; k3-loss for GRPO if not given.",
@@ -64,33 +65,38 @@ class LearnerSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _as_published(cls, fields: Any) -> Any:
-        return {**PUBLISHED.get(_kind(fields), {}), **fields} if isinstance(fields, dict) else fields
+        learner = _named(fields)
+        return fields if learner is None else {**learner.published, **fields} if isinstance(fields, dict) else fields
 
     @property
-    def upper_clip(self) -> float:
-        """The upper clip in force."""
-        return self.clip_high if self.clip_high is not None else DAPO_CLIP_HIGH if self.kind == "dapo" else 0.2
-
-    @property
-    def clipped(self) -> bool:
-        """Whether the loss is PPO's clipped surrogate."""
-        return self.kind in CLIPPED
+    def learner(self) -> Learner:
+        """The learner itself, made anew."""
+        return make(self.kind, self.options)
 
     @model_validator(mode="after")
     def _has_a_meaning(self) -> Self:
-        if self.epochs > 1 and self.kind not in (*CLIPPED, "tb"):
-            raise ValueError(
-                f"epochs: got {self.epochs}, allowed: 1 for {self.kind}; several are for {', '.join(CLIPPED)} and tb"
-            )
-        if self.kind == "tb" and self.kl != "k1-reward":
-            raise ValueError(f"kl: got {self.kl!r}, allowed: k1-reward for tb, whose loss holds log pi - log p itself")
+        learner = self.learner
+        if self.epochs > 1 and not learner.several_epochs:
+            several = those(lambda other: other.several_epochs)
+            raise ValueError(f"epochs: got {self.epochs}, allowed: 1 for {self.kind}; several are for {several}")
+        if self.kl not in learner.kl_places:
+            raise ValueError(f"kl: got {self.kl!r}, allowed: {', '.join(learner.kl_places)} for {self.kind}")
         return self
 
 
-def _kind(learner: Any) -> Any:
-    """Return the learner's name in fields that nobody has validated yet; None where there is none."""
-    kind = learner.get("kind") if isinstance(learner, dict) else getattr(learner, "kind", None)
-    return kind if isinstance(kind, str) else None
+def _named(fields: Any) -> Learner | None:
+    """Return the learner of fields that nobody has validated yet; None where they name none."""
+    if isinstance(fields, LearnerSettings):
+        return fields.learner
+    if not isinstance(fields, dict):
+        return None
+    kind, options = fields.get("kind"), fields.get("options", {})
+    if not isinstance(kind, str) or not isinstance(options, dict):
+        return None
+    try:
+        return make(kind, options)
+    except InputError:  # validation will tell
+        return None
 
 
 class LoRASettings(Settings):
@@ -196,8 +202,10 @@ class TrainConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _as_published(cls, fields: Any) -> Any:
-        published = PUBLISHED_AGGREGATION.get(_kind(fields.get("learner"))) if isinstance(fields, dict) else None
-        return fields if published is None else {"aggregation": published, **fields}
+        learner = _named(fields.get("learner")) if isinstance(fields, dict) else None
+        if learner is None or learner.aggregation is None:
+            return fields
+        return {"aggregation": learner.aggregation, **fields}
 
     @property
     def tracking(self) -> dict[str, dict[str, Any]]:
@@ -220,12 +228,15 @@ class TrainConfig(Settings):
 
     @model_validator(mode="after")
     def _learner_fits_the_objective(self) -> Self:
-        if self.learner.kind == "tb" and self.objective.coefficients.w_h == 0:
-            raise ValueError("learner.kind: got 'tb', allowed: with mode sampling; without entropy there is no target")
-        if self.temperature != 1.0 and self.learner.kind != "tb":
+        kind, learner = self.learner.kind, self.learner.learner
+        if learner.needs_entropy and self.objective.coefficients.w_h == 0:
             raise ValueError(
-                f"temperature: got {self.temperature}, allowed: 1 for {self.learner.kind}, whose gradient is of the "
-                "policy that is sampled; tb takes samples of any policy"
+                f"learner.kind: got {kind!r}, allowed: with mode sampling; without entropy there is no target"
+            )
+        if self.temperature != 1.0 and not learner.off_policy:
+            raise ValueError(
+                f"temperature: got {self.temperature}, allowed: 1 for {kind}, whose gradient is of the policy that is "
+                f"sampled; samples of any policy are for {those(lambda other: other.off_policy)}"
             )
         if self.lora is not None and self.objective.reference.startswith("refresh"):
             raise ValueError(f"lora: got it with reference {self.objective.reference!r}, allowed: frozen or policy")

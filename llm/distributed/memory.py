@@ -177,7 +177,7 @@ def estimate(config: TrainConfig, shape: Shape, *, processes: int, device: str, 
     b, W = BYTES[dtype], processes if divided else 1
     rows = -(-config.prompts_per_step // processes) * config.samples_per_prompt
     apart = divided or config.lora is not None or config.engine != "transformers"
-    kept = 0 if divided or config.learner.kind == "dapo" else min(config.graph_tokens, rows * config.max_length)
+    kept = 0 if divided or config.learner.learner.resamples else min(config.graph_tokens, rows * config.max_length)
     microbatch = config.tokens_per_microbatch
     tokens = max(microbatch, kept)
     return Memory(

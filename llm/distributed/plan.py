@@ -41,7 +41,7 @@ class Plan:
         left out.
         """
         config, N = self.config, self.shape.base
-        rounds = config.learner.dynamic_rounds if config.learner.kind == "dapo" else 1
+        rounds = config.learner.dynamic_rounds if config.learner.learner.resamples else 1
         responses = config.steps * config.prompts_per_step * config.samples_per_prompt
         tokens = responses * config.max_length
         scoring = 2 * N * tokens * rounds * (2 if config.objective.reference != "policy" else 1)

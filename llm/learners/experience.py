@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sharpen.llm.learners.loss import Mismatch
+from sharpen.llm.learners.parts.loss import Mismatch
 from sharpen.llm.models.logprobs import TokenLogprobs
 from sharpen.llm.rollout import Rollout
 

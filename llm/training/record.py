@@ -8,8 +8,8 @@ import torch
 
 from sharpen.llm.distributed.world import World
 from sharpen.llm.learners.experience import Experience
-from sharpen.llm.learners.loss import Mismatch
 from sharpen.llm.learners.measures import effective_alpha, reliability
+from sharpen.llm.learners.parts.loss import Mismatch
 from sharpen.llm.rollout.agreement import agreement
 
 

@@ -18,10 +18,10 @@ from sharpen.llm.common.schedule import ROLLOUT, derive_seed, prompt_indices
 from sharpen.llm.configs.train import TrainConfig
 from sharpen.llm.distributed.sharding import average_gradients, is_sharded
 from sharpen.llm.distributed.world import World
-from sharpen.llm.learners.batch import LossInputs, advantages, learner_loss, learner_rewards, mixed_groups
 from sharpen.llm.learners.certainty import self_certainty
 from sharpen.llm.learners.experience import Experience, joined
-from sharpen.llm.learners.loss import Mismatch, aggregated, importance_weights
+from sharpen.llm.learners.parts.learner import LossInputs
+from sharpen.llm.learners.parts.loss import Mismatch, aggregated, importance_weights
 from sharpen.llm.models.finite import NonFiniteError, in_step, listed, non_finite
 from sharpen.llm.models.logprobs import SHARDED_FORWARD, TokenLogprobs, make_batches, response_logprobs, token_logprobs
 from sharpen.llm.rewards.firewall import Reward, Scoring
@@ -87,6 +87,7 @@ class Trainer:
         if (reward is not None) != config.objective.needs_reward:
             raise ValueError(f"reward: got {reward}, allowed: one exactly if the objective has a reward term")
         self.config, self.model, self.tokenizer, self.engine = config, model, tokenizer, engine
+        self.learner = config.learner.learner
         self.prompts, self.reward, self.world = prompts, reward, world or World()
         self.prompt_ids = [encode(tokenizer, prompt.text, template) for prompt in prompts.prompts]
         longest = max(len(ids) for ids in self.prompt_ids)
@@ -135,7 +136,7 @@ class Trainer:
             **mismatch_metrics(seen.mismatch, self.world),
             **update,
         }
-        if self.config.learner.kind == "dapo":
+        if self.learner.resamples:
             groups = 0 if batch.stand_in else len(batch.chosen)
             record |= {"rollout_rounds": rounds, "groups": sum(self.world.gather([groups]))}
         seconds["total"] = sum(seconds.values())
@@ -194,20 +195,20 @@ class Trainer:
     def _collect(self, seconds: dict[str, float]) -> tuple[Experience, Experience, int]:
         """Return the step's samples, those that it learns from, and how many rounds of rollouts they took.
 
-        One round, and all of its samples; or for DAPO rounds until enough groups of all processes have mixed rewards,
-        and the first of those groups, so that the step does not depend on how many processes share it.
+        One round, and all of its samples; or for a learner that resamples rounds until it keeps enough groups of all
+        processes, and the first of those groups, so that the step does not depend on how many processes share it.
         """
         settings, needed = self.config.learner, self.config.prompts_per_step
-        if settings.kind != "dapo":
+        if not self.learner.resamples:
             batch = self._round(self.step_index, seconds)
             return batch, batch, 1
         seen: list[Experience] = []
-        mixed: list[bool] = []  # of every prompt of every round, in the order of the whole batches
-        while len(seen) < settings.dynamic_rounds and sum(mixed) < needed:
+        kept: list[bool] = []  # of every prompt of every round, in the order of the whole batches
+        while len(seen) < settings.dynamic_rounds and sum(kept) < needed:
             batch = self._round(self.step_index * settings.dynamic_rounds + len(seen), seconds)
-            mixed += self.world.gather(mixed_groups(batch, batch.grouped(self._learner_rewards(batch))))
+            kept += self.world.gather(self.learner.keeps(batch, batch.grouped(self._learner_rewards(batch))))
             seen.append(batch)
-        places = [divmod(place, needed) for place, differs in enumerate(mixed) if differs][:needed]
+        places = [divmod(place, needed) for place, keeps in enumerate(kept) if keeps][:needed]
         own = [round_ * len(self.share) + self.share.index(place) for round_, place in places if place in self.share]
         everything = joined(seen)
         return everything, everything.take(own), len(seen)
@@ -240,8 +241,8 @@ class Trainer:
         return chosen, self.engine.generate(prompts, G, sampling, seed, row_seeds=row_seeds)
 
     def _score(self, rollout: Rollout) -> tuple[TokenLogprobs, Tensor, Mismatch]:
-        # A sharded model would have to keep its gathered weights; DAPO collects rounds and learns from some of them.
-        keeps = self.config.learner.kind != "dapo" and not hasattr(self.model, SHARDED_FORWARD)
+        # A sharded model would have to keep its gathered weights; who resamples learns from some rounds' groups.
+        keeps = not self.learner.resamples and not hasattr(self.model, SHARDED_FORWARD)
         policy = self._policy_logprobs(
             rollout, with_entropy=True, graph_tokens=self.config.graph_tokens if keeps else 0
         )
@@ -298,7 +299,7 @@ class Trainer:
 
     def _learner_rewards(self, batch: Experience, policy_RT: Tensor | None = None) -> Tensor:
         policy_RT = batch.policy.logprobs_BT if policy_RT is None else policy_RT
-        return learner_rewards(self.config.learner, self.config.objective, batch, policy_RT)
+        return self.learner.rewards(self.config.learner, self.config.objective, batch, policy_RT)
 
     def _update(self, batch: Experience) -> dict[str, float]:
         """Make the updates of one batch; return the last one's loss, gradient norm and learning rate."""
@@ -311,11 +312,11 @@ class Trainer:
         loss = norm = 0.0
         policy_RT = batch.policy.logprobs_BT
         for epoch in range(config.learner.epochs):
-            if epoch and config.learner.kind == "tb":  # its residual is of the current policy
+            if epoch and self.learner.follows_policy:
                 policy_RT = self._policy_logprobs(batch.rollout).logprobs_BT
             pseudo_R = self._learner_rewards(batch, policy_RT)
             inputs = LossInputs(
-                advantages(config.learner, batch.grouped(pseudo_R), w_h).flatten(),
+                self.learner.advantages(config.learner, batch.grouped(pseudo_R), w_h).flatten(),
                 weights_RT,
                 batch.policy.logprobs_BT,
                 batch.reference_RT,
@@ -337,7 +338,7 @@ class Trainer:
         """
         if kept is not None:
             everyone = list(range(len(batch.texts)))
-            loss = learner_loss(self.config.learner, inputs, everyone, kept, batch.policy.mask_BT)
+            loss = self.learner.loss(self.config.learner, inputs, everyone, kept, batch.policy.mask_BT)
             (loss * self.world.size).backward()
             return float(loss.detach())
         batches = make_batches(
@@ -351,7 +352,7 @@ class Trainer:
             part = batches[min(place, len(batches) - 1)]
             logprobs, _, mask = response_logprobs(self.model, part)
             if place < counted:
-                loss = learner_loss(self.config.learner, inputs, part.rows, logprobs, mask)
+                loss = self.learner.loss(self.config.learner, inputs, part.rows, logprobs, mask)
             else:  # another process has more: take part in its collectives, add nothing
                 loss = 0.0 * logprobs.sum()
             total += float(loss.detach())

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from sharpen.llm.learners.advantage import leave_one_out
-from sharpen.llm.learners.loss import importance_weights, reinforce_loss
+from sharpen.llm.learners.parts.advantage import leave_one_out
+from sharpen.llm.learners.parts.loss import importance_weights, reinforce_loss
 from sharpen.objective import Objective
 from sharpen.theory.core.flow import gradient
 from sharpen.theory.core.problem import Problem

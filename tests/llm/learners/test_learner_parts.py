@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as hnp
 
 from sharpen.llm.common.schedule import derive_seed, prompt_indices
 from sharpen.llm.configs.train import OptimizerSettings
-from sharpen.llm.learners.advantage import leave_one_out
-from sharpen.llm.learners.loss import importance_weights, reinforce_loss
 from sharpen.llm.learners.measures import effective_alpha
+from sharpen.llm.learners.parts.advantage import leave_one_out
+from sharpen.llm.learners.parts.loss import importance_weights, reinforce_loss
 
 groups = hnp.arrays(
     np.float64, st.tuples(st.integers(1, 4), st.integers(2, 6)), elements=st.floats(-1e6, 1e6, width=64)

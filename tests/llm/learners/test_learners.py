@@ -11,12 +11,22 @@ import torch
 from pydantic import ValidationError
 
 from sharpen.llm.configs.train import LearnerSettings, TrainConfig
-from sharpen.llm.learners.batch import LossInputs, advantages, learner_loss, learner_rewards, mixed_groups
 from sharpen.llm.learners.experience import Experience, joined
-from sharpen.llm.learners.loss import importance_weights
+from sharpen.llm.learners.parts.learner import LossInputs
+from sharpen.llm.learners.parts.loss import importance_weights
+from sharpen.llm.learners.parts.registry import make
 from sharpen.llm.models.logprobs import TokenLogprobs
 from sharpen.llm.rollout import Rollout
 from sharpen.objective import Objective, preset
+
+
+def learner_rewards(settings: LearnerSettings, *given: Any) -> torch.Tensor:
+    return settings.learner.rewards(settings, *given)
+
+
+def advantages(settings: LearnerSettings, *given: Any) -> torch.Tensor:
+    return settings.learner.advantages(settings, *given)
+
 
 P, G, T = 3, 4, 5
 TILTED = Objective(alpha=2.0, beta_inv=4.0, normalization="mean")
@@ -106,7 +116,7 @@ def loss_of(
     inputs = LossInputs(A, batch.mismatch.weights_BT, batch.policy.logprobs_BT, batch.reference_RT, 7.0, w_h)
     mask = batch.policy.mask_BT[rows]
     width = int(mask.sum(dim=1).max())
-    return learner_loss(settings, inputs, rows, logprobs[rows, :width], mask[:, :width])
+    return settings.learner.loss(settings, inputs, rows, logprobs[rows, :width], mask[:, :width])
 
 
 @pytest.mark.parametrize("kl", ["k1-reward", "k3-reward", "k1-loss", "k2-loss", "k3-loss"])
@@ -187,7 +197,7 @@ def test_trajectory_balance_over_all_groups_points_along_rloo() -> None:
 
 def test_mixed_groups_go_by_the_task_reward() -> None:
     batch = experience(rewards=[1, 1, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0])
-    assert mixed_groups(batch, torch.randn(P, G)) == [False, True, False]
+    assert make("dapo", {}).keeps(batch, torch.randn(P, G)) == [False, True, False]
 
 
 def test_taking_and_joining_keeps_every_row_with_its_numbers() -> None:

@@ -12,8 +12,8 @@ import torch
 from pydantic import ValidationError
 
 from sharpen.llm.configs.train import LearnerSettings, TrainConfig, resolve
-from sharpen.llm.learners.batch import LossInputs, advantages, learner_loss
-from sharpen.llm.learners.loss import aggregated
+from sharpen.llm.learners.parts.learner import LossInputs
+from sharpen.llm.learners.parts.loss import aggregated
 
 LENGTHS = (1, 5, 2, 3, 4, 1)  # of two groups of three
 REWARDS = ((1.0, 0.0, 0.5), (0.25, 2.0, 0.0))
@@ -34,12 +34,14 @@ def ours(config: TrainConfig, now: torch.Tensor, start: torch.Tensor, reference:
     """What a step of ``config`` minimises, in two parts with one divisor, as microbatches and processes have it."""
     lengths = torch.tensor(LENGTHS)
     mask = torch.arange(T)[None, :] < lengths[:, None]
-    A = advantages(config.learner, torch.tensor(REWARDS, dtype=torch.float64), BETA).flatten()
+    A = config.learner.learner.advantages(config.learner, torch.tensor(REWARDS, dtype=torch.float64), BETA).flatten()
     parts = [[0, 3, 5], [1, 2, 4]]
     divisor = sum(aggregated(config.aggregation, torch.ones(3, T), lengths[rows])[1] for rows in parts)
     weights = aggregated(config.aggregation, torch.ones(len(LENGTHS), T, dtype=torch.float64), lengths)[0]
     inputs = LossInputs(A, weights, start, reference, divisor, BETA)
-    return torch.stack([learner_loss(config.learner, inputs, rows, now[rows], mask[rows]) for rows in parts]).sum()
+    return torch.stack(
+        [config.learner.learner.loss(config.learner, inputs, rows, now[rows], mask[rows]) for rows in parts]
+    ).sum()
 
 
 def surrogate(ratio: torch.Tensor, advantage: float, low: float, high: float) -> torch.Tensor:
@@ -123,7 +125,7 @@ def enumerated(config: TrainConfig, policy: np.ndarray, score: np.ndarray) -> np
     total = np.zeros(len(policy))
     for drawn in itertools.product(range(len(policy)), repeat=G):
         picked = list(drawn)
-        A = advantages(config.learner, torch.tensor(score[picked])[None], BETA)[0].numpy()
+        A = config.learner.learner.advantages(config.learner, torch.tensor(score[picked])[None], BETA)[0].numpy()
         total += policy[picked].prod() * sum(
             a * (np.eye(len(policy))[x] - policy) for a, x in zip(A, picked, strict=True)
         )

@@ -1,0 +1,92 @@
+"""The door of learners: those that are built in, and how a name and options become one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+from sharpen.llm.learners.parts.learner import Learner, PolicyGradient
+from sharpen.objective import InputError
+from sharpen.objective.registry import Registry
+
+FACTS = tuple(name for name in vars(PolicyGradient) if name in Learner.__annotations__)
+PARTS = ("rewards", "advantages", "keeps", "loss")
+
+
+class Factory(Protocol):
+    """What is registered: a class of learners, or a function that returns one."""
+
+    def __call__(self, *args: Any, **options: Any) -> Learner: ...  # noqa: D102
+
+
+def _check(part: object) -> None:
+    if not callable(part):
+        raise TypeError("a class of learners, or a function that returns one")
+    if isinstance(part, type):
+        _check_whole(part)
+        if unfinished := sorted(getattr(part, "__abstractmethods__", ())):
+            raise TypeError(f"a class in which nothing is left open ({', '.join(unfinished)} missing)")
+
+
+def _check_whole(learner: object) -> None:
+    missing = [name for name in PARTS if not callable(getattr(learner, name, None))]
+    missing += [name for name in FACTS if not hasattr(learner, name)] if not isinstance(learner, type) else []
+    if missing:
+        raise TypeError(f"what sharpen.llm.learners.Learner lists ({', '.join(missing)} missing)")
+
+
+LEARNERS: Registry[Factory] = Registry("learner", _check)
+# By their places: a learner's file is read when a run names it.
+_ROOM = "sharpen.llm.learners.algorithms"
+LEARNERS.register("rloo", f"{_ROOM}.rloo:RLOO")
+LEARNERS.register("reinforce", f"{_ROOM}.reinforce:Reinforce")
+LEARNERS.register("grpo", f"{_ROOM}.grpo:GRPO")
+LEARNERS.register("ppo", f"{_ROOM}.ppo:PPO")
+LEARNERS.register("dapo", f"{_ROOM}.dapo:DAPO")
+LEARNERS.register("unlikeliness", f"{_ROOM}.unlikeliness:Unlikeliness")
+LEARNERS.register("tb", f"{_ROOM}.tb:TrajectoryBalance")
+LEARNERS.register("best-of-n", f"{_ROOM}.best_of_n:BestOfN")
+
+
+def make(name: str, options: Mapping[str, Any]) -> Learner:
+    """Return the learner of a name.
+
+    Args:
+        name: Built-in, ``module:object``, or an entry point's.
+        options: Its own parameters.
+
+    Raises:
+        InputError: there is no such learner, or it does not take these options.
+
+    Example:
+        >>> make("ppo", {}).published
+        {'epochs': 4}
+    """
+    factory = LEARNERS.get(name, "learner.kind")
+    try:
+        inspect.signature(factory).bind(**options)
+        learner = factory(**options)
+    except (TypeError, ValueError) as error:  # a learner refuses an option's value by ValueError
+        raise InputError("learner.options", dict(options), f"options that {name} takes ({error})") from error
+    try:
+        _check_whole(learner)
+    except TypeError as error:
+        raise InputError("learner.kind", name, f"a learner: {error}") from error
+    return learner
+
+
+def those(fact: Callable[[Learner], object]) -> str:
+    """Return the names of the registered learners of which something holds, for a message.
+
+    Example:
+        >>> those(lambda learner: learner.off_policy)
+        'tb'
+    """
+    found = []
+    for name in LEARNERS:
+        with suppress(InputError):  # an installed package that is broken, or needs options
+            if fact(make(name, {})):
+                found.append(name)
+    return ", ".join(found) or "none"
