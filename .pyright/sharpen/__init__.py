@@ -1,1 +1,48 @@
-"""sharpen: what reinforcement learning teaches a language model that sharpening its own distribution would not."""
+"""sharpen: does reinforcement learning teach a language model anything that sharpening its own distribution would not?
+
+``Objective`` is the one objective; ``theory`` solves it exactly, ``toy`` simulates it on tables, ``llm`` trains a
+language model on it. Nothing heavy is imported before it is used.
+
+Example:
+    >>> import sharpen
+    >>> sharpen.Objective(alpha=2).regime
+    'tempered'
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from sharpen.objective.lazy import exports
+
+if TYPE_CHECKING:
+    from sharpen import llm as llm
+    from sharpen import objective as objective
+    from sharpen import theory as theory
+    from sharpen import toy as toy
+    from sharpen.objective import PRESETS as PRESETS
+    from sharpen.objective import InputError as InputError
+    from sharpen.objective import Objective as Objective
+    from sharpen.objective import preset as preset
+
+try:
+    __version__ = metadata.version("sharpen-rl")
+except metadata.PackageNotFoundError:  # a checkout on the path that nobody installed
+    __version__ = "0+unknown"
+
+_get, __dir__, _names = exports(
+    "sharpen",
+    {
+        "InputError": "sharpen.objective:InputError",
+        "Objective": "sharpen.objective:Objective",
+        "PRESETS": "sharpen.objective:PRESETS",
+        "llm": "sharpen.llm",
+        "objective": "sharpen.objective",
+        "preset": "sharpen.objective:preset",
+        "theory": "sharpen.theory",
+        "toy": "sharpen.toy",
+    },
+)
+__getattr__ = _get
+__all__ = ["PRESETS", "InputError", "Objective", "__version__", "llm", "objective", "preset", "theory", "toy"]
