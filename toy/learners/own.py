@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from sharpen.objective import InputError
 from sharpen.toy.learners.parts.learner import ExactLearner, Learner, SampledLearner
 from sharpen.toy.learners.registry import LEARNERS
@@ -22,8 +24,9 @@ def name_of(learner: str | Learner, *, stored: bool) -> str:
     if not isinstance(learner, ExactLearner | SampledLearner):
         raise InputError("learners", learner, "names of learners, ExactLearner or SampledLearner")
     for name in LEARNERS.names():
-        if LEARNERS.get(name) is learner:
-            return name
+        with suppress(InputError):  # a package's entry point that is broken, or is no learner of the toy
+            if LEARNERS.get(name) is learner:
+                return name
     if stored:
         raise InputError("learners", learner, "its name as module:object, by which a run folder is continued")
     made = learner.direction if isinstance(learner, ExactLearner) else learner.loss

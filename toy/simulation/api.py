@@ -109,7 +109,8 @@ def _named(objective: Objectives) -> dict[str, Objective]:
     if isinstance(objective, Mapping):
         return {str(name): _objective(each) for name, each in objective.items()}
     found: dict[str, Objective] = {}
-    for each in [objective] if isinstance(objective, str | Objective) else objective:
+    several = isinstance(objective, Iterable) and not isinstance(objective, str | Objective)
+    for each in objective if several else [objective]:
         one = _objective(each)
         names = [each] if isinstance(each, str) else [name for name, known in PRESETS.items() if known == one]
         name = names[0] if names else one.regime
