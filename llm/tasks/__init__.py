@@ -1,1 +1,35 @@
 """Problems and answers, where they come from, and how a prompt is made of them."""
+
+from typing import TYPE_CHECKING
+
+from sharpen.objective import lazy
+
+if TYPE_CHECKING:
+    from sharpen.llm.tasks.data import AnswerKey, DataSource, Prompt, PromptSet
+    from sharpen.llm.tasks.listed import problems
+    from sharpen.llm.tasks.registry import TASKS, Task
+    from sharpen.llm.tasks.sources import load_source
+
+__getattr__, __dir__, _ = lazy.exports(
+    __name__,
+    {
+        "TASKS": "sharpen.llm.tasks.registry:TASKS",
+        "AnswerKey": "sharpen.llm.tasks.data:AnswerKey",
+        "DataSource": "sharpen.llm.tasks.data:DataSource",
+        "Prompt": "sharpen.llm.tasks.data:Prompt",
+        "PromptSet": "sharpen.llm.tasks.data:PromptSet",
+        "Task": "sharpen.llm.tasks.registry:Task",
+        "load_source": "sharpen.llm.tasks.sources:load_source",
+        "problems": "sharpen.llm.tasks.listed:problems",
+    },
+)
+__all__ = [  # the same names, where a type checker reads them
+    "TASKS",
+    "AnswerKey",
+    "DataSource",
+    "Prompt",
+    "PromptSet",
+    "Task",
+    "load_source",
+    "problems",
+]

@@ -6,11 +6,14 @@ training run without a reward term holds is a :class:`PromptSet` and nothing tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from sharpen.objective import InputError
+
+Score = Callable[[str, str], float]  # of a response and the gold answer, in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,27 @@ class PromptSet:
             raise InputError("data", self.name, "a data set with at least one problem")
 
 
+def numbered(name: str, texts: Sequence[str]) -> PromptSet:
+    """Return problems without ids of their own: an id is a hash of the text, with a number where a text comes again."""
+    seen: dict[str, None] = {}
+    for number, text in enumerate(texts, start=1):
+        own = hashlib.sha256(text.encode()).hexdigest()[:16]
+        while own in seen:
+            own = f"{own}#{number}"
+        seen[own] = None
+    return PromptSet(name, tuple(Prompt(own, text) for own, text in zip(seen, texts, strict=True)))
+
+
 class AnswerKey(Mapping[str, str]):
-    """Gold answers by prompt id.
+    """Gold answers by prompt id, with the way to score a response by one where the task has its own.
 
     Args:
         answers: The answers.
+        score: The task's own; None: the verifier compares.
     """
 
-    def __init__(self, answers: Mapping[str, str]) -> None:
-        self._answers = dict(answers)
+    def __init__(self, answers: Mapping[str, str], score: Score | None = None) -> None:
+        self._answers, self.score = dict(answers), score
 
     def __getitem__(self, prompt_id: str) -> str:
         return self._answers[prompt_id]

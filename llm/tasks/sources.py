@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sharpen.llm.tasks.data import AnswerKey, DataSource, Prompt, PromptSet
+from sharpen.llm.tasks.data import AnswerKey, DataSource, Prompt, PromptSet, Score
+from sharpen.llm.tasks.listed import PREFIX, PairSource, held
 from sharpen.llm.tasks.readers import SUFFIXES, Row, read_file, read_hub
+from sharpen.llm.tasks.registry import TASKS, Task
+from sharpen.llm.tasks.seal import refuse_if_sealed
 from sharpen.llm.tasks.verification.verify import final_answer
 from sharpen.objective import InputError
 
@@ -18,6 +21,7 @@ ANSWER_COLUMNS = ("answer", "final_answer", "solution", "target")
 ID_COLUMNS = ("id", "unique_id")
 CATEGORY_COLUMNS = {"subject": ("subject", "type", "category"), "level": ("level", "difficulty")}
 MOST_EMBEDDED = 20_000  # the smaller splits have some 36,000 different problems, drawn until there are enough
+_HUB_ID = r"[\w-][\w.-]*/[\w-][\w.-]*"
 _MARKED = re.compile(r"####\s*(.+?)\s*$")
 
 
@@ -80,6 +84,7 @@ class EmbeddedSource:
 
     def answers(self) -> AnswerKey:
         """Return the sums."""
+        refuse_if_sealed(self._name)
         return AnswerKey({problem.text: str(problem.answer()) for problem in self._problems})
 
     def categories(self) -> Mapping[str, Mapping[str, str]]:
@@ -111,6 +116,7 @@ class TableSource:
         Raises:
             InputError: no row has an answer.
         """
+        refuse_if_sealed(self._name)
         answers = {}
         for name, _, row in self._rows(ANSWER_COLUMNS):
             column = next((column for column in ANSWER_COLUMNS if _filled(row.get(column))), None)
@@ -146,13 +152,101 @@ class TableSource:
             yield name, text, row
 
 
+TASKS.register("embedded")(EmbeddedSource)
+
+
+def _hub_task(name: str, known: HubSet) -> Task:
+    def task(split: str, limit: int | None = None) -> TableSource:
+        if split not in known.splits:
+            raise InputError("split", split, f"{', '.join(known.splits)}, the splits of {name}")
+        names = (known.splits[split],)
+        return TableSource(name, lambda columns: read_hub(known.location, known.configuration, names, columns), limit)
+
+    return task
+
+
+for _name, _known in HUB.items():
+    TASKS.register(_name)(_hub_task(_name, _known))
+
+
+class Scored:
+    """The source of a task that scores responses in its own way: its answer key says how.
+
+    Args:
+        source: The task's.
+        score: Its own.
+    """
+
+    def __init__(self, source: DataSource, score: Score) -> None:
+        self._source, self._score = source, score
+
+    def prompts(self) -> PromptSet:
+        """Return the problems."""
+        return self._source.prompts()
+
+    def answers(self) -> AnswerKey:
+        """Return the answers with the task's score."""
+        return AnswerKey(self._source.answers(), self._score)
+
+    def categories(self) -> Mapping[str, Mapping[str, str]]:
+        """Return the source's."""
+        return self._source.categories()
+
+
+class Sealable:
+    """The source of a task from outside the package: its answers are sealed as the package's own are.
+
+    Args:
+        name: The task's.
+        source: Its source.
+    """
+
+    def __init__(self, name: str, source: DataSource) -> None:
+        self._name, self._source = name, source
+
+    def prompts(self) -> PromptSet:
+        """Return the problems."""
+        return self._source.prompts()
+
+    def answers(self) -> AnswerKey:
+        """Return the answers."""
+        refuse_if_sealed(self._name)
+        return self._source.answers()
+
+    def categories(self) -> Mapping[str, Mapping[str, str]]:
+        """Return the source's, if it has them."""
+        own = getattr(self._source, "categories", None)
+        return {} if own is None else own()
+
+
+def load_task(spec: str) -> Task | None:
+    """Return the task that ``spec`` names, or None for a file, a folder or a hub id.
+
+    Raises:
+        InputError: it names none of them.
+    """
+    if spec == "embedded":
+        return TASKS.get(spec)
+    if spec.startswith(PREFIX):
+        return held(spec)
+    if spec and Path(spec).exists():
+        return None
+    if spec in TASKS or ":" in spec:
+        return TASKS.get(spec, "data")
+    if re.fullmatch(_HUB_ID, spec):
+        return None
+    allowed = f"{', '.join(TASKS)}, a hub id (org/name), an existing file or folder, or module:object"
+    raise InputError("data", spec, allowed)
+
+
 def load_source(spec: str, split: str, limit: int | None = None) -> DataSource:
     """Return the data set that ``spec`` names; nothing is read before its prompts or answers are asked for.
 
     Args:
-        spec: ``embedded``; a registered name (``math``, ``math500``, ``minerva``, ``deepscaler``, ``aime24``,
-            ``aime25``, ``gsm8k``); a file (.jsonl, .json, .csv, .parquet) or a folder with one file a split; a hub id
-            ``org/name``.
+        spec: A task by its built-in name (``embedded``, ``math``, ``math500``, ``minerva``, ``deepscaler``, ``aime24``,
+            ``aime25``, ``gsm8k``), as ``module:object`` or by an entry point; a file (.jsonl, .json, .csv, .parquet) or
+            a folder with one file a split; a hub id ``org/name``; a list that
+            :func:`sharpen.llm.tasks.listed.hold` named.
         split: ``train``, ``validation``, ``test``, or what the data set calls its splits.
         limit: Use only so many problems, the first ones.
 
@@ -161,25 +255,32 @@ def load_source(spec: str, split: str, limit: int | None = None) -> DataSource:
     """
     if limit is not None and limit < 1:
         raise InputError("problems", limit, "a whole number >= 1")
-    if spec == "embedded":
-        return EmbeddedSource(split, limit)
+    task = load_task(spec)
+    if task is not None:
+        return _part(spec, task, split, limit)
     path = Path(spec)
-    if spec and path.exists():
+    if path.exists():
         files = _split_files(path, split) if path.is_dir() else [path]
         if files[0].suffix not in SUFFIXES:
             raise InputError("data", spec, f"a file ending in {', '.join(SUFFIXES)}, or a folder of such files")
         name = str(files[0] if len(files) == 1 else path / split)
         return TableSource(name, lambda columns: [row for file in files for row in read_file(file, columns)], limit)
-    if spec in HUB:
-        known = HUB[spec]
-        if split not in known.splits:
-            raise InputError("split", split, f"{', '.join(known.splits)}, the splits of {spec}")
-        names = (known.splits[split],)
-        return TableSource(spec, lambda columns: read_hub(known.location, known.configuration, names, columns), limit)
-    if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", spec):
-        names = OTHER_NAMES.get(split, (split,))
-        return TableSource(spec, lambda columns: read_hub(spec, None, names, columns), limit)
-    raise InputError("data", spec, f"embedded, {', '.join(HUB)}, a hub id (org/name), an existing file or folder")
+    names = OTHER_NAMES.get(split, (split,))
+    return TableSource(spec, lambda columns: read_hub(spec, None, names, columns), limit)
+
+
+def _part(spec: str, task: Task, split: str, limit: int | None) -> DataSource:
+    """Return a part of a task, whatever the task returns."""
+    found = task(split, limit)
+    if not callable(getattr(found, "prompts", None)):
+        del found  # pairs, which hold answers: they are asked for again when they are needed
+        source: DataSource = PairSource(f"{spec}/{split}", lambda: task(split, limit)[:limit])  # type: ignore[index]
+    elif isinstance(found, EmbeddedSource | TableSource | PairSource):
+        source = found
+    else:
+        source = Sealable(f"{spec}/{split}", found)  # type: ignore[arg-type]
+    score = getattr(task, "score", None)
+    return source if score is None else Scored(source, score)
 
 
 def _split_files(folder: Path, split: str) -> list[Path]:

@@ -1,0 +1,148 @@
+"""Tasks that are made of pairs of problem and answer: from a list in Python, or from a user's function."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from sharpen.llm.tasks.data import AnswerKey, PromptSet, Score, numbered
+from sharpen.llm.tasks.seal import refuse_if_sealed
+from sharpen.objective import InputError
+from sharpen.objective.settings import as_name
+
+PREFIX = "list:"
+_held: dict[str, Listed] = {}
+
+
+class Listed(NamedTuple):
+    """A task that is a list in this process; made by :func:`problems`.
+
+    Every split is the whole list, unless ``splits`` has others.
+
+    Args:
+        name: What messages call it.
+        splits: Pairs of problem and answer by split.
+        template: Name of its prompt template; None takes the model's.
+        score: Of a response and an answer, in [0, 1]; None: the verifier compares.
+    """
+
+    name: str
+    splits: Mapping[str, tuple[tuple[str, str], ...]]
+    template: str | None = None
+    score: Score | None = None
+
+    def __call__(self, split: str, limit: int | None = None) -> PairSource:
+        """Return a part of the list; see :class:`sharpen.llm.tasks.registry.Task`."""
+        if split not in self.splits:
+            raise InputError("split", split, ", ".join(self.splits))
+        return PairSource(self.name, lambda: self.splits[split][:limit])
+
+
+class PairSource:
+    """A data source over pairs of problem and answer, which are asked for anew at each call and not kept.
+
+    Args:
+        name: What messages call it.
+        read: Returns the pairs.
+    """
+
+    def __init__(self, name: str, read: Callable[[], Sequence[tuple[str, str]]]) -> None:
+        self._name, self._read = name, read
+
+    def prompts(self) -> PromptSet:
+        """Return the problems."""
+        return numbered(self._name, [text for text, _ in pairs(self._read(), self._name)])
+
+    def answers(self) -> AnswerKey:
+        """Return the answers."""
+        refuse_if_sealed(self._name)
+        every = pairs(self._read(), self._name)
+        names = [prompt.id for prompt in numbered(self._name, [text for text, _ in every]).prompts]
+        return AnswerKey(dict(zip(names, (answer for _, answer in every), strict=True)))
+
+    def categories(self) -> Mapping[str, Mapping[str, str]]:
+        """Return nothing: pairs have no categories."""
+        return {}
+
+
+def problems(
+    given: Iterable[tuple[str, str]],
+    *,
+    name: str = "problems",
+    validation: Iterable[tuple[str, str]] | None = None,
+    test: Iterable[tuple[str, str]] | None = None,
+    template: str | None = None,
+    score: Score | None = None,
+) -> Listed:
+    """Return a task of pairs of problem and answer.
+
+    Args:
+        given: The problems to train on; answers may be numbers.
+        name: What messages call it.
+        validation: Problems that choose the best checkpoint; None: ``test``, or else the same.
+        test: Problems that are reported; None: the same.
+        template: Name of its prompt template; None takes the model's.
+        score: Of a response and an answer, in [0, 1]; None: the verifier compares.
+
+    Raises:
+        InputError: there are none, or one is no pair of a text and an answer.
+
+    Example:
+        >>> task = problems([("2+2=?", 4), ("3+4=?", "7")])
+        >>> [prompt.text for prompt in task("train").prompts().prompts]
+        ['2+2=?', '3+4=?']
+        >>> list(task("train", 1).answers().values())
+        ['4']
+    """
+    train = pairs(given, name)
+    asked = train if test is None else pairs(test, name)
+    chosen = asked if validation is None else pairs(validation, name)
+    return Listed(name, {"train": train, "validation": chosen, "test": asked}, template, score)
+
+
+def pairs(given: object, name: str) -> tuple[tuple[str, str], ...]:
+    """Return pairs of texts.
+
+    Raises:
+        InputError: it is something else, or there are none.
+    """
+    wanted = "pairs of a problem's text and its answer, at least one"
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise InputError("problems", f"{name}: {type(given).__name__}", wanted)
+    found = []
+    for number, pair in enumerate(given, start=1):
+        whole = isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str) and pair[0].strip()
+        if not whole or isinstance(pair[1], bool) or not isinstance(pair[1], str | int | float):
+            raise InputError("problems", f"{name}: {type(pair).__name__} in place {number}", wanted)
+        found.append((pair[0], str(pair[1])))
+    if not found:
+        raise InputError("problems", f"{name}: none", wanted)
+    return tuple(found)
+
+
+def hold(task: Listed) -> str:
+    """Let a configuration name a list of this process, and return its name there: the list's and a hash of its content.
+
+    A run with other problems is another run. Another process does not know the name.
+
+    Example:
+        >>> hold(problems([("2+2=?", 4)], name="mine"))
+        'list:mine-4654b2d7'
+    """
+    content = json.dumps({split: list(each) for split, each in sorted(task.splits.items())})
+    spec = f"{PREFIX}{as_name(task.name)}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    _held[spec] = task
+    return spec
+
+
+def held(spec: str) -> Listed:
+    """Return the list that :func:`hold` was given.
+
+    Raises:
+        InputError: this process has no such list.
+    """
+    if spec not in _held:
+        raise InputError("data", spec, f"a list of problems given in this process ({', '.join(_held) or 'none'})")
+    return _held[spec]
