@@ -171,7 +171,7 @@ def test_a_sweep_in_memory_is_the_one_in_a_folder(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(sweep(grid, base=BASE, reward=REWARD, out=tmp_path / "sweep"), table)
     again = sweep({"alpha": 2, "learner": "rloo", "seeds": 2, "steps": 10, "batch": 2}, base=Problem(BASE, REWARD))
     chosen = table[(table.alpha == 2) & (table.learner == "rloo")].reset_index(drop=True)
-    pd.testing.assert_frame_equal(again, chosen)
+    pd.testing.assert_frame_equal(again, pd.DataFrame(chosen))
 
 
 def test_a_learner_of_ones_own_that_is_rloo_moves_as_rloo(own: str, run: Simulation, tmp_path: Path) -> None:
