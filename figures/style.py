@@ -6,7 +6,8 @@ inside the functions, because `sharpen --help` passes here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from sharpen.objective import InputError
 from sharpen.objective.storage import files
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 REGIME_COLORS: dict[str, str] = {
@@ -37,7 +39,8 @@ def paper_style() -> Iterator[None]:
     import matplotlib
     from cycler import cycler
 
-    matplotlib.use("Agg")  # figures go to files, also on machines without a display
+    if "matplotlib.pyplot" not in sys.modules:  # else a notebook's figures would no longer show
+        matplotlib.use("Agg")  # figures go to files, also on machines without a display
     settings: dict[Any, Any] = {
         "figure.constrained_layout.use": True,
         "figure.dpi": 100,
@@ -59,6 +62,62 @@ def paper_style() -> Iterator[None]:
     }
     with matplotlib.rc_context(settings):
         yield
+
+
+@contextmanager
+def drawing(
+    path: str | Path | None,
+    given: Axes | Sequence[Axes] | None,
+    figsize: tuple[float, float],
+    make: Callable[[Figure], Any] = lambda fig: fig.subplots(),
+    count: int = 1,
+) -> Iterator[tuple[Figure, list[Any]]]:
+    """Yield a figure and its panels to draw in; what is drawn is written if there is a path.
+
+    A new figure has the project's style. Panels that are given keep the style of their own figure.
+
+    Args:
+        path: A .png, .pdf or .svg file; None writes nothing.
+        given: Panels of a figure of the caller's; None makes a figure.
+        figsize: Width and height of a new figure, inches.
+        make: Adds the panels to a new figure and returns them.
+        count: How many there are.
+
+    Raises:
+        InputError: the path's suffix is unknown, the file cannot be written, or there is another number of panels.
+    """
+    if path is not None:
+        check_figure_path(path)
+    if given is not None:
+        panels = _as_list(given)
+        if len(panels) != count:
+            raise InputError("axes", f"{len(panels)} panels", f"{count} of them" if count > 1 else "one of them")
+        fig = panels[0].get_figure(root=True)
+        yield fig, panels
+        if path is not None:
+            save_figure(fig, path)
+        return
+    with paper_style():
+        from matplotlib.figure import Figure
+
+        fig = Figure(figsize=figsize)
+        yield fig, _as_list(make(fig))
+        if path is not None:
+            save_figure(fig, path)
+
+
+def _as_list(panels: Any) -> list[Any]:
+    import numpy as np
+
+    return list(np.ravel(np.asarray(panels, dtype=object)))
+
+
+def legend_below(fig: Figure, axes: Axes, mine: bool, handles: Any, labels: Any, **options: Any) -> None:
+    """Draw a legend below a figure of one's own, or in a panel that was given, whose figure may hold other things."""
+    if mine:
+        fig.legend(handles, labels, loc="outside lower center", **options)
+    else:
+        axes.legend(handles, labels)
 
 
 def check_figure_path(path: str | Path) -> Path:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sharpen.figures.style import BASE_COLOR, REGIME_COLORS, check_figure_path, paper_style, save_figure
+from sharpen.figures.style import BASE_COLOR, REGIME_COLORS, drawing, legend_below
 from sharpen.objective import Objective
 from sharpen.theory.optima.coverage import Coverage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 LINES = {"base": "-", "optimum": "-", "best_of_n": "--", "marginal": ":"}
 NAMES = {"best_of_n": "best of N", "marginal": "answer likelihood"}
@@ -18,32 +20,33 @@ MARKERS = {"base": "o", "optimum": "o", "best_of_n": "s", "marginal": "x"}  # co
 
 
 def plot_coverage(
-    objective: Objective, table: dict[str, Coverage], overtakes: dict[str, int | None], path: str | Path
-) -> Path:
-    """Draw pass@k and maj@k of every policy over k, with the k at which the base overtakes; return the path.
+    objective: Objective,
+    table: dict[str, Coverage],
+    overtakes: dict[str, int | None],
+    path: str | Path | None = None,
+    axes: Axes | Sequence[Axes] | None = None,
+) -> Figure:
+    """Draw pass@k and maj@k of every policy over k, with the k at which the base overtakes; return the figure.
 
     Args:
         objective: Names the regime and its colour.
         table: Policy name to its coverage; the first is the base.
         overtakes: Policy name to the first k at which the base's pass@k is higher, or None.
-        path: A .png, .pdf or .svg file.
+        path: A .png, .pdf or .svg file; None writes nothing.
+        axes: Two panels to draw in, one without votes; None makes a figure.
 
     Raises:
-        InputError: the path's suffix is not .png, .pdf or .svg, or the file cannot be written.
+        InputError: the path's suffix is not .png, .pdf or .svg, the file cannot be written, or there is another number
+            of panels.
     """
-    check_figure_path(path)
-    with paper_style():
-        from matplotlib.figure import Figure
-
-        votes = all(found.maj_at_k is not None for found in table.values())
-        fig = Figure(figsize=(7.2 if votes else 4.0, 3.1))
-        panels = fig.subplots(1, 2, sharey=True) if votes else [fig.subplots()]
-        for axes, kind in zip(panels, ("pass@k", "maj@k"), strict=False):
-            _draw(axes, objective, table, kind)
+    kinds = ("pass@k", "maj@k") if all(found.maj_at_k is not None for found in table.values()) else ("pass@k",)
+    size, count = (7.2 if len(kinds) == 2 else 4.0, 3.1), len(kinds)
+    with drawing(path, axes, size, lambda fig: fig.subplots(1, count, sharey=True), count) as (fig, panels):
+        for panel, kind in zip(panels, kinds, strict=True):
+            _draw(panel, objective, table, kind)
         _mark(panels[0], table, overtakes)
-        handles, labels = panels[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=4)
-        return save_figure(fig, path)
+        legend_below(fig, panels[0], axes is None, *panels[0].get_legend_handles_labels(), ncols=4)
+    return fig
 
 
 def _draw(axes: Axes, objective: Objective, table: dict[str, Coverage], kind: str) -> None:

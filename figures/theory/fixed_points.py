@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sharpen.figures.style import (
-    BASE_COLOR,
-    CLASS_COLORS,
-    CLASS_MARKERS,
-    REGIME_COLORS,
-    check_figure_path,
-    paper_style,
-    save_figure,
-)
+from sharpen.figures.style import BASE_COLOR, CLASS_COLORS, CLASS_MARKERS, REGIME_COLORS, drawing
 from sharpen.objective import Objective
 from sharpen.theory.core.problem import Problem
 from sharpen.theory.core.ties import reward_scale, top_face
@@ -25,6 +18,7 @@ from sharpen.theory.optima.optimum import Optimum
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BARS = 16  # outcomes that fit side by side with readable names
 BAR_WIDTH = 0.4
@@ -32,25 +26,39 @@ CORRECT_COLOR = "#E2F2EC"  # the task reward's green, pale enough to lie behind 
 
 
 def plot_fixed_points(
-    objective: Objective, problem: Problem, best: Optimum, found: FixedPoints, path: str | Path
-) -> Path:
-    """Draw base and optimum as bars, and every listed fixed point as (expected reward, value); return the path.
+    objective: Objective,
+    problem: Problem,
+    best: Optimum,
+    found: FixedPoints,
+    path: str | Path | None = None,
+    axes: Axes | Sequence[Axes] | None = None,
+) -> Figure:
+    """Draw base and optimum as bars, and every listed fixed point as (expected reward, value); return the figure.
+
+    Args:
+        objective: Names the regime and its colour.
+        problem: n outcomes.
+        best: The optimum.
+        found: The fixed points.
+        path: A .png, .pdf or .svg file; None writes nothing.
+        axes: Two panels to draw in; None makes a figure.
 
     Raises:
-        InputError: the path's suffix is not .png, .pdf or .svg, or the file cannot be written.
+        InputError: the path's suffix is not .png, .pdf or .svg, the file cannot be written, or there are not two
+            panels.
     """
-    check_figure_path(path)
-    with paper_style():
-        from matplotlib.figure import Figure
-
-        fig = Figure(figsize=(7.2, 3.1))
-        left, right = fig.subplots(1, 2, width_ratios=(1.15, 1.0))
+    with drawing(path, axes, (7.2, 3.1), lambda fig: fig.subplots(1, 2, width_ratios=(1.15, 1.0)), 2) as (fig, panels):
+        left, right = panels
         _draw_bars(left, objective, problem, best)
         _draw_points(right, best, found)
         places: dict[Any, Axes] = {"outside lower left": left, "outside lower right": right}
-        for place, axes in places.items():
-            fig.legend(*axes.get_legend_handles_labels(), loc=place, ncols=5, columnspacing=1.0, handletextpad=0.3)
-        return save_figure(fig, path)
+        for place, panel in places.items():
+            found_labels = panel.get_legend_handles_labels()
+            if axes is None:
+                fig.legend(*found_labels, loc=place, ncols=5, columnspacing=1.0, handletextpad=0.3)
+            else:
+                panel.legend(*found_labels)
+    return fig
 
 
 def marked_outcomes(problem: Problem) -> tuple[NDArray[np.intp], str]:

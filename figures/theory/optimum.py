@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sharpen.figures.style import BASE_COLOR, REGIME_COLORS, check_figure_path, paper_style, save_figure
+from sharpen.figures.style import BASE_COLOR, REGIME_COLORS, drawing, legend_below
 from sharpen.objective import Objective
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.core.ties import own_scale, reward_scale, top_face
@@ -20,6 +20,7 @@ from sharpen.theory.optima.response import Curve, Turn, TurningPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 CURVE_POINTS = 80
 NEARLY = 0.98  # of the largest KL of a family: where its drawn curve ends
@@ -32,36 +33,39 @@ def plot_optimum(
     problem: Problem,
     budgets: Sequence[float],
     points: int,
-    path: str | Path,
+    path: str | Path | None = None,
     with_best_of_n: bool = True,
-) -> Path:
-    """Draw E[r] against KL of three families, and E[r] against E[s] with Pareto frontiers; return the path.
+    axes: Axes | Sequence[Axes] | None = None,
+) -> Figure:
+    """Draw E[r] against KL of three families, and E[r] against E[s] with Pareto frontiers; return the figure.
 
     Args:
         objective: Marked by its optimum; its length normalisation makes s.
         problem: n outcomes.
         budgets: KL budgets in nats whose frontiers are drawn too.
         points: Points of each frontier.
-        path: A .png, .pdf or .svg file.
+        path: A .png, .pdf or .svg file; None writes nothing.
         with_best_of_n: Whether to draw best-of-N.
+        axes: Two panels to draw in, one without a score; None makes a figure.
 
     Raises:
-        InputError: the suffix is not .png, .pdf or .svg, the file cannot be written, or the budget is not allowed.
+        InputError: the suffix is not .png, .pdf or .svg, the file cannot be written, the budget is not allowed, or
+            there is another number of panels.
     """
-    check_figure_path(path)
-    with paper_style():
-        from matplotlib.figure import Figure
+    count = 2 if objective.normalization != "none" else 1
 
-        paired = objective.normalization != "none"
-        fig = Figure(figsize=(7.2 if paired else 3.8, 3.3))
-        axes = fig.subplots(1, 2 if paired else 1, squeeze=False)[0]
+    def panels_of(fig: Figure) -> Any:
+        found = fig.subplots(1, count)
         fig.get_layout_engine().set(w_pad=0.1)  # type: ignore[union-attr]  # a tick's number may hang over the end
-        _draw_budget(axes[0], objective, problem, budgets, with_best_of_n)
-        if paired:
-            _draw_pareto(axes[1], objective, problem, budgets, points)
-        handles = {label: handle for each in axes for handle, label in zip(*each.get_legend_handles_labels())}  # noqa: B905
-        fig.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
-        return save_figure(fig, path)
+        return found
+
+    with drawing(path, axes, (7.2 if count == 2 else 3.8, 3.3), panels_of, count) as (fig, panels):
+        _draw_budget(panels[0], objective, problem, budgets, with_best_of_n)
+        if count == 2:
+            _draw_pareto(panels[1], objective, problem, budgets, points)
+        handles = {label: handle for each in panels for handle, label in zip(*each.get_legend_handles_labels())}  # noqa: B905
+        legend_below(fig, panels[0], axes is None, list(handles.values()), list(handles), ncols=4)
+    return fig
 
 
 def _draw_budget(
@@ -132,9 +136,15 @@ def _draw_pareto(axes: Axes, objective: Objective, problem: Problem, budgets: Se
 
 
 def plot_response(
-    objective: Objective, problem: Problem, found: Curve, turns: tuple[TurningPoint, ...], turn: Turn, path: str | Path
-) -> Path:
-    """Draw E[r] and its derivative against the parameter, the base's E[r], and the turning points; return the path.
+    objective: Objective,
+    problem: Problem,
+    found: Curve,
+    turns: Sequence[TurningPoint] = (),
+    turn: Turn | None = None,
+    path: str | Path | None = None,
+    axes: Axes | Sequence[Axes] | None = None,
+) -> Figure:
+    """Draw E[r] and its derivative against the parameter, the base's E[r], and the turning points; return the figure.
 
     Args:
         objective: Names the regime and its colour.
@@ -142,31 +152,30 @@ def plot_response(
         found: The curve.
         turns: Its turning points.
         turn: When sharpening stops helping; marked where it lies in the drawn range.
-        path: A .png, .pdf or .svg file.
+        path: A .png, .pdf or .svg file; None writes nothing.
+        axes: Two panels to draw in, above and below; None makes a figure.
 
     Raises:
-        InputError: the suffix is not .png, .pdf or .svg, or the file cannot be written.
+        InputError: the suffix is not .png, .pdf or .svg, the file cannot be written, or there are not two panels.
     """
-    check_figure_path(path)
-    with paper_style():
-        from matplotlib.figure import Figure
-
-        fig = Figure(figsize=(4.4, 4.2))
-        top, bottom = fig.subplots(2, 1, sharex=True, height_ratios=[2, 1])
+    with drawing(path, axes, (4.4, 4.2), lambda fig: fig.subplots(2, 1, sharex=True, height_ratios=[2, 1]), 2) as (
+        fig,
+        (top, bottom),
+    ):
         color = REGIME_COLORS[objective.regime]
         top.plot(found.grid, found.expected_reward, color=color)
         top.axhline(problem.expected_reward(problem.base), color=BASE_COLOR, linestyle="--", label="base")
         for each in turns:
             top.plot(each.alpha, each.expected_reward, "o", color="black", markersize=4, label=each.kind)
-        below = turn.below_base
+        below = None if turn is None else turn.below_base
         if below is not None and found.grid[0] <= below <= found.grid[-1]:
             top.axvline(below, color="black", linewidth=0.8, linestyle=":", label="below the base from here on")
         top.set_ylabel("E[r]")
         handles = {label: handle for handle, label in zip(*top.get_legend_handles_labels(), strict=True)}
-        fig.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4)
+        legend_below(fig, top, axes is None, list(handles.values()), list(handles), ncols=4)
         bottom.plot(found.grid, found.derivative, color=color)
         bottom.axhline(0.0, color=BASE_COLOR, linewidth=0.8)
         name = "$\\alpha$" if found.over == "alpha" else "$\\beta^{-1}$"
         bottom.set_xlabel(name)
         bottom.set_ylabel(f"dE[r] / d{name}")
-        return save_figure(fig, path)
+    return fig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,15 +13,16 @@ from sharpen.figures.style import (
     CLASS_COLORS,
     CLASS_MARKERS,
     REGIME_COLORS,
-    check_figure_path,
-    paper_style,
-    save_figure,
+    drawing,
 )
-from sharpen.objective import Objective
+from sharpen.objective import InputError, Objective
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.instability.phase import Basin, Portrait
 from sharpen.theory.instability.phase_curves import growth
 from sharpen.theory.instability.stationary import CLASSES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 OUTCOME_TINTS = ("#CFE3F1", "#FBE3C8", "#E6D5EA")  # one a vertex, pale enough to lie behind arrows
 ONE_BASIN_TINT = "#F3F3F3"
@@ -32,25 +33,37 @@ HEIGHT = np.sqrt(3.0) / 2.0
 CORNERS = np.array([[0.0, 1.0], [-0.5 / HEIGHT, 0.0], [0.5 / HEIGHT, 0.0]])
 
 
-def plot_phase(objective: Objective, problem: Problem, found: Portrait, path: str | Path) -> Path:
-    """Draw basins, streamlines, borders, fixed points and the base on the ternary plot; return the path.
+def plot_phase(
+    objective: Objective, problem: Problem, found: Portrait, path: str | Path | None = None, ax: Any = None
+) -> Figure:
+    """Draw basins, streamlines, borders, fixed points and the base on the ternary plot; return the figure.
+
+    Args:
+        objective: Names the regime and its colour.
+        problem: Three outcomes.
+        found: The portrait.
+        path: A .png, .pdf or .svg file; None writes nothing.
+        ax: A panel to draw in, with mpltern's projection ``ternary``; None makes a figure.
 
     Raises:
-        InputError: the path's suffix is not .png, .pdf or .svg, or the file cannot be written.
+        InputError: the path's suffix is not .png, .pdf or .svg, the file cannot be written, or the panel has another
+            projection.
     """
-    check_figure_path(path)
-    with paper_style():
-        import mpltern  # noqa: F401  (registers the projection "ternary")
-        from matplotlib.figure import Figure
-
-        fig = Figure(figsize=(5.6, 4.4))
-        axes: Any = fig.add_subplot(projection="ternary")
+    if ax is not None and getattr(ax, "name", "") != "ternary":
+        raise InputError("ax", getattr(ax, "name", ax), "a panel with the projection ternary of mpltern")
+    with drawing(path, ax, (5.6, 4.4), _ternary) as (fig, (axes,)):
         draw_basins(axes, found)
         draw_flow(axes, *exact_flow(found))
         draw_borders(axes, found)
         draw_points(axes, problem, found)
         _label(axes, objective, problem, found)
-        return save_figure(fig, path)
+    return fig
+
+
+def _ternary(fig: Figure) -> Any:
+    import mpltern  # noqa: F401  (registers the projection "ternary")
+
+    return fig.add_subplot(projection="ternary")
 
 
 def draw_basins(axes: Any, found: Portrait) -> None:

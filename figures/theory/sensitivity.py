@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sharpen.figures.style import REGIME_COLORS, check_figure_path, paper_style, save_figure
+from sharpen.figures.style import REGIME_COLORS, drawing, legend_below
 from sharpen.objective import Objective
 from sharpen.theory.core.problem import Problem
 from sharpen.theory.optima.noise import noise_effect
@@ -15,6 +16,7 @@ from sharpen.theory.optima.sensitivity import SOURCES, Response, response, worst
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 POINTS = 41
 SIMULATED = 9  # sizes of error at which the mean is simulated
@@ -23,34 +25,43 @@ NUMBERS = 10**7  # draws times outcomes of one simulated point
 SPAN = 10.0  # the drawn range in units of the command's epsilon
 
 
-def plot_sensitivity(objective: Objective, problem: Problem, epsilon: float, path: str | Path, seed: int = 0) -> Path:
-    """Draw the total-variation change against the size of the error, one panel a source; return the path.
+def plot_sensitivity(
+    objective: Objective,
+    problem: Problem,
+    epsilon: float,
+    path: str | Path | None = None,
+    seed: int = 0,
+    axes: Axes | Sequence[Axes] | None = None,
+) -> Figure:
+    """Draw the total-variation change against the size of the error, one panel a source; return the figure.
 
     The lines are the worst case and its bound for errors up to a size, the points the mean for Gaussian noise of that
     standard deviation, with two standard errors. The range goes to ten times ``epsilon``, whose place is marked.
 
+    Args:
+        objective: Names the regime and its colour.
+        problem: n outcomes.
+        epsilon: Size of error that is marked.
+        path: A .png, .pdf or .svg file; None writes nothing.
+        seed: Of the simulation.
+        axes: Two panels to draw in; None makes a figure.
+
     Raises:
-        InputError: the path's suffix is not .png, .pdf or .svg, the file cannot be written, or an argument of the
-            sensitivity is out of range.
+        InputError: the path's suffix is not .png, .pdf or .svg, the file cannot be written, there are not two panels,
+            or an argument of the sensitivity is out of range.
     """
-    check_figure_path(path)
     found = [response(objective, problem, source) for source in SOURCES]
     most = SPAN * epsilon if epsilon > 0 else 1.0
-    with paper_style():
-        from matplotlib.figure import Figure
-
-        fig = Figure(figsize=(7.2, 3.1))
-        panels = fig.subplots(1, 2, sharey=True)
-        for axes, source, one in zip(panels, SOURCES, found, strict=True):
-            _draw(axes, one, problem, REGIME_COLORS[objective.regime], most, seed)
-            axes.axvline(epsilon, color="black", linewidth=0.8, linestyle=":")
-            axes.set_xlabel("size of the error" + (" (nats)" if source == "likelihood" else ""))
-            axes.set_title(f"{objective.regime}: errors of the {source}")
+    with drawing(path, axes, (7.2, 3.1), lambda fig: fig.subplots(1, 2, sharey=True), 2) as (fig, panels):
+        for panel, source, one in zip(panels, SOURCES, found, strict=True):
+            _draw(panel, one, problem, REGIME_COLORS[objective.regime], most, seed)
+            panel.axvline(epsilon, color="black", linewidth=0.8, linestyle=":")
+            panel.set_xlabel("size of the error" + (" (nats)" if source == "likelihood" else ""))
+            panel.set_title(f"{objective.regime}: errors of the {source}")
         panels[0].set_ylabel("total-variation change")
         panels[0].set_ylim(-0.02, 1.02)
-        handles, labels = panels[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=3)
-        return save_figure(fig, path)
+        legend_below(fig, panels[0], axes is None, *panels[0].get_legend_handles_labels(), ncols=3)
+    return fig
 
 
 def _draw(axes: Axes, found: Response, problem: Problem, color: str, most: float, seed: int) -> None:

@@ -3,39 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sharpen.figures.style import BASE_COLOR, REGIME_COLORS, check_figure_path, paper_style, save_figure
+from sharpen.figures.style import BASE_COLOR, REGIME_COLORS, drawing, legend_below
 from sharpen.theory.sequences.curve import LengthPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FORBIDDEN_COLOR = "#F6E3D9"  # the sharpening colour, pale enough to lie behind lines
 TEMPERATURE_COLOR = REGIME_COLORS["task-reward+likelihood"]
 
 
 def plot_knife_edge(
-    points: list[LengthPoint], base: LengthPoint, critical_alpha: float | None, path: str | Path
-) -> Path:
-    """Draw the mean length of p^alpha, and of token-level temperature, against alpha; return the path.
+    points: Sequence[LengthPoint],
+    base: LengthPoint,
+    critical_alpha: float | None,
+    path: str | Path | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw the mean length of p^alpha, and of token-level temperature, against alpha; return the figure.
 
     Args:
         points: The curve, by rising alpha.
         base: The point at alpha = 1.
         critical_alpha: Below or at it p^alpha does not exist; None if it exists everywhere.
-        path: A .png, .pdf or .svg file.
+        path: A .png, .pdf or .svg file; None writes nothing.
+        ax: A panel to draw in; None makes a figure.
 
     Raises:
         InputError: the path's suffix is unknown, or the file cannot be written.
     """
-    check_figure_path(path)
-    with paper_style():
-        from matplotlib.figure import Figure
-
-        fig = Figure(figsize=(4.6, 3.5))
-        axes = fig.subplots()
+    with drawing(path, ax, (4.6, 3.5)) as (fig, (axes,)):
         _draw_lines(axes, points)
         if 0.0 < base.mean < math.inf:
             axes.hlines(base.mean, points[0].alpha, points[-1].alpha, color=BASE_COLOR, linewidth=0.8, linestyle=":")
@@ -46,11 +48,11 @@ def plot_knife_edge(
         axes.set_yscale("log")
         axes.set_xlabel(r"$\alpha$")
         axes.set_ylabel("mean length (tokens before the stop)")
-        fig.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        return save_figure(fig, path)
+        legend_below(fig, axes, ax is None, *axes.get_legend_handles_labels(), ncols=2)
+    return fig
 
 
-def _draw_lines(axes: Axes, points: list[LengthPoint]) -> None:
+def _draw_lines(axes: Axes, points: Sequence[LengthPoint]) -> None:
     for name, lengths, color, line in (
         (r"$p^\alpha$", [point.mean for point in points], REGIME_COLORS["tempered"], "-"),
         ("token-level temperature", [point.temperature_mean for point in points], TEMPERATURE_COLOR, "--"),

@@ -223,7 +223,7 @@ def test_the_documented_examples_are_what_the_commands_print(
 def test_registering_imports_no_heavy_package() -> None:
     script = """
 import contextlib, io, sys, typer
-from sharpen.cli import theory_sequences
+from sharpen.cli.theory import sequences as theory_sequences
 app = typer.Typer()
 theory_sequences.register(app)
 with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
