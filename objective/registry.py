@@ -7,6 +7,7 @@ an installed package declares. Built-in parts are registered by the same call as
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Iterator
@@ -121,6 +122,25 @@ class Registry(Generic[Part]):
         except InputError as error:
             raise ValueError(f"allowed: {error.allowed}") from error
         return name
+
+    def origin(self, name: str) -> dict[str, str | None] | None:
+        """Return where a part that is not of this package comes from: module, file and the file's SHA-256.
+
+        None for a built-in part; file and hash are None where the module has no file, as in a notebook.
+
+        Raises:
+            InputError: there is no such part.
+        """
+        part = self.get(name)
+        points = self._entry_points()
+        given = self._parts.get(name, points[name].value if name in points else name)
+        module = given.partition(":")[0] if isinstance(given, str) else str(getattr(part, "__module__", ""))
+        if module.startswith("sharpen."):
+            return None
+        place = getattr(sys.modules.get(module), "__file__", None)
+        file = Path(place) if place is not None and Path(place).is_file() else None
+        digest = None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+        return {"module": module, "file": None if file is None else str(file), "sha256": digest}
 
     def _allowed(self, name: str) -> str:
         names = self.names()

@@ -66,7 +66,8 @@ class LearnerFlags:
     """How the policy is moved."""
 
     learner: Annotated[
-        str | None, _flag(LEARNER, "rloo, reinforce, grpo, ppo, dapo, unlikeliness, tb or best-of-n.")
+        str | None,
+        _flag(LEARNER, "rloo, reinforce, grpo, ppo, dapo, unlikeliness, tb, best-of-n, or your own as module:object."),
     ] = None
     kl: Annotated[str | None, _flag(LEARNER, "Estimator and place of the KL: k1-reward, k2-loss, k3-loss, …")] = None
     epochs: Annotated[int | None, _flag(LEARNER, "Updates on one rollout batch; 4 for ppo.")] = None

@@ -13,10 +13,12 @@ from sharpen.llm.common.report import Report
 from sharpen.llm.configs.train import TrainConfig
 from sharpen.llm.distributed.placement import placement
 from sharpen.llm.distributed.world import World, connect, disconnect, launched
+from sharpen.llm.learners.parts.registry import LEARNERS
 from sharpen.llm.preflight.checks import EVALUATION as REPORTED
 from sharpen.llm.preflight.checks import SELECTION as CHOOSING
 from sharpen.llm.preflight.checks import TRAINING, Ready, for_training
 from sharpen.llm.tasks import labels
+from sharpen.llm.trackers.registry import TRACKERS
 from sharpen.llm.training import checkpoint
 from sharpen.llm.training.final_evaluation import EVALUATION, SELECTION, evaluate_run, scheduled
 from sharpen.llm.training.setup import Setup, prepare
@@ -112,8 +114,24 @@ def _record(config: TrainConfig, ready: Ready, setup: Setup, out: Path, report: 
     setattr(without_adapters(setup.model).config, labels.HISTORY, [*owed["base"], labels.entry(config)])
     if setup.world.first:
         _tell_overlap(config, out, ready, report)
-        runfolder.annotate(out, labels=owed, engine=setup.engine.name)
+        runfolder.annotate(out, labels=owed, engine=setup.engine.name, **_own_parts(config, out, report))
     return owed
+
+
+def _own_parts(config: TrainConfig, out: Path, report: Report) -> dict[str, Any]:
+    """Return what provenance.json says of parts that are the user's: each version of their files that the run had."""
+    earlier = json.loads((out / runfolder.PROVENANCE).read_text(encoding="utf-8")).get("parts", {})
+    named = [(LEARNERS, config.learner.kind), *((TRACKERS, name) for name in config.tracking)]
+    found = {f"{registry.kind} {name}": registry.origin(name) for registry, name in named}
+    parts = {}
+    for name, origin in found.items():
+        if origin is None:
+            continue
+        before = earlier.get(name, [])
+        if before and before[-1] != origin:
+            report.note(f"{name} has changed since this run was started: its numbers are of both versions")
+        parts[name] = before if before and before[-1] == origin else [*before, origin]
+    return {"parts": parts} if parts else {}
 
 
 def _is_finished(out: Path, config: TrainConfig, force: bool) -> bool:

@@ -131,6 +131,7 @@ def test_every_flag_is_a_setting() -> None:
         "engine_restarts",
         "evaluation.alpha_prompts",
         "graph_tokens",
+        "learner.options",
         "learner.rank_penalty",
         "learner.dynamic_rounds",
         *(f"optimizer.{name}" for name in ("beta1", "beta2", "epsilon", "warmup_start")),
