@@ -6,17 +6,15 @@ import math
 from typing import Annotated
 
 from sharpen.llm.samplers.kernel import Path, Tokens
-from sharpen.llm.samplers.registry import SAMPLERS, Unless
+from sharpen.llm.samplers.registry import Unless
 from sharpen.llm.samplers.requests import Extend, Key, Method, Sample
 
 
-@SAMPLERS.register("plain")
 def plain(prompt: Tokens, longest: int, key: Key) -> Method:
     """Draw one response of the model itself."""
     return single(prompt, longest, key, 1.0)
 
 
-@SAMPLERS.register("low-temperature")
 def low_temperature(prompt: Tokens, longest: int, key: Key, *, alpha: float) -> Method:
     """Draw one response, each token sharpened alone."""
     return single(prompt, longest, key, 1 / alpha)
@@ -39,7 +37,6 @@ def single(prompt: Tokens, longest: int, key: Key, temperature: float) -> Method
     return Sample(path, len(path), proposals=1, accepted=1, moved=1)
 
 
-@SAMPLERS.register("best-of-n")
 def best_of_n(
     prompt: Tokens,
     longest: int,

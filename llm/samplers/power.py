@@ -6,7 +6,6 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from sharpen.llm.samplers.kernel import Path, Tokens, accepted, block_limits, is_hopeless, kept_tokens, log_acceptance
-from sharpen.llm.samplers.registry import SAMPLERS
 from sharpen.llm.samplers.requests import Answer, Extend, Key, Method, Request, Sample
 
 GROW, STEP = 0, 1  # what a random number is for
@@ -69,7 +68,6 @@ def power(prompt: Tokens, longest: int, key: Key, settings: Power) -> Method:
     return sample
 
 
-@SAMPLERS.register("power")
 def power_sampler(
     prompt: Tokens,
     longest: int,

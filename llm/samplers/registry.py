@@ -57,6 +57,11 @@ def _check(part: object) -> None:
 
 
 SAMPLERS: Registry[Sampler] = Registry("sampler", _check)
+SAMPLERS.register("plain", "sharpen.llm.samplers.candidates:plain")
+SAMPLERS.register("low-temperature", "sharpen.llm.samplers.candidates:low_temperature")
+SAMPLERS.register("best-of-n", "sharpen.llm.samplers.candidates:best_of_n")
+SAMPLERS.register("power", "sharpen.llm.samplers.power:power_sampler")
+SAMPLERS.register("scalable-power", "sharpen.llm.samplers.scalable:scalable_sampler")
 
 
 def settings_of(name: str) -> dict[str, inspect.Parameter]:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from sharpen.llm.samplers.kernel import Path, Tokens
-from sharpen.llm.samplers.registry import SAMPLERS
 from sharpen.llm.samplers.requests import Autoregressive, Extend, Key, Likeliest, Method, Next, Request, Sample
 
 PICK, ROLL, REST = 0, 1, 2  # what a random number is for
@@ -115,7 +114,6 @@ def scalable(prompt: Tokens, longest: int, key: Key, settings: Scalable, model: 
     return sample
 
 
-@SAMPLERS.register("scalable-power")
 def scalable_sampler(
     prompt: Tokens,
     longest: int,
