@@ -65,9 +65,9 @@ def _check(part: object) -> None:
 
 TRACKERS: Registry[Factory] = Registry("tracker", _check)
 # By their places: each imports a package that only its own users need.
-TRACKERS.register("tensorboard", "sharpen.llm.trackers.tensorboard:TensorBoardTracker")
-TRACKERS.register("wandb", "sharpen.llm.trackers.wandb:WandbTracker")
-TRACKERS.register("trackio", "sharpen.llm.trackers.trackio:TrackioTracker")
+TRACKERS.register("tensorboard", "sharpen.llm.trackers.tensorboard_tracker:TensorBoardTracker")
+TRACKERS.register("wandb", "sharpen.llm.trackers.wandb_tracker:WandbTracker")
+TRACKERS.register("trackio", "sharpen.llm.trackers.trackio_tracker:TrackioTracker")
 
 
 def chosen(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sharpen.llm.trackers.wandb import kept
+from sharpen.llm.trackers.wandb_tracker import kept
 
 
 class TrackioTracker:
