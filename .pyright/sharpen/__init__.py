@@ -31,18 +31,18 @@ try:
 except metadata.PackageNotFoundError:  # a checkout on the path that nobody installed
     __version__ = "0+unknown"
 
-_get, __dir__, _names = exports(
-    "sharpen",
-    {
-        "InputError": "sharpen.objective:InputError",
-        "Objective": "sharpen.objective:Objective",
-        "PRESETS": "sharpen.objective:PRESETS",
-        "llm": "sharpen.llm",
-        "objective": "sharpen.objective",
-        "preset": "sharpen.objective:preset",
-        "theory": "sharpen.theory",
-        "toy": "sharpen.toy",
-    },
-)
-__getattr__ = _get
+if not TYPE_CHECKING:  # a type checker that saw __getattr__ would take every misspelt name
+    __getattr__, __dir__, _ = exports(
+        "sharpen",
+        {
+            "InputError": "sharpen.objective:InputError",
+            "Objective": "sharpen.objective:Objective",
+            "PRESETS": "sharpen.objective:PRESETS",
+            "llm": "sharpen.llm",
+            "objective": "sharpen.objective",
+            "preset": "sharpen.objective:preset",
+            "theory": "sharpen.theory",
+            "toy": "sharpen.toy",
+        },
+    )
 __all__ = ["PRESETS", "InputError", "Objective", "__version__", "llm", "objective", "preset", "theory", "toy"]

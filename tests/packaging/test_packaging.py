@@ -41,12 +41,17 @@ def test_wheel_holds_the_packages_and_their_data_and_nothing_else(built: Path) -
     (wheel,) = built.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name.partition("/")[0] for name in names} == {"sharpen", f"{wheel.name.rsplit('-py3', 1)[0]}.dist-info"}
-    assert "sharpen/__init__.py" not in names  # a namespace package
+    assert {"sharpen/__init__.py", "sharpen/py.typed"} <= names
     for package in ("objective", "theory", "toy", "llm", "cli", "figures", "paper_repro"):
         on_disk = {f"sharpen/{file.relative_to(ROOT)}" for file in (ROOT / package).rglob("*.py")}
         assert on_disk <= names
-    assert {"sharpen/llm/tiny/artifact/model.safetensors", "sharpen/llm/prompts/boxed-cot.txt"} <= names
-    assert {"sharpen/paper_repro/templates/report.html", "sharpen/theory/proofs/templates/derivations.html"} <= names
+    assert {"sharpen/llm/tiny/artifact/model.safetensors", "sharpen/llm/tasks/prompts/boxed-cot.txt"} <= names
+    assert {
+        "sharpen/paper_repro/report/templates/report.html",
+        "sharpen/theory/proofs/templates/derivations.html",
+        "sharpen/llm/configs/grid.yaml",
+        "sharpen/paper_repro/grid.yaml",
+    } <= names
 
 
 def test_sdist_holds_what_a_packager_needs(built: Path) -> None:
@@ -57,10 +62,11 @@ def test_sdist_holds_what_a_packager_needs(built: Path) -> None:
         "pyproject.toml",
         "README.md",
         "LICENSE",
-        "objective/spec.py",
-        "llm/tiny/artifact/model.safetensors",
+        ".pyright/sharpen/__init__.py",
+        ".pyright/sharpen/objective/spec.py",
+        ".pyright/sharpen/llm/tiny/artifact/model.safetensors",
     } <= names
-    assert not any(name.startswith((".venv", "runs", ".pyright")) for name in names)
+    assert not any(name.startswith((".venv", "runs", "tests/mutation")) for name in names)
 
 
 @pytest.mark.slow
