@@ -44,6 +44,13 @@ no_learner = 3
 '''
 
 
+@pytest.fixture(autouse=True)
+def no_learner_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A learner that a test hands over is registered for that test only."""
+    for table in ("_parts", "_found"):
+        monkeypatch.setattr(LEARNERS, table, dict(getattr(LEARNERS, table)))
+
+
 def command(*arguments: str) -> int:
     with pytest.raises(SystemExit) as exited:
         main(["toy", *arguments])
