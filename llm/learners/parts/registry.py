@@ -64,16 +64,16 @@ def make(name: str, options: Mapping[str, Any]) -> Learner:
         >>> make("ppo", {}).published
         {'epochs': 4}
     """
-    factory = LEARNERS.get(name, "learner.kind")
+    factory = LEARNERS.get(name, "kind")
     try:
         inspect.signature(factory).bind(**options)
         learner = factory(**options)
     except (TypeError, ValueError) as error:  # a learner refuses an option's value by ValueError
-        raise InputError("learner.options", dict(options), f"options that {name} takes ({error})") from error
+        raise InputError("options", dict(options), f"options that {name} takes ({error})") from error
     try:
         _check_whole(learner)
     except TypeError as error:
-        raise InputError("learner.kind", name, f"a learner: {error}") from error
+        raise InputError("kind", name, f"a learner: {error}") from error
     return learner
 
 
