@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -23,11 +23,29 @@ from sharpen.cli.toy import app as toy
 app = typer.Typer(
     name="sharpen",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Does reinforcement learning teach a language model anything that sharpening its own distribution would not?",
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        say(f"sharpen {version('sharpen-rl')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Does reinforcement learning teach a language model anything that sharpening its own distribution would not?"""
+
+
 app.add_typer(theory.app, name="theory")
 app.add_typer(toy.app, name="toy")
 app.add_typer(llm.app, name="llm")

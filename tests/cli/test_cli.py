@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,23 @@ def status(*arguments: str) -> int:
 def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert status(*arguments) == 0
     assert "Usage" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("--version") == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"sharpen {version('sharpen-rl')}\n"
+    assert printed.err == ""
+
+
+def test_a_shell_completes_commands_and_flags() -> None:
+    def completed(*words: str) -> list[str]:
+        asked = {"_SHARPEN_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+        command = [str(Path(sys.executable).with_name("sharpen"))]
+        return subprocess.run(command, env=os.environ | asked, capture_output=True, text=True).stdout.split()
+
+    assert completed("sharpen", "t") == ["theory", "toy"]
+    assert "--alpha" in completed("sharpen", "theory", "fixed-points", "--al")
 
 
 @pytest.mark.parametrize("arguments", [[], ["theory"], ["toy"], ["llm"], ["figures"]])
