@@ -157,14 +157,15 @@ def parse_problem(
     reward: str | ArrayLike | None = None,
     length: str | ArrayLike | None = None,
 ) -> Problem:
-    """Return the problem that command-line texts describe; lists of numbers, from a JSON file, stand for themselves.
+    """Return the problem that lists, arrays or the command line's texts describe.
 
     Args:
-        base: See :func:`parse_base`; or ``log:`` and a comma list or a file of log-probabilities in nats (see
-            :meth:`Problem.from_log`), which may underflow; without it the default problem's base.
-        reward: See :func:`parse_reward`; without it, as in the default problem, outcomes 1 and 3 are the correct ones
-            (those of them that the base has).
-        length: See :func:`parse_length`; all 1 if not given.
+        base: Probabilities, shape [n]; or a text, see :func:`parse_base`; or ``log:`` and a comma list or a file of
+            log-probabilities in nats (see :meth:`Problem.from_log`), which may underflow; without it the default
+            problem's base.
+        reward: Rewards, shape [n]; or a text, see :func:`parse_reward`; without it, as in the default problem, outcomes
+            1 and 3 are the correct ones (those of them that the base has).
+        length: Lengths, shape [n]; or a text, see :func:`parse_length`; all 1 if not given.
 
     Raises:
         InputError: a text cannot be read, or does not fit the base.

@@ -127,7 +127,7 @@ def test_a_failing_result_fails_in_the_shell(tmp_path: Path) -> None:
     script = tmp_path / "turned.py"
     script.write_text(
         "from dataclasses import replace\n"
-        "from sharpen.theory.proofs import response\n"
+        "from sharpen.theory.proofs.theorems import response\n"
         "true = response.T4\n"
         "response.T4 = replace(true, prove=lambda d: true.prove(d, sign=-1))\n"
         "from sharpen.cli.main import main\n"
