@@ -14,6 +14,7 @@ from typing import Any
 from sharpen.llm.configs.grid import grid
 from sharpen.llm.configs.train import resolve
 from sharpen.objective import PRESETS, InputError, Objective
+from sharpen.objective.settings import as_name
 from sharpen.objective.storage import files
 
 FIELDS = ("alpha", "beta_inv", "mode", "normalization", "weight")
@@ -65,7 +66,7 @@ def folder_name(model: str, objective: Objective, *, fixed: bool = False, reward
     known = next((name for name, preset in PRESETS.items() if preset == objective), None)
     name = _name(objective, fixed) if known is None else known + "-fixed" * fixed
     return "-".join(
-        [Path(model).name or "model", name, *([reward] if objective.needs_reward and reward != "task" else [])]
+        [Path(model).name or "model", name, *([as_name(reward)] if objective.needs_reward and reward != "task" else [])]
     )
 
 

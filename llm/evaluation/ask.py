@@ -11,6 +11,7 @@ from sharpen.llm.evaluation.summary import summarise
 from sharpen.llm.rollout import Engine, Rollout, Sampling
 from sharpen.llm.rollout.requests import row_seed
 from sharpen.llm.tasks.data import AnswerKey, PromptSet
+from sharpen.llm.tasks.marking import marks
 from sharpen.llm.tasks.templates import encode
 from sharpen.llm.tasks.verification.verify import Verifier, vote
 from sharpen.llm.tasks.verification.voting import by_value
@@ -108,11 +109,11 @@ def ask(
     rollout = examinee.engine.generate(prompt_ids, samples, sampling, seed, row_seeds=seeds)
     texts = examinee.tokenizer.batch_decode(rollout.response_ids, skip_special_tokens=True)
     prompts = [exam.prompts.prompts[place] for place in places]
-    golds = [exam.answers[prompt.id] for prompt in prompts for _ in range(samples)]
+    names = [prompt.id for prompt in prompts for _ in range(samples)]
     columns: dict[str, list[Any]] = {
         "responses": texts,
         "votes": [vote(text, ended) for text, ended in zip(texts, rollout.finished, strict=True)],
-        "correct": [reward == 1.0 for reward in examinee.verifier(texts, golds, rollout.finished)],
+        "correct": [mark == 1.0 for mark in marks(exam.answers, names, texts, rollout.finished, examinee.verifier)],
         "lengths": [len(ids) for ids in rollout.response_ids],
         "finished": list(rollout.finished),
         **_likelihoods(examinee, rollout),

@@ -58,7 +58,7 @@ def objective_value(config: TrainConfig, records: Sequence[Record], data: DataSo
     Args:
         config: Of the run: its objective and reward.
         records: With ``logprob`` and ``base_logprob``.
-        data: Given to the reward.
+        data: Where the answers to ``records`` are, for a reward that needs them.
         seed: Of the random reward and the bootstrap.
     """
     objective = config.objective
@@ -73,7 +73,7 @@ def objective_value(config: TrainConfig, records: Sequence[Record], data: DataSo
 def _rewards(config: TrainConfig, records: Sequence[Record], data: DataSource, seed: int) -> np.ndarray:
     from sharpen.llm.rewards.firewall import Scoring, reward_for
 
-    if config.reward.needs_answers:
+    if config.reward.kind in ("task", "inverted"):  # the records know it
         right = np.array([record.correct for record in records], dtype=float)
         return 1.0 - right if config.reward.kind == "inverted" else right
     reward = reward_for(config.objective, data, seed=seed, **config.reward.model_dump())

@@ -193,6 +193,7 @@ def _kept(config: SampleConfig, names: Sequence[str], samples: Sequence[Sample],
 
 def _marked(drawn: Sequence[Drawn], data: DataSource, config: SampleConfig) -> tuple[list[Record], bool]:
     """Return a record for each prompt, and whether the data had answers to mark it by."""
+    from sharpen.llm.tasks.marking import marks
     from sharpen.llm.tasks.verification.verify import Verifier, vote
     from sharpen.llm.tasks.verification.voting import by_value
 
@@ -203,12 +204,9 @@ def _marked(drawn: Sequence[Drawn], data: DataSource, config: SampleConfig) -> t
     categories, is_base, records = data.categories(), config.base in (None, config.model), []
     with Verifier() as verifier:
         for one in drawn:
-            golds = [answers[one.id]] * len(one.responses) if answers is not None else None
-            correct = (
-                [False] * len(one.responses)
-                if golds is None
-                else [reward == 1 for reward in verifier(one.responses, golds, one.finished)]
-            )
+            names, correct = [one.id] * len(one.responses), [False] * len(one.responses)
+            if answers is not None:
+                correct = [mark == 1 for mark in marks(answers, names, one.responses, one.finished, verifier)]
             votes = [vote(text, ended) for text, ended in zip(one.responses, one.finished, strict=True)]
             category = categories.get(one.id, {})
             records.append(

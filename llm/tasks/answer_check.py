@@ -8,11 +8,13 @@ data sets and writes the ids of problems without an answer. No answer leaves it.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from sharpen.llm.tasks.listed import PREFIX
 from sharpen.llm.tasks.sources import load_source
 from sharpen.objective import InputError
 
@@ -37,13 +39,19 @@ def unanswered(asked: Sequence[Asked]) -> list[list[str] | InputError]:
     """Return, for each part of a data set, the ids of its problems that no response can be right for.
 
     Those are problems whose answer is empty or longer than the verifier reads. A part that has no answers at all, or
-    that cannot be read, gives the :class:`InputError` that opening it gives.
+    that cannot be read, gives the :class:`InputError` that opening it gives. A list of problems that was given to this
+    process is known to no other, and its answers are here already: it is looked at here.
 
     Raises:
         RuntimeError: the other process failed.
     """
-    if not asked:
-        return []
+    mine = {place for place, one in enumerate(asked) if one.spec.startswith(PREFIX)}
+    others = [one for place, one in enumerate(asked) if place not in mine]
+    elsewhere = iter(_by_another_process(others) if others else [])
+    return [_unanswered(one) if place in mine else next(elsewhere) for place, one in enumerate(asked)]
+
+
+def _by_another_process(asked: Sequence[Asked]) -> list[list[str] | InputError]:
     done = subprocess.run(
         [sys.executable, "-m", "sharpen.llm.tasks.answer_check"],
         input=json.dumps([one._asdict() for one in asked]),
@@ -51,6 +59,7 @@ def unanswered(asked: Sequence[Asked]) -> list[list[str] | InputError]:
         text=True,
         encoding="utf-8",
         check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # where a user's task is
     )
     if done.returncode < 0 or done.returncode == 130:  # Ctrl-C reaches both
         raise KeyboardInterrupt
@@ -65,6 +74,8 @@ def _unanswered(asked: Asked) -> list[str]:
 
     answers = load_source(asked.spec, asked.split, asked.limit).answers()
     ids = [name for name in answers if asked.ids is None or name in asked.ids]
+    if answers.score is not None:  # what it takes for an answer is its own affair, but there has to be one
+        return [name for name in ids if not answers[name].strip()]
     with Verifier(workers=1) as verifier:
         # An answer in a box equals itself, or nothing does.
         right = verifier([f"\\boxed{{{answers[name]}}}" for name in ids], [answers[name] for name in ids])

@@ -15,10 +15,11 @@ from sharpen.llm.common.report import Report
 from sharpen.llm.common.schedule import derive_seed
 from sharpen.llm.configs.train import TrainConfig
 from sharpen.llm.evaluation import selection
+from sharpen.llm.models.checkpoints import check
 from sharpen.llm.models.registry import ModelSource, load_model
 from sharpen.llm.preflight.checks import EVALUATION as REPORTED
 from sharpen.llm.preflight.checks import SELECTION as CHOOSING
-from sharpen.llm.preflight.checks import TRAINING, Ready, parts_of
+from sharpen.llm.preflight.checks import Ready, parts_of
 from sharpen.llm.tasks.data import AnswerKey, DataSource, PromptSet
 from sharpen.llm.tasks.labels import saw_labels, shown_answers
 from sharpen.llm.tasks.sources import load_source
@@ -119,7 +120,7 @@ def _selection(
     """
     file, first = out / SELECTION, setup.world.first
     prompts, source = (ready.selection, sources[CHOOSING]) if ready.selection else (ready.reported, sources[REPORTED])
-    reward = sources[TRAINING] if config.evaluation.choose_by == "objective" else None
+    reward = source if config.evaluation.choose_by == "objective" else None
     # A run that was interrupted off the schedule leaves one checkpoint more; the choice must not depend on it.
     steps = [0, *scheduled(config)]
     rows = setup.world.from_first(_kept_selection(file, steps, config.evaluation.choose_by) if first else [])
@@ -226,7 +227,7 @@ def _effective_alpha(config: TrainConfig, setup: Setup, prompts: PromptSet, last
 def _plain_model(setup: Setup, weights: Path | None) -> PreTrainedModel:
     """Return a checkpoint's model (None: the base), neither divided nor adapted."""
     if weights is not None:
-        checkpoint.check(weights)
+        check(weights)
     source = setup.source if weights is None else ModelSource(weights.name, str(weights))
     return load_model(source, setup.device, str(setup.compute).removeprefix("torch."))
 

@@ -17,7 +17,9 @@ from sharpen.llm.learners.parts.registry import LEARNERS
 from sharpen.llm.preflight.checks import EVALUATION as REPORTED
 from sharpen.llm.preflight.checks import SELECTION as CHOOSING
 from sharpen.llm.preflight.checks import TRAINING, Ready, for_training
+from sharpen.llm.rewards.registry import REWARDS
 from sharpen.llm.tasks import labels
+from sharpen.llm.tasks.seal import sealed
 from sharpen.llm.trackers.registry import TRACKERS
 from sharpen.llm.training import checkpoint
 from sharpen.llm.training.final_evaluation import EVALUATION, SELECTION, evaluate_run, scheduled
@@ -82,7 +84,8 @@ def _run(config: TrainConfig, ready: Ready, world: World, out: Path, report: Rep
         setup = prepare(config, ready.source, world)
         owed = _record(config, ready, setup, out, report)
         trainer = _trainer(config, setup, ready)
-        _train(trainer, setup, out, report)
+        with nullcontext() if labels.used_by(config) else sealed("a training without labels"):
+            _train(trainer, setup, out, report)
     except BaseException as error:
         _end(setup)
         # Nothing is lost, and a corrected command finds no folder in its way.
@@ -121,7 +124,11 @@ def _record(config: TrainConfig, ready: Ready, setup: Setup, out: Path, report: 
 def _own_parts(config: TrainConfig, out: Path, report: Report) -> dict[str, Any]:
     """Return what provenance.json says of parts that are the user's: each version of their files that the run had."""
     earlier = json.loads((out / runfolder.PROVENANCE).read_text(encoding="utf-8")).get("parts", {})
-    named = [(LEARNERS, config.learner.kind), *((TRACKERS, name) for name in config.tracking)]
+    named = [
+        (LEARNERS, config.learner.kind),
+        (REWARDS, config.reward.kind),
+        *((TRACKERS, name) for name in config.tracking),
+    ]
     found = {f"{registry.kind} {name}": registry.origin(name) for registry, name in named}
     parts = {}
     for name, origin in found.items():

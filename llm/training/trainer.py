@@ -24,7 +24,7 @@ from sharpen.llm.learners.parts.learner import LossInputs
 from sharpen.llm.learners.parts.loss import Mismatch, aggregated, importance_weights
 from sharpen.llm.models.finite import NonFiniteError, in_step, listed, non_finite
 from sharpen.llm.models.logprobs import SHARDED_FORWARD, TokenLogprobs, make_batches, response_logprobs, token_logprobs
-from sharpen.llm.rewards.firewall import Reward, Scoring
+from sharpen.llm.rewards.firewall import BoundReward, Scoring
 from sharpen.llm.rollout import Engine, Rollout, Sampling
 from sharpen.llm.rollout.agreement import require_agreement
 from sharpen.llm.rollout.requests import row_seed
@@ -77,7 +77,7 @@ class Trainer:
         tokenizer: PreTrainedTokenizerBase,
         engine: Engine,
         prompts: PromptSet,
-        reward: Reward | None,
+        reward: BoundReward | None,
         template: str,
         *,
         reference: Reference | None = None,
@@ -282,7 +282,7 @@ class Trainer:
         assert policy.entropy_BT is not None
         tokens_R = policy.mask_BT.sum(dim=1).clamp(min=1)
         certainties = None
-        if self.reward.kind == "self_certainty":
+        if self.reward.needs_certainties:
             rows = (rollout.prompt_ids, rollout.response_ids)
             certainties = self_certainty(self.model, *rows, same_passes=self.world.most)
         first = self.share.start * self.config.samples_per_prompt

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from sharpen.llm.learners.certainty import self_certainty
 from sharpen.llm.models.registry import load_model, resolve
-from sharpen.llm.rewards.firewall import KINDS, LABELLED, LabelFreeReward, RewardConfig, Scoring, reward_for
+from sharpen.llm.rewards import REWARDS, RewardConfig, Scoring, reward_for
+from sharpen.llm.rewards.firewall import BoundReward
 from sharpen.llm.tasks.data import AnswerKey, DataSource, PromptSet
 from sharpen.llm.tasks.sources import load_source
 from sharpen.objective import PRESETS, InputError
@@ -22,6 +23,7 @@ from sharpen.objective import PRESETS, InputError
 TASK = PRESETS["task-reward"]
 NAMES = ["p", "p", "p", "q", "q", "q"]
 TEXTS = [r"\boxed{7}", r"\boxed{ 07}", r"\boxed{8}", "no box", r"\boxed{x}", r"\boxed{}"]
+LABELLED = ("task", "inverted")
 FIELDS: dict[str, dict[str, Any]] = {"length": {"target": 4}}
 
 
@@ -47,6 +49,12 @@ def rewards(kind: str, scoring: Scoring | None = None, **fields: Any) -> list[fl
     return reward(NAMES, TEXTS, scoring)
 
 
+def label_free(kind: str, seed: int = 0, **fields: Any) -> BoundReward:
+    found = reward_for(TASK, Source(False), kind=kind, seed=seed, **fields)
+    assert found is not None
+    return found
+
+
 def test_task_and_its_inverse() -> None:
     assert rewards("task") == [1, 1, 0, 0, 1, 0]
     assert rewards("inverted") == [0, 0, 1, 1, 0, 1]
@@ -69,7 +77,7 @@ def test_majority_is_a_vote_within_each_group() -> None:
 @pytest.mark.parametrize("answers", product("ab-", repeat=4))
 def test_majority_against_counting(answers: tuple[str, ...]) -> None:
     """Every group of four: the rewarded answer has most votes, and of tied ones it came first."""
-    reward = LabelFreeReward(RewardConfig(kind="majority"), seed=0)
+    reward = label_free("majority")
     texts = ["no box" if answer == "-" else f"\\boxed{{{answer}}}" for answer in answers]
     counts = {answer: answers.count(answer) for answer in "ab"}
     best = max(counts.values())
@@ -78,19 +86,19 @@ def test_majority_against_counting(answers: tuple[str, ...]) -> None:
 
 
 def test_groups_do_not_vote_for_each_other() -> None:
-    reward = LabelFreeReward(RewardConfig(kind="majority"), seed=0)
+    reward = label_free("majority")
     texts = [rf"\boxed{{{answer}}}" for answer in (1, 1, 2, 2, 2, 1)]
     assert reward(["p", "q", "p", "q", "p", "q"], texts) == [0, 1, 1, 0, 1, 1]
 
 
 def test_random_depends_on_seed_step_and_row_only() -> None:
-    reward = LabelFreeReward(RewardConfig(kind="random", probability=0.3), seed=5)
+    reward = label_free("random", seed=5, probability=0.3)
     names, texts = ["p"] * 4000, ["x"] * 4000
     drawn = reward(names, texts, Scoring(step=3))
     assert drawn == reward(names, ["y"] * 4000, Scoring(step=3))
     assert drawn[1000:1010] == reward(names[:10], texts[:10], Scoring(step=3, rows=range(1000, 1010)))
     assert drawn != reward(names, texts, Scoring(step=4))
-    assert drawn != LabelFreeReward(RewardConfig(kind="random", probability=0.3), seed=6)(names, texts, Scoring(step=3))
+    assert drawn != label_free("random", seed=6, probability=0.3)(names, texts, Scoring(step=3))
     assert abs(np.mean(drawn) - 0.3) < 4 * math.sqrt(0.3 * 0.7 / 4000)
 
 
@@ -113,7 +121,7 @@ def test_a_measure_of_other_rows_is_refused() -> None:
         rewards("negative_entropy", Scoring(entropies=[1.0, 2.0]))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", REWARDS)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_answers_are_opened_by_the_labelled_rewards_of_objectives_with_a_reward_term_only(
     kind: str, preset: str
@@ -147,8 +155,6 @@ def test_unknown_and_misplaced_settings() -> None:
     for fields in ({"kind": "length"}, {"kind": "task", "target": 3}, {"kind": "random", "probability": 1.5}):
         with pytest.raises(ValidationError):
             RewardConfig.model_validate(fields)
-    with pytest.raises(ValueError, match="one that needs no answers"):
-        LabelFreeReward(RewardConfig(), seed=0)
 
 
 def test_self_certainty_is_the_divergence_from_uniform() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 
 import pytest
 
 from sharpen.llm.evaluation.passk import answers_maj_at_k
 from sharpen.llm.evaluation.records import Record
-from sharpen.llm.rewards.firewall import LabelFreeReward, RewardConfig, Scoring
+from sharpen.llm.rewards.registry import Scoring
+from sharpen.llm.rewards.text import majority
 from sharpen.llm.tasks.verification.verify import Verifier, vote
 from sharpen.llm.tasks.verification.voting import MOST_COMPARED, by_value
 
@@ -121,17 +123,17 @@ def test_a_value_that_the_gold_answer_judges_in_two_ways_is_two_votes() -> None:
     assert answers_maj_at_k(record.classes, record.correct, 2) == 0.5
 
 
-def test_a_problem_drawn_twice_in_a_step_is_two_groups() -> None:
-    reward = LabelFreeReward(RewardConfig(kind="majority"), seed=0)
+def test_a_problem_drawn_twice_in_a_step_is_two_groups(verifier: Verifier) -> None:
+    reward = partial(majority, verifier=verifier)
     texts = [rf"\boxed{{{answer}}}" for answer in ("1", "1", "2", "2", "2", "1")]
     names = ["p"] * 6
     assert reward(names, texts, Scoring(groups=[0, 0, 0, 1, 1, 1])) == [1, 1, 0, 1, 1, 0]
-    assert reward(names, texts) == [1, 1, 0, 0, 0, 1]  # one group where nobody says that they are two
+    assert reward(names, texts, Scoring()) == [1, 1, 0, 0, 0, 1]  # one group where nobody says that they are two
 
 
 def test_the_majority_reward_counts_values(verifier: Verifier) -> None:
-    reward = LabelFreeReward(RewardConfig(kind="majority"), seed=0, verifier=verifier)
+    reward = partial(majority, verifier=verifier)
     texts = [rf"\boxed{{{answer}}}" for answer in (*WRITTEN[:3], "7", "7")]
-    assert reward(["p"] * 5, texts) == [1, 1, 1, 0, 0]
+    assert reward(["p"] * 5, texts, Scoring()) == [1, 1, 1, 0, 0]
     cut = Scoring(finished=[False] * 2 + [True])
     assert reward(["p"] * 3, ["The answer is 7", "The answer is 7", "The answer is 8"], cut) == [0, 0, 1]

@@ -1,0 +1,55 @@
+"""Rewards of a response's text alone, or of a group's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+from sharpen.llm.rewards.registry import Scoring, measured, reward
+from sharpen.llm.tasks.verification.verify import Verifier, final_answer, vote
+from sharpen.llm.tasks.verification.voting import by_value
+
+
+@reward()
+def filled_box(responses: Sequence[str]) -> list[float]:
+    r"""1 for a response with a complete, filled ``\boxed{}``, whatever it holds (Shao 2025's format reward)."""
+    return [float(final_answer(text) is not None) for text in responses]
+
+
+@reward()
+def length(
+    prompt_ids: Sequence[str],
+    responses: Sequence[str],
+    scoring: Scoring,
+    *,
+    target: int,
+    prefer: Literal["long", "short"] = "long",
+) -> list[float]:
+    """The share of ``target`` that the response's tokens are, at most 1; with ``prefer: short`` 1 minus that."""
+    shares = [min(1.0, tokens / target) for tokens in measured("lengths", scoring.lengths)]
+    return shares if prefer == "long" else [1.0 - share for share in shares]
+
+
+@reward()
+def majority(
+    prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, *, verifier: Verifier
+) -> list[float]:
+    """1 for the final answer that most responses of the group give (Zuo 2025, TTRL); of tied ones, the first seen.
+
+    Answers are one vote if they have the same value, see :func:`sharpen.llm.tasks.verification.voting.by_value`. A
+    response without an answer has no vote.
+    """
+    finished = [True] * len(responses) if scoring.finished is None else scoring.finished
+    groups: dict[str | int, list[int]] = {}
+    for row, group in enumerate(prompt_ids if scoring.groups is None else scoring.groups):
+        groups.setdefault(group, []).append(row)
+    texts = [[vote(responses[row], finished[row]) for row in rows] for rows in groups.values()]
+    rewards = [0.0] * len(responses)
+    for rows, votes in zip(groups.values(), by_value(texts, verifier), strict=True):
+        counts = Counter(answer for answer in votes if answer is not None)
+        # max takes the first of equals, and a Counter keeps the order in which its keys came.
+        winner = max(counts, key=counts.__getitem__, default=None)
+        for row, answer in zip(rows, votes, strict=True):
+            rewards[row] = float(answer is not None and answer == winner)
+    return rewards
