@@ -120,7 +120,7 @@ def learner_portrait(
     if isinstance(part, ExactLearner):
         velocity: Velocity = partial(flow_velocity, found)
         return LearnerPortrait(learner, found, velocity, (), *_compare(velocity, velocity, problem))
-    velocity = mean_velocity(objective, problem, part, options, step_size)
+    velocity = mean_velocity(objective, problem, learner, options, step_size)
     rest = rest_points(velocity, objective, problem)
     return LearnerPortrait(learner, found, velocity, rest, *_compare(velocity, partial(flow_velocity, found), problem))
 
@@ -142,24 +142,28 @@ def flow_velocity(found: Portrait, policies: FloatArray) -> FloatArray:
     return policies * growth(found.line, np.log(policies), found.field)
 
 
-def mean_velocity(
-    objective: Objective, problem: Problem, learner: SampledLearner, options: Options, step_size: float
-) -> Velocity:
+def mean_velocity(objective: Objective, problem: Problem, learner: str, options: Options, step_size: float) -> Velocity:
     """Return the field of a sampled learner's mean update, exact over every group of samples.
 
     Args:
         objective: What is maximised.
         problem: Three outcomes.
-        learner: One that learns no log Z.
+        learner: Name of a sampled one that learns no log Z.
         options: Of the learner.
         step_size: eta.
+
+    Raises:
+        InputError: the learner is exact, or there is none of that name.
     """
+    part = LEARNERS.get(learner)
+    if not isinstance(part, SampledLearner):
+        raise InputError("learner", learner, "a sampled learner")
     G = options.group_size
     uniform = np.full(3, 1.0 / 3.0)
     groups = enumerate_groups(uniform, G)
     log_orders = np.log(groups.probability) + G * np.log(3.0)  # log G! / prod k!: of any policy, not only this one
     members = np.stack([np.repeat(np.arange(3), row.astype(int)) for row in groups.counts])  # [N, G]
-    update = _mean_update(objective, problem, learner, options, step_size, groups.counts, log_orders, members)
+    update = _mean_update(objective, problem, part, options, step_size, groups.counts, log_orders, members)
 
     def velocity(policies: FloatArray) -> FloatArray:
         flat = np.log(policies.reshape(-1, 3))
