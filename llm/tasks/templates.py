@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sharpen.objective import InputError
+from sharpen.objective.registry import Registry
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,7 +55,8 @@ def encode(tokenizer: PreTrainedTokenizerBase, problem: str, template: str) -> l
     Args:
         tokenizer: The model's.
         problem: The problem's text; braces in it are left alone, and special tokens in it are no markup.
-        template: Name of a template of the package (``boxed-cot``, ``plain``) or a file holding ``{problem}`` once.
+        template: Name of a template of the package (``boxed-cot``, ``plain``), a file holding ``{problem}`` once, or
+            ``module:object``, such a text.
 
     Raises:
         InputError: there is no such template, or it does not hold ``{problem}`` exactly once; the chat format cannot
@@ -197,15 +199,32 @@ def _name(tokenizer: Any) -> str:
     return str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
 
 
+def _check_text(part: object) -> None:
+    if not isinstance(part, str):
+        raise TypeError(f"a text that holds {PLACE} once")
+
+
+TEMPLATES: Registry[str] = Registry("template", _check_text)
+for _entry in sorted((files("sharpen.llm.tasks") / "prompts").iterdir(), key=lambda entry: entry.name):
+    TEMPLATES.register(_entry.name.removesuffix(".txt"))(_entry.read_text(encoding="utf-8"))
+
+
 @lru_cache(maxsize=8)
 def read_template(template: str) -> str:
-    """Return a template's text, without the newline that ends its file."""
-    folder = files("sharpen.llm.tasks") / "prompts"
-    packaged = {entry.name.removesuffix(".txt"): entry for entry in folder.iterdir() if entry.name.endswith(".txt")}
+    """Return a template's text, without the newline that ends it.
+
+    Args:
+        template: A built-in name, a file, ``module:object`` (a text) or an entry point's name.
+
+    Raises:
+        InputError: there is no such template, or it does not hold ``{problem}`` exactly once.
+    """
+    known = template in TEMPLATES or (":" in template and not Path(template).exists())
     try:
-        text = (packaged.get(template) or Path(template)).read_text(encoding="utf-8")
+        text = TEMPLATES.get(template) if known else Path(template).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError("template", template, f"{', '.join(sorted(packaged))} or a readable text file") from error
+        allowed = f"{', '.join(TEMPLATES)}, module:object or a readable text file"
+        raise InputError("template", template, allowed) from error
     if text.count(PLACE) != 1:
         raise InputError("template", template, f"a text that holds {PLACE} exactly once")
     return text.removesuffix("\n")
