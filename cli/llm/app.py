@@ -7,6 +7,7 @@ import typer
 from sharpen.cli.llm import data as llm_data
 from sharpen.cli.llm import eval as llm_eval
 from sharpen.cli.llm import export as llm_export
+from sharpen.cli.llm import new_task as llm_new_task
 from sharpen.cli.llm import pretrain as llm_pretrain
 from sharpen.cli.llm import sample as llm_sample
 from sharpen.cli.llm import train as llm_train
@@ -23,5 +24,6 @@ llm_train.register(app)
 llm_eval.register(app)
 llm_sample.register(app)
 llm_data.register(app)
+llm_new_task.register(app)
 llm_pretrain.register(app)
 llm_export.register(app)
