@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
-from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -205,8 +204,8 @@ def _check_text(part: object) -> None:
 
 
 TEMPLATES: Registry[str] = Registry("template", _check_text)
-for _entry in sorted((files("sharpen.llm.tasks") / "prompts").iterdir(), key=lambda entry: entry.name):
-    TEMPLATES.register(_entry.name.removesuffix(".txt"))(_entry.read_text(encoding="utf-8"))
+TEMPLATES.register("boxed-cot", "sharpen.llm.tasks.prompt_texts:boxed_cot")
+TEMPLATES.register("plain", "sharpen.llm.tasks.prompt_texts:plain")
 
 
 @lru_cache(maxsize=8)
