@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from sharpen.cli import figures
+from sharpen.cli.doctor import doctor
 from sharpen.cli.llm import app as llm
 from sharpen.cli.paper import app as paper
 from sharpen.cli.shared.errors import BAD_INPUT, INTERRUPTED, describe, describe_usage, details, fail
@@ -51,6 +52,7 @@ app.add_typer(toy.app, name="toy")
 app.add_typer(llm.app, name="llm")
 app.add_typer(figures.app, name="figures")
 app.add_typer(paper.app, name="paper")
+app.command()(doctor)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,8 +9,13 @@ from sharpen.cli.shared.errors import fail
 PACKAGES = ("torch", "transformers", "datasets", "safetensors", "math_verify")  # of the extra llm
 
 
+def missing_packages() -> list[str]:
+    """Return which packages of the extra ``llm`` are not installed."""
+    return [name for name in PACKAGES if find_spec(name) is None]
+
+
 def require_packages() -> None:
     """End with one line if the extra ``llm`` is not installed."""
-    missing = [name for name in PACKAGES if find_spec(name) is None]
+    missing = missing_packages()
     if missing:
         fail(f"sharpen llm: {', '.join(missing)} not installed, needed: pip install 'sharpen-rl[llm]'")

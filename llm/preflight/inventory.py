@@ -64,7 +64,7 @@ def check_weights(source: ModelSource) -> None:
         except ModelFolderError as error:
             allowed = f"a folder with config.json, weights and tokenizer ({error})"
             raise InputError("model", source.name, allowed) from error
-    if _cached(source.location):
+    if is_cached(source.location):
         return None
     command, folder = hub.model_command(source.location)
     get = [command, f"--model {folder}"]
@@ -86,7 +86,7 @@ def check_weights(source: ModelSource) -> None:
         raise MissingError("model", source.name, f"the hub does not give {source.location} ({error})", get) from error
 
 
-def _cached(location: str) -> bool:
+def is_cached(location: str) -> bool:
     """Return whether the hub's cache on this machine holds every file of a model's weights, and its config."""
     from huggingface_hub import try_to_load_from_cache
 
