@@ -37,7 +37,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub, "answers", lambda address: False)
-    monkeypatch.setattr(inventory, "_cached", lambda location: False)
+    monkeypatch.setattr(inventory, "is_cached", lambda location: False)
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.chdir(tmp_path)
@@ -256,7 +256,7 @@ def test_a_gated_model_says_how_to_be_let_in(monkeypatch: pytest.MonkeyPatch) ->
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     answer = httpx.Response(403, request=httpx.Request("GET", "https://huggingface.co"))
-    monkeypatch.setattr(inventory, "_cached", lambda location: False)
+    monkeypatch.setattr(inventory, "is_cached", lambda location: False)
     monkeypatch.setattr(hub, "prefer_cache", lambda: False)
     for kind, wanted in ((GatedRepoError, "licence has to be accepted"), (RepositoryNotFoundError, "the hub has no")):
 
