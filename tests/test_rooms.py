@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "llm/configs": {"llm/learners/parts", "llm/models", "llm/rewards", "llm/samplers", "llm/trackers"},
     "llm/distributed": {"llm/configs", "llm/models"},
     "llm/rollout": {"llm/common", "llm/distributed", "llm/models"},
-    "llm/preflight": {"llm/distributed", "llm/models", "llm/rollout", "llm/tasks", "llm/trackers"},
+    "llm/preflight": {"llm/configs", "llm/distributed", "llm/models", "llm/rollout", "llm/tasks", "llm/trackers"},
     "llm/learners": {"llm/learners/parts", "llm/models", "llm/rollout"},
     "llm/evaluation": {
         *("llm/common", "llm/configs", "llm/distributed", "llm/learners", "llm/models", "llm/preflight"),
