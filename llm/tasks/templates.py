@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
+from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -204,8 +205,12 @@ def _check_text(part: object) -> None:
 
 
 TEMPLATES: Registry[str] = Registry("template", _check_text)
-TEMPLATES.register("boxed-cot", "sharpen.llm.tasks.prompt_texts:boxed_cot")
-TEMPLATES.register("plain", "sharpen.llm.tasks.prompt_texts:plain")
+_FOLDER = files("sharpen.llm.tasks") / "prompts"
+boxed_cot = (_FOLDER / "boxed-cot.txt").read_text(encoding="utf-8")
+plain = (_FOLDER / "plain.txt").read_text(encoding="utf-8")
+# By their places, as a user's text is named: a registry takes a text for the place of a part.
+TEMPLATES.register("boxed-cot", f"{__name__}:boxed_cot")
+TEMPLATES.register("plain", f"{__name__}:plain")
 
 
 @lru_cache(maxsize=8)
