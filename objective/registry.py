@@ -58,14 +58,22 @@ class Registry(Generic[Part]):
                 the method and use nothing of what it returns.
 
         Raises:
-            ValueError: the name is taken, or holds a colon.
+            ValueError: the name is taken by another part, or holds a colon. The same definition run again, as a
+                notebook's cell is, takes the place of the old one.
         """
-        if ":" in name or not name or name in self._parts:
+
+        def refuse() -> None:
             raise ValueError(f"{self.kind}: got {name!r}, allowed: a name without a colon that is not taken")
 
         def keep(part: Part) -> Part:
+            if name in self._parts and _definition(self._parts[name]) != _definition(part):
+                refuse()
             self._parts[name] = part
+            self._found.pop(name, None)
             return part
+
+        if ":" in name or not name or (place is not None and name in self._parts):
+            refuse()
 
         if place is not None:
             self._parts[name] = place
@@ -149,6 +157,15 @@ class Registry(Generic[Part]):
 
     def _entry_points(self) -> dict[str, metadata.EntryPoint]:
         return {point.name: point for point in metadata.entry_points(group=f"sharpen.{self.kind}s")}
+
+
+def _definition(part: object) -> tuple[str, str]:
+    """Return what tells a part's definition from others: its name, and the file that it is in."""
+    owner = part if hasattr(part, "__qualname__") else type(part)
+    code = getattr(part, "__code__", None)
+    module = sys.modules.get(owner.__module__)
+    file = getattr(code, "co_filename", None) or getattr(module, "__file__", None) or owner.__module__
+    return str(owner.__qualname__), str(Path(file).resolve()) if Path(file).is_file() else owner.__module__
 
 
 def _load(place: str, field: str, name: str) -> object:

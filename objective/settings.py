@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Iterator
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -16,6 +16,9 @@ Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 Text = Annotated[str, Field(min_length=1)]  # an empty text would be read as "the default"
 # What becomes the name of a file or folder, and so must not lead out of the one that it belongs in.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=120)]
+
+
+AS_WRITTEN = {"as_written": True}  # context of validation: the fields are a stored configuration's
 
 
 def as_name(text: str) -> str:
@@ -48,6 +51,17 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
+    @classmethod
+    def as_written(cls, fields: object) -> Self:
+        """Return the configuration of fields that were resolved before: nothing but field defaults is added.
+
+        A new configuration takes from its model what is not given; an old run's means what it meant.
+
+        Raises:
+            pydantic.ValidationError: a field is out of range.
+        """
+        return cls.model_validate(fields, context=AS_WRITTEN)
+
     @field_validator("*", mode="before")
     @classmethod
     def _of_its_kind(cls, given: object, info: ValidationInfo) -> object:
@@ -62,6 +76,11 @@ class Settings(BaseModel):
                 if isinstance(number, int) and int in kinds and abs(number) > LARGEST:
                     raise ValueError(f"a whole number of at most {LARGEST} is needed")
         return given
+
+
+def is_as_written(info: ValidationInfo) -> bool:
+    """Return whether what is validated is a stored configuration, to which nothing but field defaults is added."""
+    return info.context is not None and info.context.get("as_written") is True
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:

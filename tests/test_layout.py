@@ -124,7 +124,7 @@ def test_the_top_level_is_the_agreed_one() -> None:
         "constraints.txt",
         "constraints-gpu.txt",
     }
-    assert visible - generated == {*PACKAGES, "tests", "benchmarks", "docs"} | files
+    assert visible - generated == {*PACKAGES, "tests", "benchmarks", "docs", "examples"} | files
 
 
 def test_no_file_is_too_long() -> None:

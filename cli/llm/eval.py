@@ -81,8 +81,8 @@ def evaluate(
     """
     require_packages()
     from sharpen.llm.configs.idle import EVAL, refuse_idle
+    from sharpen.llm.configs.targets import find_target
     from sharpen.llm.evaluation.run import EvalConfig, check_comparison, compare_with, run_evaluation
-    from sharpen.llm.training.targets import find_target
 
     target = find_target(model, checkpoint)
     config = EvalConfig.model_validate(

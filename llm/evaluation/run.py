@@ -7,20 +7,17 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic import Field, field_validator
+from typing import TYPE_CHECKING, Any
 
 from sharpen.llm.common import jsonl
 from sharpen.llm.common.interrupt import deferred_interrupt
-from sharpen.llm.configs.sampling import LOWEST_TEMPERATURE
+from sharpen.llm.configs.evaluation import EvalConfig
 from sharpen.llm.evaluation import records as store
 from sharpen.llm.evaluation.records import Record
 from sharpen.llm.evaluation.summary import compare, summarise
 from sharpen.llm.preflight.checks import for_sampling
 from sharpen.llm.tasks.labels import origin
 from sharpen.objective import InputError
-from sharpen.objective.settings import Seed, Settings, Text
 from sharpen.objective.storage import files, runfolder
 
 if TYPE_CHECKING:
@@ -29,39 +26,6 @@ if TYPE_CHECKING:
 
 RECORDS, EVALUATION = "records.jsonl", "evaluation.json"
 MADE = (RECORDS, EVALUATION)
-
-
-class EvalConfig(Settings):
-    """One evaluation, resolved: what its folder belongs to.
-
-    Raises:
-        pydantic.ValidationError: a field is out of range.
-    """
-
-    model: Text = Field(description="Hub id, or folder of the weights themselves.")
-    base: Text | None = Field(default=None, description="Where the base model is; None: its KL is not measured.")
-    data: Text
-    split: Text = "test"
-    problems: int | None = Field(default=None, ge=1)
-    samples: int = Field(default=16, ge=1, le=1024)
-    template: Text
-    temperature: float = Field(default=1.0, ge=0, description="0 is greedy, else at least 0.01.")
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    max_length: int = Field(default=2048, ge=2)
-    likelihoods: bool = Field(default=True, description="Measure entropy, log-probabilities and the KL to the base.")
-    engine: Literal["auto", "vllm", "transformers"] = "auto"
-    engine_memory: float = Field(default=0.6, gt=0, lt=1)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    batch: int = Field(default=32, ge=1, description="Problems asked together; a kill loses at most one batch.")
-    seed: Seed = 42
-
-    @field_validator("temperature")
-    @classmethod
-    def _engines_can_divide_by_it(cls, temperature: float) -> float:
-        if 0 < temperature < LOWEST_TEMPERATURE:
-            raise ValueError(f"should be 0 or at least {LOWEST_TEMPERATURE}")
-        return temperature
 
 
 @dataclass

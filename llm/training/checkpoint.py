@@ -9,10 +9,10 @@ with the SHA-256 of each file (``objective/storage/files.py``); ``last`` and ``b
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sharpen.llm.models.checkpoints import STATE, at, listed, step_of
 from sharpen.objective import InputError
 from sharpen.objective.storage import files
 
@@ -20,34 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-STATE, MANIFEST = "trainer", "trainer.json"
+MANIFEST = "trainer.json"
 FORMAT = 2
-_NAME = re.compile(r"step_(\d{6,})")
-
-
-def step_of(checkpoint: Path) -> int:
-    """Return the number of updates behind a checkpoint folder.
-
-    Example:
-        >>> step_of(Path("checkpoints/step_000020"))
-        20
-    """
-    match = _NAME.fullmatch(checkpoint.name)
-    if match is None:
-        raise ValueError(f"checkpoint: got {checkpoint.name!r}, allowed: step_ and the number of updates")
-    return int(match[1])
-
-
-def listed(folder: Path) -> list[Path]:
-    """Return the complete checkpoints in ``folder``, oldest first; none if the folder does not exist."""
-    parts = ("config.json", STATE, files.LISTING)  # a folder without any holds what a user put there
-    found = [path for path in folder.glob("step_*") if _NAME.fullmatch(path.name)]
-    return sorted((path for path in found if any((path / part).exists() for part in parts)), key=step_of)
-
-
-def at(folder: Path, step: int) -> Path:
-    """Return where the checkpoint of ``step`` updates is, or will be."""
-    return folder / f"step_{step:06d}"
 
 
 def save(
@@ -127,18 +101,6 @@ def to_continue(folder: Path) -> Continuation | None:
     path, why = damaged[0]
     way_out = "put its files back, or --force deletes this run and starts at step 1"
     raise InputError("checkpoint", str(path), f"a checkpoint as it was written ({why}); nothing was changed: {way_out}")
-
-
-def check(checkpoint: Path) -> None:
-    """Refuse a checkpoint whose weights are not what was written; one without a listing passes.
-
-    Raises:
-        InputError: a file is missing or has another content.
-    """
-    if files.listed(checkpoint) is not None:
-        why = files.damage(checkpoint, ignoring=f"{STATE}/*")
-        if why is not None:
-            raise InputError("checkpoint", str(checkpoint), f"a checkpoint as it was written ({why})")
 
 
 def load_state(checkpoint: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sharpen.llm.configs.targets import find_target
 from sharpen.llm.models.registry import ModelSource, load_architecture, load_model, load_tokenizer
-from sharpen.llm.training.targets import find_target
 from sharpen.objective import InputError
 from sharpen.objective.storage import files, lock, runfolder
 

@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from sharpen.objective.errors import InputError
+from sharpen.objective.settings import AS_WRITTEN
 from sharpen.objective.storage import files, lock
 
 CONFIG, PROVENANCE, LOCK = "config.yaml", "provenance.json", ".lock"
@@ -144,7 +145,7 @@ def read_config(out: Path, kind: type[Config]) -> Config:
         InputError: the folder holds no readable configuration of that type.
     """
     try:
-        return kind.model_validate(yaml.safe_load((out / CONFIG).read_text(encoding="utf-8")))
+        return kind.model_validate(yaml.safe_load((out / CONFIG).read_text(encoding="utf-8")), context=AS_WRITTEN)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
         raise InputError("run folder", str(out), f"a folder whose {CONFIG} the same command wrote") from error
 

@@ -151,7 +151,7 @@ def _sampling_runs(experiment: Experiment) -> list[Run]:
     from sharpen.llm.configs.sampling import SampleConfig
 
     return [
-        _model_run(experiment, arm, _validated(experiment, arm, SampleConfig.model_validate, {**fields, "seed": seed}))
+        _model_run(experiment, arm, _validated(experiment, arm, SampleConfig.as_written, {**fields, "seed": seed}))
         for arm, method in experiment.methods.items()
         for fields in ({**experiment.settings, **method},)
         for seed in experiment.seeds

@@ -36,7 +36,7 @@ def _training(run: Run) -> dict[str, Any]:
     from sharpen.llm.configs.train import TrainConfig
     from sharpen.llm.models.registry import resolve
 
-    config = TrainConfig.model_validate(run.settings["config"])
+    config = TrainConfig.as_written(run.settings["config"])
     source = resolve(config.model)
     memory = _memory(run.settings["config"], run.experiment.processes)
     asked = answers(run.settings["evaluate"])
@@ -64,7 +64,7 @@ def _sampling(run: Run) -> dict[str, Any]:
     from sharpen.llm.configs.sampling import SampleConfig
     from sharpen.llm.models.registry import resolve
 
-    config = SampleConfig.model_validate(run.settings["config"])
+    config = SampleConfig.as_written(run.settings["config"])
     asked = answers(run.settings["evaluate"])
     parameters = _shape(config.model).parameters
     width = 2 if run.scale == "paper" else 4
@@ -95,7 +95,7 @@ def _memory(settings: dict[str, Any], processes: int) -> dict[str, Any]:
     from sharpen.llm.distributed.placement import is_sharded_run
     from sharpen.llm.distributed.world import World
 
-    config = TrainConfig.model_validate(settings)
+    config = TrainConfig.as_written(settings)
     device = config.device if config.device != "auto" else "cpu" if config.model == "embedded" else "cuda"
     dtype = config.dtype if config.dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
     divided = is_sharded_run(config, World(0, processes), dtype)

@@ -145,7 +145,7 @@ def open_store(scale: str, results: Path | None = None, work: Path | None = None
     Raises:
         InputError: a folder is a file.
     """
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     committed = root / "paper_repro" / "results" if (root / "pyproject.toml").is_file() else Path("runs/paper")
     results = results if results is not None else committed / scale
     work = work if work is not None else Path("runs/paper-work") / scale

@@ -28,7 +28,7 @@ def sample(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     tables, costs = {}, {}
     for one in settings["evaluate"]:
         location = resolve(settings["config"]["model"]).location
-        config = SampleConfig.model_validate({**settings["config"], **one, "model": location})
+        config = SampleConfig.as_written({**settings["config"], **one, "model": location})
         out = folder / f"{one['data'].replace('/', '_')}-{one['split']}"
         costs[one["data"]] = run_sampling(config, out)["cost"]
         tables[one["data"]] = by_problem(store.read(out / RECORDS), one["samples"])

@@ -35,7 +35,7 @@ def train(settings: dict[str, Any], folder: Path, processes: int = 1) -> dict[st
     from sharpen.llm.configs.train import TrainConfig
     from sharpen.llm.training import metrics
 
-    config = TrainConfig.model_validate(settings["config"])
+    config = TrainConfig.as_written(settings["config"])
     run = folder / "train"
     _train(config, run, processes)
     evaluation = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
@@ -75,8 +75,8 @@ def _train(config: Any, run: Path, processes: int) -> None:
 
 
 def _evaluate(config: Any, asked: list[dict[str, Any]], run: Path, name: str, folder: Path) -> dict[str, Any]:
+    from sharpen.llm.configs.targets import find_target
     from sharpen.llm.evaluation.run import EvalConfig, run_evaluation
-    from sharpen.llm.training.targets import find_target
 
     target = find_target(str(run), name)
     found = {}

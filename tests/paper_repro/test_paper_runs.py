@@ -16,11 +16,10 @@ import pytest
 import yaml
 
 from sharpen.objective import InputError
-from sharpen.paper_repro.grids import codeversion
 from sharpen.paper_repro.grids.grid import Rates, load_grid
 from sharpen.paper_repro.grids.plan import CostModel, Run, choose, expand, within_budget
 from sharpen.paper_repro.grids.resources import block
-from sharpen.paper_repro.grids.store import Store, rounded
+from sharpen.paper_repro.grids.store import Store, open_store, rounded
 from sharpen.paper_repro.work.pool import gpus_of, run_local, run_on_ray, slurm_scripts
 from sharpen.paper_repro.work.verify import compare_results, verify
 
@@ -152,26 +151,8 @@ def test_a_new_setting_with_a_default_leaves_results_valid() -> None:
     assert first.settings_hash != second.settings_hash
 
 
-def test_the_code_hash_reads_meaning_not_layout(tmp_path: Path) -> None:
-    one, same, other = (tmp_path / f"{name}.py" for name in ("one", "same", "other"))
-    one.write_text('"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 1\n')
-    same.write_text("# a comment\n\ndef f(x):\n\n    return (x + 1)\n")
-    other.write_text("def f(x):\n    return x + 2\n")
-    assert codeversion._meaning(one) == codeversion._meaning(same) != codeversion._meaning(other)
-
-
-def test_the_code_hash_covers_what_computes_and_not_what_shows() -> None:
-    train, theory = codeversion.modules_of("train"), codeversion.modules_of("theory")
-    assert {"llm.trainer", "llm.loss", "llm.advantage", "objective.functional", "llm.verify"} <= train.keys()
-    assert {"theory.optimum", "theory.sensitivity", "paper_repro.work_theory"} <= theory.keys()
-    assert not any(name.startswith(("cli", "figures")) for name in (*train, *theory))
-    assert not {"llm.checkpoint", "llm.metrics"} & train.keys()
-    assert not any(name.startswith("toy.") for name in (*train, *theory))
-
-
-def test_names_left_out_of_the_code_hash_exist() -> None:
-    gone = [name for name in codeversion.NO_NUMBERS if codeversion._file(name) is None]
-    assert gone == []
+def test_a_checkout_keeps_its_results_in_the_repository() -> None:
+    assert open_store("embedded").results == Path(__file__).parents[2] / "paper_repro" / "results" / "embedded"
 
 
 # --- budget and cost -----------------------------------------------------------------------------------------------

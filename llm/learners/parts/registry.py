@@ -39,15 +39,14 @@ def _check_whole(learner: object) -> None:
 
 LEARNERS: Registry[Factory] = Registry("learner", _check)
 # By their places: a learner's file is read when a run names it.
-_ROOM = "sharpen.llm.learners.algorithms"
-LEARNERS.register("rloo", f"{_ROOM}.rloo:RLOO")
-LEARNERS.register("reinforce", f"{_ROOM}.reinforce:Reinforce")
-LEARNERS.register("grpo", f"{_ROOM}.grpo:GRPO")
-LEARNERS.register("ppo", f"{_ROOM}.ppo:PPO")
-LEARNERS.register("dapo", f"{_ROOM}.dapo:DAPO")
-LEARNERS.register("unlikeliness", f"{_ROOM}.unlikeliness:Unlikeliness")
-LEARNERS.register("tb", f"{_ROOM}.tb:TrajectoryBalance")
-LEARNERS.register("best-of-n", f"{_ROOM}.best_of_n:BestOfN")
+LEARNERS.register("rloo", "sharpen.llm.learners.algorithms.rloo:RLOO")
+LEARNERS.register("reinforce", "sharpen.llm.learners.algorithms.reinforce:Reinforce")
+LEARNERS.register("grpo", "sharpen.llm.learners.algorithms.grpo:GRPO")
+LEARNERS.register("ppo", "sharpen.llm.learners.algorithms.ppo:PPO")
+LEARNERS.register("dapo", "sharpen.llm.learners.algorithms.dapo:DAPO")
+LEARNERS.register("unlikeliness", "sharpen.llm.learners.algorithms.unlikeliness:Unlikeliness")
+LEARNERS.register("tb", "sharpen.llm.learners.algorithms.tb:TrajectoryBalance")
+LEARNERS.register("best-of-n", "sharpen.llm.learners.algorithms.best_of_n:BestOfN")
 
 
 def make(name: str, options: Mapping[str, Any]) -> Learner:

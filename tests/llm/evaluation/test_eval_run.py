@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from sharpen.cli.main import main
+from sharpen.llm.configs.targets import find_target
 from sharpen.llm.configs.train import resolve as training_settings
 from sharpen.llm.evaluation import records as store
 from sharpen.llm.evaluation.run import EVALUATION, RECORDS, EvalConfig, EvalReport, run_evaluation
 from sharpen.llm.evaluation.summary import summarise
 from sharpen.llm.models.registry import resolve
-from sharpen.llm.training.targets import find_target
 from sharpen.objective import InputError
 
 SOURCE = resolve("embedded")

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sharpen.llm.configs.targets import find_target
 from sharpen.llm.configs.train import TrainConfig, resolve
 from sharpen.llm.distributed.world import World
 from sharpen.llm.evaluation import selection
@@ -22,7 +23,6 @@ from sharpen.llm.tasks.data import Prompt, PromptSet
 from sharpen.llm.tasks.labels import HISTORY, boxed_examples, history, saw_labels, shown_answers, shown_problems
 from sharpen.llm.tasks.sources import load_source
 from sharpen.llm.training.run import Report, train
-from sharpen.llm.training.targets import find_target
 from sharpen.llm.training.trainer import Trainer
 from sharpen.objective import PRESETS, InputError
 

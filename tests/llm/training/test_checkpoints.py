@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sharpen.llm.configs.targets import find_target
 from sharpen.llm.configs.train import TrainConfig, resolve
 from sharpen.llm.training import checkpoint, metrics, run
 from sharpen.llm.training.run import Report, train
-from sharpen.llm.training.targets import find_target
 from sharpen.objective import InputError, preset
 from sharpen.objective.storage import files
 

@@ -16,8 +16,8 @@ from sharpen.llm.models.logprobs import token_logprobs
 from sharpen.llm.models.registry import load_model
 from sharpen.llm.models.registry import resolve as find
 from sharpen.llm.rollout import Sampling, make_engine
-from sharpen.llm.sampling.language_model import LanguageModel
 from sharpen.llm.samplers.requests import Next
+from sharpen.llm.sampling.language_model import LanguageModel
 from sharpen.llm.training.run import Report, train
 from sharpen.objective import PRESETS
 

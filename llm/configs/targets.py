@@ -1,15 +1,16 @@
-"""What ``sharpen llm eval --model`` may name: models, and the checkpoints of training runs."""
+"""What a model may be named in an evaluation or a sampling run: models, and the checkpoints of training runs."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sharpen.llm.configs.train import TrainConfig
 from sharpen.llm.configs.train import resolve as resolve_config
+from sharpen.llm.models import checkpoints
 from sharpen.llm.models.registry import REGISTRY, resolve
-from sharpen.llm.training import checkpoint
 from sharpen.objective import InputError
 from sharpen.objective.storage import runfolder
 
@@ -66,6 +67,30 @@ def find_target(name: str, which: str | None = None) -> Target:
     return Target(source.location, base, source.template, source.default_data, config.max_length)
 
 
+def complete(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of an evaluation or a sampling run with what follows from the model that they name.
+
+    That is where its weights and its base are, and what is not given: template, data and length limit, and with the
+    model's own data also their split and number. A name that was resolved before stays.
+
+    Args:
+        fields: As those of ``EvalConfig`` and ``SampleConfig``, and ``checkpoint``, which of a run folder's.
+
+    Raises:
+        InputError: there is no such model or checkpoint.
+    """
+    given = dict(fields)
+    which, base = given.pop("checkpoint", None), given.get("base")
+    target = find_target(str(given.pop("model", "embedded")), None if which is None else str(which))
+    own = target._asdict()
+    own["model"] = own.pop("location")
+    if "data" in given:
+        del own["split"], own["problems"]
+    if base is not None:
+        given["base"] = find_target(str(base)).location
+    return own | given
+
+
 def _of_run(config: TrainConfig, location: str) -> Target:
     """Return a policy of a run, by default asked what the run's own evaluation asks."""
     source, own = resolve(config.model), config.evaluation
@@ -74,7 +99,7 @@ def _of_run(config: TrainConfig, location: str) -> Target:
 
 
 def _intact(folder: Path) -> Path:
-    checkpoint.check(folder)
+    checkpoints.check(folder)
     return folder
 
 
@@ -89,7 +114,7 @@ def _base_is_best(run: Path) -> bool:
 def _checkpoint(run: Path, which: str) -> Path:
     """Return the folder of a checkpoint by its number: what ``last`` points to may change while a run goes on."""
     folder = run / CHECKPOINTS
-    found = {str(checkpoint.step_of(path)): path for path in checkpoint.listed(folder)}
+    found = {str(checkpoints.step_of(path)): path for path in checkpoints.listed(folder)}
     if which in ("last", "best") and (folder / which).is_dir():
         return (folder / which).resolve()
     if which == "last" and found:
