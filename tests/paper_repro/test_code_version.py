@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
-import re
 import shutil
 from pathlib import Path
 
@@ -27,43 +27,49 @@ def copy(tmp_path: Path) -> Path:
     return root
 
 
-def version(root: Path, kind: str, names: dict[str, str] | None = None) -> str:
+def versions(root: Path, names: dict[str, str] | None = None) -> dict[str, str]:
+    """Return the hash of every kind; ``names`` says what modules are called now."""
     names = names or {}
-    left_out = {moved for name in NO_NUMBERS for moved in (name, names.get(name, name))}
-    left_out |= {new for old, new in names.items() if any(old.startswith(f"{name}.") for name in NO_NUMBERS)}
-    return Code(root, frozenset(left_out)).version(names.get(entry, entry) for entry in ENTRY[kind])
+    moved = {new for old, new in names.items() if any(old.startswith(f"{room}.") for room in NO_NUMBERS)}
+    code = Code(root, frozenset({names.get(name, name) for name in NO_NUMBERS} | moved))
+    return {kind: code.version([names.get(entry, entry) for entry in ENTRY[kind]]) for kind in KINDS}
+
+
+class Rewritten(ast.NodeTransformer):
+    """Imports, and strings that name modules, after a move."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self.names = names
+
+    def place(self, text: str) -> str:
+        module, colon, rest = text.partition(":")
+        short = module.removeprefix("sharpen.")
+        return f"sharpen.{self.names[short]}{colon}{rest}" if short in self.names else text
+
+    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
+        return ast.Constant(self.place(node.value)) if isinstance(node.value, str) else node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> list[ast.ImportFrom]:
+        found, stay = [], []
+        for alias in node.names:
+            moved = self.place(f"{node.module}.{alias.name}")
+            if moved != f"{node.module}.{alias.name}":
+                package, _, name = moved.rpartition(".")
+                found.append(ast.ImportFrom(package, [ast.alias(name, alias.asname or alias.name)], 0))
+            else:
+                stay.append(alias)
+        return found + ([ast.ImportFrom(self.place(node.module or ""), stay, 0)] if stay else [])
 
 
 def move(root: Path, names: dict[str, str]) -> None:
     """Move modules, by old and new dotted name, and tell everyone who names them."""
     for file in root.rglob("*.py"):
-        text = file.read_text()
-        for old, new in names.items():
-            package, _, name = old.rpartition(".")
-            room, _, called = new.rpartition(".")
-            imported = rf"from sharpen\.{re.escape(package)} import {name}( as \w+)?$"
-            alias = (
-                f"from sharpen.{room} import {called} as {name}"
-                if called != name
-                else f"from sharpen.{room} import {name}"
-            )
-            text = re.sub(
-                rf"^( *){imported}",
-                lambda found, alias=alias, name=name: (
-                    found[1] + alias.removesuffix(f" as {name}") + (found[2] or f" as {name}")
-                ),
-                text,
-                flags=re.MULTILINE,
-            )
-            text = re.sub(rf"\bsharpen\.{re.escape(old)}\b", f"sharpen.{new}", text)
-        file.write_text(text)
+        tree = Rewritten(names).visit(ast.parse(file.read_text()))
+        file.write_text(ast.unparse(ast.fix_missing_locations(tree)))
     for old, new in names.items():
         place = root.joinpath(*new.split(".")).with_suffix(".py")
-        for folder in (place.parent, *place.parent.parents):
-            if folder == root:
-                break
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "__init__.py").touch()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (place.parent / "__init__.py").touch()
         root.joinpath(*old.split(".")).with_suffix(".py").rename(place)
 
 
@@ -122,14 +128,14 @@ def test_the_hash_covers_every_built_in_part(kind: str, registry: str) -> None:
 
 
 def test_every_module_may_move_and_be_renamed_at_once(copy: Path) -> None:
-    before = {kind: version(copy, kind) for kind in KINDS}
+    before = versions(copy)
     code = Code(copy, NO_NUMBERS)
     covered = {name for kind in KINDS for name in code.covered(ENTRY[kind])}
     movable = sorted(name for name in covered if code.file(name).name != "__init__.py")
     names = {name: f"{name.split('.')[0]}.moved.m{index:03}" for index, name in enumerate(reversed(movable))}
     assert len(names) > 100
     move(copy, names)
-    assert {kind: version(copy, kind, names) for kind in KINDS} == before
+    assert versions(copy, names) == before
 
 
 @pytest.mark.parametrize(
@@ -145,11 +151,12 @@ def test_every_module_may_move_and_be_renamed_at_once(copy: Path) -> None:
     ],
 )
 def test_a_change_is_seen_where_it_counts(copy: Path, name: str, old: str, new: str, kinds: set[str]) -> None:
-    before = {kind: version(copy, kind) for kind in KINDS}
+    before = versions(copy)
     file = copy.joinpath(*name.split(".")).with_suffix(".py")
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, new, 1))
-    assert {kind for kind in KINDS if version(copy, kind) != before[kind]} == kinds
+    after = versions(copy)
+    assert {kind for kind in KINDS if after[kind] != before[kind]} == kinds
 
 
 # --- what counts as a change, on a made-up project -----------------------------------------------------------------
@@ -215,8 +222,8 @@ def test_parts_that_a_string_names_count_and_may_move(tmp_path: Path) -> None:
     first = tree(tmp_path / "1", user=user, registry=registry.format("mine"), mine=part.format(1))
     moved = tree(tmp_path / "2", user=user, registry=registry.format("rooms.part"), rooms__part=part.format(1))
     other = tree(tmp_path / "3", user=user, registry=registry.format("mine"), mine=part.format(2))
-    versions = [code.version(["toy.user"]) for code in (first, moved, other)]
-    assert versions[0] == versions[1] != versions[2]
+    found = [code.version(["toy.user"]) for code in (first, moved, other)]
+    assert found[0] == found[1] != found[2]
 
 
 def test_two_imports_may_not_change_places(tmp_path: Path) -> None:
