@@ -131,6 +131,31 @@ class Registry(Generic[Part]):
             raise ValueError(f"allowed: {error.allowed}") from error
         return name
 
+    def name_of(self, part: Part | str, field: str | None = None) -> str:
+        """Return what a configuration calls a part that is given as an object, or by its name.
+
+        An object that is not registered is ``module:qualified name``, by which this process finds it from now on;
+        another process finds it there only if it stands in a module that can be imported.
+
+        Raises:
+            InputError: there is no such part, or the object is not of this kind.
+        """
+        if isinstance(part, str):
+            self.get(part, field)
+            return part
+        known = next((name for name, own in (*self._parts.items(), *self._found.items()) if own is part), None)
+        if known is not None:
+            return known
+        if self._check is not None:
+            try:
+                self._check(part)
+            except TypeError as error:
+                raise InputError(field or self.kind, part, f"a {self.kind}: {error}") from error
+        owner = part if hasattr(part, "__qualname__") else type(part)
+        name = f"{owner.__module__}:{owner.__qualname__}"
+        self._found[name] = part
+        return name
+
     def origin(self, name: str) -> dict[str, str | None] | None:
         """Return where a part that is not of this package comes from: module, file and the file's SHA-256.
 

@@ -81,31 +81,24 @@ def evaluate(
     """
     require_packages()
     from sharpen.llm.configs.idle import EVAL, refuse_idle
-    from sharpen.llm.configs.targets import find_target
+    from sharpen.llm.configs.targets import complete
     from sharpen.llm.evaluation.run import EvalConfig, check_comparison, compare_with, run_evaluation
 
-    target = find_target(model, checkpoint)
-    config = EvalConfig.model_validate(
-        {
-            "model": target.location,
-            "base": find_target(base).location if base is not None else target.base,
-            "data": data if data is not None else target.data,
-            # A run's own split and number of problems go with its own data only.
-            "split": split if split is not None else target.split if data is None else "test",
-            "problems": problems if problems is not None or data is not None else target.problems,
-            "samples": samples,
-            "template": template if template is not None else target.template,
-            "temperature": temperature,
-            "top_p": 1.0 if top_p is None else top_p,
-            "max_length": max_length if max_length is not None else target.max_length,
-            "likelihoods": likelihoods,
-            "engine": engine,
-            "device": device,
-            "dtype": dtype,
-            "batch": batch,
-            "seed": seed,
-        }
-    )
+    asked = {"data": data, "split": split, "problems": problems, "template": template, "max_length": max_length}
+    asked |= {"checkpoint": checkpoint, "base": base, "top_p": top_p}
+    given = {
+        "model": model,
+        "samples": samples,
+        "temperature": temperature,
+        "likelihoods": likelihoods,
+        "engine": engine,
+        "device": device,
+        "dtype": dtype,
+        "batch": batch,
+        "seed": seed,
+        **{name: flag for name, flag in asked.items() if flag is not None},
+    }
+    config = EvalConfig.as_written(complete(given))
     refuse_idle(config, [name for name, flag in (("base", base), ("top_p", top_p)) if flag is not None], EVAL)
     options.refuse_without("force", force, "out", out)
     if compare is not None:

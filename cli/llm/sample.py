@@ -120,18 +120,14 @@ def sample(
 def _config(flags: dict[str, Any]) -> SampleConfig:
     from sharpen.llm.configs.idle import refuse_idle
     from sharpen.llm.configs.sampling import SampleConfig, effects
-    from sharpen.llm.configs.targets import find_target
+    from sharpen.llm.configs.targets import complete
     from sharpen.llm.configs.train import merge
 
-    target = find_target(flags.pop("model"), flags.pop("checkpoint", None))
-    own = {"model": target.location, "base": target.base, "template": target.template, "max_length": target.max_length}
-    own["data"] = target.data
-    if "data" not in flags:  # a run's own split and number of problems go with its own data only
-        own |= {"split": target.split, "problems": target.problems}
     given = {name: flag for name, flag in flags.items() if name in SampleConfig.model_fields}
     for one in flags.get("option", []):
         given["options"] = merge(given.get("options", {}), assigned(one, "option"), whole=())
-    config = SampleConfig.model_validate(own | given)
+    which = {"checkpoint": flags["checkpoint"]} if "checkpoint" in flags else {}
+    config = SampleConfig.as_written(complete(given | which))
     refuse_idle(config, given, effects())
     return config
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from sharpen.llm.configs.idle import Effect
+from sharpen.llm.configs.targets import complete
 from sharpen.llm.samplers.registry import SAMPLERS, check_options, replaced_by, settings_of, taking
-from sharpen.objective.settings import Seed, Settings, Text
+from sharpen.objective.settings import Seed, Settings, Text, is_as_written
 
 LOWEST_TEMPERATURE = 0.01  # the least that engines divide by
 
@@ -58,6 +59,11 @@ class SampleConfig(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: Seed = 42
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolved(cls, fields: Any, info: ValidationInfo) -> Any:
+        return fields if is_as_written(info) or not isinstance(fields, dict) else complete(fields)
 
     @model_validator(mode="after")
     def _sampler_can_use_them(self) -> Self:

@@ -53,9 +53,7 @@ def find_target(name: str, which: str | None = None) -> Target:
     path = Path(name)
     if (path / CHECKPOINTS).is_dir() and (path / runfolder.CONFIG).is_file():
         config = runfolder.read_config(path, TrainConfig)
-        base = resolve(config.model).location
-        is_base = which == "base" or (which == "best" and _base_is_best(path))
-        return _of_run(config, base if is_base else str(_intact(_checkpoint(path, which or "last"))))
+        return _of_run(config, weights_of(path, which or "last", config.model))
     if which is not None:
         raise InputError("checkpoint", which, f"none for {name}, which is no run folder")
     run = path.absolute().parent.parent
@@ -89,6 +87,22 @@ def complete(fields: Mapping[str, Any]) -> dict[str, Any]:
     if base is not None:
         given["base"] = find_target(str(base)).location
     return own | given
+
+
+def weights_of(run: Path, which: str, model: str) -> str:
+    """Return the location of the weights of a run's checkpoint.
+
+    Args:
+        run: Run folder.
+        which: ``last``, ``best``, ``base``, or the number of updates.
+        model: The run's base model, as its user named it.
+
+    Raises:
+        InputError: there is no such checkpoint, or it is not as it was written.
+    """
+    if which == "base" or (which == "best" and _base_is_best(run)):
+        return resolve(model).location
+    return str(_intact(_checkpoint(run, which)))
 
 
 def _of_run(config: TrainConfig, location: str) -> Target:

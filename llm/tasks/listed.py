@@ -56,9 +56,15 @@ class PairSource:
         return numbered(self._name, [text for text, _ in pairs(self._read(), self._name)])
 
     def answers(self) -> AnswerKey:
-        """Return the answers."""
+        """Return the answers.
+
+        Raises:
+            InputError: there are none, all being empty.
+        """
         refuse_if_sealed(self._name)
         every = pairs(self._read(), self._name)
+        if not any(answer.strip() for _, answer in every):
+            raise InputError("data", self._name, "problems with answers")
         names = [prompt.id for prompt in numbered(self._name, [text for text, _ in every]).prompts]
         return AnswerKey(dict(zip(names, (answer for _, answer in every), strict=True)))
 

@@ -126,7 +126,7 @@ def test_a_setting_of_sample_in_both_modes(setting: str) -> None:
 
 @pytest.mark.parametrize("setting", EVAL_MODES)
 def test_a_setting_of_eval_in_both_modes(setting: str) -> None:
-    given = {"model": "m", "data": "embedded", "template": "plain"}
+    given = {"model": "embedded"}
     with_effect, without = (EvalConfig.model_validate({**given, **mode}) for mode in EVAL_MODES[setting])
     idle.refuse_idle(with_effect, [setting], idle.EVAL)
     with pytest.raises(InputError, match=f"{setting}: got .*no effect"):
