@@ -186,12 +186,14 @@ def report(
 @app.command()
 def verify(
     scale: ScaleOption = "embedded",
-    sample: Annotated[int | None, typer.Option(min=1, help="How many results to recompute.", show_default="3")] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="How many results of each kind to recompute.", show_default="1")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the draw.", min=0, max=2**31 - 1, show_default="0")] = None,
     run: Annotated[list[str] | None, typer.Option(help="This run, or arm, instead of a draw; repeatable.")] = None,
     adopt: Annotated[
         bool,
-        typer.Option("--adopt", help="Where all recomputed results of a kind are the same, keep those of older code."),
+        typer.Option("--adopt", help="Where all recomputed results of a kind are identical, keep those of older code."),
     ] = False,
     results: ResultsOption = None,
     work: WorkOption = None,
@@ -218,13 +220,13 @@ def verify(
     if run:
         chosen = [one for one in choose(runs, run, []) if one.id in known]
     else:
-        chosen = choose_sample(runs, store, cost, 3 if sample is None else sample, seed or 0)
+        chosen = choose_sample(runs, store, cost, sample or 1, seed or 0)
     if not chosen:
         fail(f"results: got {store.results}, allowed: a folder with a result of these runs")
     say(f"recomputing {len(chosen)}, about {duration(sum(map(cost.seconds, chosen)))}", file=sys.stderr)
 
     def tell(check: Any) -> None:
-        verdict = "same" if check.same else "close" if check.close else "DIFFERENT"
+        verdict = "identical" if check.identical else "same" if check.same else "close" if check.close else "DIFFERENT"
         say(f"{check.run}: {verdict}; largest difference {check.largest:.3g}", file=sys.stderr)
 
     checks = recompute(chosen, store, adopt=adopt, report=tell, affected=runs)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sharpen.objective.storage import files
+from sharpen.objective.storage import files, runfolder
 from sharpen.paper_repro.grids.plan import CostModel, Run
 from sharpen.paper_repro.grids.store import Store, rounded
 from sharpen.paper_repro.work.dispatch import computed
@@ -25,39 +25,43 @@ class Check:
 
     Args:
         run: Its id.
+        identical: Whether everything is the same, to the last digit that is kept.
         same: Whether every number agrees within rounding.
         close: Whether means of pass@1 agree within ``MEANS`` (models), or ``same`` (theory and toy).
         differing: Where numbers differ, at most ten places, with both values.
         largest: Largest absolute difference of two numbers.
-        stamped: Whether the result was given the present code's hash.
     """
 
     run: str
+    identical: bool
     same: bool
     close: bool
     differing: list[str]
     largest: float
-    stamped: bool = False
 
 
 def choose_sample(runs: Sequence[Run], store: Store, cost: CostModel, count: int, seed: int) -> list[Run]:
-    """Return ``count`` runs that have results, drawn at random but the cheapest of every kind first.
+    """Return ``count`` runs of every kind, or all that have results: the cheapest, then others of other arms at random.
 
     Args:
         runs: Of a scale.
         store: Their results.
         cost: What each would take.
-        count: How many.
+        count: How many of each kind.
         seed: Of the draw.
     """
     known = store.current(list(runs))
     have = [run for run in runs if run.id in known]
     random.Random(seed).shuffle(have)
-    kinds: dict[str, list[Run]] = {}
-    for run in have:
-        kinds.setdefault(run.experiment.kind, []).append(run)
-    first = [min(group, key=cost.seconds) for group in kinds.values()]
-    return (first + [run for run in have if run not in first])[:count]
+    chosen = []
+    for kind in dict.fromkeys(run.experiment.kind for run in runs):
+        own = [run for run in have if run.experiment.kind == kind]
+        cheapest = [min(own, key=cost.seconds)] if own else []
+        order = cheapest + [run for run in own if run not in cheapest]
+        arms = list(dict.fromkeys(run.arm for run in order))
+        seen = [next(run for run in order if run.arm == arm) for arm in arms]
+        chosen += (seen + [run for run in order if run not in seen])[:count]
+    return chosen
 
 
 def verify(
@@ -73,8 +77,9 @@ def verify(
     Args:
         runs: Runs with results.
         store: Their results.
-        adopt: If every recomputed run of a kind is the same, give all results of that kind among ``affected`` whose
-            settings are unchanged the present code's hash: the code changed, its numbers did not.
+        adopt: If every recomputed run of a kind is identical, give all results of that kind among ``affected`` whose
+            settings are unchanged the present code's hash: the code changed, its numbers did not. Each of them records
+            from which code and commit to which, and which runs were the sample.
         report: Told about each check.
         affected: What may be adopted.
     """
@@ -89,18 +94,29 @@ def verify(
         kinds.setdefault(run.experiment.kind, []).append(check)
         report(check)
     if adopt:
+        commit = runfolder.provenance()["commit"]
         for run in affected:
             own = kinds.get(run.experiment.kind, [])
-            if own and all(check.same for check in own) and store.state(run) == "stale-code":
-                _stamp(run, store, [check.run for check in own])
+            if own and all(check.identical for check in own) and store.state(run) == "stale-code":
+                _adopt(run, store, commit, [check.run for check in own])
     return checks
 
 
-def _stamp(run: Run, store: Store, witnesses: list[str]) -> None:
+def _adopt(run: Run, store: Store, commit: str | None, witnesses: list[str]) -> None:
     result = store.read(run)
     assert result is not None
-    history = result["provenance"].setdefault("adopted", [])
-    history.append({"from": result["code_hash"], "to": run.code_hash, "because_same": witnesses})
+    provenance = result["provenance"]
+    history = provenance.setdefault("adopted", [])
+    last = history[-1]["commit_to"] if history and "commit_to" in history[-1] else provenance["commit"]
+    history.append(
+        {
+            "from": result["code_hash"],
+            "to": run.code_hash,
+            "commit_from": last,
+            "commit_to": commit,
+            "because_same": witnesses,
+        }
+    )
     store.write(run, {**result, "code_hash": run.code_hash})
 
 
@@ -113,7 +129,7 @@ def compare_results(name: str, stored: Any, again: Any) -> Check:
     same = not places
     means = (_accuracy(stored), _accuracy(again))
     close = same if means[0] is None or means[1] is None else abs(means[0] - means[1]) <= MEANS
-    return Check(name, same, close, differing, max(gaps, default=0.0))
+    return Check(name, stored == again, same, close, differing, max(gaps, default=0.0))
 
 
 def _walk(place: str, a: Any, b: Any, found: list[tuple[str, Any, Any]]) -> None:

@@ -16,12 +16,13 @@ import pytest
 import yaml
 
 from sharpen.objective import InputError
+from sharpen.objective.storage import runfolder
 from sharpen.paper_repro.grids.grid import Rates, load_grid
 from sharpen.paper_repro.grids.plan import CostModel, Run, choose, expand, within_budget
 from sharpen.paper_repro.grids.resources import block
 from sharpen.paper_repro.grids.store import Store, open_store, rounded
 from sharpen.paper_repro.work.pool import gpus_of, run_local, run_on_ray, slurm_scripts
-from sharpen.paper_repro.work.verify import compare_results, verify
+from sharpen.paper_repro.work.verify import choose_sample, compare_results, verify
 
 SHARPEN = str(Path(sys.executable).with_name("sharpen"))
 SMALL: dict[str, Any] = {
@@ -304,14 +305,53 @@ def test_adopting_needs_the_same_numbers(small: tuple[list[Run], Store]) -> None
     assert [store.state(run) for run in runs] == ["done", "done"]
     adopted = store.read(runs[1])
     assert adopted is not None
-    assert adopted["provenance"]["adopted"] == [
-        {"from": "older", "to": runs[1].code_hash, "because_same": ["theory-published"]}
-    ]
-    wrong = json.loads(store.file(runs[0]).read_text())
-    wrong["result"]["rows"][0]["ours"][0] += 0.5
-    store.file(runs[0]).write_text(json.dumps({**wrong, "code_hash": "older"}))
+    (record,) = adopted["provenance"]["adopted"]
+    assert (record["from"], record["to"]) == ("older", runs[1].code_hash)
+    assert (record["because_same"], record["commit_from"]) == (["theory-published"], adopted["provenance"]["commit"])
+    assert record["commit_to"] == runfolder.provenance()["commit"]
+
+
+@pytest.mark.parametrize("change", [0.5, 1e-6])
+def test_adopting_needs_identical_numbers_of_the_whole_sample(small: tuple[list[Run], Store], change: float) -> None:
+    """The second change is within the rounding that a comparison across machines allows."""
+    runs, store = small
+    run_local(runs, store, jobs=2, cost=FREE)
+    for run in runs:
+        result = json.loads(store.file(run).read_text())
+        if run.id == "theory-published":
+            result["result"]["rows"][0]["ours"][0] += change
+        store.file(run).write_text(json.dumps({**result, "code_hash": "older"}))
+    checks = verify(runs, store, adopt=True, affected=runs)
+    assert [check.identical for check in checks] == [False, True]
+    assert checks[0].same is (change < 1e-4)
+    assert [store.state(run) for run in runs] == ["stale-code", "stale-code"]
+
+
+def test_a_kind_that_was_not_sampled_is_not_adopted(tmp_path: Path) -> None:
+    toy = {"id": "toy-support", "kind": "toy", "compute": "support", "claims": ["c"], "title": "t", "seconds": 1}
+    runs = expand(load_grid(written(tmp_path, toy)), "embedded")
+    store = Store(tmp_path / "results", tmp_path / "work")
+    assert run_local(runs[:2], store, jobs=1, cost=FREE) == []
+    stored = store.read(runs[1])
+    assert stored is not None
+    store.write(runs[1], {**stored, "code_hash": "older"})
+    store.write(runs[2], {**stored, "code_hash": "older", "kind": "toy", "settings_hash": runs[2].settings_hash})
     verify(runs[:1], store, adopt=True, affected=runs)
-    assert store.state(runs[0]) == "stale-code"
+    assert [store.state(run) for run in runs] == ["done", "done", "stale-code"]
+
+
+def test_a_sample_takes_every_kind_and_as_many_arms_as_it_can() -> None:
+    runs = expand(load_grid(), "embedded")
+    store = open_store("embedded")
+    cost = CostModel(load_grid().rates, store.everything())
+    for count in (1, 4):
+        chosen = choose_sample(runs, store, cost, count, 0)
+        kinds = [run.experiment.kind for run in chosen]
+        assert {kind: kinds.count(kind) for kind in kinds} == dict.fromkeys(("theory", "toy", "sample", "train"), count)
+        assert len({run.arm for run in chosen}) == len(chosen)
+    assert choose_sample(runs, store, cost, 4, 0) != choose_sample(runs, store, cost, 4, 1)
+    everything = choose_sample(runs, store, cost, 10**6, 0)
+    assert sorted(run.id for run in everything) == sorted(store.current(runs))
 
 
 def test_comparison_sees_lists_of_other_lengths() -> None:
