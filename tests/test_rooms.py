@@ -69,6 +69,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("llm/models", "llm/preflight", "llm/rewards", "llm/rollout", "llm/tasks", "llm/tasks/verification"),
         "llm/trackers",
     },
+    "llm/api": {
+        *("llm/common", "llm/configs", "llm/evaluation", "llm/learners/parts", "llm/models", "llm/rewards"),
+        *("llm/samplers", "llm/sampling", "llm/tasks", "llm/tasks/verification", "llm/training"),
+    },
     "llm/tiny": {
         *("llm/common", "llm/models", "llm/rollout", "llm/tasks", "llm/tasks/verification", "llm/training"),
     },

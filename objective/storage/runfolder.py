@@ -21,7 +21,6 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from sharpen.objective.errors import InputError
-from sharpen.objective.settings import AS_WRITTEN
 from sharpen.objective.storage import files, lock
 
 CONFIG, PROVENANCE, LOCK = "config.yaml", "provenance.json", ".lock"
@@ -144,8 +143,10 @@ def read_config(out: Path, kind: type[Config]) -> Config:
     Raises:
         InputError: the folder holds no readable configuration of that type.
     """
+    # As it was: a class of settings would add to a new configuration what its model sets.
+    stored: Callable[[Any], Config] = getattr(kind, "as_written", kind.model_validate)
     try:
-        return kind.model_validate(yaml.safe_load((out / CONFIG).read_text(encoding="utf-8")), context=AS_WRITTEN)
+        return stored(yaml.safe_load((out / CONFIG).read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
         raise InputError("run folder", str(out), f"a folder whose {CONFIG} the same command wrote") from error
 

@@ -1,0 +1,42 @@
+"""Which models and data sets have a name."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+
+def list_models() -> pd.DataFrame:
+    """Return the models that have a name, one a row: ``location`` (hub id or folder), ``template``, ``data``.
+
+    Any hub id ``org/name`` and any folder with a model does as well.
+
+    Example:
+        >>> list(list_models().index)
+        ['embedded', 'qwen2.5-3b', 'llama-3.2-3b', 'qwen3-4b']
+    """
+    from sharpen.llm.models.registry import REGISTRY, resolve
+
+    found = [resolve(name) for name in ("embedded", *REGISTRY)]
+    rows = [{"model": s.name, "location": s.location, "template": s.template, "data": s.default_data} for s in found]
+    return pd.DataFrame(rows).set_index("model")
+
+
+def list_data_sets() -> pd.DataFrame:
+    """Return the data sets that have a name, one a row: ``location``, a hub id, and ``splits``.
+
+    Location and splits are None for a task that is no set of the hub; :data:`sharpen.llm.TASKS` has them all. A file, a
+    folder, a hub id and a list of problems do as well.
+
+    Example:
+        >>> list_data_sets().location["math500"]
+        'HuggingFaceH4/MATH-500'
+    """
+    from sharpen.llm.tasks.registry import TASKS
+    from sharpen.llm.tasks.sources import HUB
+
+    rows = []
+    for name in TASKS:
+        known = HUB.get(name)
+        own = (None, None) if known is None else (known.location, ", ".join(known.splits))
+        rows.append(dict(zip(("data", "location", "splits"), (name, *own), strict=True)))
+    return pd.DataFrame(rows).set_index("data")
