@@ -23,13 +23,12 @@ def doctor(
 
     Nothing is downloaded. With RUN the exit status is 1 if it lacks something on this machine.
     """
-    from sharpen import __version__
     from sharpen.cli.llm.packages import missing_packages
     from sharpen.llm.preflight import doctor as look
 
     lacking = missing_packages()
     told: dict[str, Any] = {
-        "version": __version__,
+        "version": look.version(),
         "machine": look.machine(),
         "packages": {extra: [one._asdict() for one in found] for extra, found in look.packages().items()},
         "models": None if lacking else [one._asdict() for one in look.models()],

@@ -59,6 +59,7 @@ def find_target(name: str, which: str | None = None) -> Target:
     run = path.absolute().parent.parent
     if path.is_dir() and path.absolute().parent.name == CHECKPOINTS and (run / runfolder.CONFIG).is_file():
         return _of_run(runfolder.read_config(run, TrainConfig), str(_intact(path.resolve())))
+    name = next((known for known in ("embedded", *REGISTRY) if resolve(known).location == name), name)
     source = resolve(name)
     config = resolve_config({"model": name})
     base = source.location if name == "embedded" or name in REGISTRY else None
@@ -78,6 +79,8 @@ def complete(fields: Mapping[str, Any]) -> dict[str, Any]:
         InputError: there is no such model or checkpoint.
     """
     given = dict(fields)
+    if not all(isinstance(given.get(name, ""), str | None) for name in ("model", "base")):
+        return given  # for the fields themselves to refuse
     which, base = given.pop("checkpoint", None), given.get("base")
     target = find_target(str(given.pop("model", "embedded")), None if which is None else str(which))
     own = target._asdict()

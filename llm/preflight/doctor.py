@@ -37,6 +37,14 @@ class Thing(NamedTuple):
     note: str
 
 
+def version() -> str:
+    """Return this program's version; ``unknown`` for a checkout on the path that nobody installed."""
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
 def packages() -> dict[str, list[Thing]]:
     """Return what each extra needs, by extra (``base`` for what always comes), as the installed distribution says.
 

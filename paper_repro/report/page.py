@@ -38,7 +38,7 @@ def render(
     origins = [result["provenance"] for result in results.values()]
     front = next((figure for figure in drawn if figure.name.startswith("page-one")), None)
     return render_page(
-        "sharpen.paper_repro",
+        "sharpen.paper_repro.report",
         "report.html",
         scale=context["scale"],
         done=context["done"],

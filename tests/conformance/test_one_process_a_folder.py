@@ -24,7 +24,7 @@ def names(folder: Path) -> list[str]:
 HOLD = """
 import sys
 from pathlib import Path
-from sharpen.objective import lock
+from sharpen.objective.storage import lock
 for file in sys.argv[1:]:
     Path(file).parent.mkdir(parents=True, exist_ok=True)
 taken = [lock.take(Path(file)) for file in sys.argv[1:]]

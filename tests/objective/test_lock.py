@@ -18,7 +18,7 @@ from sharpen.objective.storage import lock
 HOLD = """
 import sys, time
 from pathlib import Path
-from sharpen.objective import lock
+from sharpen.objective.storage import lock
 taken = lock.take(Path(sys.argv[1]))
 print(taken is not None, flush=True)
 sys.stdin.read()
@@ -27,7 +27,7 @@ taken.release()
 FORK = """
 import os, sys, time
 from pathlib import Path
-from sharpen.objective import lock
+from sharpen.objective.storage import lock
 taken = lock.take(Path(sys.argv[1]))
 child = os.fork()
 if child == 0:

@@ -102,7 +102,8 @@ def test_a_ray_cluster_gives_the_same_bits(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from sharpen.cli.main import main
-from sharpen.toy import batches, engine
+from sharpen.toy.dynamics import engine
+from sharpen.toy.sweeps import batches
 engine.CHUNK_UPDATES, batches.SAVE_EVERY = 64 * 100, 0.0
 saves, save = [], batches.save
 def save_and_die(file, progress):

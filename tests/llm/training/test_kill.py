@@ -23,10 +23,11 @@ import torch, transformers
 import sharpen.llm.training.final_evaluation
 import sharpen.llm.training.final_evaluation
 import sharpen.llm.training.trainer
-from sharpen.llm import metrics
+from sharpen.llm.training import metrics
 from sharpen.llm.configs.train import resolve
 from sharpen.llm.training.run import train
-from sharpen.objective import files, preset
+from sharpen.objective import preset
+from sharpen.objective.storage import files
 
 torch.set_num_threads(1)
 config = resolve({
