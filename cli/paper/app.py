@@ -193,7 +193,7 @@ def verify(
     run: Annotated[list[str] | None, typer.Option(help="This run, or arm, instead of a draw; repeatable.")] = None,
     adopt: Annotated[
         bool,
-        typer.Option("--adopt", help="Where all recomputed results of a kind are identical, keep those of older code."),
+        typer.Option("--adopt", help="Keep results of older code where a kind's recomputed ones are identical."),
     ] = False,
     results: ResultsOption = None,
     work: WorkOption = None,
@@ -227,9 +227,13 @@ def verify(
 
     def tell(check: Any) -> None:
         verdict = "identical" if check.identical else "same" if check.same else "close" if check.close else "DIFFERENT"
+        verdict += "; identical with what its own commit computes here" if check.proof == "older code" else ""
         say(f"{check.run}: {verdict}; largest difference {check.largest:.3g}", file=sys.stderr)
 
     checks = recompute(chosen, store, adopt=adopt, report=tell, affected=runs)
+    if adopt:
+        left = sum(store.state(one) == "stale-code" for one in runs)
+        say(f"{left} results are still of older code" if left else "no result is of older code", file=sys.stderr)
     if json_output:
         say(json.dumps({"checks": [asdict(check) for check in checks]}))
     if not all(check.close for check in checks):

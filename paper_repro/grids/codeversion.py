@@ -49,7 +49,7 @@ NO_NUMBERS = frozenset(
 )
 PACKAGES = ("objective", "theory", "toy", "llm", "paper_repro")
 _MODEL = ("llm/tiny/artifact/model.safetensors", "llm/tiny/artifact/config.json", "llm/tiny/artifact/tokenizer.json")
-ARTEFACTS = dict.fromkeys(("train", "sample"), (*_MODEL, "llm/tasks/prompts/*.txt"))
+ARTEFACTS: dict[str, tuple[str, ...]] = dict.fromkeys(("train", "sample"), (*_MODEL, "llm/tasks/prompts/*.txt"))
 PLACE = re.compile(r"sharpen((?:\.\w+)+)(?::([\w.]+))?")
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from sharpen.objective.storage import files, runfolder
 from sharpen.paper_repro.grids.plan import CostModel, Run
 from sharpen.paper_repro.grids.store import Store, rounded
 from sharpen.paper_repro.work.dispatch import computed
+from sharpen.paper_repro.work.older import computed_by
 
 # One thread, one seed, one version of everything gives the same bits. Another processor or library rounds differently,
 # and a different rounding is another sampled token sooner or later: then only means agree.
@@ -30,6 +31,8 @@ class Check:
         close: Whether means of pass@1 agree within ``MEANS`` (models), or ``same`` (theory and toy).
         differing: Where numbers differ, at most ten places, with both values.
         largest: Largest absolute difference of two numbers.
+        proof: What the recomputed result is identical with: ``stored``, the stored one, or ``older code``, what the
+            commit that the stored one comes from computes on this machine; None if with neither, or not asked.
     """
 
     run: str
@@ -38,6 +41,7 @@ class Check:
     close: bool
     differing: list[str]
     largest: float
+    proof: Literal["stored", "older code"] | None = None
 
 
 def choose_sample(runs: Sequence[Run], store: Store, cost: CostModel, count: int, seed: int) -> list[Run]:
@@ -77,9 +81,10 @@ def verify(
     Args:
         runs: Runs with results.
         store: Their results.
-        adopt: If every recomputed run of a kind is identical, give all results of that kind among ``affected`` whose
-            settings are unchanged the present code's hash: the code changed, its numbers did not. Each of them records
-            from which code and commit to which, and which runs were the sample.
+        adopt: If for every recomputed run of a kind there is a proof, give all results of that kind among ``affected``
+            whose settings are unchanged the present code's hash: the code changed, its numbers did not. Each of them
+            records from which code and commit to which, and which runs were the sample. A result that is close, but not
+            identical, is computed once more by the commit that it comes from.
         report: Told about each check.
         affected: What may be adopted.
     """
@@ -89,7 +94,11 @@ def verify(
         assert stored is not None
         with files.scratch(store.work / f"verify-{run.id}", "work") as folder:
             again = rounded(computed(run, folder))
-        check = compare_results(run.id, stored["result"], again["result"])
+            check = compare_results(run.id, stored["result"], again["result"])
+            if adopt and check.close and not check.identical:
+                older = computed_by(_commit(stored), run, folder / "older")
+                same = older is not None and older["result"] == again["result"]
+                check = replace(check, proof="older code" if same else None)
         checks.append(check)
         kinds.setdefault(run.experiment.kind, []).append(check)
         report(check)
@@ -97,27 +106,31 @@ def verify(
         commit = runfolder.provenance()["commit"]
         for run in affected:
             own = kinds.get(run.experiment.kind, [])
-            if own and all(check.identical for check in own) and store.state(run) == "stale-code":
-                _adopt(run, store, commit, [check.run for check in own])
+            if own and all(check.proof for check in own) and store.state(run) == "stale-code":
+                _adopt(run, store, commit, {check.run: check.proof for check in own})
     return checks
 
 
-def _adopt(run: Run, store: Store, commit: str | None, witnesses: list[str]) -> None:
+def _adopt(run: Run, store: Store, commit: str | None, witnesses: Mapping[str, str | None]) -> None:
     result = store.read(run)
     assert result is not None
-    provenance = result["provenance"]
-    history = provenance.setdefault("adopted", [])
-    last = history[-1]["commit_to"] if history and "commit_to" in history[-1] else provenance["commit"]
+    history = result["provenance"].setdefault("adopted", [])
     history.append(
         {
             "from": result["code_hash"],
             "to": run.code_hash,
-            "commit_from": last,
+            "commit_from": _commit(result),
             "commit_to": commit,
-            "because_same": witnesses,
+            "because_identical": dict(witnesses),
         }
     )
     store.write(run, {**result, "code_hash": run.code_hash})
+
+
+def _commit(result: Mapping[str, Any]) -> str:
+    """Return the commit whose code is known to give a result's numbers."""
+    provenance = result["provenance"]
+    return (provenance.get("adopted") or [{"commit_to": provenance["commit"]}])[-1]["commit_to"] or "none"
 
 
 def compare_results(name: str, stored: Any, again: Any) -> Check:
@@ -129,7 +142,8 @@ def compare_results(name: str, stored: Any, again: Any) -> Check:
     same = not places
     means = (_accuracy(stored), _accuracy(again))
     close = same if means[0] is None or means[1] is None else abs(means[0] - means[1]) <= MEANS
-    return Check(name, stored == again, same, close, differing, max(gaps, default=0.0))
+    identical = stored == again
+    return Check(name, identical, same, close, differing, max(gaps, default=0.0), "stored" if identical else None)
 
 
 def _walk(place: str, a: Any, b: Any, found: list[tuple[str, Any, Any]]) -> None:

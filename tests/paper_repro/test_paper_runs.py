@@ -307,7 +307,8 @@ def test_adopting_needs_the_same_numbers(small: tuple[list[Run], Store]) -> None
     assert adopted is not None
     (record,) = adopted["provenance"]["adopted"]
     assert (record["from"], record["to"]) == ("older", runs[1].code_hash)
-    assert (record["because_same"], record["commit_from"]) == (["theory-published"], adopted["provenance"]["commit"])
+    assert record["because_identical"] == {"theory-published": "stored"}
+    assert record["commit_from"] == adopted["provenance"]["commit"]
     assert record["commit_to"] == runfolder.provenance()["commit"]
 
 
@@ -320,11 +321,34 @@ def test_adopting_needs_identical_numbers_of_the_whole_sample(small: tuple[list[
         result = json.loads(store.file(run).read_text())
         if run.id == "theory-published":
             result["result"]["rows"][0]["ours"][0] += change
+        result["provenance"]["commit"] = "0" * 40  # this checkout does not have it
         store.file(run).write_text(json.dumps({**result, "code_hash": "older"}))
     checks = verify(runs, store, adopt=True, affected=runs)
     assert [check.identical for check in checks] == [False, True]
     assert checks[0].same is (change < 1e-4)
     assert [store.state(run) for run in runs] == ["stale-code", "stale-code"]
+
+
+@pytest.mark.slow
+def test_last_digits_of_another_processor_are_proved_by_the_older_code(tmp_path: Path) -> None:
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    if head.returncode:
+        pytest.skip("no git checkout")
+    (run,) = choose(expand(load_grid(), "embedded"), ["theory-modes"], [])
+    store = Store(tmp_path / "results", tmp_path / "work")
+    assert run_local([run], store, jobs=1, cost=FREE) == []
+    result = json.loads(store.file(run).read_text())
+    result["result"]["mean"]["supremum"] *= 1 + 2e-5
+    result["provenance"]["commit"] = head.stdout.strip()
+    store.file(run).write_text(json.dumps({**result, "code_hash": "older"}))
+    (check,) = verify([run], store)
+    assert (check.identical, check.same, check.proof) == (False, True, None)
+    (check,) = verify([run], store, adopt=True, affected=[run])
+    assert check.proof == "older code"
+    adopted = store.read(run)
+    assert adopted is not None
+    assert adopted["provenance"]["adopted"][0]["because_identical"] == {"theory-modes": "older code"}
+    assert store.state(run) == "done"
 
 
 def test_a_kind_that_was_not_sampled_is_not_adopted(tmp_path: Path) -> None:
