@@ -2,11 +2,11 @@
 
 Not the git commit: that changes with every line of documentation. For each kind of run the hash covers the modules that
 its worker imports, and those that they import, and so on, also inside functions, under ``if TYPE_CHECKING`` not; and
-those that a string ``sharpen.module:object`` names, as the registries of parts do. Of each module it takes the syntax
-tree without docstrings, comments, layout and the project's own imports. Where a module refers to another, the other's
-own hash takes the place of its name, so that a module can be moved or renamed and every hash stays. Package files that
-only pass names on are looked through. Modules that decide where a number is kept, shown or computed, but not which
-number it is, are left out by name below.
+those that a string such as ``sharpen.llm.rewards.text:length`` names, as registries of parts do. Of each module it
+takes the syntax tree without docstrings, comments, layout and the project's own imports. Where a module refers to
+another, the other's own hash takes the place of its name, so that a module can be moved or renamed and every hash
+stays. Package files that only pass names on are looked through. Modules that decide where a number is kept, shown or
+computed, but not which number it is, are left out by name below.
 
 `sharpen paper verify` recomputes results, whatever the hash says, and `--adopt` keeps results whose code changed where
 recomputing a sample gives the same numbers.
