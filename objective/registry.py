@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sharpen.objective.errors import InputError
 
@@ -151,7 +151,7 @@ class Registry(Generic[Part]):
                 self._check(part)
             except TypeError as error:
                 raise InputError(field or self.kind, part, f"a {self.kind}: {error}") from error
-        owner = part if hasattr(part, "__qualname__") else type(part)
+        owner: Any = part if hasattr(part, "__qualname__") else type(part)
         name = f"{owner.__module__}:{owner.__qualname__}"
         self._found[name] = part
         return name
@@ -186,7 +186,7 @@ class Registry(Generic[Part]):
 
 def _definition(part: object) -> tuple[str, str]:
     """Return what tells a part's definition from others: its name, and the file that it is in."""
-    owner = part if hasattr(part, "__qualname__") else type(part)
+    owner: Any = part if hasattr(part, "__qualname__") else type(part)
     code = getattr(part, "__code__", None)
     module = sys.modules.get(owner.__module__)
     file = getattr(code, "co_filename", None) or getattr(module, "__file__", None) or owner.__module__

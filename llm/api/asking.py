@@ -130,7 +130,7 @@ def sample(
         table = _by_response([asdict(drawn) for drawn in store.read(folder / sampling_run.SAMPLES)])
         marked = records.read(folder / sampling_run.RECORDS) if measures["verified"] else []
     texts = {p.id: p.text for p in load_source(config.data, config.split, config.problems).prompts().prompts}
-    table.insert(2, "problem", table["id"].map(texts))
+    table.insert(2, "problem", [texts[name] for name in table["id"]])
     table["correct"] = [good for one in marked for good in one.correct] or None
     table.attrs["measures"] = measures
     return table

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
 
 from sharpen.llm.tasks.verification.verify import Verifier
 from sharpen.llm.tasks.verification.verify import verify as compare
@@ -48,7 +47,7 @@ def verify_many(
     if isinstance(responses, str):
         raise InputError("responses", responses, "a list of texts; verify takes one")
     texts = [_text(one, f"responses[{place}]") for place, one in enumerate(responses)]
-    golds = [answers] * len(texts) if isinstance(answers, str | Real) else list(answers)
+    golds = [answers] * len(texts) if isinstance(answers, str | int | float) else list(answers)
     for name, other in (("answers", golds), ("finished", texts if finished is None else finished)):
         if len(other) != len(texts):
             raise InputError(name, f"{len(other)} of them", f"{len(texts)}, as many as responses")
@@ -63,6 +62,6 @@ def _text(given: object, field: str) -> str:
 
 
 def _gold(given: object, field: str) -> str:
-    if isinstance(given, bool) or not isinstance(given, str | Real):
+    if isinstance(given, bool) or not isinstance(given, str | int | float):
         raise InputError(field, given, "a text or a number")
     return str(given)

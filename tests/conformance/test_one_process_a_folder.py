@@ -87,7 +87,7 @@ def sample(out: Path) -> None:
     from sharpen.llm.models.registry import resolve
     from sharpen.llm.sampling.sampling_run import run_sampling
 
-    asked = {"method": "best-of-n", "n": 1, "problems": 1, "samples": 1, "max_length": 48}
+    asked = {"method": "best-of-n", "n": 1, "data": "embedded", "template": "plain", "problems": 1, "max_length": 48}
     run_sampling(
         SampleConfig.model_validate({"model": resolve("embedded").location, "engine": "transformers", **asked}), out
     )

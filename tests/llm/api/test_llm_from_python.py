@@ -115,7 +115,7 @@ def test_no_answers_are_opened_for_an_objective_without_reward(
     pairs = list(zip(SUMS, answers, strict=True))
     run = llm.train("embedded", "tempered", problems=pairs, steps=1, out=tmp_path / "run", **TINY)
     assert opened == []
-    assert run.metrics["reward"].isna().all()
+    assert set(run.metrics["reward"]) == {None}
     assert not run.result["labels"]["training"]
 
 
@@ -193,7 +193,7 @@ def test_samples_are_those_that_the_run_kept(tmp_path: Path) -> None:
     assert table["correct"].tolist() == [good for one in marks for good in one.correct]
     assert table.attrs["measures"]["pass@1"] == pytest.approx(table["correct"].mean())
     without = llm.sample(llm.list_models().location["embedded"], SUMS, alpha=4.0, template="plain", **asked)
-    assert without["correct"].isna().all()  # a plain model folder, and nothing to mark by
+    assert set(without["correct"]) == {None}  # a plain model folder, and nothing to mark by
     assert without["response"].tolist() == table["response"].tolist()
 
 
@@ -202,7 +202,7 @@ def test_an_evaluation_as_tables() -> None:
     table = found.frame()
     assert len(table) == 12
     assert found.at_k()["k"].tolist() == [1, 2, 4]
-    counts = table.groupby("id", sort=False)["correct"].sum().tolist()
+    counts = [int(own["correct"].to_numpy().sum()) for _, own in table.groupby("id", sort=False)]
     at = llm.pass_at_k(counts, 4, [1, 2, 4]).mean(axis=0)
     assert found.at_k()["pass"].tolist() == pytest.approx(at.tolist())
     assert found.measures["kl_base"] == 0.0

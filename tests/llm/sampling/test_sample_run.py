@@ -27,7 +27,8 @@ SOURCE = resolve("embedded")
 
 
 def settings(**changes: object) -> SampleConfig:
-    own = {"model": SOURCE.location, "max_length": 48, "engine": "transformers", "problems": 3, "samples": 2, "n": 4}
+    own = {"model": SOURCE.location, "data": "embedded", "template": "plain", "max_length": 48, "problems": 3}
+    own |= {"engine": "transformers", "samples": 2, "n": 4}
     return SampleConfig.model_validate({**own, "steps": 2, "rollouts": 2, "candidates": 2, "horizon": 4, **changes})
 
 

@@ -134,6 +134,7 @@ def test_every_flag_is_a_setting() -> None:
         "learner.options",
         "learner.rank_penalty",
         "learner.dynamic_rounds",
+        "reward.options",
         "tracker_options",
         *(f"optimizer.{name}" for name in ("beta1", "beta2", "epsilon", "warmup_start")),
     } | {"model"}  # a flag of the command itself
