@@ -1,0 +1,38 @@
+"""Every benchmark finds what it imports; what they measure takes minutes, and `make bench` runs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# As `python FILE` does: the file's own folder first on the path. Imports in functions are for the type checker to see.
+LOAD = """
+import runpy, sys
+for file in sys.argv[1:]:
+    before = list(sys.path)
+    sys.path.insert(0, file.rpartition("/")[0])
+    runpy.run_path(file, run_name="loaded")
+    for name in ("llm_gpu", "llm_power", "llm_runs", "resident", "rollout"):
+        sys.modules.pop(name, None)
+    sys.path[:] = before
+"""
+
+
+@pytest.mark.slow
+def test_every_benchmark_can_be_loaded(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    files = [str(file) for file in sorted((ROOT / "benchmarks").rglob("*.py"))]
+    assert len(files) > 10
+    done = subprocess.run([sys.executable, "-c", LOAD, *files], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_makefile_names_benchmarks_that_are_there() -> None:
+    words = (ROOT / "Makefile").read_text(encoding="utf-8").split()
+    named = {word for word in words if word.startswith("benchmarks/") and word.endswith(".py")}
+    assert len(named) > 5
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
