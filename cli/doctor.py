@@ -25,10 +25,11 @@ def doctor(
     """
     from sharpen.cli.llm.packages import missing_packages
     from sharpen.llm.preflight import doctor as look
+    from sharpen.objective.version import VERSION
 
     lacking = missing_packages()
     told: dict[str, Any] = {
-        "version": look.version(),
+        "version": VERSION,
         "machine": look.machine(),
         "packages": {extra: [one._asdict() for one in found] for extra, found in look.packages().items()},
         "models": None if lacking else [one._asdict() for one in look.models()],

@@ -32,9 +32,9 @@ app = typer.Typer(
 
 def _say_version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from sharpen.objective.version import VERSION
 
-        say(f"sharpen {version('sharpen-rl')}")
+        say(f"sharpen {VERSION}")
         raise typer.Exit
 
 

@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
@@ -103,21 +104,28 @@ class Registry(Generic[Part]):
         if name in self._found:
             return self._found[name]
         field = field or self.kind
-        given: object = self._parts.get(name)
-        if given is None and name in (points := self._entry_points()):
-            given = points[name].value
-        if given is None and ":" in name:
-            given = name
+        given = self._given(name)
         if given is None:
             raise InputError(field, name, self._allowed(name))
         part = _load(given, field, name) if isinstance(given, str) else given
-        if self._check is not None:
-            try:
-                self._check(part)
-            except TypeError as error:
-                raise InputError(field, name, f"a {self.kind}: {error}") from error
-        self._found[name] = part  # type: ignore[assignment]
-        return self._found[name]
+        self._refuse_other_kinds(part, field, name)
+        self._found[name] = part
+        return part
+
+    def where(self, holds: Callable[[str], object]) -> list[str]:
+        """Return the names of the parts of which something holds; one that cannot be had is left out.
+
+        That is an entry point of an installed package that is broken, and is told of when it is asked for.
+
+        Args:
+            holds: Called with each name; an ``InputError`` is a no.
+        """
+        found = []
+        for name in self.names():
+            with suppress(InputError):
+                if holds(name):
+                    found.append(name)
+        return found
 
     def valid(self, name: str) -> str:
         """Return the name of a part that exists: for ``Annotated[Text, AfterValidator(REGISTRY.valid)]``.
@@ -146,12 +154,8 @@ class Registry(Generic[Part]):
         known = next((name for name, own in (*self._parts.items(), *self._found.items()) if own is part), None)
         if known is not None:
             return known
-        if self._check is not None:
-            try:
-                self._check(part)
-            except TypeError as error:
-                raise InputError(field or self.kind, part, f"a {self.kind}: {error}") from error
-        owner: Any = part if hasattr(part, "__qualname__") else type(part)
+        self._refuse_other_kinds(part, field or self.kind, part)
+        owner = _owner(part)
         name = f"{owner.__module__}:{owner.__qualname__}"
         self._found[name] = part
         return name
@@ -164,9 +168,7 @@ class Registry(Generic[Part]):
         Raises:
             InputError: there is no such part.
         """
-        part = self.get(name)
-        points = self._entry_points()
-        given = self._parts.get(name, points[name].value if name in points else name)
+        part, given = self.get(name), self._given(name)
         module = given.partition(":")[0] if isinstance(given, str) else str(getattr(part, "__module__", ""))
         if module.startswith("sharpen."):
             return None
@@ -174,6 +176,20 @@ class Registry(Generic[Part]):
         file = Path(place) if place is not None and Path(place).is_file() else None
         digest = None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
         return {"module": module, "file": None if file is None else str(file), "sha256": digest}
+
+    def _given(self, name: str) -> Any:
+        """Return what is registered under a name, or the place that it stands for; None: it stands for none."""
+        if name in self._parts:
+            return self._parts[name]
+        points = self._entry_points()
+        return points[name].value if name in points else name if ":" in name else None
+
+    def _refuse_other_kinds(self, part: object, field: str, value: object) -> None:
+        if self._check is not None:
+            try:
+                self._check(part)
+            except TypeError as error:
+                raise InputError(field, value, f"a {self.kind}: {error}") from error
 
     def _allowed(self, name: str) -> str:
         names = self.names()
@@ -184,16 +200,21 @@ class Registry(Generic[Part]):
         return {point.name: point for point in metadata.entry_points(group=f"sharpen.{self.kind}s")}
 
 
+def _owner(part: object) -> Any:
+    """Return what a part's name and module are read from: itself, or its class."""
+    return part if hasattr(part, "__qualname__") else type(part)
+
+
 def _definition(part: object) -> tuple[str, str]:
     """Return what tells a part's definition from others: its name, and the file that it is in."""
-    owner: Any = part if hasattr(part, "__qualname__") else type(part)
+    owner = _owner(part)
     code = getattr(part, "__code__", None)
     module = sys.modules.get(owner.__module__)
     file = getattr(code, "co_filename", None) or getattr(module, "__file__", None) or owner.__module__
     return str(owner.__qualname__), str(Path(file).resolve()) if Path(file).is_file() else owner.__module__
 
 
-def _load(place: str, field: str, name: str) -> object:
+def _load(place: str, field: str, name: str) -> Any:
     """Return the object at ``module:object``; the working folder is looked into as ``python -m`` would."""
     module, _, path = place.partition(":")
     if not module or not path:
@@ -202,7 +223,7 @@ def _load(place: str, field: str, name: str) -> object:
         here = str(Path.cwd())
         if here not in sys.path:
             sys.path.append(here)  # last: nothing there may hide an installed module
-        found: object = importlib.import_module(module)
+        found: Any = importlib.import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
     except Exception as error:  # whatever a user's module raises is about that module

@@ -11,7 +11,6 @@ Example:
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 from sharpen.objective.lazy import exports
@@ -25,11 +24,7 @@ if TYPE_CHECKING:
     from sharpen.objective import InputError as InputError
     from sharpen.objective import Objective as Objective
     from sharpen.objective import preset as preset
-
-try:
-    __version__ = metadata.version("sharpen-rl")
-except metadata.PackageNotFoundError:  # a checkout on the path that nobody installed
-    __version__ = "0+unknown"
+    from sharpen.objective.version import VERSION as __version__
 
 if not TYPE_CHECKING:  # a type checker that saw __getattr__ would take every misspelt name
     __getattr__, __dir__, _ = exports(
@@ -38,6 +33,7 @@ if not TYPE_CHECKING:  # a type checker that saw __getattr__ would take every mi
             "InputError": "sharpen.objective:InputError",
             "Objective": "sharpen.objective:Objective",
             "PRESETS": "sharpen.objective:PRESETS",
+            "__version__": "sharpen.objective.version:VERSION",
             "llm": "sharpen.llm",
             "objective": "sharpen.objective",
             "preset": "sharpen.objective:preset",

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sharpen.llm.models import hub
 from sharpen.llm.preflight.machine import memory
 from sharpen.objective import InputError
+from sharpen.objective.version import DISTRIBUTION
 
 if TYPE_CHECKING:
     from sharpen.llm.configs.train import TrainConfig
 
-DISTRIBUTION = "sharpen-rl"
 GIB = 2**30
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)[^;]*(?:;.*extra == ['\"]([\w-]+)['\"])?")
 
@@ -35,14 +35,6 @@ class Thing(NamedTuple):
     name: str
     here: bool
     note: str
-
-
-def version() -> str:
-    """Return this program's version; ``unknown`` for a checkout on the path that nobody installed."""
-    try:
-        return metadata.version(DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def packages() -> dict[str, list[Thing]]:

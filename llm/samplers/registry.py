@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, get_type_hints
 
@@ -85,12 +84,7 @@ def replaced_by(name: str, setting: str) -> str | None:
 
 def taking(setting: str) -> list[str]:
     """Return the names of the registered samplers that take a setting."""
-    found = []
-    for name in SAMPLERS:
-        with suppress(InputError):  # an installed package that is broken is told of when it is asked for
-            if setting in settings_of(name):
-                found.append(name)
-    return found
+    return SAMPLERS.where(lambda name: setting in settings_of(name))
 
 
 def check_options(name: str, options: Mapping[str, Any], fields: Iterable[str]) -> None:

@@ -97,6 +97,13 @@ print("heavy:", sorted({{"torch", "jax", "transformers", "vllm", "matplotlib", "
     assert printed.splitlines()[-1] == "heavy: []"
 
 
+def test_help_imports_neither_numbers_nor_the_objective() -> None:
+    """The package and its rooms name what is public without importing it."""
+    code = "import sys, sharpen.cli.main; print(sorted({'numpy', 'pydantic', 'importlib.metadata'} & set(sys.modules)))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed == "[]\n"
+
+
 def test_the_command_reference_is_up_to_date(tmp_path: Path) -> None:
     """`make docs` writes it."""
     fresh = tmp_path / "commands.md"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from sharpen.objective import InputError
 from sharpen.toy.learners.parts.learner import ExactLearner, Learner, SampledLearner
 from sharpen.toy.learners.registry import LEARNERS
@@ -23,10 +21,9 @@ def name_of(learner: str | Learner, *, stored: bool) -> str:
         return learner
     if not isinstance(learner, ExactLearner | SampledLearner):
         raise InputError("learners", learner, "names of learners, ExactLearner or SampledLearner")
-    for name in LEARNERS.names():
-        with suppress(InputError):  # a package's entry point that is broken, or is no learner of the toy
-            if LEARNERS.get(name) is learner:
-                return name
+    known = LEARNERS.where(lambda name: LEARNERS.get(name) is learner)
+    if known:
+        return known[0]
     if stored:
         raise InputError("learners", learner, "its name as module:object, by which a run folder is continued")
     made = learner.direction if isinstance(learner, ExactLearner) else learner.loss

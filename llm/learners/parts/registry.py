@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, Protocol
 
 from sharpen.llm.learners.parts.learner import Learner, PolicyGradient
@@ -83,9 +82,5 @@ def those(fact: Callable[[Learner], object]) -> str:
         >>> those(lambda learner: learner.off_policy)
         'tb'
     """
-    found = []
-    for name in LEARNERS:
-        with suppress(InputError):  # an installed package that is broken, or needs options
-            if fact(make(name, {})):
-                found.append(name)
+    found = LEARNERS.where(lambda name: fact(make(name, {})))  # without one that needs options
     return ", ".join(found) or "none"
