@@ -59,7 +59,6 @@ def find_target(name: str, which: str | None = None) -> Target:
     run = path.absolute().parent.parent
     if path.is_dir() and path.absolute().parent.name == CHECKPOINTS and (run / runfolder.CONFIG).is_file():
         return _of_run(runfolder.read_config(run, TrainConfig), str(_intact(path.resolve())))
-    name = next((known for known in ("embedded", *REGISTRY) if resolve(known).location == name), name)
     source = resolve(name)
     config = resolve_config({"model": name})
     base = source.location if name == "embedded" or name in REGISTRY else None

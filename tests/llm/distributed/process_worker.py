@@ -21,7 +21,7 @@ from sharpen.llm.distributed.world import World, disconnect, launched
 from sharpen.llm.models.logprobs import make_batches
 from sharpen.llm.models.registry import resolve as resolve_model
 from sharpen.llm.models.weights import full_weights
-from sharpen.llm.rewards.firewall import Scoring
+from sharpen.llm.rewards.firewall import BoundReward, Scoring
 from sharpen.llm.rollout import Rollout, Sampling
 from sharpen.llm.tasks.sources import load_source
 from sharpen.llm.training.setup import prepare
@@ -115,7 +115,7 @@ def run(settings: dict[str, Any], world: World, steps: int, mixed: Sequence[int]
         setup.tokenizer,
         fixed if config.prompts_per_step == PROMPTS else setup.engine,
         load_source("embedded", "train", 64).prompts(),
-        RewardByPlace(mixed),
+        BoundReward("task", RewardByPlace(mixed), {}),
         setup.template,
         reference=setup.reference,
         world=world,

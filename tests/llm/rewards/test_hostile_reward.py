@@ -127,7 +127,7 @@ def test_a_class_with_settings_and_what_it_returns() -> None:
 
 
 def test_a_list_of_problems_with_its_own_score_trains_by_it() -> None:
-    task = problems([("1+2=?", 3), ("3+4=?", 7)], score=lambda response, answer: 0.25 * (answer in response))
+    task = problems([("1+2=?", "3"), ("3+4=?", "7")], score=lambda response, answer: 0.25 * (answer in response))
     source = load_source(hold(task), "train")
     found = reward_for(TASK, source)
     assert found is not None
