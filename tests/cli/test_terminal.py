@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sharpen.cli.main import main
 from sharpen.cli.shared import terminal
 
-CLI = Path(terminal.__file__).parent
+CLI = Path(terminal.__file__).parents[1]
 # A colour, a title by C0 and by C1 controls, a cursor, a bell, a reversed direction, a hidden tag, separators.
 HOSTILE = "a\x1b[31mred\x1b]0;title\x07\x9b2J\x9d0;t\x9c\r\x08\u202egnp.exe\u2066x\u200b\U000e0041\u2028b\x7f"
 anything = st.text(st.characters(exclude_categories=()), max_size=60)
@@ -93,7 +93,7 @@ def test_a_name_in_an_error_cannot_either(tmp_path: Path, capsys: pytest.Capture
         assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("file", sorted(CLI.glob("*.py")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(CLI.rglob("*.py")), ids=lambda file: file.relative_to(CLI).as_posix())
 def test_commands_print_in_no_other_way(file: Path) -> None:
     """No print, no console of rich's own, no stream written to, but in the module that makes text printable."""
     if file.stem in ("terminal", "errors"):

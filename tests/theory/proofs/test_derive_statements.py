@@ -154,7 +154,7 @@ def test_names_are_no_formulas(typed: str) -> None:
 def test_no_prose_of_the_proofs_holds_a_formula() -> None:
     """Also that which no test runs: every sentence goes through ``say``, and none has a formula in its words."""
     sentences = 0
-    for file in sorted(PROOFS.glob("*.py")):
+    for file in sorted(PROOFS.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
                 continue
