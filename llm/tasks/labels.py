@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharpen.llm.tasks.data import DataSource, PromptSet
 from sharpen.llm.tasks.problem_text import normalised
-from sharpen.llm.tasks.templates import PLACE, read_template
+from sharpen.llm.tasks.templates import shown
 from sharpen.objective import InputError
 
 if TYPE_CHECKING:
@@ -105,14 +105,14 @@ def shown_problems(template: str, prompts: PromptSet) -> list[str]:
 
     Problems of a single word are not looked for.
     """
-    words = f" {normalised(read_template(template).replace(PLACE, ' '))} "
+    words = f" {normalised(shown(template, ' '))} "
     plain = ((prompt.id, normalised(prompt.text)) for prompt in prompts.prompts)
     return [name for name, text in plain if " " in text and f" {text} " in words]
 
 
 def boxed_examples(template: str) -> int:
     r"""Return how many filled ``\boxed{…}`` a template shows: worked examples, wherever they are from."""
-    return len(_BOXED.findall(read_template(template)))
+    return len(_BOXED.findall(shown(template, " ")))
 
 
 def template_note(template: str, shown: Sequence[str], boxed: int) -> str | None:
@@ -142,7 +142,7 @@ def shown_answers(template: str, shown: Sequence[str], source: DataSource) -> in
     except InputError:  # it has none: nothing to show
         return 0
     texts = {prompt.id: normalised(prompt.text) for prompt in source.prompts().prompts if prompt.id in set(shown)}
-    words = f" {normalised(read_template(template).replace(PLACE, ' '))} "
+    words = f" {normalised(shown(template, ' '))} "
     starts = {name: words.find(f" {text} ") for name, text in texts.items()}
     found = 0
     for name, start in starts.items():
