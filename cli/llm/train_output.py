@@ -76,11 +76,12 @@ def _origin(result: dict[str, Any]) -> list[str]:
         "objective": f"by the objective's value on {on}, {'with' if choice['labels'] else 'without'} answers",
         "last": "as the last" if choice["problems"] else "as the last: no problems but the reported ones were left",
     }
+    examples = labels["template_boxed"] or labels.get("template_examples") or any(labels["template_answers"].values())
     used = {
         "the reward": labels["training"],
         "the choice of best": choice["labels"],
         "the base model's own training": labels["base_saw_labels"],
-        "the template's examples": labels["template_boxed"] or any(labels["template_answers"].values()),
+        "the template's examples": examples,
     }
     owing = [name for name, there in used.items() if there]
     return [

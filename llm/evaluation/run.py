@@ -79,7 +79,7 @@ def _evaluated(
             report.note(f"continuing after {len(done)} of {len(prompts.prompts)} problems")
         done += _ask_the_rest(config, prompts, answers, data, done, out, report)
     summary = {"model": config.model, "data": config.data, "split": config.split, **summarise(done, config.seed)}
-    summary |= origin(config.model, config.template, report.note)
+    summary |= origin(config.model, config.template, prompts, report.note)
     if (config.temperature, config.top_p) != (1.0, 1.0):
         # These are of pi itself, of which such samples are no sample.
         summary |= dict.fromkeys(("entropy", "entropy_interval", "kl_base", "kl_base_interval"))

@@ -105,7 +105,7 @@ def _sampled(
     named = ("method", "alpha", "model", "data", "split", "seed")
     summary = {name: getattr(config, name) for name in named} | {"cost": store.cost(done)}
     summary |= _measures(records, verified, config.seed)
-    summary |= origin(config.model, config.template, report.note)
+    summary |= origin(config.model, config.template, prompts, report.note)
     if trained is not None:
         responses = break_even(summary["cost"]["tokens_per_response"], trained)
         summary["trained"] = {**trained, "break_even_responses": responses}

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from sharpen.llm.tasks.data import DataSource, PromptSet
 from sharpen.llm.tasks.problem_text import normalised
-from sharpen.llm.tasks.templates import shown
+from sharpen.llm.tasks.templates import Template, around, examples_in, read_template
 from sharpen.objective import InputError
 
 if TYPE_CHECKING:
     from sharpen.llm.configs.train import TrainConfig
 
 HISTORY = "sharpen_training"  # in config.json: one entry a training, oldest first
+MOST_TEXTS = 64  # of a template that shows something else around each problem
 _BOXED = re.compile(r"\\boxed *\{\s*[^}\s]")
 
 
@@ -91,36 +92,71 @@ def model_note(trainings: Sequence[Mapping[str, Any]]) -> str | None:
     return f"the model was trained by {', then '.join(told)}"
 
 
-def origin(model: str, template: str, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Return what a result of a model, asked with a template, may owe to labels, and tell how the model came about."""
+def origin(model: str, template: str, prompts: PromptSet, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Return what a result of a model, asked with a template, may owe to labels, and tell how it came about.
+
+    Returns:
+        ``model_history``, ``template_boxed`` and ``template_examples``.
+    """
     trainings = history(model)
     note = model_note(trainings)
     if note is not None:
         tell(note)
-    return {"model_history": trainings, "template_boxed": boxed_examples(template)}
+    return {"model_history": trainings, **worked_answers(template, prompts)}
 
 
 def shown_problems(template: str, prompts: PromptSet) -> list[str]:
-    """Return the ids of the problems whose text a template shows; no answer is read.
+    """Return the ids of the problems whose text a template shows around any of them; no answer is read.
 
-    Problems of a single word are not looked for.
+    A problem of a single word counts where it is the whole problem of an example of a :class:`Template`.
     """
-    words = f" {normalised(shown(template, ' '))} "
+    words = f" {normalised(_shown(template, prompts))} "
+    examples = _examples(template)
     plain = ((prompt.id, normalised(prompt.text)) for prompt in prompts.prompts)
-    return [name for name, text in plain if " " in text and f" {text} " in words]
+    return [name for name, text in plain if text in examples or (" " in text and f" {text} " in words)]
 
 
-def boxed_examples(template: str) -> int:
-    r"""Return how many filled ``\boxed{…}`` a template shows: worked examples, wherever they are from."""
-    return len(_BOXED.findall(shown(template, " ")))
+def worked_answers(template: str, prompts: PromptSet) -> dict[str, int]:
+    r"""Return how many worked answers a template shows, wherever they are from.
+
+    Returns:
+        ``template_boxed``, filled ``\boxed{…}`` in what is shown around a problem, and ``template_examples``, responses
+        that are shown as the model's: the most around any problem.
+    """
+    texts = [prompt.text for prompt in prompts.prompts]
+    return {
+        "template_boxed": max(len(_BOXED.findall(text)) for text in _texts(template, prompts)),
+        "template_examples": max(examples_in(template, text) for text in texts),
+    }
 
 
-def template_note(template: str, shown: Sequence[str], boxed: int) -> str | None:
+def _texts(template: str, prompts: PromptSet) -> list[str]:
+    """Return what a template shows around the problems: one text, or the first few different ones of a function."""
+    found: dict[str, None] = {}
+    for prompt in prompts.prompts:
+        found[around(template, prompt.text)] = None
+        if len(found) == MOST_TEXTS:
+            break
+    return list(found)
+
+
+def _shown(template: str, prompts: PromptSet) -> str:
+    return "\n".join(_texts(template, prompts))
+
+
+def _examples(template: str) -> dict[str, str]:
+    """Return the responses of a template's examples by their problems, both normalised; none of a function."""
+    own = read_template(template)
+    return {normalised(a): normalised(b) for a, b in own.examples} if isinstance(own, Template) else {}
+
+
+def template_note(template: str, shown: Sequence[str], worked: Mapping[str, int]) -> str | None:
     """Return one line on a template with worked examples; None for any other."""
     if shown:
         return f"the template {template} shows {len(shown)} problems of the data; answers beside them are labels"
-    if boxed:
-        return f"the template {template} shows {boxed} worked answers, which are labels too"
+    answers = max(worked.values())
+    if answers:
+        return f"the template {template} shows {answers} worked answers, which are labels too"
     return None
 
 
@@ -128,10 +164,10 @@ def shown_answers(template: str, shown: Sequence[str], source: DataSource) -> in
     """Return beside how many of the problems that a template shows it shows the gold answer too.
 
     Opens the answers, so it is called after the last update only. An answer counts if it stands behind its problem and
-    before the next of the shown ones.
+    before the next of the shown ones, or in the response of the example that asks that very problem.
 
     Args:
-        template: Name or file.
+        template: Name.
         shown: Ids that :func:`shown_problems` found in ``source``; without any nothing is opened.
         source: Their data set.
     """
@@ -141,15 +177,17 @@ def shown_answers(template: str, shown: Sequence[str], source: DataSource) -> in
         answers = source.answers()
     except InputError:  # it has none: nothing to show
         return 0
-    texts = {prompt.id: normalised(prompt.text) for prompt in source.prompts().prompts if prompt.id in set(shown)}
-    words = f" {normalised(shown(template, ' '))} "
+    prompts, wanted = source.prompts(), set(shown)
+    texts = {prompt.id: normalised(prompt.text) for prompt in prompts.prompts if prompt.id in wanted}
+    words = f" {normalised(_shown(template, prompts))} "
     starts = {name: words.find(f" {text} ") for name, text in texts.items()}
-    found = 0
+    examples, found = _examples(template), 0
     for name, start in starts.items():
         behind = start + len(texts[name]) + 1
         end = min((other for other in starts.values() if other > start), default=len(words))
-        gold = normalised(answers[name])
-        found += bool(gold) and f" {gold} " in f"{words[behind:end]} "
+        near = f" {examples[texts[name]]} " if texts[name] in examples else f"{words[behind:end]} "
+        right = [answers[name]] if isinstance(answers[name], str) else answers[name]
+        found += any(gold and f" {gold} " in near for gold in map(normalised, right))
     return found
 
 
@@ -167,13 +205,14 @@ def record(
 
     Returns:
         ``training`` (whether the reward opens answers), ``base`` (the base model's history), ``base_saw_labels``,
-        ``template_shows`` (ids of problems by what they are for) and ``template_boxed``.
+        ``template_shows`` (ids of problems by what they are for) and what :func:`worked_answers` counts.
     """
     trainings = history(location)
     shown = {name: shown_problems(template, prompts) for name, prompts in sets.items()}
-    boxed = boxed_examples(template)
+    worked = [worked_answers(template, prompts) for prompts in sets.values()]
+    most = {name: max(one[name] for one in worked) for name in worked[0]}
     every = sorted({name for names in shown.values() for name in names})
-    for line in (base_note(config.model, trainings), template_note(template, every, boxed)):
+    for line in (base_note(config.model, trainings), template_note(template, every, most)):
         if line is not None and not used_by(config):
             note(line)
     return {
@@ -181,5 +220,5 @@ def record(
         "base": trainings,
         "base_saw_labels": saw_labels(trainings),
         "template_shows": {name: names for name, names in shown.items() if names},
-        "template_boxed": boxed,
+        **most,
     }

@@ -28,7 +28,7 @@ Messages = Sequence[Mapping[str, str]]  # each with "role" and "content"
 
 @dataclass(frozen=True)
 class Template:
-    """How a model is asked a problem.
+    r"""How a model is asked a problem.
 
     With a chat format the system text and each example are turns of their own. In a raw completion, or with a tokenizer
     that has no chat format, they are text: the system text is a paragraph; an example's response stands behind its
@@ -163,10 +163,17 @@ def stops(template: str | Template | Callable[[str], str | Messages]) -> tuple[s
     return read_template(template).stop
 
 
-def shown(template: str | Template | Callable[[str], str | Messages], problem: str) -> str:
-    """Return all that a template shows as one text, for reading."""
+def around(template: str | Template | Callable[[str], str | Messages], problem: str) -> str:
+    """Return what a template shows around a problem, as one text for reading; the problem's own text is a blank."""
     asking = read_template(template)
-    return as_text(asking.turns(problem), _end(asking))
+    if isinstance(asking, Template):
+        return as_text(asking.turns(" "), _end(asking))
+    return as_text(asking.turns(problem), _end(asking)).replace(problem, " ")
+
+
+def examples_in(template: str | Template | Callable[[str], str | Messages], problem: str) -> int:
+    """Return how many responses a template shows as the assistant's: worked examples, wherever they are from."""
+    return sum(role == "assistant" for role, _ in read_template(template).turns(problem))
 
 
 def _end(asking: Template | Called) -> str:

@@ -106,7 +106,7 @@ def _labels(
         "choice": selection.uses_labels(config, ready.selection is not None),
         "any": labels["training"]
         or saw_labels(labels["base"])
-        or bool(labels["template_boxed"])
+        or bool(labels["template_boxed"] or labels["template_examples"])
         or any(answered.values()),
     }
 

@@ -38,7 +38,7 @@ def has_format(tokenizer: Any) -> bool:
 
 
 def as_text(turns: Sequence[Turn], end: str) -> str:
-    """Return a conversation without a chat format: one text, which the response is to follow.
+    r"""Return a conversation without a chat format: one text, which the response is to follow.
 
     A system text is a paragraph. A response stands behind what it answers, after a blank if neither brings one, and
     ends as the model's own is to end.

@@ -20,7 +20,7 @@ from sharpen.llm.evaluation.records import Record
 from sharpen.llm.preflight import checks as preflight
 from sharpen.llm.tasks import overlap
 from sharpen.llm.tasks.data import Prompt, PromptSet
-from sharpen.llm.tasks.labels import HISTORY, boxed_examples, history, saw_labels, shown_answers, shown_problems
+from sharpen.llm.tasks.labels import HISTORY, history, saw_labels, shown_answers, shown_problems, worked_answers
 from sharpen.llm.tasks.sources import load_source
 from sharpen.llm.training.run import Report, train
 from sharpen.llm.training.trainer import Trainer
@@ -178,8 +178,8 @@ def test_a_template_that_shows_answers_of_the_data_is_told(tmp_path: Path) -> No
     source = load_source(data, "train")
     shown = shown_problems(str(template), source.prompts())
     assert shown == ["1", "2"]
-    assert boxed_examples(str(template)) == 2
-    assert boxed_examples("boxed-cot") == 0
+    assert worked_answers(str(template), source.prompts()) == {"template_boxed": 2, "template_examples": 0}
+    assert worked_answers("boxed-cot", source.prompts()) == {"template_boxed": 0, "template_examples": 0}
     assert shown_answers(str(template), shown, source) == 1  # 99 is not the answer to the second
     assert shown_problems("boxed-cot", source.prompts()) == []
 
