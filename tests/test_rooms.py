@@ -52,7 +52,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "llm/trackers": set(),
     "llm/learners/parts": set(),
     "llm/learners/algorithms": {"llm/learners/parts"},
-    "llm/configs": {"llm/learners/parts", "llm/models", "llm/rewards", "llm/samplers", "llm/trackers"},
+    "llm/configs": {
+        *("llm/learners/parts", "llm/models", "llm/rewards", "llm/samplers", "llm/tasks", "llm/trackers"),
+    },
     "llm/distributed": {"llm/configs", "llm/models"},
     "llm/rollout": {"llm/common", "llm/distributed", "llm/models"},
     "llm/preflight": {"llm/configs", "llm/distributed", "llm/models", "llm/rollout", "llm/tasks", "llm/trackers"},

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from sharpen.llm.configs.train import TrainConfig
 from sharpen.llm.configs.train import resolve as resolve_config
 from sharpen.llm.models import checkpoints
-from sharpen.llm.models.registry import REGISTRY, resolve
+from sharpen.llm.models.registry import REGISTRY, ModelSource, resolve
+from sharpen.llm.tasks.sources import template_for
 from sharpen.objective import InputError
 from sharpen.objective.storage import runfolder
 
@@ -23,11 +25,13 @@ class Target(NamedTuple):
     Args:
         location: Hub id, or folder of the weights.
         base: Location of the base model it was trained from, its own for a model of the registry; None if unknown.
-        template: Prompt template.
+        template: Prompt template of its data.
         data: Data set unless another is named.
         max_length: Prompt and response, in tokens.
         split: Of the data.
         problems: How many of them; None for all.
+        chat_options: Arguments of the chat format.
+        named: The template that its run's configuration names, whatever is asked; None: it names none.
     """
 
     location: str
@@ -37,6 +41,8 @@ class Target(NamedTuple):
     max_length: int
     split: str = "test"
     problems: int | None = None
+    chat_options: Mapping[str, Any] = MappingProxyType({})
+    named: str | None = None
 
 
 def find_target(name: str, which: str | None = None) -> Target:
@@ -62,7 +68,7 @@ def find_target(name: str, which: str | None = None) -> Target:
     source = resolve(name)
     config = resolve_config({"model": name})
     base = source.location if name == "embedded" or name in REGISTRY else None
-    return Target(source.location, base, source.template, source.default_data, config.max_length)
+    return Target(source.location, base, template_of(config, source), source.default_data, config.max_length)
 
 
 def complete(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,10 +88,13 @@ def complete(fields: Mapping[str, Any]) -> dict[str, Any]:
         return given  # for the fields themselves to refuse
     which, base = given.pop("checkpoint", None), given.get("base")
     target = find_target(str(given.pop("model", "embedded")), None if which is None else str(which))
-    own = target._asdict()
+    own = {**target._asdict(), "chat_options": dict(target.chat_options)}
     own["model"] = own.pop("location")
+    named = own.pop("named")
     if "data" in given:
         del own["split"], own["problems"]
+    if isinstance(given.get("data"), str):
+        own["template"] = template_for(named, given["data"], target.template)
     if base is not None:
         given["base"] = find_target(str(base)).location
     return own | given
@@ -110,8 +119,15 @@ def weights_of(run: Path, which: str, model: str) -> str:
 def _of_run(config: TrainConfig, location: str) -> Target:
     """Return a policy of a run, by default asked what the run's own evaluation asks."""
     source, own = resolve(config.model), config.evaluation
-    template, data = config.template or source.template, own.data or source.default_data
-    return Target(location, source.location, template, data, config.max_length, own.split, own.problems)
+    asked = (own.data or source.default_data, config.max_length, own.split, own.problems)
+    return Target(
+        location, source.location, template_of(config, source), *asked, config.chat_options, named=config.template
+    )
+
+
+def template_of(config: TrainConfig, source: ModelSource) -> str:
+    """Return the name of the template that a run asks with: its configuration's, or its task's, or its model's."""
+    return template_for(config.template, config.data or source.default_data, source.template)
 
 
 def _intact(folder: Path) -> Path:

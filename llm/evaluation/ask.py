@@ -45,10 +45,12 @@ class Exam:
         answers: AnswerKey,
         tokenizer: PreTrainedTokenizerBase,
         template: str,
+        chat_options: Mapping[str, Any] | None = None,
+        *,
         categories: Mapping[str, Mapping[str, str]] | None = None,
     ) -> Exam:
-        """Return the exam with its prompts rendered by ``template``."""
-        ids = [encode(tokenizer, prompt.text, template) for prompt in prompts.prompts]
+        """Return the exam with its prompts rendered by ``template``, with arguments of the chat format."""
+        ids = [encode(tokenizer, prompt.text, template, chat_options) for prompt in prompts.prompts]
         return cls(prompts, answers, ids, categories or {})
 
 

@@ -16,6 +16,7 @@ from sharpen.llm.evaluation import records as store
 from sharpen.llm.evaluation.records import Record
 from sharpen.llm.evaluation.summary import compare, summarise
 from sharpen.llm.preflight.checks import for_sampling
+from sharpen.llm.preflight.prompts import Fitting
 from sharpen.llm.tasks.labels import origin
 from sharpen.objective import InputError
 from sharpen.objective.storage import files, runfolder
@@ -59,16 +60,19 @@ def run_evaluation(
     """
     report = report or EvalReport()
     done = out is not None and not force and (out / EVALUATION).is_file()
-    data, prompts = for_sampling(config, base=config.base if config.likelihoods else None, marked=True, done=done)
+    base = config.base if config.likelihoods else None
+    data, fits = for_sampling(config, base=base, marked=True, out=out, done=done)
     answers = data.answers()
     with runfolder.opened(out, config, force, MADE) if out is not None else nullcontext():
-        return _evaluated(config, prompts, answers, data, out, report)
+        fits.tell(out, report.note)
+        return _evaluated(config, fits, answers, data, out, report)
 
 
 def _evaluated(
-    config: EvalConfig, prompts: PromptSet, answers: AnswerKey, data: DataSource, out: Path | None, report: EvalReport
+    config: EvalConfig, fits: Fitting, answers: AnswerKey, data: DataSource, out: Path | None, report: EvalReport
 ) -> tuple[dict[str, Any], list[Record]]:
     """Evaluate in a folder that is open."""
+    prompts = fits.prompts
     done: list[Record] = []
     if out is not None:
         done = jsonl.go_on(out / RECORDS, Record, config.batch, len(prompts.prompts))
@@ -79,7 +83,7 @@ def _evaluated(
             report.note(f"continuing after {len(done)} of {len(prompts.prompts)} problems")
         done += _ask_the_rest(config, prompts, answers, data, done, out, report)
     summary = {"model": config.model, "data": config.data, "split": config.split, **summarise(done, config.seed)}
-    summary |= origin(config.model, config.template, prompts, report.note)
+    summary |= origin(config.model, config.template, prompts, report.note) | {"left_out": len(fits.left_out)}
     if (config.temperature, config.top_p) != (1.0, 1.0):
         # These are of pi itself, of which such samples are no sample.
         summary |= dict.fromkeys(("entropy", "entropy_interval", "kl_base", "kl_base_interval"))
@@ -130,7 +134,8 @@ def _ask_the_rest(
         try:
             if out is not None:
                 runfolder.annotate(out, engine=examinee.engine.name)
-            exam = Exam.encoded(prompts, answers, examinee.tokenizer, config.template, data.categories())
+            asked = (config.template, config.chat_options)
+            exam = Exam.encoded(prompts, answers, examinee.tokenizer, *asked, categories=data.categories())
             sampling = Sampling(_room(config, exam), temperature=config.temperature, top_p=config.top_p)
             seed, total, new = derive_seed(config.seed, PURPOSE, 0), len(prompts.prompts), []
             with deferred_interrupt() as interrupt:

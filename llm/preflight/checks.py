@@ -12,8 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
+from sharpen.llm.configs.targets import template_of
 from sharpen.llm.distributed.placement import Sampled
-from sharpen.llm.models import hub
+from sharpen.llm.models import hub, store
 from sharpen.llm.models.registry import ModelSource, load_tokenizer, resolve
 from sharpen.llm.preflight.inventory import (
     GIB,
@@ -26,6 +27,7 @@ from sharpen.llm.preflight.inventory import (
     parameters_of,
 )
 from sharpen.llm.preflight.machine import room_on_disk
+from sharpen.llm.preflight.prompts import Fitting, Room, fitting, without
 from sharpen.llm.tasks import answer_check
 from sharpen.llm.tasks.data import DataSource, PromptSet
 from sharpen.llm.tasks.overlap import Overlap, chosen_problems, set_apart
@@ -97,6 +99,7 @@ class Ready(NamedTuple):
         reported: The problems that it is measured on in the end.
         selection: The problems that its best checkpoint is chosen on; None if there are no others.
         notes: What is told and no error.
+        left_out: Ids of the problems whose prompts leave no room for a response, by what they are for.
     """
 
     source: ModelSource
@@ -106,6 +109,7 @@ class Ready(NamedTuple):
     reported: PromptSet
     selection: PromptSet | None
     notes: list[str]
+    left_out: dict[str, list[str]]
 
 
 def for_training(config: TrainConfig, world: World, out: Path) -> Ready:
@@ -128,6 +132,8 @@ def for_training(config: TrainConfig, world: World, out: Path) -> Ready:
     parts = parts_of(config, source)
     opened = [_open(found, part) for part in parts]
     _say_once(found)
+    if source is not None and tokenizer is None:
+        tokenizer = _convert(found, source)
     if source is None or any(one is None for one in opened):
         found.settle()
     assert source is not None
@@ -137,12 +143,19 @@ def for_training(config: TrainConfig, world: World, out: Path) -> Ready:
     reported = PromptSet(held_out[0][1].name, held_out[0][1].prompts[: own.problems])
     selection = chosen_problems(held_out[1][1], reported, own.problems)
     sets = {TRAINING: prompts, EVALUATION: reported} | ({} if selection is None else {SELECTION: selection})
+    left_out: dict[str, list[str]] = {}
     if tokenizer is not None:
-        _look_at_prompts(found, tokenizer, config.template or source.template, config.max_length, sets)
+        room = _room(config, template_of(config, source))
+        for flag, asked in sets.items():
+            fits = found.attempt(lambda flag=flag, asked=asked: fitting(asked, flag, tokenizer, room))
+            if fits is not None and fits.note is not None:
+                sets[flag], left_out[flag] = fits.prompts, fits.left_out
+                found.notes.append(fits.note)
     if world.first:
         _look_at_answers(found, config, parts, sets)
     found.settle()
-    return Ready(source, data, prompts, overlaps, reported, selection, found.notes)
+    of = (sets[TRAINING], overlaps, sets[EVALUATION], sets.get(SELECTION))
+    return Ready(source, data, *of, found.notes, left_out)
 
 
 def for_plan(config: TrainConfig, world: World) -> list[InputError]:
@@ -171,17 +184,22 @@ class Asked(Sampled, Protocol):
     def problems(self) -> int | None: ...  # noqa: D102
     @property
     def template(self) -> str: ...  # noqa: D102
+    @property
+    def chat_options(self) -> dict[str, Any]: ...  # noqa: D102
+    @property
+    def long_prompts(self) -> str: ...  # noqa: D102
 
 
 def for_sampling(
-    config: Asked, *, base: str | None = None, marked: bool = False, done: bool = False
-) -> tuple[DataSource, PromptSet]:
-    """Return the data set of an evaluation or a sampling run, once everything that it needs has been found.
+    config: Asked, *, base: str | None = None, marked: bool = False, out: Path | None = None, done: bool = False
+) -> tuple[DataSource, Fitting]:
+    """Return the data set of an evaluation or a sampling run, and its problems, once all that it needs has been found.
 
     Args:
         config: Its settings.
         base: Where the base model is, if one is to be loaded.
         marked: Whether the answers have to be there.
+        out: Its folder, which need not exist; None: it keeps nothing.
         done: Nothing is left to sample, so the data alone are needed.
 
     Raises:
@@ -198,15 +216,26 @@ def for_sampling(
             found.attempt(lambda: check_weights(known_as(base)))
         _look_at_sampler(found, config, source, base)
     opened = _open(found, Part(TRAINING, config.data, config.split, config.problems))
+    if not done and tokenizer is None:
+        tokenizer = _convert(found, known_as(config.model))
+    fits = None
     if opened is not None:
         data, prompts = opened
         if marked:
             found.attempt(data.answers)
-        if tokenizer is not None:
-            _look_at_prompts(found, tokenizer, config.template, config.max_length, {"": prompts})
+        if done:
+            fits = without(prompts, out)
+        elif tokenizer is not None:
+            room = _room(config, config.template)
+            fits = found.attempt(lambda: fitting(prompts, "", tokenizer, room))
     found.settle()
     assert opened is not None
-    return opened
+    assert fits is not None
+    return opened[0], fits
+
+
+def _room(config: TrainConfig | Asked, template: str) -> Room:
+    return Room(template, config.chat_options, config.max_length, config.long_prompts == "refuse")
 
 
 def parts_of(config: TrainConfig, source: ModelSource | None) -> list[Part]:
@@ -245,12 +274,32 @@ def _look_at_settings(found: Findings, config: TrainConfig, world: World) -> Non
 
 
 def _look_at_model(found: Findings, source: ModelSource) -> PreTrainedTokenizerBase | None:
-    """Return the tokenizer; None if it is not here. Weights are looked for and not loaded."""
+    """Return the tokenizer; None if it is not here. Weights are looked for and not loaded.
+
+    A model that has to be fetched or converted first is only looked for: :func:`_convert` does it when all is there.
+    """
     before = len(found.errors)
+    if not _is_usable(source):
+        missing = found.attempt(lambda: store.lacking(source.location))
+        found.errors += [] if missing is None else [missing]
+        return None
     found.attempt(lambda: check_weights(source))
     if len(found.errors) > before and not Path(source.location).is_dir() and hub.prefer_cache():
         return None  # one command gets both, so one line names both
     return found.attempt(lambda: load_tokenizer(source))
+
+
+def _is_usable(source: ModelSource) -> bool:
+    return not store.is_converted(source.location) or store.is_ready(source.location)
+
+
+def _convert(found: Findings, source: ModelSource) -> PreTrainedTokenizerBase | None:
+    """Fetch and convert a model if that is all that is missing, and return its tokenizer."""
+    if _is_usable(source) or any(not store.is_owed(error, source.location) for error in found.errors):
+        return None
+    found.errors.clear()
+    found.attempt(lambda: store.provide(source.location))
+    return None if found.errors else _look_at_model(found, source)
 
 
 def _open(found: Findings, part: Part) -> tuple[DataSource, PromptSet] | None:
@@ -338,27 +387,6 @@ def _look_at_sampler(found: Findings, config: Asked, source: ModelSource, base: 
         if base is not None and base != config.model:
             sure["base"] = sure["model"]
         found.attempt(lambda: check_memory("model", config.model, sure, 1, device, "--dtype bfloat16"))
-
-
-def _look_at_prompts(
-    found: Findings, tokenizer: PreTrainedTokenizerBase, template: str, max_length: int, sets: dict[str, PromptSet]
-) -> None:
-    """Look for prompts that leave no room for a response."""
-    from sharpen.llm.tasks.templates import encode
-
-    def look() -> None:
-        for flag, asked in sets.items():
-            lengths = {prompt.id: len(encode(tokenizer, prompt.text, template)) for prompt in asked.prompts}
-            long = [name for name, tokens in lengths.items() if tokens >= max_length]
-            if long:
-                of = f"{asked.name} ({flag})" if flag else asked.name
-                allowed = (
-                    f"more than the longest prompt of {of}, {max(lengths.values())} tokens; {len(long)} of "
-                    f"{len(lengths)} prompts leave no room for a response, the first is {long[0]!r:.60}"
-                )
-                found.errors.append(InputError("max_length", max_length, allowed))
-
-    found.attempt(look)
 
 
 def _look_at_answers(found: Findings, config: TrainConfig, parts: Sequence[Part], sets: dict[str, PromptSet]) -> None:

@@ -15,6 +15,7 @@ from sharpen.llm.configs.sampling import SampleConfig
 from sharpen.llm.evaluation.records import Record
 from sharpen.llm.evaluation.summary import summarise
 from sharpen.llm.preflight.checks import for_sampling
+from sharpen.llm.preflight.prompts import Fitting
 from sharpen.llm.sampling import store
 from sharpen.llm.sampling.budget import break_even, training_cost
 from sharpen.llm.sampling.store import Drawn
@@ -78,20 +79,23 @@ def run_sampling(
     """
     report = report or SampleReport()
     trained = training_cost(beside) if beside is not None else None  # before hours of work
-    data, prompts = for_sampling(config, done=out is not None and not force and (out / EVALUATION).is_file())
+    done = out is not None and not force and (out / EVALUATION).is_file()
+    data, fits = for_sampling(config, out=out, done=done)
     with runfolder.opened(out, config, force, MADE) if out is not None else nullcontext():
-        return _sampled(config, prompts, data, out, trained, report)
+        fits.tell(out, report.note)
+        return _sampled(config, fits, data, out, trained, report)
 
 
 def _sampled(
     config: SampleConfig,
-    prompts: PromptSet,
+    fits: Fitting,
     data: DataSource,
     out: Path | None,
     trained: dict[str, Any] | None,
     report: SampleReport,
 ) -> dict[str, Any]:
     """Sample in a folder that is open."""
+    prompts = fits.prompts
     done: list[Drawn] = []
     if out is not None:
         done = jsonl.go_on(out / SAMPLES, Drawn, config.prompts_per_batch, len(prompts.prompts))
@@ -105,7 +109,7 @@ def _sampled(
     named = ("method", "alpha", "model", "data", "split", "seed")
     summary = {name: getattr(config, name) for name in named} | {"cost": store.cost(done)}
     summary |= _measures(records, verified, config.seed)
-    summary |= origin(config.model, config.template, prompts, report.note)
+    summary |= origin(config.model, config.template, prompts, report.note) | {"left_out": len(fits.left_out)}
     if trained is not None:
         responses = break_even(summary["cost"]["tokens_per_response"], trained)
         summary["trained"] = {**trained, "break_even_responses": responses}
@@ -132,7 +136,8 @@ def _draw_the_rest(
         if out is not None:
             runfolder.annotate(out, engine=engine.name)
         sampled = LanguageModel(engine, model, tokenizer)
-        prompt_ids = [tuple(encode(tokenizer, prompt.text, config.template)) for prompt in prompts.prompts]
+        asked = (config.template, config.chat_options)
+        prompt_ids = [tuple(encode(tokenizer, prompt.text, *asked)) for prompt in prompts.prompts]
         longest = max(map(len, prompt_ids))
         if longest >= config.max_length:
             raise InputError("max_length", config.max_length, f"more than the longest prompt, {longest} tokens")

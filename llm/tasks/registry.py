@@ -16,7 +16,8 @@ class Task(Protocol):
 
     A function of ``split`` and ``limit`` is a task. It, or an object in its place, may have two attributes more:
 
-    - ``template``: name of the prompt template where a configuration names none; missing or None: the model's.
+    - ``template``: the prompt template where a configuration names none: its name, or a template itself
+      (:mod:`sharpen.llm.tasks.templates`); missing or None: the model's.
     - ``score(response, answer) -> float``: how good a response is, in [0, 1], given its whole text and the gold answer;
       missing or None: :class:`sharpen.llm.tasks.verification.verify.Verifier` compares the final answer. The task
       reward, the evaluation that ends a training, and ``sharpen llm eval`` score by it. A response counts as right in

@@ -13,6 +13,7 @@ from sharpen.llm.tasks.listed import PREFIX, PairSource, held
 from sharpen.llm.tasks.readers import SUFFIXES, Row, read_file, read_hub
 from sharpen.llm.tasks.registry import TASKS, Task
 from sharpen.llm.tasks.seal import refuse_if_sealed
+from sharpen.llm.tasks.templates import name_of
 from sharpen.llm.tasks.verification.verify import final_answer
 from sharpen.objective import InputError
 
@@ -237,6 +238,30 @@ def load_task(spec: str) -> Task | None:
         return None
     allowed = f"{', '.join(TASKS)}, a hub id (org/name), an existing file or folder, or module:object"
     raise InputError("data", spec, allowed)
+
+
+def template_for(named: str | None, data: str | None, otherwise: str) -> str:
+    """Return the name of the template that problems are asked with: the one that is named, or their task's, or another.
+
+    Args:
+        named: By a configuration; None: it names none.
+        data: Spec of the problems; a file, a hub id and one that names nothing have no template.
+        otherwise: The model's.
+    """
+    if named is not None:
+        return named
+    try:
+        own = getattr(load_task(data), "template", None) if data is not None else None
+    except InputError:  # whoever reads the problems says so
+        own = None
+    return otherwise if own is None else name_of(own)
+
+
+def task_origin(spec: str) -> dict[str, str | None] | None:
+    """Return where a task that is not of this package comes from, see :meth:`Registry.origin`; None for other data."""
+    if spec.startswith(PREFIX) or load_task(spec) is None:
+        return None
+    return TASKS.origin(spec)
 
 
 def load_source(spec: str, split: str, limit: int | None = None) -> DataSource:

@@ -7,6 +7,7 @@ tokenizer in it is encoded as characters (:mod:`sharpen.llm.tasks.prompting.fram
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PLACE = "{problem}"
+PREFIX = "template:"
+_held: dict[str, Template] = {}
 Messages = Sequence[Mapping[str, str]]  # each with "role" and "content"
 
 
@@ -154,6 +157,45 @@ def encode(
     return framed_ids(tokenizer, roles, [content for _, content in turns], options)
 
 
+def name_of(template: str | Template | Callable[[str], str | Messages]) -> str:
+    """Return what a configuration calls a template; a name stays.
+
+    A :class:`Template` is named by a hash of its content and a function by its place. Another process does not know
+    them unless it has been given them too, or the function stands in a module that can be imported.
+
+    Raises:
+        InputError: it is no template.
+
+    Example:
+        >>> name_of(Template("{problem} ="))
+        'template:7f039ddf'
+    """
+    if isinstance(template, str):
+        return template
+    if not isinstance(template, Template):
+        return TEMPLATES.name_of(template)
+    name = f"{PREFIX}{hashlib.sha256(repr(template).encode()).hexdigest()[:8]}"
+    _held[name] = template
+    return name
+
+
+def template_origin(name: str) -> dict[str, str | None] | None:
+    """Return where a template that is not of this package comes from: module (None for a text), file and its SHA-256.
+
+    Raises:
+        InputError: there is no such template.
+    """
+    if name in _held:
+        return None
+    if _is_part(name):
+        return TEMPLATES.origin(name)
+    return {"module": None, "file": name, "sha256": hashlib.sha256(Path(name).read_bytes()).hexdigest()}
+
+
+def _is_part(name: str) -> bool:
+    return name in TEMPLATES or (":" in name and not Path(name).exists())
+
+
 def stops(template: str | Template | Callable[[str], str | Messages]) -> tuple[str, ...]:
     """Return the texts that end a response to a template: ``Sampling.stop``.
 
@@ -231,11 +273,14 @@ def read_template(template: str | Template | Callable[[str], str | Messages]) ->
     Raises:
         InputError: there is no such template, or it does not hold ``{problem}`` exactly once.
     """
+    if template in _held:
+        return _held[template]  # type: ignore[index]
     if not isinstance(template, str):
         return _made(template, str(getattr(template, "__qualname__", type(template).__name__)))
-    known = template in TEMPLATES or (":" in template and not Path(template).exists())
     try:
-        return _made(TEMPLATES.get(template) if known else Path(template).read_text(encoding="utf-8"), template)
+        return _made(
+            TEMPLATES.get(template) if _is_part(template) else Path(template).read_text(encoding="utf-8"), template
+        )
     except (OSError, UnicodeDecodeError) as error:
         allowed = f"{', '.join(TEMPLATES)}, module:object or a readable text file"
         raise InputError("template", template, allowed) from error

@@ -71,7 +71,8 @@ def evaluate_run(
     result["effective_alpha"] = _effective_alpha(config, setup, ready.reported, checkpoint.at(folder, config.steps))
     result["choice"] = _choice(config, ready, rows)
     result["labels"] = _labels(config, setup, ready, labels, sources)
-    result["engine"] = setup.engine.name
+    result["left_out"] = {flag: len(names) for flag, names in ready.left_out.items()}
+    result["template"], result["engine"] = setup.template, setup.engine.name
     if setup.world.first:
         checkpoint.keep(folder, checkpoint.at(folder, config.steps), checkpoint.at(folder, step) if step else None)
         files.write(out / EVALUATION, json.dumps(result, indent=2, allow_nan=False) + "\n")
@@ -180,7 +181,7 @@ def _measure(config: TrainConfig, setup: Setup, weights: Path | None, asking: As
     policy = _plain_model(setup, weights).eval()
     setup.engine.push_weights(policy)
     scored: tuple[Any, Any] = (None, None) if asking.base is None else (policy, asking.base)
-    exam = Exam.encoded(asking.prompts, asking.answers, setup.tokenizer, setup.template)
+    exam = Exam.encoded(asking.prompts, asking.answers, setup.tokenizer, setup.template, config.chat_options)
     sampling = Sampling(max_new_tokens=config.max_length - min(len(ids) for ids in exam.prompt_ids))
     seed = derive_seed(config.seed, asking.purpose, 0)
     own = setup.world.part(len(exam.prompt_ids))
@@ -207,7 +208,8 @@ def _effective_alpha(config: TrainConfig, setup: Setup, prompts: PromptSet, last
     own = config.evaluation
     if own.alpha_prompts == 0:
         return None
-    asked = [encode(setup.tokenizer, prompt.text, setup.template) for prompt in prompts.prompts[: own.alpha_prompts]]
+    how, chosen = (setup.template, config.chat_options), prompts.prompts[: own.alpha_prompts]
+    asked = [encode(setup.tokenizer, prompt.text, *how) for prompt in chosen]
     room = config.max_length - min(len(ids) for ids in asked)
     found = measure(
         setup.engine,

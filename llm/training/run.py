@@ -20,6 +20,8 @@ from sharpen.llm.preflight.checks import TRAINING, Ready, for_training
 from sharpen.llm.rewards.registry import REWARDS
 from sharpen.llm.tasks import labels
 from sharpen.llm.tasks.seal import sealed
+from sharpen.llm.tasks.sources import task_origin
+from sharpen.llm.tasks.templates import template_origin
 from sharpen.llm.trackers.registry import TRACKERS
 from sharpen.llm.training import checkpoint
 from sharpen.llm.training.final_evaluation import EVALUATION, SELECTION, evaluate_run, scheduled
@@ -117,11 +119,13 @@ def _record(config: TrainConfig, ready: Ready, setup: Setup, out: Path, report: 
     setattr(without_adapters(setup.model).config, labels.HISTORY, [*owed["base"], labels.entry(config)])
     if setup.world.first:
         _tell_overlap(config, out, ready, report)
-        runfolder.annotate(out, labels=owed, engine=setup.engine.name, **_own_parts(config, out, report))
+        told = {"template": setup.template, "left_out": ready.left_out}
+        parts = _own_parts(config, setup.template, out, report)
+        runfolder.annotate(out, labels=owed, engine=setup.engine.name, **told, **parts)
     return owed
 
 
-def _own_parts(config: TrainConfig, out: Path, report: Report) -> dict[str, Any]:
+def _own_parts(config: TrainConfig, template: str, out: Path, report: Report) -> dict[str, Any]:
     """Return what provenance.json says of parts that are the user's: each version of their files that the run had."""
     earlier = json.loads((out / runfolder.PROVENANCE).read_text(encoding="utf-8")).get("parts", {})
     named = [
@@ -130,6 +134,9 @@ def _own_parts(config: TrainConfig, out: Path, report: Report) -> dict[str, Any]
         *((TRACKERS, name) for name in config.tracking),
     ]
     found = {f"{registry.kind} {name}": registry.origin(name) for registry, name in named}
+    found[f"template {template}"] = template_origin(template)
+    for spec in (config.data, config.evaluation.data):
+        found[f"task {spec}"] = None if spec is None else task_origin(spec)
     parts = {}
     for name, origin in found.items():
         if origin is None:
@@ -200,11 +207,12 @@ def _tell_overlap(config: TrainConfig, out: Path, ready: Ready, report: Report) 
         if found.same or found.near:
             report.note(found.line())
     kept, every = len(ready.prompts.prompts), ready.overlaps[0].train_problems
+    left = len(ready.left_out.get(TRAINING, ()))
     if any(found.removed for found in ready.overlaps):
         report.note(f"training on {kept} of {every} problems")
     elif any(found.shared for found in ready.overlaps):
         report.note(f"all {every} training problems are test problems, so none was left out")
-    told = {"problems": every, "problems_trained_on": kept, "problems_removed": every - kept, "test_sets": sets}
+    told = {"problems": every, "problems_trained_on": kept, "problems_removed": every - kept - left, "test_sets": sets}
     files.write(file, json.dumps(told, indent=2) + "\n")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sharpen.llm.configs.targets import template_of
 from sharpen.llm.configs.train import TrainConfig
 from sharpen.llm.distributed import world as processes
 from sharpen.llm.distributed.placement import check_processes, is_sharded_run, placement
@@ -91,9 +92,8 @@ def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
         model.train()  # transformers checkpoints in training mode only
     if divided:
         _divide(model, reference, config, compute, device)
-    return Setup(
-        source, model, tokenizer, engine, reference, config.template or source.template, compute, device, world
-    )
+    template = template_of(config, source)
+    return Setup(source, model, tokenizer, engine, reference, template, compute, device, world)
 
 
 def _engine(config: TrainConfig, source: ModelSource, sampler: Any, tokenizer: Any, dtype: str, world: World) -> Engine:

@@ -89,7 +89,8 @@ class Trainer:
         self.config, self.model, self.tokenizer, self.engine = config, model, tokenizer, engine
         self.learner = config.learner.learner
         self.prompts, self.reward, self.world = prompts, reward, world or World()
-        self.prompt_ids = [encode(tokenizer, prompt.text, template) for prompt in prompts.prompts]
+        asked = (template, config.chat_options)
+        self.prompt_ids = [encode(tokenizer, prompt.text, *asked) for prompt in prompts.prompts]
         longest = max(len(ids) for ids in self.prompt_ids)
         if longest >= config.max_length:
             raise InputError(

@@ -110,7 +110,8 @@ def test_the_json_has_the_documented_fields(
     plain = {"model", "data", "split", "problems", "samples", "response_length_quantiles", "cut"}
     measured = {f"{kind}@{k}" for kind in ("pass", "maj") for k in (1, 2, 4)}
     measured |= {"response_length", "finished", "answered", "entropy", "logprob", "base_logprob", "kl_base"}
-    groups = {"by_subject", "by_level", "comparison", "model_history", "template_boxed", "template_examples"}
+    groups = {"by_subject", "by_level", "comparison", "model_history", "template_boxed"}
+    groups |= {"template_examples", "left_out"}
     assert found.keys() == plain | measured | {f"{name}_interval" for name in measured} | groups
     assert (found["split"], found["problems"], found["samples"]) == ("validation", 2, 4)
     # The checkpoint is a copy of the base and is asked with the same random numbers.
