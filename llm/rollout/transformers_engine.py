@@ -43,15 +43,19 @@ class TransformersEngine:
         max_length: Longest prompt plus response in tokens.
         eos_ids: Tokens that end a response.
         max_rows: Most rows of a micro-batch; bounds the cache's memory.
+        tokenizer: Finds the tokens that complete a stop string; needed where there are some.
     """
 
     name = "transformers"
 
-    def __init__(self, model: Any, *, max_length: int, eos_ids: Sequence[int], max_rows: int = 256) -> None:
+    def __init__(
+        self, model: Any, *, max_length: int, eos_ids: Sequence[int], max_rows: int = 256, tokenizer: Any = None
+    ) -> None:
         self._model = model
         self._max_length = max_length
         self._eos_ids = tuple(eos_ids)
         self._max_rows = max_rows
+        self._tokenizer = tokenizer
 
     def generate(
         self,

@@ -19,7 +19,9 @@ class Sampling:
         temperature: Logits are divided by it; 0, which is greedy decoding, or finite and >= 0.01, the least that vLLM
             divides by. Training uses 1.
         top_p: Mass of the nucleus that tokens are sampled from, in (0, 1]. Training uses 1.
-        ignore_eos: Go on after an EOS token, so that every response has the same length.
+        ignore_eos: Go on after an EOS token and a stop string, so that every response has the same length.
+        stop: Strings that end a response as EOS does, by the token that completes one; :mod:`sharpen.llm.rollout.stops`
+            says which tokens do.
 
     Raises:
         InputError: a setting is out of range.
@@ -29,6 +31,7 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 1.0
     ignore_eos: bool = False
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -37,6 +40,8 @@ class Sampling:
             raise InputError("temperature", self.temperature, "0 or a finite number >= 0.01")
         if not 0 < self.top_p <= 1:
             raise InputError("top_p", self.top_p, "a number in (0, 1]")
+        if not isinstance(self.stop, tuple) or not all(isinstance(text, str) and text for text in self.stop):
+            raise InputError("stop", self.stop, "a tuple of texts, none of them empty")
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,12 @@ class Rollout:
 
     Args:
         prompt_ids: R token lists, each prompt repeated ``samples`` times.
-        response_ids: R token lists; a response that ended by itself includes its EOS token.
+        response_ids: R token lists; a response that ended by itself includes the token that ended it: EOS, or the one
+            that completed a stop string.
         logprobs: R lists, log-probability (nats) of each response token under the distribution it was sampled from:
             after temperature and top-p, renormalised. Greedy decoding (temperature 0) samples from a point mass,
             whose log-probabilities say nothing, so there they are the model's at temperature 1.
-        finished: R flags, True if the response ended by EOS, False if it was cut at its token limit.
+        finished: R flags, True if the response ended by EOS or a stop string, False if it was cut at its token limit.
         model_logprobs: R lists, the same tokens' log-probabilities under the model itself (temperature 1, no nucleus);
             None where the engine knows only those of the distribution it sampled from.
     """
