@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "theory/instability": {"theory/core", "theory/optima"},
     "theory/estimators": {"theory/core"},
     "theory/sequences": {"theory/core"},
+    "theory/audit": {"theory/core"},
     "theory/proofs": {"theory/core"},
     "theory/proofs/numbers": {
         *("theory/core", "theory/estimators", "theory/instability", "theory/sequences", "theory/proofs"),

@@ -1,0 +1,281 @@
+"""Analysis of deviance: how much of KL(pi || p) sharpening, the reward and the length explain.
+
+With features f = (log p, r, |x|) and one theta for all prompts, p_theta = p exp(theta . f - A_prompt(theta)). For a set
+S of features pi_S is the member of its family that is closest to pi, the maximum over theta_S of the mean over prompts
+of E_pi[log p_theta]: concave, and solved by matching moments. For S in T
+
+    KL(pi || pi_S) = KL(pi || pi_T) + KL(pi_T || pi_S),
+
+so KL(pi || p) = KL(pi_S || p) + KL(pi || pi_S): what S explains, and the rest. With f = log p alone it is sharpening,
+alpha = 1 + theta. The order in which features are added matters, so every subset is given, and the Shapley values.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize
+
+from sharpen.objective import InputError
+from sharpen.theory.core.problem import FloatArray, Problem
+
+SHARPENING, REWARD, LENGTH = "sharpening", "reward", "length"
+FEATURES = (SHARPENING, REWARD, LENGTH)
+LARGEST = 200.0  # natural parameter of a standardised feature: beyond it a member is its limit to every digit
+# Share of p's variance of a feature under which a member is taken for its limit, all mass on where the feature is
+# largest: the supremum is not attained there, its theta says where the search ended, and the result says so.
+STILL = 1e-8
+GRADIENT = 1e-10  # of the mean log-likelihood in standardised features, at which the fit ends
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """One prompt's outcomes, or samples that stand for them.
+
+    Args:
+        log_base: Log of the measure p of each point, shape [n]: log p of outcomes that are all there; for samples
+            log p minus the log of the density that they were drawn from, minus log n.
+        policy: Measure pi of each point, shape [n], non-negative with sum 1.
+        features: One column a feature, shape [n, F].
+        kl: KL(pi || p) of the prompt, nats.
+    """
+
+    log_base: FloatArray
+    policy: FloatArray
+    features: FloatArray
+    kl: float
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The member of a family that is closest to the policies.
+
+    Attributes:
+        theta: Natural parameters, one a feature of the family.
+        explained: KL(pi_S || p), the mean over prompts, nats: what the family explains.
+        attained: Whether theta is finite; if not, the family explains this much in a limit.
+    """
+
+    theta: dict[str, float]
+    explained: float
+    attained: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """KL(pi || p) and what explains it, means over prompts in nats.
+
+    Attributes:
+        kl: KL(pi || p).
+        fits: The closest member of each family, by its features joined by ``+``, as ``sharpening+reward``.
+        shapley: Each feature's share of what all of them explain, averaged over the orders of adding them.
+        rest: KL(pi || pi_all), what no feature explains.
+    """
+
+    kl: float
+    fits: dict[str, Fit]
+    shapley: dict[str, float]
+    rest: float
+
+    @property
+    def alpha(self) -> float | None:
+        """The exponent of the closest p^alpha, one for all prompts; None if it is a limit."""
+        fit = self.fits.get(SHARPENING)
+        return None if fit is None or not fit.attained else 1.0 + fit.theta[SHARPENING]
+
+    def explained(self, *features: str) -> float:
+        """Return what a set of features explains, nats."""
+        return self.fits["+".join(features)].explained if features else 0.0
+
+
+def split(problems: Sequence[Problem], policies: Sequence[ArrayLike], features: Sequence[str] = FEATURES) -> Split:
+    """Return the exact split of policies on finite problems, one a prompt.
+
+    Args:
+        problems: What p, r and |x| are, P of them.
+        policies: Probabilities pi of each prompt's outcomes, shape [n] each, zero where p is.
+        features: Some of ``sharpening``, ``reward`` and ``length``.
+
+    Raises:
+        InputError: there are no problems, other numbers of problems and policies, a policy that is none, or an unknown
+            feature.
+
+    Example:
+        >>> problem = Problem([0.5, 0.3, 0.2], [0, 1, 0])
+        >>> sharpened = problem.base**2 / np.sum(problem.base**2)
+        >>> found = split([problem], [sharpened])
+        >>> round(found.alpha, 6), round(found.explained("sharpening") / found.kl, 6)
+        (2.0, 1.0)
+    """
+    if not problems or len(problems) != len(policies):
+        raise InputError("policies", len(policies), f"one a problem, at least one ({len(problems)} problems)")
+    wrong = next((name for name in features if name not in FEATURES), None)
+    if wrong is not None or not features or len(set(features)) != len(features):
+        raise InputError("features", ", ".join(features), f"some of {', '.join(FEATURES)}, each once")
+    points = [_points(problem, policy, features) for problem, policy in zip(problems, policies, strict=True)]
+    return split_points(points, features)
+
+
+def split_points(points: Sequence[Points], features: Sequence[str]) -> Split:
+    """Return the split of policies known by points, exact or sampled, one set a prompt.
+
+    Args:
+        points: P sets.
+        features: Names of the columns of their features.
+    """
+    scale = _scales(points)
+    fits: dict[str, Fit] = {}
+    for size in range(1, len(features) + 1):
+        for chosen in itertools.combinations(range(len(features)), size):
+            name = "+".join(features[place] for place in chosen)
+            fits[name] = _closest(points, [features[place] for place in chosen], list(chosen), scale)
+    kl = float(np.mean([one.kl for one in points]))
+    everything = fits["+".join(features)].explained
+    shapley = shapley_values(features, {"": 0.0} | {name: fit.explained for name, fit in fits.items()})
+    return Split(kl, fits, shapley, kl - everything)
+
+
+def shapley_values(features: Sequence[str], explained: Mapping[str, float]) -> dict[str, float]:
+    """Return each feature's mean gain over all orders of adding the features (Shapley 1953).
+
+    Args:
+        features: Their names.
+        explained: By subset, its names in the order of ``features`` joined by ``+``; the empty set is ``""``.
+
+    Example:
+        >>> shapley_values(["a", "b"], {"": 0.0, "a": 1.0, "b": 2.0, "a+b": 2.0})
+        {'a': 0.5, 'b': 1.5}
+    """
+
+    def name(chosen: frozenset[str]) -> str:
+        return "+".join(one for one in features if one in chosen)
+
+    count = len(features)
+    values = dict.fromkeys(features, 0.0)
+    for feature in features:
+        others = [one for one in features if one != feature]
+        for size in range(count):
+            weight = math.factorial(size) * math.factorial(count - size - 1) / math.factorial(count)
+            for chosen in itertools.combinations(others, size):
+                before = frozenset(chosen)
+                values[feature] += weight * (explained[name(before | {feature})] - explained[name(before)])
+    return values
+
+
+def per_prompt_alpha(points: Sequence[Points]) -> list[float | None]:
+    """Return the exponent of the closest p^alpha of each prompt by itself; None where it is a limit or not determined.
+
+    Args:
+        points: P sets whose first feature is log p.
+    """
+    found: list[float | None] = []
+    for one in points:
+        scale = _scales([one])
+        if not scale[0] > 0:
+            found.append(None)
+            continue
+        fit = _closest([one], [SHARPENING], [0], scale)
+        found.append(1.0 + fit.theta[SHARPENING] if fit.attained else None)
+    return found
+
+
+def _points(problem: Problem, policy: ArrayLike, features: Sequence[str]) -> Points:
+    pi = np.asarray(policy, dtype=np.float64)
+    if pi.shape != (problem.n,) or not np.all(pi >= 0) or abs(math.fsum(pi) - 1.0) > 1e-6:
+        raise InputError("policies", pi if pi.size < 8 else f"shape {list(pi.shape)}", f"{problem.n} probabilities")
+    if np.any(pi[~problem.support] > 0):
+        raise InputError("policies", "mass where the base has none", "policies that the base can produce")
+    inside = problem.support
+    log_p, pi = problem.log_base[inside], pi[inside] / math.fsum(pi)
+    columns = {SHARPENING: log_p, REWARD: problem.reward[inside], LENGTH: problem.length[inside]}
+    positive = pi > 0
+    kl = float(np.sum(pi[positive] * (np.log(pi[positive]) - log_p[positive])))
+    return Points(log_p, pi, np.stack([columns[name] for name in features], axis=1), kl)
+
+
+def _scales(points: Sequence[Points]) -> FloatArray:
+    """Return each feature's standard deviation within prompts, under p and pi together; 0 where it does not vary."""
+    squares, size = 0.0, 0.0
+    for one in points:
+        p = np.exp(one.log_base - np.max(one.log_base))
+        weight = 0.5 * (p / p.sum() + one.policy)
+        middle = weight @ one.features
+        spread = weight @ (one.features - middle) ** 2
+        squares, size = squares + spread, size + weight @ one.features**2
+    tiny = 1e-24 * np.asarray(size)
+    return np.sqrt(np.where(squares > tiny, squares, 0.0) / len(points))
+
+
+def _closest(points: Sequence[Points], names: Sequence[str], chosen: Sequence[int], scale: FloatArray) -> Fit:
+    """Return the closest member of one family; a feature that varies in no prompt explains nothing and gets 0."""
+    varying = [place for place in chosen if scale[place] > 0]
+    if not varying:
+        return Fit(dict.fromkeys(names, 0.0), 0.0, True)
+    columns = [one.features[:, varying] / scale[varying] for one in points]
+    middles = [one.policy @ column for one, column in zip(points, columns, strict=True)]
+    # Centred at pi's mean, the log-likelihood ratio of a prompt is -A(theta).
+    centred = [column - middle for column, middle in zip(columns, middles, strict=True)]
+
+    def loss(theta: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+        value, slope, bend = 0.0, np.zeros(len(varying)), np.zeros((len(varying), len(varying)))
+        for one, column in zip(points, centred, strict=True):
+            log_w = one.log_base + column @ theta
+            top = np.max(log_w)
+            w = np.exp(log_w - top)
+            total = w.sum()
+            w /= total
+            mean = w @ column
+            value += float(top) + math.log(total) - _log_total(one.log_base)
+            slope += mean
+            bend += column.T @ (w[:, None] * column) - np.outer(mean, mean)
+        count = len(points)
+        return value / count, slope / count, bend / count
+
+    theta = _minimised(loss, len(varying))
+    value, _, bend = loss(theta)
+    found = dict.fromkeys(names, 0.0)
+    for place, one in zip(varying, theta, strict=True):
+        found[names[list(chosen).index(place)]] = float(one / scale[place])
+    return Fit(found, max(0.0, float(-value)), _varies(bend, loss(np.zeros(len(varying)))[2]))
+
+
+def _varies(bend: FloatArray, at_base: FloatArray) -> bool:
+    """Return whether the member still varies in every direction in which p does; in a limit it does not."""
+    sizes, directions = np.linalg.eigh(at_base)
+    kept = sizes > 1e-10 * max(float(sizes[-1]), 1e-300)
+    whitened = directions[:, kept] / np.sqrt(sizes[kept])
+    return bool(np.linalg.eigvalsh(whitened.T @ bend @ whitened)[0] > STILL)
+
+
+def _minimised(loss: Callable[[FloatArray], tuple[float, FloatArray, FloatArray]], size: int) -> FloatArray:
+    """Return the minimum of a convex function with its slope and bend, inside the box where its features are finite."""
+    found = minimize(
+        lambda theta: loss(theta)[:2],
+        np.zeros(size),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-LARGEST, LARGEST)] * size,
+        options={"maxiter": 2000, "maxfun": 4000, "ftol": 1e-16, "gtol": GRADIENT},
+    )
+    theta = np.asarray(found.x, dtype=np.float64)
+    for _ in range(20):  # Newton's steps sharpen what the first method leaves
+        value, slope, bend = loss(theta)
+        if np.max(np.abs(slope)) < GRADIENT or np.any(np.abs(theta) >= LARGEST):
+            break
+        step = np.linalg.lstsq(bend, slope, rcond=1e-12)[0]
+        following = np.clip(theta - step, -LARGEST, LARGEST)
+        if not loss(following)[0] <= value:
+            break
+        theta = following
+    return theta
+
+
+def _log_total(log_base: FloatArray) -> float:
+    """Return log sum p: 0 for all outcomes of a prompt, about 0 for weighted samples, which it makes comparable."""
+    top = float(np.max(log_base))
+    return top + math.log(float(np.sum(np.exp(log_base - top))))
