@@ -1,4 +1,4 @@
-"""The split of KL(pi || p): against a general optimiser, Pythagoras, and changes that are all or nothing of a family."""
+"""The split of KL(pi || p): against a general optimiser, Pythagoras, and changes all or nothing of a family."""
 
 from __future__ import annotations
 
