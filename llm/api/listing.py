@@ -6,13 +6,13 @@ import pandas as pd
 
 
 def list_models() -> pd.DataFrame:
-    """Return the models that have a name, one a row: ``location`` (hub id or folder), ``template``, ``data``.
+    """Return the models that have a name, one a row: ``location`` (hub id, folder or package), ``template``, ``data``.
 
-    Any hub id ``org/name`` and any folder with a model does as well.
+    Any hub id ``org/name``, any folder with a model and any GGUF file does as well.
 
     Example:
         >>> list(list_models().index)
-        ['embedded', 'qwen2.5-3b', 'llama-3.2-3b', 'qwen3-4b']
+        ['embedded', 'smollm2', 'qwen2.5-3b', 'llama-3.2-3b', 'qwen3-4b']
     """
     from sharpen.llm.models.registry import REGISTRY, resolve
 

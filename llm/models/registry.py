@@ -9,7 +9,9 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sharpen.llm.models import store
 from sharpen.llm.models.hub import prefer_cache
+from sharpen.llm.models.packaged import PACKAGED, SMOLLM2
 from sharpen.objective import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ class ModelSource:
 
     Args:
         name: What the user called it.
-        location: Hub id or folder, what ``from_pretrained`` takes.
+        location: Hub id, folder, GGUF file or package of the Python package index. ``from_pretrained`` and vLLM take
+            what :func:`sharpen.llm.models.store.folder_of` makes of it.
         template: Prompt template.
         default_data: Training data unless the user names other.
         architecture: Fields of its transformers config that its size and its positions follow from, where the registry
@@ -87,9 +90,25 @@ _QWEN3_4B: dict[str, object] = {
     "rms_norm_eps": 1e-6,
     "tie_word_embeddings": True,
 }
+# As the header of its GGUF file says.
+_SMOLLM2: dict[str, object] = {
+    "model_type": "llama",
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "head_dim": 64,
+    "vocab_size": 49152,
+    "max_position_embeddings": 8192,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e5},
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+}
 REGISTRY: dict[str, ModelSource] = {
     source.name: source
     for source in (
+        ModelSource("smollm2", SMOLLM2.location, default_data="gsm8k", architecture=_SMOLLM2),
         ModelSource("qwen2.5-3b", "Qwen/Qwen2.5-3B-Instruct", architecture=_QWEN25_3B),
         ModelSource("llama-3.2-3b", "meta-llama/Llama-3.2-3B-Instruct", architecture=_LLAMA32_3B),
         ModelSource("qwen3-4b", "Qwen/Qwen3-4B-Instruct-2507", default_data="deepscaler", architecture=_QWEN3_4B),
@@ -107,7 +126,7 @@ def resolve(name: str) -> ModelSource:
     """Return the model that ``name`` stands for; nothing is loaded.
 
     Args:
-        name: ``embedded``, a registered name, a local folder, or a hub id ``org/name``.
+        name: ``embedded``, a registered name, a local folder, a GGUF file, or a hub id ``org/name``.
 
     Raises:
         InputError: it is none of these.
@@ -116,13 +135,23 @@ def resolve(name: str) -> ModelSource:
         return ModelSource(name, str(artifact_path()), template="plain", default_data="embedded")
     if name in REGISTRY:
         return REGISTRY[name]
+    if name in PACKAGED:
+        return REGISTRY[PACKAGED[name].name]
     if name and Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
-            raise InputError("model", name, "a folder with config.json, weights and tokenizer")
+            held = min((str(file) for file in Path(name).glob(f"*{store.GGUF}")), default=None)
+            other = "" if held is None else f"; of this folder take the file, --model {held}"
+            raise InputError("model", name, f"a folder with config.json, weights and tokenizer{other}")
+        return ModelSource(name, name)
+    if name.endswith(store.GGUF):
+        if not Path(name).is_file():
+            raise InputError("model", name, "a GGUF file that exists")
         return ModelSource(name, name)
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
         return ModelSource(name, name)
-    raise InputError("model", name, f"embedded, {', '.join(REGISTRY)}, a hub id (org/name) or an existing folder")
+    raise InputError(
+        "model", name, f"embedded, {', '.join(REGISTRY)}, a hub id (org/name), an existing folder or GGUF file"
+    )
 
 
 def load_architecture(source: ModelSource) -> Any:
@@ -136,7 +165,9 @@ def load_architecture(source: ModelSource) -> Any:
     if source.architecture:
         fields = dict(source.architecture)
         return AutoConfig.for_model(str(fields.pop("model_type")), **fields)
-    return _loaded(source, lambda: AutoConfig.from_pretrained(source.location, trust_remote_code=False))
+    if store.is_converted(source.location) and not store.is_ready(source.location):
+        return store.architecture(source.location)
+    return _loaded(source, lambda place: AutoConfig.from_pretrained(place, trust_remote_code=False))
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
@@ -149,10 +180,10 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 
     from sharpen.llm.models.folder import check_tokenizer, check_tokenizer_files
 
-    def load() -> PreTrainedTokenizerBase:
-        if Path(source.location).is_dir():
-            check_tokenizer_files(Path(source.location))
-        tokenizer = AutoTokenizer.from_pretrained(source.location, trust_remote_code=False)
+    def load(place: str) -> PreTrainedTokenizerBase:
+        if Path(place).is_dir():
+            check_tokenizer_files(Path(place))
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         check_tokenizer(tokenizer)
         return tokenizer
 
@@ -172,7 +203,7 @@ def load_model(source: ModelSource, device: str, dtype: str) -> PreTrainedModel:
     from sharpen.llm.models.folder import load_weights
 
     check_device(device)
-    model = _loaded(source, lambda: load_weights(source.location, getattr(torch, dtype)))
+    model = _loaded(source, lambda place: load_weights(place, getattr(torch, dtype)))
     return model.to(device)  # type: ignore[arg-type]
 
 
@@ -195,22 +226,27 @@ def check_device(device: str, place: int = 0) -> None:
         raise InputError("processes", f"{place + 1} on this machine", allowed)
 
 
-def _loaded(source: ModelSource, load: Callable[[], Loaded]) -> Loaded:
+def _loaded(source: ModelSource, load: Callable[[str], Loaded]) -> Loaded:
+    """Return what ``load`` makes of the model's folder or hub id; a GGUF file is converted first if it has to be."""
     from sharpen.llm.models.folder import ModelFolderError, check_config, guarded
 
-    local = Path(source.location).is_dir()
+    place = store.folder_of(source.location)
+    local = Path(place).is_dir()
     if not local:
         prefer_cache()
     try:
         if local:
-            check_config(Path(source.location))
-        return guarded(load)
+            check_config(Path(place))
+        return guarded(lambda: load(place))
     except ModelFolderError as error:
-        raise _not_there(source, error) from error
+        raise _not_there(source, local, error) from error
 
 
-def _not_there(source: ModelSource, error: Exception) -> InputError:
-    if Path(source.location).is_dir():
+def _not_there(source: ModelSource, local: bool, error: Exception) -> InputError:
+    if store.is_converted(source.location):
+        name = store.name_of(source.location)
+        return InputError("model", name, f"a whole model ({error}); `sharpen llm fetch {name}` makes its folder again")
+    if local:
         return InputError("model", source.name, f"a folder with config.json, weights and tokenizer ({error})")
     if not isinstance(error.__cause__, OSError):  # it was found
         return InputError("model", source.name, f"a whole model ({error})")

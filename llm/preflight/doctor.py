@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sharpen.llm.models import hub
+from sharpen.llm.models import hub, store
 from sharpen.llm.preflight.machine import memory
 from sharpen.objective import InputError
 from sharpen.objective.version import DISTRIBUTION
@@ -90,11 +90,21 @@ def models() -> list[Thing]:
 
     found = [Thing("embedded", True, resolve("embedded").location)]
     for name, source in REGISTRY.items():
+        if store.is_converted(source.location):
+            found.append(_converted(name, source.location))
+            continue
         command, folder = hub.model_command(source.location)
         here = is_cached(source.location)
         note = f"{source.location} in the cache" if here else f"{command}, then --model {folder}"
         found.append(Thing(name, here, note))
     return found
+
+
+def _converted(name: str, location: str) -> Thing:
+    missing = store.lacking(location)
+    if missing is not None:
+        return Thing(name, False, missing.get[0])
+    return Thing(name, True, str(store.place(location)) if store.is_ready(location) else "converted at its first use")
 
 
 def data_sets() -> list[Thing]:
@@ -134,11 +144,11 @@ def run_named(name: str) -> TrainConfig:
     path = Path(name)
     if (path / runfolder.CONFIG).is_file():
         return runfolder.read_config(path, TrainConfig)
-    if path.is_file():
+    if path.is_file() and not store.is_converted(name):
         return resolve(load_changes(name))
     if name in recipes.names():
         return resolve(recipes.load(name))
-    if name == "embedded" or name in REGISTRY or (path / "config.json").is_file():
+    if name == "embedded" or name in REGISTRY or store.is_converted(name) or (path / "config.json").is_file():
         return resolve({"model": name})
     allowed = "a run folder, a file of settings, a recipe (`sharpen llm recipes`), or a model"
     raise InputError("run", name, allowed)

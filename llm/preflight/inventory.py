@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from sharpen.llm.models import hub
+from sharpen.llm.models import hub, store
 from sharpen.llm.models.registry import REGISTRY, ModelSource, load_architecture, resolve
 from sharpen.llm.preflight.machine import memory as machine_memory
 from sharpen.llm.preflight.machine import no_gpu
@@ -49,21 +49,16 @@ def check_engine(name: str) -> None:
 
 
 def check_weights(source: ModelSource) -> None:
-    """Refuse a model whose weights are not here and not to be had.
+    """Refuse a model whose weights are not here and not to be had; a GGUF file is converted if it was not before.
 
     Raises:
         InputError: so it is.
     """
     if source.name == "embedded":
         return None
-    if Path(source.location).is_dir():
-        from sharpen.llm.models.folder import ModelFolderError, check_folder
-
-        try:
-            return check_folder(Path(source.location))
-        except ModelFolderError as error:
-            allowed = f"a folder with config.json, weights and tokenizer ({error})"
-            raise InputError("model", source.name, allowed) from error
+    place = store.folder_of(source.location)
+    if Path(place).is_dir():
+        return _check_folder(source, Path(place))
     if is_cached(source.location):
         return None
     command, folder = hub.model_command(source.location)
@@ -84,6 +79,21 @@ def check_weights(source: ModelSource) -> None:
         raise MissingError("model", source.name, why, ["hf auth login", "--model FOLDER"]) from error
     except Exception as error:  # a hub that fails now may give the files later
         raise MissingError("model", source.name, f"the hub does not give {source.location} ({error})", get) from error
+
+
+def _check_folder(source: ModelSource, folder: Path) -> None:
+    from sharpen.llm.models.folder import ModelFolderError, check_folder
+
+    try:
+        check_folder(folder)
+    except ModelFolderError as error:
+        allowed = f"a folder with config.json, weights and tokenizer ({error})"
+        if store.is_converted(source.location):
+            name = store.name_of(source.location)
+            raise MissingError(
+                "model", name, f"weights that are whole ({error})", [f"sharpen llm fetch {name}"]
+            ) from error
+        raise InputError("model", source.name, allowed) from error
 
 
 def is_cached(location: str) -> bool:

