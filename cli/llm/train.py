@@ -344,7 +344,8 @@ def recipes(
     options.refuse_with("json", json_output, "write", write)
     names = grid.names(model)
     if not names:
-        fail(f"model: got {model!r}, allowed: {', '.join(grid.grid()['models'])}")
+        allowed = [name for name in grid.grid()["models"] if grid.names(name)]
+        fail(f"model: got {model!r}, allowed: {', '.join(allowed)}")
     if write is not None:
         written = grid.write(write, model)
         say(f"wrote {len(written)} files in {write}", file=sys.stderr)

@@ -91,5 +91,5 @@ def test_names_are_resolved_once() -> None:
 
 def test_a_name_of_no_model_says_which_there_are() -> None:
     for kind in (EvalConfig, SampleConfig):
-        with pytest.raises(ValidationError, match="model: got 'nowhere', allowed: embedded, qwen2"):
+        with pytest.raises(ValidationError, match="model: got 'nowhere', allowed: embedded, smollm2, qwen2"):
             kind(model="nowhere")
