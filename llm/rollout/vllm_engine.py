@@ -49,6 +49,7 @@ class VLLMEngine:
         tensor_parallel: Processes of the group, neighbours in rank, that hold one engine together. All of them have to
             make the same calls; :class:`sharpen.llm.rollout.shared.SharedEngine` sees to it.
         sleeps: Whether :meth:`sleep` frees the GPU's memory, where the platform can.
+        tokenizer: Finds the tokens that complete a stop string; needed where there are some.
 
     Raises:
         InputError: a setting cannot be used.
@@ -69,12 +70,14 @@ class VLLMEngine:
         memory_share: float = 0.6,
         tensor_parallel: int = 1,
         sleeps: bool = False,
+        tokenizer: Any = None,
     ) -> None:
         if dtype not in PUSH_TOLERANCE:
             raise InputError("dtype", dtype, ", ".join(PUSH_TOLERANCE))
         if max_length < 3:
             raise InputError("max_length", max_length, "a whole number >= 3")
         self._max_length, self._eos_ids, self._tolerance = max_length, list(eos_ids), PUSH_TOLERANCE[dtype]
+        self._tokenizer = tokenizer
         self._group_was_there = torch.distributed.is_available() and torch.distributed.is_initialized()
         # Among several processes each engine's worker takes the place in the group, and the GPU, of its own process.
         several = self._group_was_there and torch.distributed.get_world_size() > 1
