@@ -126,6 +126,7 @@ def _ask_the_rest(
     from sharpen.llm.common.schedule import derive_seed
     from sharpen.llm.evaluation.ask import Exam, ask
     from sharpen.llm.rollout import Sampling
+    from sharpen.llm.tasks.templates import stops
     from sharpen.llm.tasks.verification.verify import Verifier
 
     with Verifier() as verifier:
@@ -136,7 +137,8 @@ def _ask_the_rest(
                 runfolder.annotate(out, engine=examinee.engine.name)
             asked = (config.template, config.chat_options)
             exam = Exam.encoded(prompts, answers, examinee.tokenizer, *asked, categories=data.categories())
-            sampling = Sampling(_room(config, exam), temperature=config.temperature, top_p=config.top_p)
+            ends = stops(config.template)
+            sampling = Sampling(_room(config, exam), config.temperature, config.top_p, stop=ends)
             seed, total, new = derive_seed(config.seed, PURPOSE, 0), len(prompts.prompts), []
             with deferred_interrupt() as interrupt:
                 for start in range(len(done), total, config.batch):

@@ -12,6 +12,7 @@ from sharpen.llm.models.finite import require_finite
 from sharpen.llm.models.logprobs import token_logprobs
 from sharpen.llm.rollout import Engine, Sampling
 from sharpen.llm.rollout.requests import eos_token_ids, evaluating
+from sharpen.llm.rollout.stops import stops_for
 from sharpen.llm.samplers.kernel import Path
 from sharpen.llm.samplers.requests import Extend, Likeliest, Next
 
@@ -28,11 +29,13 @@ class LanguageModel:
         engine: Samples the model.
         model: The same weights, in torch.
         tokenizer: Names the end-of-sequence token, beside those the model names.
+        stop: Texts that end a response too; one ASCII character each where a method goes on with a part of a response.
     """
 
-    def __init__(self, engine: Engine, model: Any, tokenizer: Any = None) -> None:
-        self._engine, self._model = engine, model
-        self.eos_ids = frozenset(eos_token_ids(model, tokenizer))
+    def __init__(self, engine: Engine, model: Any, tokenizer: Any = None, stop: tuple[str, ...] = ()) -> None:
+        self._engine, self._model, self._stop = engine, model, stop
+        ends = stops_for(tokenizer, stop)
+        self.eos_ids = frozenset(eos_token_ids(model, tokenizer)) | frozenset(() if ends is None else ends.token_ids)
 
     def extend(self, requests: Sequence[Extend]) -> list[Path]:
         """Return a continuation for each request; all have one temperature, so it is one call of the engine."""
@@ -41,7 +44,7 @@ class LanguageModel:
         rollout = self._engine.generate(
             [list(request.prefix) for request in requests],
             1,
-            Sampling(max(limits), temperature=temperature),
+            Sampling(max(limits), temperature=temperature, stop=self._stop),
             0,
             limits=limits,
             row_seeds=[request.seed for request in requests],

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SAMPLES, RECORDS, EVALUATION = "samples.jsonl", "records.jsonl", "evaluation.json"
 MADE = (SAMPLES, RECORDS, EVALUATION)
+AT_ONCE = ("plain", "low-temperature", "best-of-n")  # methods that draw a response in one piece
 
 
 @dataclass
@@ -78,6 +79,7 @@ def run_sampling(
         KeyboardInterrupt: Ctrl-C; what is done has been saved and the same call continues.
     """
     report = report or SampleReport()
+    _check_stops(config)
     trained = training_cost(beside) if beside is not None else None  # before hours of work
     done = out is not None and not force and (out / EVALUATION).is_file()
     data, fits = for_sampling(config, out=out, done=done)
@@ -122,20 +124,30 @@ def _sampled(
     return summary
 
 
+def _check_stops(config: SampleConfig) -> None:
+    """Refuse stop strings that may begin in a part of a response that a method keeps, and end in what it draws next."""
+    from sharpen.llm.tasks.templates import stops
+
+    for text in stops(config.template):
+        if config.method not in AT_ONCE and not (len(text) == 1 and text.isascii()):
+            allowed = f"one ASCII character with the method {config.method}; any text with {', '.join(AT_ONCE)}"
+            raise InputError("template.stop", text, allowed)
+
+
 def _draw_the_rest(
     config: SampleConfig, prompts: PromptSet, done: list[Drawn], out: Path | None, report: SampleReport
 ) -> list[Drawn]:
     """Return what is drawn for the prompts after those that are done, saved batch by batch."""
     from sharpen.llm.rollout.factory import load_to_sample
     from sharpen.llm.sampling.language_model import LanguageModel
-    from sharpen.llm.tasks.templates import encode
+    from sharpen.llm.tasks.templates import encode, stops
 
     engine, model, tokenizer = load_to_sample(config)
     report.note(f"sampled by {engine.name}")
     try:
         if out is not None:
             runfolder.annotate(out, engine=engine.name)
-        sampled = LanguageModel(engine, model, tokenizer)
+        sampled = LanguageModel(engine, model, tokenizer, stops(config.template))
         asked = (config.template, config.chat_options)
         prompt_ids = [tuple(encode(tokenizer, prompt.text, *asked)) for prompt in prompts.prompts]
         longest = max(map(len, prompt_ids))

@@ -176,13 +176,15 @@ def _measure(config: TrainConfig, setup: Setup, weights: Path | None, asking: As
     from sharpen.llm.evaluation.ask import Exam, Examinee, ask
     from sharpen.llm.evaluation.summary import summarise
     from sharpen.llm.rollout import Sampling
+    from sharpen.llm.tasks.templates import stops
     from sharpen.llm.tasks.verification.verify import Verifier
 
     policy = _plain_model(setup, weights).eval()
     setup.engine.push_weights(policy)
     scored: tuple[Any, Any] = (None, None) if asking.base is None else (policy, asking.base)
     exam = Exam.encoded(asking.prompts, asking.answers, setup.tokenizer, setup.template, config.chat_options)
-    sampling = Sampling(max_new_tokens=config.max_length - min(len(ids) for ids in exam.prompt_ids))
+    room = config.max_length - min(len(ids) for ids in exam.prompt_ids)
+    sampling = Sampling(room, stop=stops(setup.template))
     seed = derive_seed(config.seed, asking.purpose, 0)
     own = setup.world.part(len(exam.prompt_ids))
     records: list[Record] = []
@@ -203,7 +205,7 @@ def _effective_alpha(config: TrainConfig, setup: Setup, prompts: PromptSet, last
     """Measure how far the last policy got towards p^alpha, p the base model; None if no prompts are asked for."""
     from sharpen.llm.evaluation.effective import measure
     from sharpen.llm.rollout import Sampling
-    from sharpen.llm.tasks.templates import encode
+    from sharpen.llm.tasks.templates import encode, stops
 
     own = config.evaluation
     if own.alpha_prompts == 0:
@@ -216,7 +218,7 @@ def _effective_alpha(config: TrainConfig, setup: Setup, prompts: PromptSet, last
         _plain_model(setup, last).eval(),
         _plain_model(setup, None).eval(),
         asked,
-        Sampling(room, ignore_eos=config.ignore_eos),
+        Sampling(room, ignore_eos=config.ignore_eos, stop=stops(setup.template)),
         derive_seed(config.seed, schedule.ALPHA, 0),
         micro_batch_tokens=config.tokens_per_microbatch,
         world=setup.world,

@@ -29,7 +29,7 @@ from sharpen.llm.rollout import Engine, Rollout, Sampling
 from sharpen.llm.rollout.agreement import require_agreement
 from sharpen.llm.rollout.requests import row_seed
 from sharpen.llm.tasks.data import PromptSet
-from sharpen.llm.tasks.templates import encode
+from sharpen.llm.tasks.templates import encode, stops
 from sharpen.llm.training.record import mismatch_metrics, rows_of, sample_metrics
 from sharpen.llm.training.reference import Reference, make_reference
 from sharpen.llm.training.state import (
@@ -90,7 +90,7 @@ class Trainer:
         self.learner = config.learner.learner
         self.prompts, self.reward, self.world = prompts, reward, world or World()
         asked = (template, config.chat_options)
-        self.prompt_ids = [encode(tokenizer, prompt.text, *asked) for prompt in prompts.prompts]
+        self.stop, self.prompt_ids = stops(template), [encode(tokenizer, p.text, *asked) for p in prompts.prompts]
         longest = max(len(ids) for ids in self.prompt_ids)
         if longest >= config.max_length:
             raise InputError(
@@ -234,7 +234,7 @@ class Trainer:
         prompts = [self.prompt_ids[index] for index in chosen]
         # The engine cuts every response where prompt and response together fill max_length.
         room = config.max_length - min(len(ids) for ids in prompts)
-        sampling = Sampling(room, temperature=config.temperature, ignore_eos=config.ignore_eos)
+        sampling = Sampling(room, temperature=config.temperature, ignore_eos=config.ignore_eos, stop=self.stop)
         seed = derive_seed(config.seed, ROLLOUT, round_index)
         G = config.samples_per_prompt
         # By the prompt's place in the whole batch, so that samples do not depend on the number of processes.
