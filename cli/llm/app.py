@@ -7,6 +7,7 @@ import typer
 from sharpen.cli.llm import data as llm_data
 from sharpen.cli.llm import eval as llm_eval
 from sharpen.cli.llm import export as llm_export
+from sharpen.cli.llm import models as llm_models
 from sharpen.cli.llm import new_task as llm_new_task
 from sharpen.cli.llm import pretrain as llm_pretrain
 from sharpen.cli.llm import sample as llm_sample
@@ -24,6 +25,7 @@ llm_train.register(app)
 llm_eval.register(app)
 llm_sample.register(app)
 llm_data.register(app)
+llm_models.register(app)
 llm_new_task.register(app)
 llm_pretrain.register(app)
 llm_export.register(app)

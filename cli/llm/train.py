@@ -165,7 +165,7 @@ def train(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="embedded (the default), qwen2.5-3b, llama-3.2-3b, qwen3-4b, a hub id or a local folder."),
+        typer.Option(help="embedded (the default), smollm2, qwen2.5-3b, …, a hub id, a folder or a GGUF file."),
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="One of the paper's runs, as `sharpen llm recipes` lists them.")
