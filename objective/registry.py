@@ -48,6 +48,7 @@ class Registry(Generic[Part]):
     def __init__(self, kind: str, check: Callable[[object], None] | None = None) -> None:
         self.kind, self._check = kind, check
         self._parts: dict[str, Part | str] = {}
+        self._makers: dict[str, str] = {}
         self._found: dict[str, Part] = {}
 
     def register(self, name: str, place: str | None = None) -> Callable[[Part], Part]:
@@ -80,6 +81,21 @@ class Registry(Generic[Part]):
             self._parts[name] = place
         return keep
 
+    def register_maker(self, prefix: str, place: str) -> None:
+        """Let every name ``prefix:rest`` stand for what a function makes of the rest: parts too many to name each.
+
+        Args:
+            prefix: Of the names, before the colon; a module of that name is hidden behind it.
+            place: ``module:object`` of the function, which is imported when it is first needed. It gets the rest of the
+                name and returns a part, or raises ``InputError``.
+
+        Raises:
+            ValueError: the prefix is taken, or holds a colon.
+        """
+        if ":" in prefix or not prefix or prefix in self._makers:
+            raise ValueError(f"{self.kind}: got {prefix!r}, allowed: a prefix without a colon that is not taken")
+        self._makers[prefix] = place
+
     def names(self) -> list[str]:
         """Return the names of the built-in parts, in the order of registration, and then of entry points, sorted."""
         return [*self._parts, *sorted(self._entry_points().keys() - self._parts.keys())]
@@ -108,6 +124,9 @@ class Registry(Generic[Part]):
         if given is None:
             raise InputError(field, name, self._allowed(name))
         part = _load(given, field, name) if isinstance(given, str) else given
+        prefix, colon, rest = name.partition(":")
+        if colon and prefix in self._makers:
+            part = part(rest)
         self._refuse_other_kinds(part, field, name)
         self._found[name] = part
         return part
@@ -181,6 +200,9 @@ class Registry(Generic[Part]):
         """Return what is registered under a name, or the place that it stands for; None: it stands for none."""
         if name in self._parts:
             return self._parts[name]
+        prefix, colon, _ = name.partition(":")
+        if colon and prefix in self._makers:
+            return self._makers[prefix]
         points = self._entry_points()
         return points[name].value if name in points else name if ":" in name else None
 
@@ -194,7 +216,8 @@ class Registry(Generic[Part]):
     def _allowed(self, name: str) -> str:
         names = self.names()
         close = get_close_matches(name, names, n=1)
-        return f"{', '.join(names)}, or module:object" + (f" (close: {close[0]})" if close else "")
+        makers = "".join(f", {prefix}:NAME" for prefix in self._makers)
+        return f"{', '.join(names)}{makers}, or module:object" + (f" (close: {close[0]})" if close else "")
 
     def _entry_points(self) -> dict[str, metadata.EntryPoint]:
         return {point.name: point for point in metadata.entry_points(group=f"sharpen.{self.kind}s")}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharpen.llm.tasks.prompting.chat import PARAGRAPH, Turn, as_text, check_options, has_format, packed, stand_in
 from sharpen.llm.tasks.prompting.framing import framed_ids
+from sharpen.llm.tasks.registry import WORD_TASKS
 from sharpen.objective import InputError
 from sharpen.objective.registry import Registry
 
@@ -260,6 +261,10 @@ plain = (_FOLDER / "plain.txt").read_text(encoding="utf-8")
 # By their places, as a user's text is named: a registry takes a text for the place of a part.
 TEMPLATES.register("boxed-cot", f"{__name__}:boxed_cot")
 TEMPLATES.register("plain", f"{__name__}:plain")
+for _name in WORD_TASKS:
+    _place = _name.replace("-", "_")
+    TEMPLATES.register(_name, f"sharpen.llm.tasks.words.family:completions.{_place}")
+    TEMPLATES.register(f"{_name}-turns", f"sharpen.llm.tasks.words.family:conversations.{_place}")
 
 
 @lru_cache(maxsize=32)
