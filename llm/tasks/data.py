@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
+from sharpen.llm.tasks.answers.form import AnswerForm
 from sharpen.objective import InputError
 
-Score = Callable[[str, str], float]  # of a response and the gold answer, in [0, 1]
+Score: TypeAlias = Callable[[str, str], float]  # of a response and a gold answer, in [0, 1]
+# Of the ids of prompts, their responses, and whether each ended by itself (None: nobody knows), in [0, 1].
+Mark: TypeAlias = Callable[[Sequence[str], Sequence[str], Sequence[bool] | None], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,12 @@ class PromptSet:
     Args:
         name: Where they come from.
         prompts: At least one problem.
+        form: Where the answer of a response is found, and how answers are compared; no label.
     """
 
     name: str
     prompts: tuple[Prompt, ...]
+    form: AnswerForm = AnswerForm()
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -57,18 +62,39 @@ def numbered(name: str, texts: Sequence[str]) -> PromptSet:
     return PromptSet(name, tuple(Prompt(own, text) for own, text in zip(seen, texts, strict=True)))
 
 
-class AnswerKey(Mapping[str, str]):
-    """Gold answers by prompt id, with the way to score a response by one where the task has its own.
+class AnswerKey(Mapping[str, str | tuple[str, ...]]):
+    """Gold answers by prompt id, with the way to score a response by them.
 
     Args:
-        answers: The answers.
-        score: The task's own; None: the verifier compares.
+        answers: The answer to each problem: a text, or several that are all right.
+        score: The task's own, of a whole response and one gold answer; the best over the gold answers counts.
+        form: Where answers are found and how they are compared, where neither ``score`` nor ``mark`` is given.
+        mark: Scores many responses at once by their prompts' ids; goes before the others.
+        threshold: Score from which a response counts as right in pass@k and maj@k, in (0, 1].
+
+    Raises:
+        InputError: the threshold is out of range.
+
+    Example:
+        >>> AnswerKey({"a": "4", "b": ("up", "above")}).every("b")
+        ('up', 'above')
     """
 
-    def __init__(self, answers: Mapping[str, str], score: Score | None = None) -> None:
-        self._answers, self.score = dict(answers), score
+    def __init__(
+        self,
+        answers: Mapping[str, str | tuple[str, ...]],
+        score: Score | None = None,
+        *,
+        form: AnswerForm | None = None,
+        mark: Mark | None = None,
+        threshold: float = 1.0,
+    ) -> None:
+        if not 0 < threshold <= 1:
+            raise InputError("task.threshold", threshold, "a number in (0, 1]")
+        self._answers, self.score, self.mark, self.threshold = dict(answers), score, mark, threshold
+        self.form = form or AnswerForm()
 
-    def __getitem__(self, prompt_id: str) -> str:
+    def __getitem__(self, prompt_id: str) -> str | tuple[str, ...]:
         return self._answers[prompt_id]
 
     def __iter__(self) -> Iterator[str]:
@@ -76,6 +102,15 @@ class AnswerKey(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._answers)
+
+    def every(self, prompt_id: str) -> tuple[str, ...]:
+        """Return all right answers to one problem."""
+        found = self._answers[prompt_id]
+        return (found,) if isinstance(found, str) else tuple(found)
+
+    def judged(self, score: Score | None, form: AnswerForm, threshold: float) -> AnswerKey:
+        """Return the same answers with another task's way to score, except that ``mark`` stays."""
+        return AnswerKey(self._answers, score or self.score, form=form, mark=self.mark, threshold=threshold)
 
 
 class DataSource(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sharpen.llm.tasks.answers.form import in_range
 from sharpen.llm.tasks.data import AnswerKey
 from sharpen.llm.tasks.verification.verify import Verifier
 from sharpen.objective import InputError
@@ -16,33 +17,44 @@ def marks(
     finished: Sequence[bool] | None,
     verifier: Verifier,
 ) -> list[float]:
-    """Return the score of each response, in [0, 1]: by the task's own function, or 1 or 0 by the verifier.
+    """Return the score of each response, in [0, 1].
+
+    By the task's own functions where it has them, or by its form: the verifier of the mathematics tasks, or another
+    comparison. Of several right answers the one that gives most counts.
 
     Args:
-        answers: Gold answers, with the task's own score if it has one.
+        answers: Gold answers, with the way to score.
         prompt_ids: Id of each response's prompt.
         responses: Texts.
-        finished: False for each response that was cut at the length limit, which the verifier alone asks for.
-        verifier: Compares where the task does not.
+        finished: False for each response that was cut at the length limit.
+        verifier: Compares where the form says ``math``.
 
     Raises:
-        InputError: the task's score is no number in [0, 1].
+        InputError: a score is no number in [0, 1], or not one a response.
 
     Example:
         >>> key = AnswerKey({"a": "4"}, score=lambda response, answer: 0.5 * response.count(answer))
         >>> marks(key, ["a", "a"], ["4", "7"], None, Verifier(workers=1))
         [0.5, 0.0]
     """
-    golds = [answers[name] for name in prompt_ids]
+    if answers.mark is not None:
+        found = list(answers.mark(prompt_ids, responses, finished))
+        if len(found) != len(responses):
+            raise InputError("task.mark", f"{len(found)} scores", f"{len(responses)}, one a response")
+        return [in_range(one, "task.mark") for one in found]
+    golds = [answers.every(name) for name in prompt_ids]
     if answers.score is None:
-        return verifier(responses, golds, finished)
-    found = []
-    for response, gold in zip(responses, golds, strict=True):
-        try:
-            one = float(answers.score(response, gold))
-        except (TypeError, ValueError) as error:
-            raise InputError("task.score", str(error), "a number in [0, 1]") from error
-        if not 0 <= one <= 1:
-            raise InputError("task.score", one, "a number in [0, 1]")
-        found.append(one)
-    return found
+        return answers.form.scores(responses, golds, finished, verifier)
+    return [
+        max((_scored(answers, response, gold) for gold in every), default=0.0)
+        for response, every in zip(responses, golds, strict=True)
+    ]
+
+
+def _scored(answers: AnswerKey, response: str, gold: str) -> float:
+    assert answers.score is not None
+    try:
+        given = answers.score(response, gold)
+    except (TypeError, ValueError) as error:
+        raise InputError("task.score", str(error), "a number in [0, 1]") from error
+    return in_range(given, "task.score")

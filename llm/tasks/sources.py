@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sharpen.llm.tasks.data import AnswerKey, DataSource, Prompt, PromptSet, Score
+from sharpen.llm.tasks.data import AnswerKey, DataSource, Prompt, PromptSet
 from sharpen.llm.tasks.listed import PREFIX, PairSource, held
 from sharpen.llm.tasks.readers import SUFFIXES, Row, read_file, read_hub
-from sharpen.llm.tasks.registry import TASKS, Task
+from sharpen.llm.tasks.registry import TASKS, Judgement, Task, judgement_of
 from sharpen.llm.tasks.seal import refuse_if_sealed
 from sharpen.llm.tasks.templates import name_of
 from sharpen.llm.tasks.verification.verify import final_answer
@@ -163,6 +164,7 @@ def _hub_task(name: str, known: HubSet) -> Task:
         names = (known.splits[split],)
         return TableSource(name, lambda columns: read_hub(known.location, known.configuration, names, columns), limit)
 
+    task.__doc__ = f"Problems of {known.location} on the hub ({', '.join(known.splits)})."
     return task
 
 
@@ -170,24 +172,24 @@ for _name, _known in HUB.items():
     TASKS.register(_name)(_hub_task(_name, _known))
 
 
-class Scored:
-    """The source of a task that scores responses in its own way: its answer key says how.
+class Judged:
+    """The source of a task that says how its responses are judged: its problems and its answer key know it too.
 
     Args:
         source: The task's.
-        score: Its own.
+        judgement: What the task says.
     """
 
-    def __init__(self, source: DataSource, score: Score) -> None:
-        self._source, self._score = source, score
+    def __init__(self, source: DataSource, judgement: Judgement) -> None:
+        self._source, self._how = source, judgement
 
     def prompts(self) -> PromptSet:
-        """Return the problems."""
-        return self._source.prompts()
+        """Return the problems with the task's form of answers."""
+        return replace(self._source.prompts(), form=self._how.form)
 
     def answers(self) -> AnswerKey:
-        """Return the answers with the task's score."""
-        return AnswerKey(self._source.answers(), self._score)
+        """Return the answers with the task's way to score."""
+        return self._source.answers().judged(self._how.score, self._how.form, self._how.threshold)
 
     def categories(self) -> Mapping[str, Mapping[str, str]]:
         """Return the source's."""
@@ -304,8 +306,8 @@ def _part(spec: str, task: Task, split: str, limit: int | None) -> DataSource:
         source = found
     else:
         source = Sealable(f"{spec}/{split}", found)  # type: ignore[arg-type]
-    score = getattr(task, "score", None)
-    return source if score is None else Scored(source, score)
+    how = judgement_of(task)
+    return source if how is None else Judged(source, how)
 
 
 def _split_files(folder: Path, split: str) -> list[Path]:

@@ -1,0 +1,1 @@
+"""How a response is read: where its answer is found, and how two answers are compared."""

@@ -1,0 +1,170 @@
+"""The form of a task's answers: one rule for what is right, what votes, and which votes are the same answer.
+
+A form holds no label. Votes need it, and the majority reward, in runs that see no answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sharpen.llm.tasks.answers.comparisons import COMPARISONS, MATH, Comparison, normal_exact
+from sharpen.llm.tasks.answers.finders import FINDERS, Finder
+from sharpen.llm.tasks.verification.verify import Verifier, vote
+from sharpen.llm.tasks.verification.voting import by_value
+from sharpen.objective import InputError
+
+BOXED = "boxed"
+
+
+@dataclass(frozen=True)
+class AnswerForm:
+    """Where an answer is found and how it is compared.
+
+    Args:
+        find: A finder's name, ``module:object``, or the function itself.
+        compare: A comparison's name, ``module:object``, or the function itself.
+
+    Example:
+        >>> form = AnswerForm("first-line", "words")
+        >>> form.votes([" Cold.\\nQuestion:", ""]), form.scores(["Cold."], [("cold", "chilly")], None, None)
+        (['cold', None], [1.0])
+    """
+
+    find: Finder | str = BOXED
+    compare: Comparison | str = MATH
+
+    @property
+    def finder(self) -> Finder:
+        """The function that finds the answer.
+
+        Raises:
+            InputError: there is no such finder.
+        """
+        return FINDERS.get(self.find, "task.find") if isinstance(self.find, str) else self.find
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """The function that compares; None for the verifier.
+
+        Raises:
+            InputError: there is no such comparison.
+        """
+        if self.compare == MATH:
+            return None
+        return COMPARISONS.get(self.compare, "task.compare") if isinstance(self.compare, str) else self.compare
+
+    def names(self) -> dict[str, str]:
+        """Return what the two are called, for reports."""
+        return {
+            "find": self.find if isinstance(self.find, str) else FINDERS.name_of(self.find, "task.find"),
+            "compare": (
+                self.compare if isinstance(self.compare, str) else COMPARISONS.name_of(self.compare, "task.compare")
+            ),
+        }
+
+    def found(self, responses: Sequence[str], finished: Sequence[bool] | None = None) -> list[str | None]:
+        """Return the answer of each response as it is written, None where it has none.
+
+        Args:
+            responses: Texts.
+            finished: False for each that was cut at the length limit; only ``boxed`` asks.
+
+        Raises:
+            InputError: a user's finder returned something else than a text or None.
+        """
+        if self.find == BOXED:
+            from sharpen.llm.tasks.answers.finders import boxed
+
+            flags = [True] * len(responses) if finished is None else finished
+            return [boxed(text, ended) for text, ended in zip(responses, flags, strict=True)]
+        answers = [self.finder(text) for text in responses]
+        wrong = next((one for one in answers if one is not None and not isinstance(one, str)), None)
+        if wrong is not None:
+            raise InputError("task.find", wrong, "a function that returns a text or None")
+        return answers
+
+    def votes(self, responses: Sequence[str], finished: Sequence[bool] | None = None) -> list[str | None]:
+        """Return the answer of each response as it is counted in a vote: in the comparison's normal form, if it has one.
+
+        Votes for one value in different writings may be different here; :meth:`united` unites them.
+        """
+        comparison = self.comparison
+        if comparison is None and self.find == BOXED:
+            flags = [True] * len(responses) if finished is None else finished
+            return [vote(text, ended) for text, ended in zip(responses, flags, strict=True)]
+        normal = getattr(comparison, "normal", normal_exact)
+        return [None if one is None else normal(one) or None for one in self.found(responses, finished)]
+
+    def united(self, groups: Sequence[Sequence[str | None]], verifier: Verifier) -> list[list[str | None]]:
+        """Return the votes of each group with one text for all that are the same answer."""
+        if self.comparison is None:
+            return by_value(groups, verifier)
+        return [list(votes) for votes in groups]
+
+    def scores(
+        self,
+        responses: Sequence[str],
+        rights: Sequence[Sequence[str]],
+        finished: Sequence[bool] | None,
+        verifier: Verifier | None,
+    ) -> list[float]:
+        """Return how good each response is: the best of its comparisons with the right answers, in [0, 1].
+
+        Args:
+            responses: Texts.
+            rights: The right answers to each response's problem, one or several.
+            finished: As for :meth:`found`.
+            verifier: Needed by the comparison ``math``.
+
+        Raises:
+            InputError: a user's comparison returned something else.
+        """
+        comparison = self.comparison
+        if comparison is None:
+            assert verifier is not None
+            return self._by_verifier(responses, rights, finished, verifier)
+        answers = self.found(responses, finished)
+        return [
+            max((in_range(comparison(answer, right), "task.compare") for right in every), default=0.0)
+            if answer is not None
+            else 0.0
+            for answer, every in zip(answers, rights, strict=True)
+        ]
+
+    def _by_verifier(
+        self,
+        responses: Sequence[str],
+        rights: Sequence[Sequence[str]],
+        finished: Sequence[bool] | None,
+        verifier: Verifier,
+    ) -> list[float]:
+        """Return 1.0 where the verifier takes the response's answer for one of the right ones."""
+        rows = [(row, right) for row, every in enumerate(rights) for right in every]
+        golds = [right for _, right in rows]
+        if self.find == BOXED:
+            flags = None if finished is None else [finished[row] for row, _ in rows]
+            found = verifier([responses[row] for row, _ in rows], golds, flags)
+        else:
+            answers = self.found(responses, finished)
+            asked = [(answers[row] or "", right) for row, right in rows]
+            found = [float(same is True) for same in verifier.equal([one for one, _ in asked], golds)]
+        scores = [0.0] * len(responses)
+        for (row, _), score in zip(rows, found, strict=True):
+            scores[row] = max(scores[row], score)
+        return scores
+
+
+def in_range(given: object, field: str) -> float:
+    """Return a score.
+
+    Raises:
+        InputError: it is no number in [0, 1].
+    """
+    try:
+        score = float(given)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise InputError(field, given, "a number in [0, 1]") from error
+    if not 0 <= score <= 1:
+        raise InputError(field, score, "a number in [0, 1]")
+    return score
