@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sharpen.llm.samplers.registry import SAMPLERS
     from sharpen.llm.tasks.listed import problems
     from sharpen.llm.tasks.registry import TASKS
+    from sharpen.llm.tasks.templates import TEMPLATES, Template
     from sharpen.llm.trackers.registry import TRACKERS
     from sharpen.objective.counts import maj_at_k, pass_at_k
 
@@ -54,6 +55,8 @@ __getattr__, __dir__, _ = lazy.exports(
         "REWARDS": "sharpen.llm.rewards.registry:REWARDS",
         "SAMPLERS": "sharpen.llm.samplers.registry:SAMPLERS",
         "TASKS": "sharpen.llm.tasks.registry:TASKS",
+        "TEMPLATES": "sharpen.llm.tasks.templates:TEMPLATES",
+        "Template": "sharpen.llm.tasks.templates:Template",
         "TRACKERS": "sharpen.llm.trackers.registry:TRACKERS",
     },
 )
@@ -62,6 +65,7 @@ __all__ = [  # the same names, where a type checker reads them
     "REWARDS",
     "SAMPLERS",
     "TASKS",
+    "TEMPLATES",
     "TRACKERS",
     "EvalConfig",
     "Evaluation",
@@ -69,6 +73,7 @@ __all__ = [  # the same names, where a type checker reads them
     "Run",
     "SampleConfig",
     "Scoring",
+    "Template",
     "TrainConfig",
     "evaluate",
     "list_data_sets",

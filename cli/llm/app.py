@@ -11,6 +11,7 @@ from sharpen.cli.llm import models as llm_models
 from sharpen.cli.llm import new_task as llm_new_task
 from sharpen.cli.llm import pretrain as llm_pretrain
 from sharpen.cli.llm import sample as llm_sample
+from sharpen.cli.llm import tasks as llm_tasks
 from sharpen.cli.llm import train as llm_train
 
 app = typer.Typer(no_args_is_help=True, help="Train a language model on the objective and evaluate it.")
@@ -25,6 +26,7 @@ llm_train.register(app)
 llm_eval.register(app)
 llm_sample.register(app)
 llm_data.register(app)
+llm_tasks.register(app)
 llm_models.register(app)
 llm_new_task.register(app)
 llm_pretrain.register(app)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpen.cli.llm.packages import require_packages
+from sharpen.cli.llm.settings import CHAT_OPTION, LONG_PROMPTS, TEMPLATE, chat_options
 from sharpen.cli.shared import options, terminal
 from sharpen.cli.shared.terminal import say
 
@@ -39,14 +40,22 @@ def evaluate(
     compare: Annotated[
         Path | None, typer.Option(help="Folder of another evaluation: differences problem by problem.")
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="As --data: a task, as `sharpen llm tasks` lists them.", rich_help_panel=ASKED),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(help="math500, math, gsm8k, …, a hub id, a file or folder.", rich_help_panel=ASKED),
     ] = None,
     split: Annotated[str | None, typer.Option(help="test, validation or train.", rich_help_panel=ASKED)] = None,
     problems: Annotated[int | None, typer.Option(help="The first N problems only.", rich_help_panel=ASKED)] = None,
-    template: Annotated[
-        str | None, typer.Option(help="Prompt template, a name or a file.", rich_help_panel=ASKED)
+    template: Annotated[str | None, typer.Option(help=TEMPLATE, rich_help_panel=ASKED)] = None,
+    chat_option: Annotated[
+        list[str] | None, typer.Option(help=CHAT_OPTION, metavar="NAME=VALUE", rich_help_panel=ASKED)
+    ] = None,
+    long_prompts: Annotated[
+        str | None, typer.Option(help=LONG_PROMPTS, rich_help_panel=ASKED, show_default="drop")
     ] = None,
     samples: Annotated[int, typer.Option(help="Samples a problem.", rich_help_panel=SAMPLING)] = 16,
     temperature: Annotated[float, typer.Option(help="0 is greedy.", rich_help_panel=SAMPLING)] = 1.0,
@@ -84,7 +93,9 @@ def evaluate(
     from sharpen.llm.configs.targets import complete
     from sharpen.llm.evaluation.run import EvalConfig, check_comparison, compare_with, run_evaluation
 
-    asked = {"data": data, "split": split, "problems": problems, "template": template, "max_length": max_length}
+    options.refuse_with("task", task, "data", data)
+    asked = {"data": task or data, "split": split, "problems": problems, "template": template, "max_length": max_length}
+    asked |= {"chat_options": chat_options(chat_option) if chat_option else None, "long_prompts": long_prompts}
     asked |= {"checkpoint": checkpoint, "base": base, "top_p": top_p}
     given = {
         "model": model,

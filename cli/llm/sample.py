@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpen.cli.llm.packages import require_packages
-from sharpen.cli.llm.train import assigned
+from sharpen.cli.llm.settings import CHAT_OPTION, LONG_PROMPTS, TEMPLATE, assigned, chat_options
 from sharpen.cli.shared import options, terminal
 from sharpen.cli.shared.terminal import say
 
@@ -56,10 +56,15 @@ def sample(
     beside: Annotated[
         Path | None, typer.Option(help="Run folder of sharpen llm train: accuracy and cost beside it.")
     ] = None,
+    task: Annotated[str | None, _flag("As --data: a task, as `sharpen llm tasks` lists them.", ASKED)] = None,
     data: Annotated[str | None, _flag("math500, math, …, a hub id, a file or folder.", ASKED)] = None,
     split: Annotated[str | None, _flag("test (the default), validation or train.", ASKED)] = None,
     problems: Annotated[int | None, _flag("The first N problems only.", ASKED)] = None,
-    template: Annotated[str | None, _flag("Prompt template, a name or a file.", ASKED)] = None,
+    template: Annotated[str | None, _flag(TEMPLATE, ASKED)] = None,
+    chat_option: Annotated[
+        list[str] | None, typer.Option(help=CHAT_OPTION, metavar="NAME=VALUE", rich_help_panel=ASKED)
+    ] = None,
+    long_prompts: Annotated[str | None, _flag(LONG_PROMPTS, ASKED)] = None,
     samples: Annotated[int | None, _flag("Responses a prompt (1).", ASKED)] = None,
     max_length: Annotated[int | None, _flag("Prompt and response, in tokens.", ASKED)] = None,
     seed: Annotated[int | None, _flag("Of all random numbers (42).", ASKED)] = None,
@@ -123,7 +128,10 @@ def _config(flags: dict[str, Any]) -> SampleConfig:
     from sharpen.llm.configs.targets import complete
     from sharpen.llm.configs.train import merge
 
+    options.refuse_with("task", flags.get("task"), "data", flags.get("data"))
     given = {name: flag for name, flag in flags.items() if name in SampleConfig.model_fields}
+    given |= {"data": flags["task"]} if "task" in flags else {}
+    given |= {"chat_options": chat_options(flags["chat_option"])} if flags.get("chat_option") else {}
     for one in flags.get("option", []):
         given["options"] = merge(given.get("options", {}), assigned(one, "option"), whole=())
     which = {"checkpoint": flags["checkpoint"]} if "checkpoint" in flags else {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpen.cli.llm.packages import require_packages
+from sharpen.cli.llm.settings import CHAT_OPTION, LONG_PROMPTS, TEMPLATE, assigned, chat_options, put
 from sharpen.cli.llm.train_output import print_result, progress
 from sharpen.cli.shared import options
 from sharpen.cli.shared.errors import fail
@@ -33,10 +34,15 @@ class RunFlags:
     steps: Annotated[int | None, _flag(RUN, "Updates.")] = None
     seed: Annotated[int | None, _flag(RUN, "Seed of prompts and samples.")] = None
     checkpoint_every: Annotated[int | None, _flag(RUN, "Updates between checkpoints.")] = None
+    task: Annotated[str | None, _flag(RUN, "Train, choose and measure on the parts of one task.")] = None
     data: Annotated[str | None, _flag(RUN, "embedded, math, gsm8k, deepscaler, …, or a file or folder.")] = None
     split: Annotated[str | None, _flag(RUN, "Part of the data.")] = None
     problems: Annotated[int | None, _flag(RUN, "Use only N training problems.")] = None
-    template: Annotated[str | None, _flag(RUN, "Prompt template, a name or a file.")] = None
+    template: Annotated[str | None, _flag(RUN, TEMPLATE)] = None
+    chat_option: Annotated[
+        list[str] | None, typer.Option(help=CHAT_OPTION, metavar="NAME=VALUE", rich_help_panel=RUN)
+    ] = None
+    long_prompts: Annotated[str | None, _flag(RUN, LONG_PROMPTS)] = None
     tracker: Annotated[
         list[str] | None,
         _flag(RUN, "tensorboard (the default), wandb, trackio, or your own as module:object; repeatable."),
@@ -131,6 +137,7 @@ class EvaluationFlags:
 # Settings that are not a field of the same name at the top of TrainConfig.
 PLACES = {
     "tracker": "trackers",
+    "chat_option": "chat_options",
     "learner": "learner.kind",
     "microbatch_tokens": "tokens_per_microbatch",
     "activation_checkpointing": "gradient_checkpointing",
@@ -194,7 +201,7 @@ def train(
     flags: dict[str, Any] = {"model": model}
     for group in (run, rollout, learn, reward, scale, evaluation):
         flags |= asdict(group)
-    settings = resolved(chosen, nested(flags), recipe, config, set_ or [])
+    settings = resolved(chosen, given(flags), recipe, config, set_ or [])
     if processes is not None and not dry_run:
         fail(f"processes: got {processes}, allowed: with --dry-run only; torchrun starts several processes")
     if dry_run:
@@ -211,12 +218,28 @@ def default_folder(config: TrainConfig) -> Path:
     return Path("runs") / named
 
 
+def given(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the flags that were given as settings; ``--task`` stands for several.
+
+    Raises:
+        InputError: ``--task`` beside data, or an argument of the chat format that is none.
+    """
+    from sharpen.llm.configs.train import merge, whole_task
+
+    own = {name: flag for name, flag in flags.items() if name != "task"}
+    options.refuse_with("task", flags["task"], "data", own["data"])
+    options.refuse_with("task", flags["task"], "eval-data", own["eval_data"])
+    changes = {} if flags["task"] is None else whole_task(flags["task"])
+    own["chat_option"] = chat_options(flags["chat_option"]) if flags["chat_option"] else None
+    return merge(changes, nested(own))
+
+
 def nested(flags: dict[str, Any]) -> dict[str, Any]:
     """Return the flags that were given, each at its place in the settings."""
     changes: dict[str, Any] = {}
     for name, given in flags.items():
         if given is not None:
-            _put(changes, PLACES.get(name, name), given)
+            put(changes, PLACES.get(name, name), given)
     return changes
 
 
@@ -247,43 +270,6 @@ def resolved(
     return settings
 
 
-def assigned(assignment: str, flag: str = "set") -> dict[str, Any]:
-    """Return ``a.b=value`` as nested settings; the value is read as YAML.
-
-    Args:
-        assignment: What was given.
-        flag: To which flag; errors name it.
-
-    Raises:
-        InputError: it has another form.
-
-    Example:
-        >>> assigned("optimizer.beta2=0.95")
-        {'optimizer': {'beta2': 0.95}}
-    """
-    from sharpen.objective import InputError
-    from sharpen.objective.storage.parsing import parse_yaml
-
-    name, _, text = assignment.partition("=")
-    if not text.strip() or not all(part.isidentifier() for part in name.strip().split(".")):
-        example = "optimizer.beta2=0.95" if flag == "set" else "n=4"
-        raise InputError(flag, assignment, f"NAME=VALUE, for example {example}")
-    try:
-        value = parse_yaml(text, flag)
-    except InputError as error:
-        raise InputError(flag, assignment, error.allowed) from error
-    changes: dict[str, Any] = {}
-    _put(changes, name.strip(), value)
-    return changes
-
-
-def _put(changes: dict[str, Any], place: str, value: Any) -> None:
-    *groups, leaf = place.split(".")
-    for group in groups:
-        changes = changes.setdefault(group, {})
-    changes[leaf] = value
-
-
 def _train(config: TrainConfig, out: Path, force: bool, as_json: bool) -> None:
     from transformers.utils import logging  # imports torch: only once the settings have proved valid
 
@@ -305,7 +291,8 @@ def _train(config: TrainConfig, out: Path, force: bool, as_json: bool) -> None:
 def _plan(config: TrainConfig, processes: int | None, as_json: bool) -> None:
     from sharpen.llm.distributed.plan import plan
     from sharpen.llm.distributed.world import World, launched
-    from sharpen.llm.preflight import checks as preflight
+    from sharpen.llm.preflight.checks import for_plan
+    from sharpen.llm.preflight.findings import lines
     from sharpen.llm.preflight.machine import no_gpu
 
     world = launched()
@@ -314,7 +301,7 @@ def _plan(config: TrainConfig, processes: int | None, as_json: bool) -> None:
     found = plan(config, processes or world.size)
     if not world.first:
         return
-    missing = preflight.for_plan(config, World(0, processes or world.size))
+    missing = for_plan(config, World(0, processes or world.size))
     here = no_gpu()
     assumed = found.device == "cuda" and here is not None
     if as_json:
@@ -328,7 +315,7 @@ def _plan(config: TrainConfig, processes: int | None, as_json: bool) -> None:
         say(f"\n# a GPU is assumed, and this machine has none: {here}\n# --device cpu plans for its CPU")
     if missing:
         say(f"\n# {len(missing)} thing{'s' * (len(missing) > 1)} missing or wrong for a start on this machine")
-        say("\n".join(f"# {line}" for line in preflight.lines(missing)))
+        say("\n".join(f"# {line}" for line in lines(missing)))
 
 
 def recipes(

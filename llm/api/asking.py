@@ -73,7 +73,8 @@ def evaluate(
         checkpoint: Of a run folder: ``last`` (if not given), ``best``, ``base``, or a number of updates.
         out: Folder that keeps the records, so that the same call goes on after a kill; None keeps nothing.
         force: Delete an earlier evaluation in ``out`` first.
-        settings: Other fields of :class:`sharpen.llm.EvalConfig`: ``samples``, ``temperature``, ``base``, ….
+        settings: Other fields of :class:`sharpen.llm.EvalConfig`: ``samples``, ``temperature``, ``base``, ``template``
+            (a name, or a :class:`sharpen.llm.Template`), ….
 
     Raises:
         InputError: an argument cannot be used or would have no effect; or a model or data.

@@ -8,6 +8,7 @@ from typing import Any
 
 from sharpen.llm.tasks.listed import Listed, hold
 from sharpen.llm.tasks.listed import problems as listed
+from sharpen.llm.tasks.templates import name_of
 from sharpen.objective import InputError, Objective, preset
 
 Problems = str | Path | Listed | Iterable[str] | Iterable[tuple[str, Any]]
@@ -57,8 +58,19 @@ def data_of(problems: Problems, field: str) -> str:
         raise InputError(field, error.value, wanted) from error
 
 
+def with_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with the name of a template that is given as an object.
+
+    Raises:
+        InputError: it is no template.
+    """
+    own = settings.get("template")
+    return {**settings, **({} if own is None else {"template": name_of(own)})}
+
+
 def asked(problems: Problems | int | None, settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings of an evaluation or a sampling run with the problems that are given: data, or their number."""
+    settings = with_names(settings)
     if problems is None:
         return settings
     if isinstance(problems, int):

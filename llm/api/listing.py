@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pandas as pd
+
+from sharpen.objective import InputError
 
 
 def list_models() -> pd.DataFrame:
@@ -22,7 +26,7 @@ def list_models() -> pd.DataFrame:
 
 
 def list_data_sets() -> pd.DataFrame:
-    """Return the data sets that have a name, one a row: ``location``, a hub id, and ``splits``.
+    """Return the tasks that have a name, one a row: ``location``, a hub id, ``splits``, and ``about``, one line.
 
     Location and splits are None for a task that is no set of the hub; :data:`sharpen.llm.TASKS` has them all. A file, a
     folder, a hub id and a list of problems do as well.
@@ -38,5 +42,17 @@ def list_data_sets() -> pd.DataFrame:
     for name in TASKS:
         known = HUB.get(name)
         own = (None, None) if known is None else (known.location, ", ".join(known.splits))
-        rows.append(dict(zip(("data", "location", "splits"), (name, *own), strict=True)))
+        rows.append(dict(zip(("data", "location", "splits", "about"), (name, *own, _about(name)), strict=True)))
     return pd.DataFrame(rows).set_index("data")
+
+
+def _about(name: str) -> str:
+    """Return one line on a task: its own, or the first of its docstring, or why it cannot be had."""
+    from sharpen.llm.tasks.registry import TASKS
+
+    try:
+        task = TASKS.get(name)
+    except InputError as error:  # of an installed package that is broken, or one that is not installed
+        return f"not to be had: {error.allowed}"
+    text = getattr(task, "about", None) or inspect.getdoc(task) or ""
+    return str(text).strip().partition("\n")[0]

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sharpen.llm.api.given import Problems, data_of, folder_of, objective_fields
+from sharpen.llm.api.given import Problems, data_of, folder_of, objective_fields, with_names
 from sharpen.llm.api.runs import Run, load_run
 from sharpen.llm.common.report import Report
 from sharpen.llm.configs.idle import TRAIN, named, refuse_idle
-from sharpen.llm.configs.train import TrainConfig, merge
+from sharpen.llm.configs.train import TrainConfig, merge, whole_task
 from sharpen.llm.learners.parts.registry import LEARNERS
 from sharpen.llm.rewards.registry import REWARDS
 from sharpen.objective import InputError, Objective
@@ -23,6 +23,7 @@ def train(
     objective: str | Objective | Mapping[str, Any] = "task-reward",
     *,
     reward: str | Callable[..., Any] | Mapping[str, Any] | None = None,
+    task: Problems | None = None,
     problems: Problems | int | None = None,
     test: Problems | None = None,
     learner: str | type | Mapping[str, Any] | None = None,
@@ -42,6 +43,8 @@ def train(
         reward: r: a name, a function or class as docs/rewards.md describes, or fields of ``RewardConfig``; None is the
             task reward. A function that stands in no module that can be imported, as a notebook's, is recorded as
             ``module:name``; another process that goes on with the run has to give it again.
+        task: What is trained and measured on, each on its own part: a task's name (``sharpen.llm.list_data_sets``), or
+            what :func:`sharpen.llm.problems` returned.
         problems: What is trained on: a data set's name or file, pairs (problem, answer), or texts alone, which do for
             an objective or a reward that needs no answers; or a number, the first so many of the model's own. If the
             objective has no reward term, or its reward needs none, answers are not opened before the last update.
@@ -58,12 +61,17 @@ def train(
         InputError: an argument cannot be used or would have no effect; or a model, data or the folder.
         KeyboardInterrupt: Ctrl-C.
     """
-    changes: dict[str, Any] = {**settings, "model": model}
+    changes: dict[str, Any] = {**with_names(settings), "model": model}
     parts = {"reward": _part(REWARDS, reward), "learner": _part(LEARNERS, learner)}
     for name, fields in parts.items():
         changes |= {name: fields} if fields is not None else {}
     if steps is not None:
         changes["steps"] = steps
+    if task is not None:
+        for name, other in {"problems": problems, "test": test}.items():
+            if other is not None and not isinstance(other, int):
+                raise InputError(name, other, "none with task, where it would have no effect")
+        changes = merge(whole_task(data_of(task, "task")), changes)
     if isinstance(problems, int):
         changes["problems"] = problems
     elif problems is not None:

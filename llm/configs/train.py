@@ -252,6 +252,12 @@ def recipe(model: str) -> dict[str, Any]:
     return model_settings(model)
 
 
+def whole_task(task: str) -> dict[str, Any]:
+    """Return the settings of a run that trains, chooses and is measured on the parts of one task."""
+    own = {"data": task, "split": "test", "selection_data": None, "selection_split": "validation"}
+    return {"data": task, "split": "train", "evaluation": own}
+
+
 def resolve(changes: dict[str, Any]) -> TrainConfig:
     """Return the configuration: defaults, then the model's recipe, then ``changes`` (nested mappings merge).
 

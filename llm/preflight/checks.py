@@ -7,15 +7,16 @@ finding is an :class:`~sharpen.objective.InputError` that names the command or o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sharpen.llm.configs.targets import template_of
 from sharpen.llm.distributed.placement import Sampled
 from sharpen.llm.models import hub, store
 from sharpen.llm.models.registry import ModelSource, load_tokenizer, resolve
+from sharpen.llm.preflight.findings import Findings
 from sharpen.llm.preflight.inventory import (
     GIB,
     check_device,
@@ -33,7 +34,7 @@ from sharpen.llm.tasks.data import DataSource, PromptSet
 from sharpen.llm.tasks.overlap import Overlap, chosen_problems, set_apart
 from sharpen.llm.tasks.sources import load_source
 from sharpen.llm.trackers import missing_packages
-from sharpen.objective import InputError, MissingError, SeveralInputsError, one_or_several
+from sharpen.objective import InputError, MissingError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,34 +43,6 @@ if TYPE_CHECKING:
     from sharpen.llm.distributed.world import World
 
 TRAINING, EVALUATION, SELECTION = "--data", "--eval-data", "--eval-selection-data"
-Found = TypeVar("Found")
-
-
-class Findings:
-    """Errors that do not keep from looking further."""
-
-    def __init__(self) -> None:
-        self.errors: list[InputError] = []
-        self.notes: list[str] = []
-
-    def attempt(self, look: Callable[[], Found]) -> Found | None:
-        """Return what ``look`` returns; None, and the error is kept, if it refuses."""
-        try:
-            return look()
-        except SeveralInputsError as error:
-            self.errors += error.errors
-        except InputError as error:
-            self.errors.append(error)
-        return None
-
-    def settle(self) -> None:
-        """Raise what was found.
-
-        Raises:
-            InputError: something was.
-        """
-        if self.errors:
-            raise one_or_several(self.errors)
 
 
 class Part(NamedTuple):
@@ -131,7 +104,7 @@ def for_training(config: TrainConfig, world: World, out: Path) -> Ready:
         _look_at_machine(found, config, source, world, out)
     parts = parts_of(config, source)
     opened = [_open(found, part) for part in parts]
-    _say_once(found)
+    found.say_once()
     if source is not None and tokenizer is None:
         tokenizer = _convert(found, source)
     if source is None or any(one is None for one in opened):
@@ -140,7 +113,7 @@ def for_training(config: TrainConfig, world: World, out: Path) -> Ready:
     (data, every), *held_out = (one for one in opened if one is not None)
     prompts, overlaps = set_apart(every, [asked for _, asked in {id(one): one for one in held_out}.values()])
     own = config.evaluation
-    reported = PromptSet(held_out[0][1].name, held_out[0][1].prompts[: own.problems])
+    reported = held_out[0][1].only(held_out[0][1].prompts[: own.problems])
     selection = chosen_problems(held_out[1][1], reported, own.problems)
     sets = {TRAINING: prompts, EVALUATION: reported} | ({} if selection is None else {SELECTION: selection})
     left_out: dict[str, list[str]] = {}
@@ -151,6 +124,8 @@ def for_training(config: TrainConfig, world: World, out: Path) -> Ready:
             if fits is not None and fits.note is not None:
                 sets[flag], left_out[flag] = fits.prompts, fits.left_out
                 found.notes.append(fits.note)
+            if fits is None and found.errors[-1].field != "max_length":
+                break  # the template or the chat format cannot be used, whatever is asked
     if world.first:
         _look_at_answers(found, config, parts, sets)
     found.settle()
@@ -169,7 +144,7 @@ def for_plan(config: TrainConfig, world: World) -> list[InputError]:
     for part in parts_of(config, source):
         if hub_set(part.spec) is None or hub.prefer_cache():
             _open(found, part)
-    _say_once(found)
+    found.say_once()
     return found.errors
 
 
@@ -322,26 +297,6 @@ def _open(found: Findings, part: Part) -> tuple[DataSource, PromptSet] | None:
         return None
 
 
-def _say_once(found: Findings) -> None:
-    """Join what is missing for the same reason: one data set may serve several purposes."""
-    joined: dict[tuple[object, ...], InputError] = {}
-    for error in found.errors:
-        if not isinstance(error, MissingError):
-            joined[(id(error),)] = error
-            continue
-        key = (error.value, error.why)
-        earlier = joined.get(key)
-        if not isinstance(earlier, MissingError):
-            joined[key] = error
-        else:
-            *commands, flag = earlier.get
-            own = error.get[-1]
-            flags = flag if own in flag else f"{flag} {own}"
-            field = earlier.field if error.field in earlier.field else f"{earlier.field}, {error.field}"
-            joined[key] = MissingError(field, error.value, error.why, [*commands, flags])
-    found.errors = list(joined.values())
-
-
 def _look_at_machine(found: Findings, config: TrainConfig, source: ModelSource, world: World, out: Path) -> None:
     """Look for a device, and for memory and disk that the run is sure to need."""
     before = len(found.errors)
@@ -412,9 +367,3 @@ def _look_at_answers(found: Findings, config: TrainConfig, parts: Sequence[Part]
                 f"{sets[flag].name} ({flag}): {len(missing)} of {total} problems have no answer, so no response to "
                 f"them is right; the first is {missing[0]!r:.60}"
             )
-
-
-def lines(errors: Iterable[InputError]) -> list[str]:
-    """Return what is missing for reading, in lines of at most 78 characters: comments of a plan."""
-    several: Any = SeveralInputsError(list(errors))
-    return several.lines(width=78)[1:]

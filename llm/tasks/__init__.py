@@ -9,10 +9,13 @@ if TYPE_CHECKING:
     from sharpen.llm.tasks.listed import problems
     from sharpen.llm.tasks.registry import TASKS, Task
     from sharpen.llm.tasks.sources import load_source
+    from sharpen.llm.tasks.templates import TEMPLATES, Template
 
 __getattr__, __dir__, _ = lazy.exports(
     __name__,
     {
+        "TEMPLATES": "sharpen.llm.tasks.templates:TEMPLATES",
+        "Template": "sharpen.llm.tasks.templates:Template",
         "TASKS": "sharpen.llm.tasks.registry:TASKS",
         "AnswerKey": "sharpen.llm.tasks.data:AnswerKey",
         "DataSource": "sharpen.llm.tasks.data:DataSource",
@@ -25,11 +28,13 @@ __getattr__, __dir__, _ = lazy.exports(
 )
 __all__ = [  # the same names, where a type checker reads them
     "TASKS",
+    "TEMPLATES",
     "AnswerKey",
     "DataSource",
     "Prompt",
     "PromptSet",
     "Task",
+    "Template",
     "load_source",
     "problems",
 ]
