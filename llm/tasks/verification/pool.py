@@ -1,4 +1,4 @@
-"""A pool of killable processes that compare answers; see :mod:`sharpen.llm.tasks.verification.worker`."""
+"""A pool of killable processes that compare or score answers; see :mod:`sharpen.llm.tasks.verification.worker`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ START_LIMIT = 120.0  # seconds; importing math-verify takes one or two, more on 
 GRACE = 30.0
 ATTEMPTS = 2  # how often an answer is tried whose server died meanwhile, which may be no fault of the answer's
 
-Task = tuple[str, str]  # the two answers
+Task = tuple[str, ...]  # what the judge is asked: two answers, for the verifier's own
+MATHEMATICS = "sharpen.llm.tasks.verification.worker:compare"
 
 
 class _Work(NamedTuple):
@@ -35,16 +36,18 @@ class _Work(NamedTuple):
 
 
 class VerifyPool:
-    """Compares answers in worker processes, which start with the first answer.
+    """Asks a judge about answers in worker processes, which start with the first answer.
 
     Args:
         workers: Number of processes.
         limit: Wall-clock seconds an answer.
         memory: Address space of a worker, bytes.
+        judge: ``module:function`` of this package, which gets the texts of a task and returns one word; the module's
+            ``prepare()`` is called once, before workers are forked.
     """
 
-    def __init__(self, workers: int, limit: float, memory: int) -> None:
-        self._workers, self._limit, self._memory = workers, limit, memory
+    def __init__(self, workers: int, limit: float, memory: int, judge: str = MATHEMATICS) -> None:
+        self._workers, self._limit, self._memory, self._judge = workers, limit, memory, judge
         self._numbers = itertools.count(1)  # of requests
         self._sockets: list[socket.socket] = []
         self._server: int | None = None
@@ -56,7 +59,7 @@ class VerifyPool:
         return self._server
 
     def run(self, tasks: Sequence[Task]) -> list[str]:
-        """Return each task's verdict, one of ``verify_worker``'s.
+        """Return each task's verdict: the judge's word, or ``TIMEOUT`` or ``CRASH`` of the worker.
 
         Raises:
             RuntimeError: the workers do not start, whatever they are asked.
@@ -97,6 +100,7 @@ class VerifyPool:
             "sharpen.llm.tasks.verification.worker",
             str(self._limit),
             str(self._memory),
+            self._judge,
         ]
         process = subprocess.Popen(
             [*command, *(str(end.fileno()) for end in theirs)],

@@ -1,19 +1,21 @@
-"""The processes that run math-verify: a server that imports it once and forks workers that may be killed.
+"""The processes that judge answers: a server that imports the judge once and forks workers that may be killed.
 
-Run as ``python -m sharpen.llm.tasks.verification.worker LIMIT MEMORY FD...`` by
-:mod:`sharpen.llm.tasks.verification.pool`. Nothing here imports torch, and nothing of the program that started it: not
+Run as ``python -m sharpen.llm.tasks.verification.worker LIMIT MEMORY JUDGE FD...`` by
+:mod:`sharpen.llm.tasks.verification.pool`. The judge is :func:`compare`, with math-verify, or another function of the
+package. Nothing here imports torch, and nothing of the program that started it: not
 its threads, its memory or its main module.
 
 The kernel enforces both limits. Before each answer a worker sets a timer whose signal has its default action, which
 kills: no code of SymPy can delay it, as it can delay an exception. The server sees the death, says so on the worker's
-socket and forks another, in milliseconds, since math-verify is already imported.
+socket and forks another, in milliseconds, since what the judge needs is already imported. A worker writes no file.
 
-A request is one line, ``[number, prediction, gold]`` in JSON; a reply is one line, ``number verdict``.
+A request is one line, ``[number, text, ...]`` in JSON; a reply is one line, ``number verdict``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
 import mmap
@@ -22,8 +24,9 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 RIGHT, WRONG, ERROR, TIMEOUT, CRASH = "right", "wrong", "error", "timeout", "crash"
 READY = "ready"
@@ -31,7 +34,15 @@ NUMBER = struct.Struct("=Q")  # of a request, from 1
 # SymPy and the parser keep caches; a worker that ran into the memory limit by them would fail innocent answers.
 ANSWERS_PER_WORKER = 2000
 RELATIVE, NOISE, DIGITS = 1e-5, 1e-25, 40  # of numbers that math-verify takes for equal
+Judge = Callable[..., str]
 _CLOSED, _WORN, _BROKEN = 0, 3, 4  # exit codes: nobody is left to ask, time for a fresh worker, anything else
+
+
+class _Limits(NamedTuple):
+    """What an answer may take: wall-clock seconds, and bytes of a worker's address space."""
+
+    seconds: float
+    memory: int
 
 
 def compare(prediction: str, gold: str) -> str:
@@ -123,19 +134,28 @@ def _far(a: Any, b: Any) -> bool:
         return False
 
 
+def prepare() -> None:
+    """Import what a comparison needs, and see that it works."""
+    if math_verify(r"\frac{1}{2}", "0.5") != RIGHT:
+        raise SystemExit("math-verify does not take 1/2 for 0.5")
+
+
 def main(arguments: list[str]) -> None:
     """Serve until the sockets' other ends are closed; see the module."""
     limit, memory = float(arguments[0]), int(arguments[1])
-    sockets = [socket.socket(fileno=int(number)) for number in arguments[2:]]
-    logging.disable(logging.CRITICAL)  # it logs a traceback for every text that is no mathematics
-    if math_verify(r"\frac{1}{2}", "0.5") != RIGHT:  # imports what a comparison needs
-        raise SystemExit("math-verify does not take 1/2 for 0.5")
+    sockets = [socket.socket(fileno=int(number)) for number in arguments[3:]]
+    logging.disable(logging.CRITICAL)  # math-verify logs a traceback for every text that is no mathematics
+    module, _, name = arguments[2].partition(":")
+    found = importlib.import_module(module)
+    found.prepare()
+    judge = getattr(found, name)
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, sys.stderr.fileno())  # the parser prints its complaints
     sockets[0].sendall(f"{READY}\n".encode())
     # What each worker is at, its request's number or 0, where the server sees it after the worker's death.
     with mmap.mmap(-1, NUMBER.size * len(sockets)) as board:
-        workers = {_fork(place, sockets, board, limit, memory): place for place in range(len(sockets))}
+        limits = _Limits(limit, memory)
+        workers = {_fork(place, sockets, board, limits, judge): place for place in range(len(sockets))}
         while workers:
             pid, status = os.wait()
             place, code = workers.pop(pid), os.waitstatus_to_exitcode(status)
@@ -145,10 +165,10 @@ def main(arguments: list[str]) -> None:
             if number:
                 with contextlib.suppress(OSError):  # the program is gone; the next worker will notice
                     _reply(sockets[place], number, TIMEOUT if code == -signal.SIGALRM else CRASH)
-            workers[_fork(place, sockets, board, limit, memory)] = place
+            workers[_fork(place, sockets, board, limits, judge)] = place
 
 
-def _fork(place: int, sockets: list[socket.socket], board: mmap.mmap, limit: float, memory: int) -> int:
+def _fork(place: int, sockets: list[socket.socket], board: mmap.mmap, limits: _Limits, judge: Judge) -> int:
     NUMBER.pack_into(board, NUMBER.size * place, 0)
     pid = os.fork()
     if pid:
@@ -162,24 +182,25 @@ def _fork(place: int, sockets: list[socket.socket], board: mmap.mmap, limit: flo
                 connection.close()  # else a worker would keep its neighbours' sockets open after the program's end
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # bytes of a file that it writes; sockets are none
         with contextlib.suppress(ValueError):  # macOS has no such limit
-            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-        code = _serve(sockets[place], board, NUMBER.size * place, limit)
+            resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
+        code = _serve(sockets[place], board, NUMBER.size * place, limits.seconds, judge)
     finally:
         os._exit(code)  # never back into the server's loop
 
 
-def _serve(connection: socket.socket, board: mmap.mmap, place: int, limit: float) -> int:
+def _serve(connection: socket.socket, board: mmap.mmap, place: int, limit: float, judge: Judge) -> int:
     """Answer requests; return the exit code."""
     with connection.makefile("rb") as requests:
         for _ in range(ANSWERS_PER_WORKER):
             line = requests.readline()
             if not line:
                 return _CLOSED
-            number, prediction, gold = json.loads(line)
+            number, *question = json.loads(line)
             NUMBER.pack_into(board, place, number)
             signal.setitimer(signal.ITIMER_REAL, limit)
-            verdict = compare(prediction, gold)
+            verdict = judge(*question)
             signal.setitimer(signal.ITIMER_REAL, 0)
             _reply(connection, number, verdict)
             NUMBER.pack_into(board, place, 0)
