@@ -31,7 +31,12 @@ Config = TypeVar("Config", bound=BaseModel)
 
 @contextmanager
 def opened(
-    out: Path, config: Config, force: bool, made: Sequence[str], may_change: Callable[[Config], bool] | None = None
+    out: Path,
+    config: Config,
+    force: bool,
+    made: Sequence[str],
+    may_change: Callable[[Config], bool] | None = None,
+    first: str | None = None,
 ) -> Iterator[None]:
     """Make ``out`` the run folder of ``config`` and hold its lock inside, so that no other process works in it.
 
@@ -46,6 +51,8 @@ def opened(
             kept in ``provenance.json``, by which a later ``force`` knows what it may delete.
         may_change: Asked, with the lock held, whether a run of the configuration that it is given may go on as one of
             ``config``; None: never.
+        first: File that the first result is kept in. Where the run ends with an error while that is missing or empty,
+            nothing is lost, and what was made is deleted, so that no folder is in a corrected command's way.
 
     Raises:
         InputError: the folder cannot be written, holds something that is no run, belongs to another configuration, or
@@ -67,7 +74,12 @@ def opened(
                 _write_config(place, config)
             for folder in (place, *(path for path in place.iterdir() if path.is_dir() and not path.is_symlink())):
                 files.remove_leftovers(folder)
-        yield
+        try:
+            yield
+        except BaseException:
+            if first is not None and not ((place / first).is_file() and (place / first).stat().st_size):
+                abandon(out, made)
+            raise
 
 
 def _write_config(place: Path, config: BaseModel) -> None:
