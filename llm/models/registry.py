@@ -108,7 +108,7 @@ _SMOLLM2: dict[str, object] = {
 REGISTRY: dict[str, ModelSource] = {
     source.name: source
     for source in (
-        ModelSource("smollm2", SMOLLM2.location, default_data="gsm8k", architecture=_SMOLLM2),
+        ModelSource("smollm2", SMOLLM2.location, default_data="antonyms", architecture=_SMOLLM2),
         ModelSource("qwen2.5-3b", "Qwen/Qwen2.5-3B-Instruct", architecture=_QWEN25_3B),
         ModelSource("llama-3.2-3b", "meta-llama/Llama-3.2-3B-Instruct", architecture=_LLAMA32_3B),
         ModelSource("qwen3-4b", "Qwen/Qwen3-4B-Instruct-2507", default_data="deepscaler", architecture=_QWEN3_4B),
