@@ -125,6 +125,10 @@ class EvaluationSettings(Settings):
     )
 
 
+# What a stored run without these settings did, which had not been there yet.
+BEFORE: dict[str, Any] = {"share_prompts": "never"}
+
+
 class TrainConfig(Settings):
     """One training run. What is not given is the model's, see :func:`recipe`, as with ``sharpen llm train``.
 
@@ -182,6 +186,11 @@ class TrainConfig(Settings):
     reference_offload: bool = Field(default=False, description="Keep a sharded reference in the machine's memory.")
     gradient_checkpointing: bool = Field(default=False, description="Compute activations again in the backward pass.")
     tokens_per_microbatch: int = Field(default=16384, ge=16)
+    share_prompts: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Compute a prompt once for all its samples; auto: where that saves a tenth of the trainer's work, "
+        "in models of ten million parameters or more.",
+    )
     graph_tokens: int = Field(
         default=0,
         ge=0,
@@ -200,8 +209,11 @@ class TrainConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _of_its_model(cls, fields: Any, info: ValidationInfo) -> Any:
-        new = isinstance(fields, dict) and not is_as_written(info)
-        return merge(recipe(str(fields.get("model", "embedded"))), fields) if new else fields
+        if not isinstance(fields, dict):
+            return fields
+        return (
+            {**BEFORE, **fields} if is_as_written(info) else merge(recipe(str(fields.get("model", "embedded"))), fields)
+        )
 
     @model_validator(mode="before")
     @classmethod

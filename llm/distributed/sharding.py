@@ -10,6 +10,7 @@ import torch
 
 from sharpen.llm.distributed.world import World
 from sharpen.llm.models.logprobs import SHARDED_FORWARD, head_is_separable, token_statistics
+from sharpen.llm.models.shared_prefix import prefix_is_shareable
 
 
 def shard(model: Any, *, compute: torch.dtype, offload: bool = False) -> None:
@@ -25,7 +26,8 @@ def shard(model: Any, *, compute: torch.dtype, offload: bool = False) -> None:
     """
     from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
-    head_is_separable(model)  # tried while the weights are whole; the answer is remembered
+    head_is_separable(model)  # both tried while the weights are whole; the answers are remembered
+    prefix_is_shareable(model)
     options: dict[str, Any] = {"mp_policy": MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)}
     if offload:
         options["offload_policy"] = CPUOffloadPolicy()

@@ -10,21 +10,32 @@ and each chunk's logits are computed again in the backward pass.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
 from sharpen.llm.models.finite import require_finite
+from sharpen.llm.models.shared_prefix import (
+    SMALLEST,
+    SharedBatch,
+    lines_of,
+    prefix_is_shareable,
+    saves,
+    sees,
+    shared_batches,
+)
 from sharpen.llm.models.weights import compute_device
 
 # Most logits of one chunk: 2^26 float32 numbers are 256 MiB.
 CHUNK_LOGITS = 2**26
 SHARDED_FORWARD = "sharpen_token_statistics"
+
+SharePrompts = Literal["auto", "always", "never"]
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +61,20 @@ class Batch:
         """True at the response's tokens, [B, T] with T the longest response here."""
         longest = int(self.response_length_B.max())
         return torch.arange(longest, device=self.tokens_BL.device) < self.response_length_B[:, None]
+
+    def places(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return row, predicting position and token of each response token, shapes [N]."""
+        row_N, offset_N = self.mask.nonzero(as_tuple=True)
+        target_N = self.prompt_length_B[row_N] + offset_N
+        return row_N, target_N - 1, self.tokens_BL[row_N, target_N]
+
+    def spread(self, values_N: torch.Tensor) -> torch.Tensor:
+        """Return the value of each response token, shape [N]: here, of each of :meth:`places`."""
+        return values_N
+
+    def layout(self, model: Any) -> dict[str, torch.Tensor]:
+        """Return what a model has to be told beside the tokens: nothing, padding stands where nobody looks."""
+        return {}
 
     def to(self, device: Any) -> Batch:
         """Return the batch on another device."""
@@ -113,8 +138,43 @@ def make_batches(
     return batches
 
 
+def batches_for(
+    model: Any,
+    prompt_ids: Sequence[Sequence[int]],
+    response_ids: Sequence[Sequence[int]],
+    *,
+    micro_batch_tokens: int,
+    share_prompts: SharePrompts = "auto",
+) -> Sequence[Batch | SharedBatch]:
+    """Return the rows as micro-batches on the model's device, a prompt once for all its responses or once for each.
+
+    ``auto`` shares prompts where that saves a tenth of the work or more (``shared_prefix.saves``) in a model of ten
+    million parameters or more. A model that cannot (``shared_prefix.prefix_is_shareable``), or whose window is shorter
+    than a row, gets a row for each response whatever is asked for. Arguments and errors as of :func:`make_batches`.
+    """
+    rows: dict[str, Any] = {"micro_batch_tokens": micro_batch_tokens}
+    if share_prompts != "never" and (share_prompts == "always" or _parameters(model) >= SMALLEST):
+        lengths = [len(prompt) + len(response) for prompt, response in zip(prompt_ids, response_ids, strict=False)]
+        hidden = model.config.get_text_config().hidden_size
+        if lengths and all(prompt_ids) and len(lengths) == len(prompt_ids) == len(response_ids):  # else make_batches will tell
+            lines = lines_of(prompt_ids, response_ids, **rows, hidden=hidden)
+            wanted = share_prompts == "always" or saves(lines, lengths, **rows, hidden=hidden)
+            if wanted and max(lengths) <= sees(model.config) and prefix_is_shareable(model):
+                return shared_batches(lines, **rows, device=compute_device(model))
+    return make_batches(prompt_ids, response_ids, **rows, device=compute_device(model))
+
+
+def _parameters(model: Any) -> int:
+    return sum(weight.numel() for weight in model.parameters())
+
+
 def response_logprobs(
-    model: Any, batch: Batch, *, with_entropy: bool = False, temperature: float = 1.0, chunk_logits: int = CHUNK_LOGITS
+    model: Any,
+    batch: Batch | SharedBatch,
+    *,
+    with_entropy: bool = False,
+    temperature: float = 1.0,
+    chunk_logits: int = CHUNK_LOGITS,
 ) -> TokenLogprobs:
     """Return log softmax(logits / temperature) at the response tokens of one micro-batch, differentiable.
 
@@ -129,13 +189,11 @@ def response_logprobs(
         chunk_logits: Most logits that are held at a time.
     """
     mask_BT = batch.mask
-    row_N, offset_N = mask_BT.nonzero(as_tuple=True)
-    target_N = batch.prompt_length_B[row_N] + offset_N
-    token_N = batch.tokens_BL[row_N, target_N]
     chunk = max(1, chunk_logits // _vocabulary(model))
     forward = getattr(model, SHARDED_FORWARD, None) or partial(token_statistics, model)
-    places = (batch.tokens_BL, row_N, target_N - 1, token_N)
-    logprob_N, entropy_N = forward(*places, temperature=temperature, with_entropy=with_entropy, chunk=chunk)
+    options: dict[str, Any] = {"temperature": temperature, "with_entropy": with_entropy, "chunk": chunk}
+    found = forward(batch.tokens_BL, *batch.places(), **options, **batch.layout(model))
+    logprob_N, entropy_N = (batch.spread(values) for values in found)
     blank_BT = logprob_N.new_zeros(mask_BT.shape)
     entropy_BT = blank_BT.masked_scatter(mask_BT, entropy_N.detach()) if with_entropy else None
     return TokenLogprobs(blank_BT.masked_scatter(mask_BT, logprob_N), entropy_BT, mask_BT)
@@ -151,6 +209,7 @@ def token_statistics(
     temperature: float,
     with_entropy: bool,
     chunk: int,
+    **layout: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return log-probability and entropy of N tokens, each predicted at one position of one row, shapes [N].
 
@@ -166,8 +225,9 @@ def token_statistics(
         temperature: What the logits are divided by.
         with_entropy: Without it the entropies are zeros.
         chunk: Most tokens whose logits are held at a time.
+        layout: Positions and attention mask where they are not those of right-padded rows.
     """
-    head, features_ND = _head_and_features(model, tokens_BL, row_N, position_N)
+    head, features_ND = _head_and_features(model, tokens_BL, row_N, position_N, layout)
 
     def statistics(features_KD: torch.Tensor, token_K: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return _statistics(head(features_KD), token_K, temperature, with_entropy)
@@ -193,12 +253,13 @@ def token_logprobs(
     temperature: float = 1.0,
     same_passes: Callable[[int], int] = lambda count: count,
     graph_tokens: int = 0,
+    share_prompts: SharePrompts = "auto",
 ) -> TokenLogprobs:
     """Return the log-probabilities of all R rows, in the caller's order and padded to the longest response.
 
     On the model's device; the model stays in its train or eval mode. There are no gradients, unless all micro-batches
     together have at most ``graph_tokens`` positions: then the graphs of all of them live until the backward pass. A
-    trainer of larger batches calls :func:`response_logprobs` on each of :func:`make_batches`, so that only one
+    trainer of larger batches calls :func:`response_logprobs` on each of :func:`batches_for`, so that only one
     micro-batch's graph lives at a time.
 
     Processes with a sharded model have to make equally many forward passes: ``same_passes`` returns their largest
@@ -207,8 +268,8 @@ def token_logprobs(
     Raises:
         NonFiniteError: the model gives a response a probability that is no number.
     """
-    device = compute_device(model)
-    batches = make_batches(prompt_ids, response_ids, micro_batch_tokens=micro_batch_tokens, device=device)
+    options: dict[str, Any] = {"micro_batch_tokens": micro_batch_tokens, "share_prompts": share_prompts}
+    batches = batches_for(model, prompt_ids, response_ids, **options)
     passes = same_passes(len(batches))  # asked before the first pass, or one process asks while another gathers weights
     with torch.set_grad_enabled(sum(batch.tokens_BL.numel() for batch in batches) <= graph_tokens):
         parts = [
@@ -226,7 +287,7 @@ def token_logprobs(
     )
 
 
-def unbatch(batches: Sequence[Batch], arrays_BT: Iterable[torch.Tensor]) -> torch.Tensor:
+def unbatch(batches: Sequence[Batch | SharedBatch], arrays_BT: Iterable[torch.Tensor]) -> torch.Tensor:
     """Return one array [R, T] of the micro-batches' arrays [B, T], rows in the caller's order, zeros as padding."""
     arrays = list(arrays_BT)
     rows = [row for batch in batches for row in batch.rows]
@@ -253,13 +314,17 @@ def _statistics(
 
 
 def _head_and_features(
-    model: Any, tokens_BL: torch.Tensor, row_N: torch.Tensor, position_N: torch.Tensor
+    model: Any,
+    tokens_BL: torch.Tensor,
+    row_N: torch.Tensor,
+    position_N: torch.Tensor,
+    layout: Mapping[str, torch.Tensor],
 ) -> tuple[Callable[[torch.Tensor], torch.Tensor], torch.Tensor]:
     """Return a map from features to logits, and the features at the N given positions."""
     if head_is_separable(model):
-        hidden_BLD = model.get_decoder()(input_ids=tokens_BL, use_cache=False).last_hidden_state
+        hidden_BLD = model.get_decoder()(input_ids=tokens_BL, use_cache=False, **layout).last_hidden_state
         return model.get_output_embeddings(), hidden_BLD[row_N, position_N]
-    return torch.nn.Identity(), model(input_ids=tokens_BL, use_cache=False).logits[row_N, position_N]
+    return torch.nn.Identity(), model(input_ids=tokens_BL, use_cache=False, **layout).logits[row_N, position_N]
 
 
 _separable: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()

@@ -23,7 +23,7 @@ from sharpen.llm.learners.experience import Experience, joined
 from sharpen.llm.learners.parts.learner import LossInputs
 from sharpen.llm.learners.parts.loss import Mismatch, aggregated, importance_weights
 from sharpen.llm.models.finite import NonFiniteError, in_step, listed, non_finite
-from sharpen.llm.models.logprobs import SHARDED_FORWARD, TokenLogprobs, make_batches, response_logprobs, token_logprobs
+from sharpen.llm.models.logprobs import SHARDED_FORWARD, TokenLogprobs, batches_for, response_logprobs, token_logprobs
 from sharpen.llm.rewards.firewall import BoundReward, Scoring
 from sharpen.llm.rollout import Engine, Rollout, Sampling
 from sharpen.llm.rollout.agreement import require_agreement
@@ -249,9 +249,7 @@ class Trainer:
         )
         reference_RT = policy.logprobs_BT.detach()
         if self.reference.differs:
-            reference_RT = self.reference.logprobs(
-                rollout, micro_batch_tokens=self.config.tokens_per_microbatch, same_passes=self.world.most
-            )
+            reference_RT = self.reference.logprobs(rollout, same_passes=self.world.most, **self._batching)
         sampler_RT = torch.zeros_like(policy.logprobs_BT)
         sampler_RT[policy.mask_BT] = torch.tensor(
             [logprob for row in rollout.logprobs for logprob in row], dtype=sampler_RT.dtype, device=sampler_RT.device
@@ -271,10 +269,15 @@ class Trainer:
             self.model,
             rollout.prompt_ids,
             rollout.response_ids,
-            micro_batch_tokens=self.config.tokens_per_microbatch,
             same_passes=self.world.most,
+            **self._batching,
             **options,
         )
+
+    @property
+    def _batching(self) -> dict[str, Any]:
+        config = self.config
+        return {"micro_batch_tokens": config.tokens_per_microbatch, "share_prompts": config.share_prompts}
 
     def _rewards(self, chosen: list[int], rollout: Rollout, texts: list[str], policy: TokenLogprobs) -> Tensor | None:
         if self.reward is None:
@@ -342,12 +345,8 @@ class Trainer:
             loss = self.learner.loss(self.config.learner, inputs, everyone, kept, batch.policy.mask_BT)
             (loss * self.world.size).backward()
             return float(loss.detach())
-        batches = make_batches(
-            batch.rollout.prompt_ids,
-            batch.rollout.response_ids,
-            micro_batch_tokens=self.config.tokens_per_microbatch,
-            device=self.model.device,
-        )
+        rows = (batch.rollout.prompt_ids, batch.rollout.response_ids)
+        batches = batches_for(self.model, *rows, **self._batching)
         total, counted = 0.0, 0 if batch.stand_in else len(batches)
         for place in range(self.world.most(len(batches))):
             part = batches[min(place, len(batches) - 1)]
