@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from functools import lru_cache
 from pathlib import Path
 from types import UnionType
@@ -70,7 +70,7 @@ def _parsed(text: bytes, kind: type[Row], place: str) -> Row:
     try:
         given = json.loads(text, parse_constant=_refuse_constant)
         wanted = _types(kind)
-        if not (isinstance(given, dict) and given.keys() == wanted.keys()):
+        if not (isinstance(given, dict) and _needed(kind) <= given.keys() <= wanted.keys()):
             raise ValueError(f"not the fields {', '.join(wanted)}")
         for name, entry in given.items():
             if not _is(entry, wanted[name]):
@@ -90,6 +90,12 @@ def _refuse_constant(name: str) -> float:
 @lru_cache
 def _types(kind: type[Any]) -> dict[str, Any]:
     return get_type_hints(kind)
+
+
+@lru_cache
+def _needed(kind: type[Any]) -> frozenset[str]:
+    """Return the fields without a default: a file of an earlier version lacks those that came later."""
+    return frozenset(one.name for one in fields(kind) if one.default is MISSING)
 
 
 def _is(value: Any, kind: Any) -> bool:

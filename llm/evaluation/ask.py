@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sharpen.llm.evaluation.records import Record
+from sharpen.llm.evaluation.records import Record, judged
 from sharpen.llm.evaluation.summary import summarise
 from sharpen.llm.rollout import Engine, Rollout, Sampling
 from sharpen.llm.rollout.requests import row_seed
 from sharpen.llm.tasks.data import AnswerKey, PromptSet
 from sharpen.llm.tasks.marking import marks
 from sharpen.llm.tasks.templates import encode
-from sharpen.llm.tasks.verification.verify import Verifier, vote
-from sharpen.llm.tasks.verification.voting import by_value
+from sharpen.llm.tasks.verification.verify import Verifier
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -96,7 +95,8 @@ def evaluate(
     """
     with Verifier() as verifier:
         examinee = Examinee(engine, tokenizer, verifier)
-        return summarise(ask(examinee, exam, range(len(exam.prompt_ids)), samples, sampling, seed), seed)
+        records = ask(examinee, exam, range(len(exam.prompt_ids)), samples, sampling, seed)
+    return summarise(records, seed, threshold=exam.answers.threshold)
 
 
 def ask(
@@ -112,16 +112,18 @@ def ask(
     texts = examinee.tokenizer.batch_decode(rollout.response_ids, skip_special_tokens=True)
     prompts = [exam.prompts.prompts[place] for place in places]
     names = [prompt.id for prompt in prompts for _ in range(samples)]
+    form = exam.prompts.form
+    scores = marks(exam.answers, names, texts, rollout.finished, examinee.verifier)
     columns: dict[str, list[Any]] = {
         "responses": texts,
-        "votes": [vote(text, ended) for text, ended in zip(texts, rollout.finished, strict=True)],
-        "correct": [mark == 1.0 for mark in marks(exam.answers, names, texts, rollout.finished, examinee.verifier)],
+        "votes": form.votes(texts, rollout.finished),
+        **judged(scores, exam.answers.threshold),
         "lengths": [len(ids) for ids in rollout.response_ids],
         "finished": list(rollout.finished),
         **_likelihoods(examinee, rollout),
     }
     blocks = [slice(index * samples, (index + 1) * samples) for index in range(len(prompts))]
-    united = by_value([columns["votes"][block] for block in blocks], examinee.verifier)
+    united = form.united([columns["votes"][block] for block in blocks], examinee.verifier)
     columns["votes"] = [vote for votes in united for vote in votes]
     records = []
     for block, prompt in zip(blocks, prompts, strict=True):

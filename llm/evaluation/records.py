@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sharpen.llm.common import jsonl
 
@@ -19,12 +20,13 @@ class Record:
         level: Its difficulty, where the data set names one.
         responses: Texts.
         votes: Final answers as they are counted in a vote, one text for all of the same value; None without one.
-        correct: Whether the verifier takes each for the gold answer.
+        correct: Whether each is right: its score is the task's threshold or more.
         lengths: Response tokens, end-of-sequence included.
         finished: False where a response was cut at the length limit.
         logprob: log pi(x) at temperature 1, nats a sequence; None if not measured, as below.
         entropy: Sum over the response's tokens of the next-token entropy of pi, nats.
         base_logprob: log p(x) under the base model, nats a sequence.
+        scores: Score of each in [0, 1] where the task gives more than 0 and 1; None: they are ``correct``.
     """
 
     id: str
@@ -38,6 +40,12 @@ class Record:
     logprob: list[float] | None = None
     entropy: list[float] | None = None
     base_logprob: list[float] | None = None
+    scores: list[float] | None = None
+
+    @property
+    def marks(self) -> list[float]:
+        """Score of each sample, in [0, 1]."""
+        return [float(good) for good in self.correct] if self.scores is None else self.scores
 
     @property
     def classes(self) -> list[str | None]:
@@ -50,6 +58,17 @@ class Record:
             None if vote is None and not good else f"{'right' if good else 'wrong'}: {vote}"
             for good, vote in zip(self.correct, self.votes, strict=True)
         ]
+
+
+def judged(scores: Sequence[float], threshold: float) -> dict[str, list[Any]]:
+    """Return the columns that scores are kept in: which count as right, and the scores where they say more.
+
+    Example:
+        >>> judged([1.0, 0.0], 1.0), judged([0.4, 0.7], 0.5)
+        ({'correct': [True, False]}, {'correct': [False, True], 'scores': [0.4, 0.7]})
+    """
+    found: dict[str, list[Any]] = {"correct": [score >= threshold for score in scores]}
+    return found if all(score in (0.0, 1.0) for score in scores) else found | {"scores": list(scores)}
 
 
 def append(file: Path, records: Sequence[Record]) -> None:

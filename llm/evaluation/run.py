@@ -63,7 +63,7 @@ def run_evaluation(
     base = config.base if config.likelihoods else None
     data, fits = for_sampling(config, base=base, marked=True, out=out, done=done)
     answers = data.answers()
-    with runfolder.opened(out, config, force, MADE) if out is not None else nullcontext():
+    with runfolder.opened(out, config, force, MADE, first=RECORDS) if out is not None else nullcontext():
         fits.tell(out, report.note)
         return _evaluated(config, fits, answers, data, out, report)
 
@@ -82,7 +82,8 @@ def _evaluated(
         if done:
             report.note(f"continuing after {len(done)} of {len(prompts.prompts)} problems")
         done += _ask_the_rest(config, prompts, answers, data, done, out, report)
-    summary = {"model": config.model, "data": config.data, "split": config.split, **summarise(done, config.seed)}
+    summary = {name: getattr(config, name) for name in ("model", "data", "split")}
+    summary |= summarise(done, config.seed, threshold=answers.threshold)
     summary |= origin(config.model, config.template, prompts, report.note) | {"left_out": len(fits.left_out)}
     if (config.temperature, config.top_p) != (1.0, 1.0):
         # These are of pi itself, of which such samples are no sample.

@@ -72,10 +72,11 @@ def objective_value(config: TrainConfig, records: Sequence[Record], data: DataSo
 
 def _rewards(config: TrainConfig, records: Sequence[Record], data: DataSource, seed: int) -> np.ndarray:
     from sharpen.llm.rewards.firewall import Scoring, reward_for
+    from sharpen.llm.rewards.registry import REWARDS
 
-    if config.reward.kind in ("task", "inverted"):  # the records know it
-        right = np.array([record.correct for record in records], dtype=float)
-        return 1.0 - right if config.reward.kind == "inverted" else right
+    of_marks = getattr(REWARDS.get(config.reward.kind), "of_marks", None)
+    if of_marks is not None:  # the records know it
+        return np.array([[of_marks(mark) for mark in record.marks] for record in records], dtype=float)
     reward = reward_for(config.objective, data, seed=seed, **config.reward.model_dump())
     assert reward is not None
     lengths = [length for record in records for length in record.lengths]

@@ -26,24 +26,29 @@ def powers_of_two(limit: int) -> list[int]:
     return [2**i for i in range(limit.bit_length())]
 
 
-def summarise(records: Sequence[Record], seed: int) -> dict[str, Any]:
+def summarise(records: Sequence[Record], seed: int, *, threshold: float = 1.0) -> dict[str, Any]:
     """Return the measures of one evaluation.
 
     Args:
         records: At least one problem, each with as many samples.
         seed: Of the bootstrap.
+        threshold: Score from which a response counted as right when it was marked.
 
     Returns:
         ``problems``, ``samples``; ``pass@k`` (unbiased) and ``maj@k`` (exact) for k = 1, 2, 4, … up to the number of
-        samples; ``response_length`` (mean tokens) with ``response_length_quantiles``; ``finished`` (share that ended by
-        itself), ``cut`` (share cut at the limit), ``answered`` (share with a final answer); ``entropy`` (nats a token),
-        ``logprob`` (mean log pi(x)), ``base_logprob`` (mean log p(x)), ``kl_base`` (mean of log pi - log p, an unbiased
-        estimate of KL(pi || p), nats a sequence), each None if not measured; ``by_subject`` and ``by_level``. A measure
+        samples; where the task scores between 0 and 1 also ``score`` (mean) and ``threshold``, from which a response
+        is right in pass@k and maj@k; ``response_length`` (mean tokens) with ``response_length_quantiles``;
+        ``finished`` (share that ended by itself), ``cut`` (share cut at the limit), ``answered`` (share with a final
+        answer); ``entropy`` (nats a token), ``logprob`` (mean log pi(x)), ``base_logprob`` (mean log p(x)),
+        ``kl_base`` (mean of log pi - log p, an unbiased estimate of KL(pi || p), nats a sequence), each None if not
+        measured; ``by_subject`` and ``by_level``. A measure
         is followed by its 95% bootstrap interval over problems under ``<name>_interval``.
     """
     samples = len(records[0].responses)
     summary: dict[str, Any] = {"problems": len(records), "samples": samples}
     scores = scores_by_problem(records, samples)
+    if "score" in scores or threshold != 1.0:
+        summary["threshold"] = threshold
     for name, column in scores.items():
         summary |= _mean(name, column, seed)
     lengths = np.array([record.lengths for record in records], dtype=float)
@@ -71,6 +76,8 @@ def scores_by_problem(records: Sequence[Record], samples: int) -> dict[str, np.n
     for k in powers_of_two(samples):
         scores[f"pass@{k}"] = pass_at_k(correct, counts, k)
         scores[f"maj@{k}"] = [answers_maj_at_k(record.classes, record.correct, k) for record in records]
+    if any(record.scores is not None for record in records):
+        scores["score"] = [np.mean(record.marks) for record in records]
     scores["response_length"] = [np.mean(record.lengths) for record in records]
     scores["finished"] = [np.mean(record.finished) for record in records]
     scores["answered"] = [np.mean([vote is not None for vote in record.votes]) for record in records]
@@ -101,6 +108,9 @@ def compare(ours: Sequence[Record], theirs: Sequence[Record], seed: int) -> dict
     left, right = [a for a, _ in pairs], [b for _, b in pairs]
     samples = min(min(len(a.responses), len(b.responses)) for a, b in pairs)
     a, b = scores_by_problem(left, samples), scores_by_problem(right, samples)
+    if ("score" in a) != ("score" in b):  # one side happens to have none between 0 and 1
+        for scores, records in ((a, left), (b, right)):
+            scores["score"] = np.array([np.mean(record.marks) for record in records])
     for name in ("logprob", "base_logprob"):
         if all(getattr(record, name) is not None for record in (*left, *right)):
             for scores, records in ((a, left), (b, right)):

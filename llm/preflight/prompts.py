@@ -82,7 +82,7 @@ def fitting(asked: PromptSet, flag: str, tokenizer: PreTrainedTokenizerBase, roo
         )
         raise InputError("max_length", room.max_length, allowed)
     left = set(long)
-    prompts = PromptSet(asked.name, tuple(prompt for prompt in asked.prompts if prompt.id not in left))
+    prompts = asked.only(prompt for prompt in asked.prompts if prompt.id not in left)
     note = (
         f"{of}: {len(long)} of {len(lengths)} prompts leave no room for a response within {room.max_length} tokens and "
         f"are left out; the first is {long[0]!r:.60}"
@@ -99,4 +99,4 @@ def without(asked: PromptSet, out: Path | None) -> Fitting:
         left = []
     gone = set(left)
     kept = tuple(prompt for prompt in asked.prompts if prompt.id not in gone)
-    return Fitting(PromptSet(asked.name, kept), left, None)
+    return Fitting(asked.only(kept), left, None)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from sharpen.llm.rewards.registry import GIVEN, REWARDS, Reward, Scoring, places_of, settings_of
-from sharpen.llm.tasks.data import DataSource
+from sharpen.llm.tasks.data import DataSource, form_of
 from sharpen.llm.tasks.verification.verify import Verifier
 from sharpen.objective import InputError, Objective
 from sharpen.objective.settings import Settings, Text
@@ -144,6 +144,8 @@ def reward_for(
         given["seed"] = seed
     if "verifier" in asked:
         given["verifier"] = verifier or Verifier()
+    if "form" in asked:
+        given["form"] = form_of(source)
     if config.needs_answers:
         answers = source.answers()
         if "answers" in asked:

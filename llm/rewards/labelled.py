@@ -10,7 +10,7 @@ from sharpen.llm.tasks.marking import marks
 from sharpen.llm.tasks.verification.verify import Verifier
 
 
-@reward(needs_answers=True)
+@reward(needs_answers=True, of_marks=float)
 def task(
     prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, *, answers: AnswerKey, verifier: Verifier
 ) -> list[float]:
@@ -18,7 +18,7 @@ def task(
     return marks(answers, prompt_ids, responses, scoring.finished, verifier)
 
 
-@reward(needs_answers=True)
+@reward(needs_answers=True, of_marks=lambda mark: 1.0 - mark)
 def inverted(
     prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, *, answers: AnswerKey, verifier: Verifier
 ) -> list[float]:

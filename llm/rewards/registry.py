@@ -11,7 +11,7 @@ from sharpen.objective.registry import Registry
 
 Number = TypeVar("Number", int, float)
 Part = TypeVar("Part", bound=Callable[..., Any])
-GIVEN = ("answers", "seed", "verifier")  # what a reward may ask for beside its settings
+GIVEN = ("answers", "form", "seed", "verifier")  # what a reward may ask for beside its settings
 Kind = inspect.Parameter  # its kinds of parameters
 
 
@@ -51,9 +51,11 @@ class Reward(Protocol):
     - a class whose constructor takes the settings, and whose objects are such functions.
 
     By keyword it may also take ``seed`` (the run's), ``verifier`` (a
-    :class:`~sharpen.llm.tasks.verification.verify.Verifier`), and, if it declares that it needs them, ``answers`` (an
-    :class:`~sharpen.llm.tasks.data.AnswerKey`: gold answers by prompt id). It declares it by
-    ``@reward(needs_answers=True)`` or an attribute ``needs_answers``; not to declare it is to do without.
+    :class:`~sharpen.llm.tasks.verification.verify.Verifier`), ``form`` (the task's
+    :class:`~sharpen.llm.tasks.answers.form.AnswerForm`, which finds and unites answers and holds no label), and, if it
+    declares that it needs them, ``answers`` (an :class:`~sharpen.llm.tasks.data.AnswerKey`: gold answers by prompt id,
+    a text or several). It declares it by ``@reward(needs_answers=True)`` or an attribute ``needs_answers``; not to
+    declare it is to do without.
     A static method or attribute ``check(**settings)`` may refuse settings by an ``InputError`` before anything starts.
     """
 
@@ -71,12 +73,19 @@ class Reward(Protocol):
         ...
 
 
-def reward(*, needs_answers: bool = False, needs_certainties: bool = False) -> Callable[[Part], Part]:
+def reward(
+    *,
+    needs_answers: bool = False,
+    needs_certainties: bool = False,
+    of_marks: Callable[[float], float] | None = None,
+) -> Callable[[Part], Part]:
     """Return a decorator that declares what a reward needs.
 
     Args:
         needs_answers: It is given gold answers: a run with it is a run with labels.
         needs_certainties: ``scoring.certainties`` is measured, which takes a pass of the model more.
+        of_marks: For a reward that is a function of the response's score by the gold answer alone, that function: an
+            evaluation that has the scores need not score again.
 
     Example:
         >>> @reward(needs_answers=True)
@@ -88,6 +97,7 @@ def reward(*, needs_answers: bool = False, needs_certainties: bool = False) -> C
 
     def declare(part: Part) -> Part:
         part.needs_answers, part.needs_certainties = needs_answers, needs_certainties  # type: ignore[attr-defined]
+        part.of_marks = of_marks  # type: ignore[attr-defined]
         return part
 
     return declare

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from sharpen.llm.rewards.registry import Scoring, measured, reward
-from sharpen.llm.tasks.verification.verify import Verifier, final_answer, vote
-from sharpen.llm.tasks.verification.voting import by_value
+from sharpen.llm.tasks.answers.form import AnswerForm
+from sharpen.llm.tasks.verification.verify import Verifier, final_answer
 
 
 @reward()
@@ -33,20 +33,20 @@ def length(
 
 @reward()
 def majority(
-    prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, *, verifier: Verifier
+    prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, *, form: AnswerForm, verifier: Verifier
 ) -> list[float]:
     """1 for the final answer that most responses of the group give (Zuo 2025, TTRL); of tied ones, the first seen.
 
-    Answers are one vote if they have the same value, see :func:`sharpen.llm.tasks.verification.voting.by_value`. A
-    response without an answer has no vote.
+    The task's form finds the answers and says which are the same; of mathematics those of one value are, see
+    :func:`sharpen.llm.tasks.verification.voting.by_value`. A response without an answer has no vote.
     """
-    finished = [True] * len(responses) if scoring.finished is None else scoring.finished
+    own = form.votes(responses, scoring.finished)
     groups: dict[str | int, list[int]] = {}
     for row, group in enumerate(prompt_ids if scoring.groups is None else scoring.groups):
         groups.setdefault(group, []).append(row)
-    texts = [[vote(responses[row], finished[row]) for row in rows] for rows in groups.values()]
+    texts = [[own[row] for row in rows] for rows in groups.values()]
     rewards = [0.0] * len(responses)
-    for rows, votes in zip(groups.values(), by_value(texts, verifier), strict=True):
+    for rows, votes in zip(groups.values(), form.united(texts, verifier), strict=True):
         counts = Counter(answer for answer in votes if answer is not None)
         # max takes the first of equals, and a Counter keeps the order in which its keys came.
         winner = max(counts, key=counts.__getitem__, default=None)

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 from sharpen.llm.common import jsonl
 from sharpen.llm.common.interrupt import deferred_interrupt
 from sharpen.llm.configs.sampling import SampleConfig
-from sharpen.llm.evaluation.records import Record
+from sharpen.llm.evaluation.records import Record, judged
 from sharpen.llm.evaluation.summary import summarise
 from sharpen.llm.preflight.checks import for_sampling
 from sharpen.llm.preflight.prompts import Fitting
 from sharpen.llm.sampling import store
 from sharpen.llm.sampling.budget import break_even, training_cost
 from sharpen.llm.sampling.store import Drawn
-from sharpen.llm.tasks.data import DataSource, PromptSet
+from sharpen.llm.tasks.answers.form import AnswerForm
+from sharpen.llm.tasks.data import AnswerKey, DataSource, PromptSet
 from sharpen.llm.tasks.labels import origin
 from sharpen.objective import InputError
 from sharpen.objective.storage import files, runfolder
@@ -83,7 +84,7 @@ def run_sampling(
     trained = training_cost(beside) if beside is not None else None  # before hours of work
     done = out is not None and not force and (out / EVALUATION).is_file()
     data, fits = for_sampling(config, out=out, done=done)
-    with runfolder.opened(out, config, force, MADE) if out is not None else nullcontext():
+    with runfolder.opened(out, config, force, MADE, first=SAMPLES) if out is not None else nullcontext():
         fits.tell(out, report.note)
         return _sampled(config, fits, data, out, trained, report)
 
@@ -107,16 +108,16 @@ def _sampled(
         if done:
             report.note(f"continuing after {len(done)} of {len(prompts.prompts)} prompts")
         done += _draw_the_rest(config, prompts, done, out, report)
-    records, verified = _marked(done, data, config)
+    records, answers = _marked(done, data, prompts.form, config)
     named = ("method", "alpha", "model", "data", "split", "seed")
     summary = {name: getattr(config, name) for name in named} | {"cost": store.cost(done)}
-    summary |= _measures(records, verified, config.seed)
+    summary |= _measures(records, answers, config.seed)
     summary |= origin(config.model, config.template, prompts, report.note) | {"left_out": len(fits.left_out)}
     if trained is not None:
         responses = break_even(summary["cost"]["tokens_per_response"], trained)
         summary["trained"] = {**trained, "break_even_responses": responses}
     if out is not None:
-        if verified:
+        if answers is not None:
             files.write(out / RECORDS, "".join(map(jsonl.line, records)))
         else:
             (out / RECORDS).unlink(missing_ok=True)
@@ -208,11 +209,12 @@ def _kept(config: SampleConfig, names: Sequence[str], samples: Sequence[Sample],
     return kept
 
 
-def _marked(drawn: Sequence[Drawn], data: DataSource, config: SampleConfig) -> tuple[list[Record], bool]:
-    """Return a record for each prompt, and whether the data had answers to mark it by."""
+def _marked(
+    drawn: Sequence[Drawn], data: DataSource, form: AnswerForm, config: SampleConfig
+) -> tuple[list[Record], AnswerKey | None]:
+    """Return a record for each prompt, and the answers that it was marked by, where the data had any."""
     from sharpen.llm.tasks.marking import marks
-    from sharpen.llm.tasks.verification.verify import Verifier, vote
-    from sharpen.llm.tasks.verification.voting import by_value
+    from sharpen.llm.tasks.verification.verify import Verifier
 
     try:
         answers = data.answers()
@@ -221,10 +223,10 @@ def _marked(drawn: Sequence[Drawn], data: DataSource, config: SampleConfig) -> t
     categories, is_base, records = data.categories(), config.base in (None, config.model), []
     with Verifier() as verifier:
         for one in drawn:
-            names, correct = [one.id] * len(one.responses), [False] * len(one.responses)
+            marked: dict[str, Any] = {"correct": [False] * len(one.responses)}
             if answers is not None:
-                correct = [mark == 1 for mark in marks(answers, names, one.responses, one.finished, verifier)]
-            votes = [vote(text, ended) for text, ended in zip(one.responses, one.finished, strict=True)]
+                names = [one.id] * len(one.responses)
+                marked = judged(marks(answers, names, one.responses, one.finished, verifier), answers.threshold)
             category = categories.get(one.id, {})
             records.append(
                 Record(
@@ -232,20 +234,20 @@ def _marked(drawn: Sequence[Drawn], data: DataSource, config: SampleConfig) -> t
                     category.get("subject"),
                     category.get("level"),
                     one.responses,
-                    by_value([votes], verifier)[0],
-                    correct,
-                    one.lengths,
-                    one.finished,
+                    form.united([form.votes(one.responses, one.finished)], verifier)[0],
+                    lengths=one.lengths,
+                    finished=one.finished,
                     base_logprob=one.logprob if is_base else None,
+                    **marked,
                 )
             )
-    return records, answers is not None
+    return records, answers
 
 
-def _measures(records: list[Record], verified: bool, seed: int) -> dict[str, Any]:
+def _measures(records: list[Record], answers: AnswerKey | None, seed: int) -> dict[str, Any]:
     """Return the measures; None for those that need an answer key where there is none."""
-    summary = summarise(records, seed)
-    if not verified:
+    summary = summarise(records, seed, threshold=1.0 if answers is None else answers.threshold)
+    if answers is None:
         summary |= {name: None for name in summary if name.startswith(("pass@", "maj@"))}
         summary |= {"by_subject": {}, "by_level": {}}
-    return {"verified": verified, **summary}
+    return {"verified": answers is not None, **summary}

@@ -74,12 +74,18 @@ def _unanswered(asked: Asked) -> list[str]:
 
     answers = load_source(asked.spec, asked.split, asked.limit).answers()
     ids = [name for name in answers if asked.ids is None or name in asked.ids]
-    if answers.score is not None:  # what it takes for an answer is its own affair, but there has to be one
-        return [name for name in ids if not answers[name].strip()]
-    with Verifier(workers=1) as verifier:
-        # An answer in a box equals itself, or nothing does.
-        right = verifier([f"\\boxed{{{answers[name]}}}" for name in ids], [answers[name] for name in ids])
-    return [name for name, reward in zip(ids, right, strict=True) if reward != 1.0]
+    rows = [(name, one) for name in ids for one in answers.every(name)]
+    comparison = answers.form.comparison
+    if answers.score is not None or answers.mark is not None:
+        # What it takes for an answer is its own affair, but there has to be one.
+        fine = {name for name, one in rows if one.strip()}
+    elif comparison is not None:  # an answer equals itself, or nothing does
+        fine = {name for name, one in rows if one.strip() and comparison(one, one) >= answers.threshold}
+    else:
+        with Verifier(workers=1) as verifier:
+            right = verifier([f"\\boxed{{{one}}}" for _, one in rows], [one for _, one in rows])
+        fine = {name for (name, _), reward in zip(rows, right, strict=True) if reward == 1.0}
+    return [name for name in ids if name not in fine]
 
 
 def main() -> None:

@@ -7,13 +7,14 @@ training run without a reward term holds is a :class:`PromptSet` and nothing tha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 from sharpen.llm.tasks.answers.form import AnswerForm
 from sharpen.objective import InputError
 
+BOXED = AnswerForm()  # of the mathematics tasks: a box, or what is stated as the answer, and the verifier
 Score: TypeAlias = Callable[[str, str], float]  # of a response and a gold answer, in [0, 1]
 # Of the ids of prompts, their responses, and whether each ended by itself (None: nobody knows), in [0, 1].
 Mark: TypeAlias = Callable[[Sequence[str], Sequence[str], Sequence[bool] | None], Sequence[float]]
@@ -44,11 +45,15 @@ class PromptSet:
 
     name: str
     prompts: tuple[Prompt, ...]
-    form: AnswerForm = AnswerForm()
+    form: AnswerForm = BOXED
 
     def __post_init__(self) -> None:
         if not self.prompts:
             raise InputError("data", self.name, "a data set with at least one problem")
+
+    def only(self, prompts: Iterable[Prompt]) -> PromptSet:
+        """Return some of the problems, with the same name and form."""
+        return replace(self, prompts=tuple(prompts))
 
 
 def numbered(name: str, texts: Sequence[str]) -> PromptSet:
@@ -60,6 +65,27 @@ def numbered(name: str, texts: Sequence[str]) -> PromptSet:
             own = f"{own}#{number}"
         seen[own] = None
     return PromptSet(name, tuple(Prompt(own, text) for own, text in zip(seen, texts, strict=True)))
+
+
+def answer_of(given: object) -> str | tuple[str, ...] | None:
+    """Return a gold answer as it is kept: a text, or several texts that are all right; None if it is none of these.
+
+    Args:
+        given: A text, a number, or a list of them.
+
+    Example:
+        >>> answer_of(7), answer_of(["7"]), answer_of(["up", "above"]), answer_of([]), answer_of({"value": 7})
+        ('7', '7', ('up', 'above'), '', None)
+    """
+    if isinstance(given, list | tuple):
+        each = [answer_of(one) for one in given]
+        if not all(isinstance(one, str) for one in each):
+            return None
+        several = tuple(one for one in dict.fromkeys(each) if isinstance(one, str) and one.strip())
+        return several if len(several) > 1 else several[0] if several else ""
+    if isinstance(given, str):
+        return given
+    return str(given) if isinstance(given, int | float) and not isinstance(given, bool) else None
 
 
 class AnswerKey(Mapping[str, str | tuple[str, ...]]):
@@ -92,7 +118,7 @@ class AnswerKey(Mapping[str, str | tuple[str, ...]]):
         if not 0 < threshold <= 1:
             raise InputError("task.threshold", threshold, "a number in (0, 1]")
         self._answers, self.score, self.mark, self.threshold = dict(answers), score, mark, threshold
-        self.form = form or AnswerForm()
+        self.form = form or BOXED
 
     def __getitem__(self, prompt_id: str) -> str | tuple[str, ...]:
         return self._answers[prompt_id]
@@ -131,3 +157,8 @@ class DataSource(Protocol):
     def categories(self) -> Mapping[str, Mapping[str, str]]:
         """Return ``subject`` and ``level`` by prompt id, where the data set names them; only evaluation asks."""
         return {}
+
+
+def form_of(source: DataSource) -> AnswerForm:
+    """Return the form of a source's answers, without opening its problems or its answers."""
+    return getattr(source, "form", BOXED)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from sharpen.llm.tasks.data import AnswerKey, PromptSet, Score, numbered
+from sharpen.llm.tasks.answers.comparisons import Comparison
+from sharpen.llm.tasks.answers.finders import Finder
+from sharpen.llm.tasks.data import AnswerKey, PromptSet, Score, answer_of, numbered
+from sharpen.llm.tasks.registry import judgement_of
 from sharpen.llm.tasks.seal import refuse_if_sealed
 from sharpen.objective import InputError
 from sharpen.objective.settings import as_name
 
 PREFIX = "list:"
+Pair: TypeAlias = tuple[str, str | tuple[str, ...]]
 _held: dict[str, Listed] = {}
 
 
@@ -25,13 +29,19 @@ class Listed(NamedTuple):
         name: What messages call it.
         splits: Pairs of problem and answer by split.
         template: Name of its prompt template; None takes the model's.
-        score: Of a response and an answer, in [0, 1]; None: the verifier compares.
+        score: Of a response and an answer, in [0, 1]; None: found answers are compared.
+        find: Finder of answers; see :class:`sharpen.llm.tasks.registry.Task`, as for the two below.
+        compare: Comparison of answers.
+        threshold: Score that counts as right.
     """
 
     name: str
-    splits: Mapping[str, tuple[tuple[str, str], ...]]
+    splits: Mapping[str, tuple[Pair, ...]]
     template: str | None = None
     score: Score | None = None
+    find: Finder | str | None = None
+    compare: Comparison | str | None = None
+    threshold: float | None = None
 
     def __call__(self, split: str, limit: int | None = None) -> PairSource:
         """Return a part of the list; see :class:`sharpen.llm.tasks.registry.Task`."""
@@ -48,7 +58,7 @@ class PairSource:
         read: Returns the pairs.
     """
 
-    def __init__(self, name: str, read: Callable[[], Sequence[tuple[str, str]]]) -> None:
+    def __init__(self, name: str, read: Callable[[], Sequence[Pair]]) -> None:
         self._name, self._read = name, read
 
     def prompts(self) -> PromptSet:
@@ -63,7 +73,7 @@ class PairSource:
         """
         refuse_if_sealed(self._name)
         every = pairs(self._read(), self._name)
-        if not any(answer.strip() for _, answer in every):
+        if not any(one.strip() for _, answer in every for one in ([answer] if isinstance(answer, str) else answer)):
             raise InputError("data", self._name, "problems with answers")
         names = [prompt.id for prompt in numbered(self._name, [text for text, _ in every]).prompts]
         return AnswerKey(dict(zip(names, (answer for _, answer in every), strict=True)))
@@ -74,23 +84,29 @@ class PairSource:
 
 
 def problems(
-    given: Iterable[tuple[str, str]],
+    given: Iterable[tuple[str, Any]],
     *,
     name: str = "problems",
-    validation: Iterable[tuple[str, str]] | None = None,
-    test: Iterable[tuple[str, str]] | None = None,
+    validation: Iterable[tuple[str, Any]] | None = None,
+    test: Iterable[tuple[str, Any]] | None = None,
     template: str | None = None,
     score: Score | None = None,
+    find: Finder | str | None = None,
+    compare: Comparison | str | None = None,
+    threshold: float | None = None,
 ) -> Listed:
     """Return a task of pairs of problem and answer.
 
     Args:
-        given: The problems to train on; answers may be numbers.
+        given: The problems to train on; answers may be numbers, or lists of several right ones.
         name: What messages call it.
         validation: Problems that choose the best checkpoint; None: ``test``, or else the same.
         test: Problems that are reported; None: the same.
         template: Name of its prompt template; None takes the model's.
-        score: Of a response and an answer, in [0, 1]; None: the verifier compares.
+        score: Of a response and an answer, in [0, 1]; None: found answers are compared.
+        find: Finder of answers, a name or a function; None: a box, or what is stated as the answer.
+        compare: Comparison of answers, a name or a function; None: the verifier of mathematics.
+        threshold: Score from which a response counts as right in pass@k; None: 1.
 
     Raises:
         InputError: there are none, or one is no pair of a text and an answer.
@@ -105,11 +121,14 @@ def problems(
     train = pairs(given, name)
     asked = train if test is None else pairs(test, name)
     chosen = asked if validation is None else pairs(validation, name)
-    return Listed(name, {"train": train, "validation": chosen, "test": asked}, template, score)
+    splits = {"train": train, "validation": chosen, "test": asked}
+    task = Listed(name, splits, template, score, find, compare, threshold)
+    judgement_of(task)
+    return task
 
 
-def pairs(given: object, name: str) -> tuple[tuple[str, str], ...]:
-    """Return pairs of texts.
+def pairs(given: object, name: str) -> tuple[Pair, ...]:
+    """Return pairs of a problem's text and its answer, or its several right answers.
 
     Raises:
         InputError: it is something else, or there are none.
@@ -120,9 +139,10 @@ def pairs(given: object, name: str) -> tuple[tuple[str, str], ...]:
     found = []
     for number, pair in enumerate(given, start=1):
         whole = isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str) and pair[0].strip()
-        if not whole or isinstance(pair[1], bool) or not isinstance(pair[1], str | int | float):
+        answer = answer_of(pair[1]) if whole else None
+        if answer is None:
             raise InputError("problems", f"{name}: {type(pair).__name__} in place {number}", wanted)
-        found.append((pair[0], str(pair[1])))
+        found.append((pair[0], answer))
     if not found:
         raise InputError("problems", f"{name}: none", wanted)
     return tuple(found)

@@ -109,7 +109,7 @@ def set_apart(train: PromptSet, tests: Sequence[PromptSet]) -> tuple[PromptSet, 
     kept = _different(train, tests)
     if not kept:
         return train, [replace(one, removed=0) for one in found]
-    return PromptSet(train.name, tuple(kept)), found
+    return train.only(kept), found
 
 
 def _different(train: PromptSet, tests: Sequence[PromptSet]) -> list[Any]:
@@ -153,4 +153,4 @@ def chosen_problems(candidates: PromptSet, reported: PromptSet, most: int) -> Pr
     """
     taken = {normalised(prompt.text) for prompt in reported.prompts}
     others = [prompt for prompt in candidates.prompts if normalised(prompt.text) not in taken][:most]
-    return PromptSet(candidates.name, tuple(others)) if others else None
+    return candidates.only(others) if others else None

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sharpen.llm.tasks.data import AnswerKey, DataSource, Prompt, PromptSet
+from sharpen.llm.tasks.data import AnswerKey, DataSource, Prompt, PromptSet, answer_of
 from sharpen.llm.tasks.listed import PREFIX, PairSource, held
 from sharpen.llm.tasks.readers import SUFFIXES, Row, read_file, read_hub
 from sharpen.llm.tasks.registry import TASKS, Judgement, Task, judgement_of
@@ -113,19 +113,28 @@ class TableSource:
     def answers(self) -> AnswerKey:
         """Return the gold answers: the last boxed expression or ``####`` line where the column is a whole solution.
 
-        A row whose answer is empty (two of MATH's are) keeps the empty answer, which no response equals.
+        A list holds answers that are all right. A row whose answer is empty (two of MATH's are) keeps the empty answer,
+        which no response equals.
 
         Raises:
-            InputError: no row has an answer.
+            InputError: no row has an answer, or one is neither a text nor a number nor a list of them.
         """
         refuse_if_sealed(self._name)
-        answers = {}
+        answers: dict[str, str | tuple[str, ...]] = {}
         for name, _, row in self._rows(ANSWER_COLUMNS):
             column = next((column for column in ANSWER_COLUMNS if _filled(row.get(column))), None)
-            answers[name] = "" if column is None else _gold(str(row[column]))
+            answers[name] = "" if column is None else self._answer(name, column, row[column])
         if not any(answers.values()):
             raise InputError("data", self._name, f"a data set with answers ({', '.join(ANSWER_COLUMNS)})")
         return AnswerKey(answers)
+
+    def _answer(self, name: str, column: str, given: Any) -> str | tuple[str, ...]:
+        """Return what an answer column holds: a text, a number, or a list of right answers."""
+        found = str(given) if isinstance(given, bool) else answer_of(given)
+        if found is None:
+            place = f"{type(given).__name__} in the column {column} of problem {name}"
+            raise InputError("data", f"{self._name}: {place}", "answers that are a text, a number, or a list of them")
+        return _gold(found) if isinstance(found, str) else tuple(_gold(one) for one in found)
 
     def categories(self) -> Mapping[str, Mapping[str, str]]:
         """Return ``subject`` and ``level`` of the rows that have them."""
@@ -181,15 +190,15 @@ class Judged:
     """
 
     def __init__(self, source: DataSource, judgement: Judgement) -> None:
-        self._source, self._how = source, judgement
+        self._source, self._how, self.form = source, judgement, judgement.form
 
     def prompts(self) -> PromptSet:
         """Return the problems with the task's form of answers."""
-        return replace(self._source.prompts(), form=self._how.form)
+        return replace(self._source.prompts(), form=self.form)
 
     def answers(self) -> AnswerKey:
         """Return the answers with the task's way to score."""
-        return self._source.answers().judged(self._how.score, self._how.form, self._how.threshold)
+        return self._source.answers().judged(self._how.score, self.form, self._how.threshold)
 
     def categories(self) -> Mapping[str, Mapping[str, str]]:
         """Return the source's."""

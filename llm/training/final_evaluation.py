@@ -195,7 +195,7 @@ def _measure(config: TrainConfig, setup: Setup, weights: Path | None, asking: As
         else:  # more processes than problems: take part in what they do together
             setup.engine.generate([], asking.samples, sampling, seed)
     records = setup.world.gather(records)
-    measures = summarise(records, seed)
+    measures = summarise(records, seed, threshold=asking.answers.threshold)
     if asking.reward is not None:
         measures |= selection.objective_value(config, records, asking.reward, seed)
     return measures

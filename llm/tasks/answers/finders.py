@@ -15,7 +15,8 @@ from sharpen.llm.tasks.verification.answer_text import find_answer
 from sharpen.objective.registry import Registry
 
 Finder: TypeAlias = Callable[[str], str | None]
-_NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?(?![\w])|(?<![\w.])[-+−]?\.\d+(?!\w)")
+_WHOLE = r"[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?"
+_NUMBER = re.compile(rf"(?<![\w.]){_WHOLE}(?!\w)|(?<![\w.])[-+−]?\.\d+(?!\w)")
 _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 
 

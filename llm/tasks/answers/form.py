@@ -19,7 +19,7 @@ BOXED = "boxed"
 
 @dataclass(frozen=True)
 class AnswerForm:
-    """Where an answer is found and how it is compared.
+    r"""Where an answer is found and how it is compared.
 
     Args:
         find: A finder's name, ``module:object``, or the function itself.
@@ -27,7 +27,7 @@ class AnswerForm:
 
     Example:
         >>> form = AnswerForm("first-line", "words")
-        >>> form.votes([" Cold.\\nQuestion:", ""]), form.scores(["Cold."], [("cold", "chilly")], None, None)
+        >>> form.votes([" Cold.\nQuestion:", ""]), form.scores(["Cold."], [("cold", "chilly")], None, None)
         (['cold', None], [1.0])
     """
 
@@ -85,7 +85,7 @@ class AnswerForm:
         return answers
 
     def votes(self, responses: Sequence[str], finished: Sequence[bool] | None = None) -> list[str | None]:
-        """Return the answer of each response as it is counted in a vote: in the comparison's normal form, if it has one.
+        """Return the answer of each response as a vote counts it: in the comparison's normal form, if it has one.
 
         Votes for one value in different writings may be different here; :meth:`united` unites them.
         """
