@@ -32,6 +32,7 @@ class Target(NamedTuple):
         problems: How many of them; None for all.
         chat_options: Arguments of the chat format.
         named: The template that its run's configuration names, whatever is asked; None: it names none.
+        otherwise: The template of other data that have none of their own: what a run was trained with, or the model's.
     """
 
     location: str
@@ -43,6 +44,7 @@ class Target(NamedTuple):
     problems: int | None = None
     chat_options: Mapping[str, Any] = MappingProxyType({})
     named: str | None = None
+    otherwise: str = "plain"
 
 
 def find_target(name: str, which: str | None = None) -> Target:
@@ -68,7 +70,8 @@ def find_target(name: str, which: str | None = None) -> Target:
     source = resolve(name)
     config = resolve_config({"model": name})
     base = source.location if name == "embedded" or name in REGISTRY else None
-    return Target(source.location, base, template_of(config, source), source.default_data, config.max_length)
+    of = (template_of(config, source), source.default_data, config.max_length)
+    return Target(source.location, base, *of, otherwise=source.template)
 
 
 def complete(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,11 +93,11 @@ def complete(fields: Mapping[str, Any]) -> dict[str, Any]:
     target = find_target(str(given.pop("model", "embedded")), None if which is None else str(which))
     own = {**target._asdict(), "chat_options": dict(target.chat_options)}
     own["model"] = own.pop("location")
-    named = own.pop("named")
+    named, otherwise = own.pop("named"), own.pop("otherwise")
     if "data" in given:
         del own["split"], own["problems"]
     if isinstance(given.get("data"), str):
-        own["template"] = template_for(named, given["data"], target.template)
+        own["template"] = template_for(named, given["data"], otherwise)
     if base is not None:
         given["base"] = find_target(str(base)).location
     return own | given
@@ -119,10 +122,9 @@ def weights_of(run: Path, which: str, model: str) -> str:
 def _of_run(config: TrainConfig, location: str) -> Target:
     """Return a policy of a run, by default asked what the run's own evaluation asks."""
     source, own = resolve(config.model), config.evaluation
-    asked = (own.data or source.default_data, config.max_length, own.split, own.problems)
-    return Target(
-        location, source.location, template_of(config, source), *asked, config.chat_options, named=config.template
-    )
+    asked = (own.data or source.default_data, config.max_length, own.split, own.problems, config.chat_options)
+    used = template_of(config, source)
+    return Target(location, source.location, used, *asked, named=config.template, otherwise=used)
 
 
 def template_of(config: TrainConfig, source: ModelSource) -> str:

@@ -100,10 +100,8 @@ def _check(part: object) -> None:
 
 
 TASKS: Registry[Task] = Registry("task", _check)
-# In the room above this one, which imports this: found by their places, when they are first asked for.
+# The word family, in the room above this one; sources.py registers it behind the tasks that were there before.
 WORD_TASKS = (
     *("antonyms", "capitals", "past-tense", "plurals", "first-letter", "last-word", "next", "larger"),
     *("largest-of-three", "parity", "sums", "differences", "products", "two-digits-plus-one", "letters"),
 )
-for _name in WORD_TASKS:
-    TASKS.register(_name, f"sharpen.llm.tasks.words.family:tasks.{_name.replace('-', '_')}")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sharpen.llm.tasks.data import AnswerKey, DataSource, Prompt, PromptSet, answer_of
 from sharpen.llm.tasks.listed import PREFIX, PairSource, held
 from sharpen.llm.tasks.readers import SUFFIXES, Row, read_file, read_hub
-from sharpen.llm.tasks.registry import TASKS, Judgement, Task, judgement_of
+from sharpen.llm.tasks.registry import TASKS, WORD_TASKS, Judgement, Task, judgement_of
 from sharpen.llm.tasks.seal import refuse_if_sealed
 from sharpen.llm.tasks.templates import name_of
 from sharpen.llm.tasks.verification.verify import final_answer
@@ -179,6 +179,9 @@ def _hub_task(name: str, known: HubSet) -> Task:
 
 for _name, _known in HUB.items():
     TASKS.register(_name)(_hub_task(_name, _known))
+# In the room above this one, which imports this: found by their places, when they are first asked for.
+for _name in WORD_TASKS:
+    TASKS.register(_name, f"sharpen.llm.tasks.words.family:tasks.{_name.replace('-', '_')}")
 
 
 class Judged:

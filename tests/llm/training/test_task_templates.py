@@ -16,6 +16,7 @@ from sharpen.llm.configs.targets import complete
 from sharpen.llm.configs.train import resolve
 from sharpen.llm.distributed.world import World
 from sharpen.llm.evaluation.run import EvalReport, run_evaluation
+from sharpen.llm.models.registry import REGISTRY, ModelSource
 from sharpen.llm.preflight import checks as preflight
 from sharpen.llm.sampling.sampling_run import run_sampling
 from sharpen.llm.tasks.sources import template_for
@@ -158,7 +159,7 @@ def test_a_stop_string_that_a_chain_could_miss_is_refused(name: str) -> None:
     assert len(texts) == 2
 
 
-def test_which_template(run: Path, name: str, tmp_path: Path) -> None:
+def test_which_template(run: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own, other = f"{name}:task", f"{name}:other"
     assert template_for("plain", own, "boxed-cot") == "plain"
     assert template_for(None, own, "boxed-cot") == f"{name}:lines"
@@ -170,6 +171,9 @@ def test_which_template(run: Path, name: str, tmp_path: Path) -> None:
     assert complete({"model": "embedded", "data": own, "template": "boxed-cot"})["template"] == "boxed-cot"
     assert complete({"model": str(run)})["template"] == f"{name}:lines"
     assert complete({"model": str(run), "data": "embedded"})["template"] == f"{name}:lines"  # what it was trained with
+    monkeypatch.setitem(REGISTRY, "mine", ModelSource("mine", "org/name", "boxed-cot", default_data=own))
+    assert complete({"model": "mine"})["template"] == f"{name}:lines"
+    assert complete({"model": "mine", "data": "math500"})["template"] == "boxed-cot"
     assert complete({"model": str(run), "data": other})["template"].startswith("template:")
 
 
