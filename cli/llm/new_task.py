@@ -14,9 +14,12 @@ from sharpen.cli.shared.terminal import say
 TASK = '''"""The task NAME: sums of three numbers. Write your own problems in their place.
 
 sharpen llm train --config NAME.yaml
+sharpen llm eval --task NAME:task
 """
 
 import random
+
+from sharpen.llm import Template
 
 SIZES = {"train": 400, "validation": 50, "test": 50}
 
@@ -35,19 +38,30 @@ def task(split, limit=None):
     return pairs
 
 
-# Without a score of its own a task compares final answers, in \\\\boxed{} or stated. To score in another way:
+# How the model is asked. For worked examples, a system text, or a raw completion that ends with its line:
+#
+# asking = Template("{problem}", system="Answer with a number.", examples=(("1+2+3=?", "6"),))
+# asking = Template("{problem} =", examples=(("1+2+3", "6"),), chat=False, stop=("\\n",))
+asking = Template("{problem}\\n")
+task.template = "NAME:asking"
+
+# Where the answer stands in a response (boxed, last-number, tag, first-line, whole), and when it is right (math, words,
+# number, exact); a function of your own does as well. Or score the whole response:
 #
 # def score(response, answer):
-#     return float(answer in response)  # in [0, 1]; 1 is right
+#     return float(answer in response)  # in [0, 1]
 #
 # task.score = score
+task.find = "boxed"
+task.compare = "number"
+task.about = "Sums of three numbers below 40."
 '''
-TEST = '''"""The task NAME: disjoint parts, the same at each call, and right answers score 1."""
+TEST = '''"""The task NAME: disjoint parts, the same at each call, asked as meant, and right answers score 1."""
 
-from NAME import SIZES, task
+from NAME import SIZES, asking, task
+from sharpen import PRESETS
 from sharpen.llm.rewards import reward_for
 from sharpen.llm.tasks import load_source
-from sharpen import PRESETS
 
 
 def test_the_parts_are_disjoint_and_the_same_at_each_call():
@@ -56,6 +70,10 @@ def test_the_parts_are_disjoint_and_the_same_at_each_call():
     assert len(set.union(*parts.values())) == sum(SIZES.values())
     assert task("train") == task("train")
     assert task("train", 3) == task("train")[:3]
+
+
+def test_what_the_model_is_shown():
+    assert asking.turns("1+2+3=?") == [("user", "1+2+3=?\\n")]
 
 
 def test_a_right_answer_scores_1_and_a_wrong_one_0():

@@ -28,12 +28,13 @@ def test_what_it_writes_passes_its_test_and_trains(tmp_path: Path) -> None:
     ]
     tested = run(tmp_path, "pytest", "-q", "test_sums_of_three.py")
     assert tested.returncode == 0, tested.stdout
-    assert "2 passed" in tested.stdout
+    assert "3 passed" in tested.stdout
     small = ["--prompts-per-step", "2", "--samples-per-prompt", "2", "--eval-problems", "2", "--eval-samples", "2"]
     command = ["sharpen.cli.main", "llm", "train", "--config", "sums_of_three.yaml", "--steps", "2", *small]
     trained = run(tmp_path, *command, "--out", "run")
     assert trained.returncode == 0, trained.stderr
     assert (tmp_path / "run" / "evaluation.json").is_file()
+    assert '"template": "sums_of_three:asking"' in (tmp_path / "run" / "provenance.json").read_text()
     again = run(tmp_path, "sharpen.cli.main", "llm", "new-task", "sums_of_three")
     assert again.returncode == 2
     assert "sums_of_three.yaml" in again.stderr
