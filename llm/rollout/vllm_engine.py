@@ -29,7 +29,17 @@ PUSH_TOLERANCE = {"float32": 1e-4, "float16": 0.1, "bfloat16": 1.0}
 STALE_MOVE = 1e-4
 PROBE_TOKENS = 16
 MAX_ROWS = 256
-CPU_KV_CACHE_BYTES = 2**30  # VLLM_CPU_KVCACHE_SPACE (GiB), where set, goes before it
+# For vLLM on a CPU; docs/rollout.md says what was found.
+CPU_OPTIONS: dict[str, Any] = {
+    "enforce_eager": True,
+    "kv_cache_memory_bytes": 2**30,  # VLLM_CPU_KVCACHE_SPACE (GiB), where set, goes before it
+    # Rows share the whole blocks of their prompts. By default a block has 128 tokens; attention wants a multiple of 32.
+    "block_size": 32,
+    # A prompt that is read in pieces is sampled from after each, and what was drawn too early is drawn again: vLLM sets
+    # the row's generator back, by an offset that generators have on GPUs only. So each prompt is read at once; vLLM
+    # then takes as many tokens a step as the longest may have, at least.
+    "enable_chunked_prefill": False,
+}
 
 
 class VLLMEngine:
@@ -230,7 +240,7 @@ class VLLMEngine:
 
     def _platform_options(self, memory_share: float) -> dict[str, Any]:
         if self._on_cpu:
-            return {"enforce_eager": True, "kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
+            return CPU_OPTIONS
         return {"gpu_memory_utilization": memory_share}
 
     def _run(self, prompts: list[list[int]], parameters: Any) -> list[Any]:

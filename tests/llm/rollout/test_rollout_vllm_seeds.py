@@ -1,0 +1,126 @@
+"""vLLM on a CPU with seeds for each row: prompts that do not fit in one step, and prompts that rows share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from sharpen.llm.models.logprobs import token_logprobs
+from sharpen.llm.rollout import Engine, Rollout, Sampling, make_engine, vllm_available
+
+pytestmark = [pytest.mark.vllm, pytest.mark.skipif(not vllm_available(), reason="vLLM is not installed")]
+
+MAX_LENGTH, VOCABULARY, BUDGET = 160, 50, 256
+SAMPLES, SAMPLING = 5, Sampling(24, ignore_eos=True)
+# More tokens together than a step may have, one by one fewer; the first ones begin alike over several blocks.
+_COMMON = np.random.default_rng(0).integers(2, VOCABULARY, size=100).tolist()
+PROMPTS = [_COMMON + [2 + row] * (5 + row) for row in range(3)] + [[3, 4, 5], [7] * 120]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_a_cpu() -> None:
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        pytest.skip("settings of the CPU build")
+
+
+@pytest.fixture(scope="module")
+def model() -> PreTrainedModel:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=256,
+        initializer_range=0.15,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    return LlamaForCausalLM(config)
+
+
+@pytest.fixture(scope="module")
+def folder(model: PreTrainedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    where: Path = tmp_path_factory.mktemp("model")
+    model.save_pretrained(where)
+    return where
+
+
+def engine_with(model: PreTrainedModel, folder: Path, patch: pytest.MonkeyPatch, **options: Any) -> Engine:
+    from sharpen.llm.rollout import vllm_engine
+
+    patch.setattr(vllm_engine, "CPU_OPTIONS", vllm_engine.CPU_OPTIONS | options)
+    return make_engine("vllm", model=model, location=folder, max_length=MAX_LENGTH, seed=0)
+
+
+@pytest.fixture(scope="module")
+def whole(model: PreTrainedModel, folder: Path) -> Rollout:
+    """What is sampled where every prompt fits in one step."""
+    engine = make_engine("vllm", model=model, location=folder, max_length=MAX_LENGTH, seed=0)
+    try:
+        return engine.generate(PROMPTS, SAMPLES, SAMPLING, seed=3)
+    finally:
+        engine.close()
+
+
+def error(model: PreTrainedModel, rollout: Rollout) -> float:
+    expected = token_logprobs(model.eval(), rollout.prompt_ids, rollout.response_ids, micro_batch_tokens=4096)
+    found = torch.tensor([value for row in rollout.logprobs for value in row])
+    return float((found - expected.logprobs_BT[expected.mask_BT]).abs().max())
+
+
+def test_prompts_wait_for_a_step_that_has_room_and_are_sampled_as_if_it_always_had(
+    model: PreTrainedModel, folder: Path, whole: Rollout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engine_with(model, folder, monkeypatch, max_num_batched_tokens=BUDGET)
+    try:
+        crowded = engine.generate(PROMPTS, SAMPLES, SAMPLING, seed=3)
+        assert engine.generate(PROMPTS, SAMPLES, SAMPLING, seed=3) == crowded
+    finally:
+        engine.close()
+    assert crowded.response_ids == whole.response_ids
+    assert error(model, crowded) < 1e-4
+
+
+def test_prompts_read_in_pieces_need_generators_that_go_back(
+    model: PreTrainedModel, folder: Path, whole: Rollout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why pieces are forbidden; a vLLM that can set a CPU's generator back samples the same, and they may come back."""
+    pieces = {"enable_chunked_prefill": True, "max_num_batched_tokens": BUDGET}
+    engine = engine_with(model, folder, monkeypatch, **pieces)
+    try:
+        in_pieces = engine.generate(PROMPTS, SAMPLES, SAMPLING, seed=3)
+    except RuntimeError as died:
+        assert "Generator does not use offset" in str(died)  # noqa: PT017
+    else:
+        assert in_pieces.response_ids == whole.response_ids
+    finally:
+        engine.close()
+
+
+def test_rows_that_wait_for_memory_are_sampled_as_if_there_were_enough(
+    model: PreTrainedModel, folder: Path, whole: Rollout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With so few blocks vLLM drops rows that it has begun, and reads their prompt and response again later."""
+    engine = engine_with(model, folder, monkeypatch, num_gpu_blocks_override=16)
+    try:
+        dropped = engine._llm.llm_engine.engine_core.engine_core.scheduler  # type: ignore[attr-defined]
+        counted: list[int] = []
+        preempt = dropped._preempt_request
+        monkeypatch.setattr(dropped, "_preempt_request", lambda *a, **k: (counted.append(1), preempt(*a, **k))[1])
+        short = engine.generate(PROMPTS, SAMPLES, SAMPLING, seed=3)
+    finally:
+        engine.close()
+    assert counted
+    assert short.response_ids == whole.response_ids
+    assert error(model, short) < 1e-4
