@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "llm/tasks/prompting": set(),
     "llm/tasks/verification": set(),
     "llm/tasks": {"llm/tasks/prompting", "llm/tasks/verification", "llm/models"},
-    "llm/tasks/words": {"llm/tasks"},
+    "llm/tasks/words": {"llm/common", "llm/tasks"},
     "llm/rewards": {"llm/tasks", "llm/tasks/verification"},
     "llm/samplers": set(),
     "llm/trackers": set(),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from sharpen.llm.common.parts import SHARES
 from sharpen.llm.tasks.data import AnswerKey, Prompt, PromptSet, numbered
 from sharpen.llm.tasks.seal import refuse_if_sealed
 from sharpen.llm.tasks.templates import Template
 from sharpen.llm.tasks.words.kinds import KINDS, Kind
-from sharpen.llm.tasks.words.parts import SHARES, facts_of
+from sharpen.llm.tasks.words.parts import facts_of
 from sharpen.objective import InputError
 
 
@@ -64,7 +65,7 @@ class WordTask:
 
     def __init__(self, name: str) -> None:
         self.name = self.template = name
-        self.compare = KINDS[name].compare
+        self.compare, self.about = KINDS[name].compare, KINDS[name].about
 
     def __call__(self, split: str, limit: int | None = None) -> WordSource:
         """Return a part of the task."""

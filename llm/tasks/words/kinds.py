@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import permutations, product
 from typing import Any
 
+from sharpen.llm.common.parts import digest
 from sharpen.llm.tasks.words.lists import families, listed, opposites, words
 
 Fact = tuple[Any, ...]  # what a problem is made of: numbers or words
@@ -26,7 +26,7 @@ class Kind:
         examples: Four facts that a prompt shows; they are problems of no part.
         same: What stands for a fact among those that give each other away: they go to one part together. None: the
             fact is alone.
-        compare: The comparison of answers, see :data:`sharpen.llm.tasks.answers`.
+        compare: The comparison of answers, see :data:`sharpen.llm.tasks.answers.comparisons.COMPARISONS`.
         user: How a raw completion asks.
         about: The task in a few words.
     """
@@ -43,11 +43,6 @@ class Kind:
     def key(self, fact: Fact) -> str:
         """Return what decides on a fact's part, as a text."""
         return repr(fact if self.same is None else self.same(*fact))
-
-
-def digest(*parts: object) -> int:
-    """Return a whole number below 2⁶⁴ that hangs on texts and numbers, the same on every machine."""
-    return int.from_bytes(hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:8], "big")
 
 
 def _each(values: Callable[[], Any]) -> Iterator[Fact]:

@@ -1,27 +1,11 @@
-"""Which problems are for training, for validation and for the test: decided by a hash of the problem alone."""
+"""What the problems of each part of a task are made of."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from sharpen.llm.tasks.words.kinds import KINDS, Fact, digest
-
-SHARES = {"train": 60, "validation": 15, "test": 25}  # percent
-
-
-def part_of(name: str, key: str) -> str:
-    """Return the part that a problem of a task belongs to; it stays there when others are added.
-
-    Args:
-        name: The task's.
-        key: Of :meth:`sharpen.llm.tasks.words.kinds.Kind.key`.
-    """
-    place = digest(name, "part", key) % 100
-    for part, share in SHARES.items():
-        if place < share:
-            return part
-        place -= share
-    raise AssertionError("the shares are of a hundred")
+from sharpen.llm.common.parts import digest, part_of
+from sharpen.llm.tasks.words.kinds import KINDS, Fact
 
 
 @lru_cache(maxsize=64)
@@ -30,7 +14,7 @@ def facts_of(name: str, part: str) -> tuple[Fact, ...]:
 
     Args:
         name: One of ``KINDS``.
-        part: One of ``SHARES``.
+        part: ``train``, ``validation`` or ``test``.
     """
     kind = KINDS[name]
     shown = {kind.key(fact) for fact in kind.examples}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from sharpen.llm.common.parts import SHARES
 from sharpen.llm.tasks.data import AnswerKey, DataSource
 from sharpen.llm.tasks.registry import TASKS, WORD_TASKS
 from sharpen.llm.tasks.seal import sealed
@@ -16,7 +17,7 @@ from sharpen.llm.tasks.sources import load_source
 from sharpen.llm.tasks.templates import Template, read_template
 from sharpen.llm.tasks.words import lists
 from sharpen.llm.tasks.words.kinds import KINDS
-from sharpen.llm.tasks.words.parts import SHARES, facts_of
+from sharpen.llm.tasks.words.parts import facts_of
 from sharpen.objective import InputError
 
 PARTS = tuple(SHARES)
@@ -178,8 +179,9 @@ def test_lists_are_long_and_opposites_hold_both_ways() -> None:
 
 def test_the_same_in_every_process_and_on_every_machine() -> None:
     script = (
-        "from sharpen.llm.tasks.words.parts import facts_of, SHARES\n"
-        "from sharpen.llm.tasks.words.kinds import KINDS, digest\n"
+        "from sharpen.llm.common.parts import SHARES, digest\n"
+        "from sharpen.llm.tasks.words.parts import facts_of\n"
+        "from sharpen.llm.tasks.words.kinds import KINDS\n"
         "print(digest(*[facts_of(name, part) for name in KINDS for part in SHARES]))\n"
         "print([facts_of(name, 'test')[0] for name in ('sums', 'parity', 'largest-of-three', 'next')])"
     )
