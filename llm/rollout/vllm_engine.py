@@ -18,6 +18,8 @@ from sharpen.llm.rollout.agreement import agreement
 from sharpen.llm.rollout.loading import Loaded, load
 from sharpen.llm.rollout.process import contained, random_states_kept
 from sharpen.llm.rollout.requests import evaluating, response_limits, seeds_of_rows
+from sharpen.llm.rollout.stepping import sample_rows
+from sharpen.llm.rollout.stops import stops_for
 from sharpen.llm.rollout.types import Rollout, Sampling, WeightSyncError
 from sharpen.objective import InputError
 
@@ -142,6 +144,8 @@ class VLLMEngine:
         self._wake()
         longest = response_limits(prompts, samples, sampling, seed, self._max_length, self._vocabulary, limits)
         seeds = seeds_of_rows(len(prompts), samples, seed, row_seeds)
+        stops = stops_for(self._tokenizer, () if sampling.ignore_eos else sampling.stop)
+        ends = [*self._eos_ids, *(stops.token_ids if stops else ())]
         rows = [prompt for prompt in range(len(prompts)) for _ in range(samples)]
         parameters = [
             SamplingParams(
@@ -149,7 +153,7 @@ class VLLMEngine:
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 ignore_eos=sampling.ignore_eos,
-                stop_token_ids=None if sampling.ignore_eos else self._eos_ids,
+                stop_token_ids=None if sampling.ignore_eos else ends,
                 seed=own_seed,
                 logprobs=0,  # the sampled token's only
                 detokenize=False,
@@ -157,16 +161,17 @@ class VLLMEngine:
             for p, own_seed in zip(rows, seeds, strict=True)
         ]
         self._llm.reset_prefix_cache()  # a cached prefix is computed in another order, so it rounds differently
-        answers = [answer.outputs[0] for answer in self._run([prompts[p] for p in rows], parameters)]
-        logprobs = [_sampled_logprobs(answer) for answer in answers]
+        with self._undisturbed():
+            answers = sample_rows(self._llm, [prompts[p] for p in rows], parameters, stops)
+        logprobs = [answer.logprobs for answer in answers]
         broken = sum(not np.isfinite(row).all() for row in logprobs)
         if broken:
             raise NonFiniteError("log-probabilities", f"in {broken} of {len(logprobs)} responses sampled by vLLM")
         return Rollout(
             prompt_ids=[list(prompts[p]) for p in rows],
-            response_ids=[list(answer.token_ids) for answer in answers],
+            response_ids=[answer.token_ids for answer in answers],
             logprobs=logprobs,
-            finished=[answer.finish_reason == "stop" for answer in answers],
+            finished=[answer.finished for answer in answers],
             model_logprobs=logprobs if sampling.top_p == 1 and sampling.temperature in (0, 1) else None,
         )
 
@@ -243,18 +248,20 @@ class VLLMEngine:
             return CPU_OPTIONS
         return {"gpu_memory_utilization": memory_share}
 
-    def _run(self, prompts: list[list[int]], parameters: Any) -> list[Any]:
-        requests = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
         # On a CPU vLLM would compile one tiny function for half a minute at its first call.
         stance = "force_eager" if self._on_cpu else "default"
         with random_states_kept(), torch.compiler.set_stance(stance):
-            return self._llm.generate(requests, parameters, use_tqdm=False)
+            yield
 
     def _probe_logprobs(self) -> np.ndarray:
         """Return the engine's log-probabilities of the probe's tokens after the first."""
         from vllm import SamplingParams
 
-        answer = self._run([self._probe], SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False))[0]
+        parameters = SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False)
+        with self._undisturbed():
+            answer = self._llm.generate([{"prompt_token_ids": self._probe}], parameters, use_tqdm=False)[0]
         after_first = zip(self._probe[1:], answer.prompt_logprobs[1:], strict=True)
         return np.array([given[token].logprob for token, given in after_first])
 
@@ -262,10 +269,6 @@ class VLLMEngine:
         with evaluating(model):
             scored = token_logprobs(model, [self._probe[:1]], [self._probe[1:]], micro_batch_tokens=PROBE_TOKENS)
         return scored.logprobs_BT[0].double().cpu().numpy()
-
-
-def _sampled_logprobs(answer: Any) -> list[float]:
-    return [given[token].logprob for token, given in zip(answer.token_ids, answer.logprobs, strict=True)]
 
 
 @contextmanager

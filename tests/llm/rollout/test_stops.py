@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from sharpen.llm.rollout import Sampling
+from sharpen.llm.rollout import Rollout, Sampling, make_engine, vllm_available
 from sharpen.llm.rollout.stops import Stops, stops_for, tokens_with
 from sharpen.objective import InputError
 
@@ -107,3 +109,61 @@ def test_stop_strings_that_cannot_be_used_are_refused() -> None:
     for wrong in ("\n", ["\n"], ("",), (1,)):
         with pytest.raises(InputError, match="a tuple of texts"):
             Sampling(3, stop=wrong)  # type: ignore[arg-type]
+
+
+needs_vllm = pytest.mark.skipif(not vllm_available(), reason="vLLM is not installed")
+STOPS = [("\n",), ("\nQ",), ("a:", "\n\n"), ("é", " "), ("never there",)]
+GREEDY = {"temperature": 0.0}
+
+
+def rollouts(name: str, folder: Path) -> dict[tuple[str, ...], list[Rollout]]:
+    """Greedy and random responses of a tiny random model that says every token, under each of the stop strings."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = Qwen2Config(
+        vocab_size=len(BYTE_LEVEL) + 3,  # some models have more tokens than their tokenizer
+        **shape,
+        num_key_value_heads=1,
+        max_position_embeddings=64,
+        initializer_range=0.15,
+        bos_token_id=None,
+        eos_token_id=0,
+    )
+    model, prompts = Qwen2ForCausalLM(config), [[place, 1 + place // 2] for place in range(1, len(BYTE_LEVEL))]
+    model.save_pretrained(folder)
+    engine = make_engine(name, model=model, location=folder, max_length=32, seed=0, tokenizer=byte_level())
+    try:
+        return {
+            stop: [engine.generate(prompts, 4, Sampling(20, stop=stop, **more), seed=0) for more in (GREEDY, {})]
+            for stop in ((), *STOPS)
+        }
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("name", ["transformers", pytest.param("vllm", marks=[pytest.mark.vllm, needs_vllm])])
+def test_engines_end_responses_where_a_stop_string_is_complete(name: str, tmp_path: Path) -> None:
+    tokenizer = byte_level()
+    found = rollouts(name, tmp_path)
+    for stop in STOPS:
+        ended = 0
+        for free, stopped in zip(found[()], found[stop], strict=True):
+            for full, response, finished, logprobs in zip(
+                free.response_ids, stopped.response_ids, stopped.finished, stopped.logprobs, strict=True
+            ):
+                texts = [tokenizer.decode(full[:count], skip_special_tokens=True) for count in range(1, len(full) + 1)]
+                first = next((count for count, text in enumerate(texts, 1) if any(s in text for s in stop)), None)
+                assert response == full[:first]
+                assert finished == (first is not None or full[-1] == 0)
+                assert len(logprobs) == len(response)
+                ended += first is not None and first < len(full)
+        assert (ended > 20) == (stop != ("never there",))
+
+
+@pytest.mark.vllm
+@needs_vllm
+def test_both_engines_cut_the_same_tokens_alike(tmp_path: Path) -> None:
+    one, other = (rollouts(name, tmp_path / name) for name in ("transformers", "vllm"))
+    for stop in STOPS:
+        greedy, same = one[stop][0], other[stop][0]
+        assert (greedy.response_ids, greedy.finished) == (same.response_ids, same.finished)
