@@ -8,6 +8,7 @@ from typing import Literal
 
 from sharpen.llm.rewards.registry import Scoring, measured, reward
 from sharpen.llm.tasks.answers.form import AnswerForm
+from sharpen.llm.tasks.data import BOXED
 from sharpen.llm.tasks.verification.verify import Verifier, final_answer
 
 
@@ -33,7 +34,12 @@ def length(
 
 @reward()
 def majority(
-    prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, *, form: AnswerForm, verifier: Verifier
+    prompt_ids: Sequence[str],
+    responses: Sequence[str],
+    scoring: Scoring,
+    *,
+    form: AnswerForm = BOXED,
+    verifier: Verifier,
 ) -> list[float]:
     """1 for the final answer that most responses of the group give (Zuo 2025, TTRL); of tied ones, the first seen.
 

@@ -214,7 +214,7 @@ def setting() -> tuple[Examinee, Exam, Sampling]:
         "transformers", model=model, location=source.location, max_length=80, seed=0, tokenizer=tokenizer
     )
     data = load_source("embedded", "test", 12)
-    exam = Exam.encoded(data.prompts(), data.answers(), tokenizer, "plain", {"x": {"level": "1"}})
+    exam = Exam.encoded(data.prompts(), data.answers(), tokenizer, "plain", categories={"x": {"level": "1"}})
     room = 80 - min(len(ids) for ids in exam.prompt_ids)
     return Examinee(engine, tokenizer, Verifier(workers=1), model, model), exam, Sampling(room)
 
