@@ -17,6 +17,7 @@ RUNS = 15
 SHARPEN = str(Path(sys.executable).with_name("sharpen"))
 COMMANDS = {
     "import typer": [sys.executable, "-c", "import typer"],
+    "import sharpen, an Objective": [sys.executable, "-c", "import sharpen; sharpen.Objective(alpha=2)"],
     "sharpen --help": [SHARPEN, "--help"],
     "sharpen theory fixed-points": [SHARPEN, "theory", "fixed-points", "--alpha", "2", "--json"],
 }

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharpen.objective import Objective
-from sharpen.paper_repro.analysis.stats import pass_at_k
+from sharpen.objective.counts import pass_at_k
 
 FloatArray = NDArray[np.float64]
 CHECKPOINTS = ("base", "best", "last")

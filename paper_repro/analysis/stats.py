@@ -186,17 +186,3 @@ def worst_drawdown_to_last(curve: ArrayLike) -> float:
     """
     x = np.asarray(curve, dtype=float)
     return float(x.max() - x[-1])
-
-
-def pass_at_k(correct: ArrayLike, samples: int, k: int) -> FloatArray:
-    """Return pass@k of each problem by the unbiased estimator 1 - C(n - c, k) / C(n, k) (Chen 2021).
-
-    Args:
-        correct: Right samples c, any shape.
-        samples: n.
-        k: At most n.
-    """
-    from scipy.special import comb
-
-    c = np.asarray(correct, dtype=float)
-    return np.asarray(1.0 - comb(samples - c, k) / comb(samples, k))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import venv
 import zipfile
@@ -67,6 +68,46 @@ def test_sdist_holds_what_a_packager_needs(built: Path) -> None:
         ".pyright/sharpen/llm/tiny/artifact/model.safetensors",
     } <= names
     assert not any(name.startswith((".venv", "runs", "tests/mutation")) for name in names)
+
+
+PUBLIC = """
+import sys
+import sharpen
+print(sharpen.__version__, sharpen.Objective(alpha=2))
+heavy = {"torch", "jax", "transformers", "scipy", "matplotlib", "pandas", "sympy"} & set(sys.modules)
+assert not heavy, heavy
+"""
+USER = """
+import sharpen
+from sharpen.theory import Problem, optimum
+
+found = optimum(sharpen.Objective(alpha=2.0), Problem([0.5, 0.5], [0, 1]))
+reveal_type(found.expected_reward)
+reveal_type(sharpen.__version__)
+"""
+
+
+def test_the_public_line_and_types_come_from_the_wheel_alone(built: Path, tmp_path: Path) -> None:
+    """In an environment that has the wheel, and finds the packages that it depends on in this one's folder."""
+    (wheel,) = built.glob("*.whl")
+    venv.create(tmp_path / "env", with_pip=False)
+    python = tmp_path / "env" / "bin" / "python"
+    (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    # Their folder only: its .pth files, an editable install among them, are not read.
+    here = sysconfig.get_paths()["purelib"]
+    probe = [str(python), "-c", f"import sys; sys.path.append({here!r})\n{PUBLIC}"]
+    assert run(*probe, cwd=tmp_path).startswith("0.")
+    origin = [str(python), "-c", f"import sys; sys.path.append({here!r})\nimport sharpen; print(sharpen.__file__)"]
+    assert Path(run(*origin, cwd=tmp_path).strip()).is_relative_to(site)
+    program = tmp_path / "program.py"
+    program.write_text(USER, encoding="utf-8")
+    (site / "others.pth").write_text(f"{here}\n", encoding="utf-8")  # where pyright finds numpy
+    told = run(sys.executable, "-m", "pyright", "--pythonpath", str(python), str(program), cwd=tmp_path)
+    assert 'Type of "found.expected_reward" is "float"' in told
+    assert 'Type of "sharpen.__version__" is "str"' in told
+    assert "0 errors" in told
 
 
 @pytest.mark.slow

@@ -131,15 +131,6 @@ def test_drawdowns() -> None:
     assert stats.worst_drawdown_to_last([0.5, 0.9, 0.2, 0.8]) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize(("n", "c", "k"), [(16, 0, 4), (16, 16, 8), (16, 3, 1), (16, 3, 4), (5, 2, 3)])
-def test_pass_at_k_by_enumeration(n: int, c: int, k: int) -> None:
-    import itertools
-
-    right = [True] * c + [False] * (n - c)
-    subsets = list(itertools.combinations(right, k))
-    assert stats.pass_at_k([c], n, k)[0] == pytest.approx(np.mean([any(subset) for subset in subsets]))
-
-
 def test_refuses_a_single_number_and_nan() -> None:
     for wrong in ([[1.0]], [[1.0, float("nan")]]):
         with pytest.raises(ValueError, match="x_SP"):
