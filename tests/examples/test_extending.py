@@ -16,6 +16,7 @@ SMALL = {  # the same commands with fewer and smaller steps
         "--steps 2 --prompts-per-step 2 --samples-per-prompt 2 --eval-problems 2 --eval-samples 2 "
         "--set evaluation.alpha_prompts=0 --engine transformers --out run"
     ),
+    ("llm", "eval"): "--problems 2 --engine transformers --out run",
     ("toy", "simulate"): "--steps 20 --seeds 2",
     ("toy", "sweep"): "--steps 20 --seeds 2",
     ("toy", "phase"): "--json",
