@@ -47,9 +47,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "llm/models": {"llm/common"},
     "llm/tasks/prompting": set(),
     "llm/tasks/verification": set(),
-    "llm/tasks": {"llm/tasks/prompting", "llm/tasks/verification", "llm/models"},
+    "llm/tasks/answers": {"llm/tasks/verification"},
+    "llm/tasks": {"llm/tasks/answers", "llm/tasks/prompting", "llm/tasks/verification", "llm/models"},
     "llm/tasks/words": {"llm/common", "llm/tasks"},
-    "llm/rewards": {"llm/tasks", "llm/tasks/verification"},
+    "llm/tasks/gym": {"llm/common", "llm/tasks", "llm/tasks/answers", "llm/tasks/verification"},
+    "llm/rewards": {"llm/tasks", "llm/tasks/answers", "llm/tasks/verification"},
     "llm/samplers": set(),
     "llm/trackers": set(),
     "llm/learners/parts": set(),
@@ -67,7 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "llm/sampling": {
         *("llm/common", "llm/configs", "llm/evaluation", "llm/models", "llm/preflight", "llm/rollout", "llm/samplers"),
-        *("llm/tasks", "llm/tasks/verification"),
+        *("llm/tasks", "llm/tasks/answers", "llm/tasks/verification"),
     },
     "llm/training": {
         *("llm/common", "llm/configs", "llm/distributed", "llm/evaluation", "llm/learners", "llm/learners/parts"),

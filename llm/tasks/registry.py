@@ -105,3 +105,4 @@ WORD_TASKS = (
     *("antonyms", "capitals", "past-tense", "plurals", "first-letter", "last-word", "next", "larger"),
     *("largest-of-three", "parity", "sums", "differences", "products", "two-digits-plus-one", "letters"),
 )
+TASKS.register_maker("gym", "sharpen.llm.tasks.gym.tasks:task")

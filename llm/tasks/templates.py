@@ -261,6 +261,7 @@ plain = (_FOLDER / "plain.txt").read_text(encoding="utf-8")
 # By their places, as a user's text is named: a registry takes a text for the place of a part.
 TEMPLATES.register("boxed-cot", f"{__name__}:boxed_cot")
 TEMPLATES.register("plain", f"{__name__}:plain")
+TEMPLATES.register("answer-tags", "sharpen.llm.tasks.gym.tasks:answer_tags")
 for _name in WORD_TASKS:
     _place = _name.replace("-", "_")
     TEMPLATES.register(_name, f"sharpen.llm.tasks.words.family:completions.{_place}")

@@ -24,6 +24,8 @@ GRACE = 30.0
 ATTEMPTS = 2  # how often an answer is tried whose server died meanwhile, which may be no fault of the answer's
 
 Task = tuple[str, ...]  # what the judge is asked: two answers, for the verifier's own
+# SymPy's order of terms follows hashes; threads of a linear algebra library take address space and are of no use.
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 MATHEMATICS = "sharpen.llm.tasks.verification.worker:compare"
 
 
@@ -109,7 +111,7 @@ class VerifyPool:
             stderr=subprocess.PIPE,
             pass_fds=[end.fileno() for end in theirs],
             start_new_session=True,  # a terminal's Ctrl-C is for the program, which then closes the pool
-            env={**os.environ, "PYTHONHASHSEED": "0"},  # SymPy's order of terms follows hashes
+            env={**os.environ, **ENVIRONMENT},
         )
         for end in theirs:
             end.close()
