@@ -30,5 +30,5 @@ def tasks(json_output: options.JsonOutput = False) -> None:
     for heading in ("task", "what it asks"):
         table.add_column(heading, overflow="fold")
     for name, about in found["about"].items():
-        table.add_row(str(name), about)
+        table.add_row(str(name), str(about))
     terminal.plain_console().print(table)

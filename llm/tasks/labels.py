@@ -189,8 +189,7 @@ def shown_answers(template: str, shown: Sequence[str], source: DataSource) -> in
         behind = start + len(texts[name]) + 1
         end = min((other for other in starts.values() if other > start), default=len(words))
         near = f" {examples[texts[name]]} " if texts[name] in examples else f"{words[behind:end]} "
-        right = [answers[name]] if isinstance(answers[name], str) else answers[name]
-        found += any(gold and f" {gold} " in near for gold in map(normalised, right))
+        found += any(gold and f" {gold} " in near for gold in map(normalised, answers.every(name)))
     return found
 
 

@@ -263,7 +263,7 @@ class Source:
         return PromptSet("words", tuple(Prompt(word, word) for word in ("wet", "up", "hot", "Old age")))
 
     def answers(self) -> AnswerKey:
-        return AnswerKey({"wet": "dry", "up": "below", "hot": ("icy", "cold"), "Old age": "youth"})  # type: ignore[dict-item]
+        return AnswerKey({"wet": "dry", "up": "below", "hot": ("icy", "cold"), "Old age": "youth"})
 
 
 def test_examples_are_labels_that_are_counted() -> None:
