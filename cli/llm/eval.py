@@ -192,7 +192,9 @@ def _accuracy(result: dict[str, Any]) -> Any:
 def _shape(result: dict[str, Any]) -> Any:
     """Return the measures that are not accuracies; those that were not measured are left out."""
     table = _table("measure", "mean", "[95 %]")
+    right = f"score (right: {result['threshold']:g} or more)" if "threshold" in result else "score"
     for name, label, digits in (
+        ("score", right, 3),
         ("response_length", "response length, tokens", 1),
         ("cut", "cut at the limit", 3),
         ("answered", "with an answer", 3),
