@@ -283,6 +283,9 @@ def _open(found: Findings, part: Part) -> tuple[DataSource, PromptSet] | None:
         source = load_source(part.spec, part.split, part.limit)
         return source, source.prompts()
     except InputError as error:
+        if isinstance(error, MissingError):  # a task of a package that is not installed; it says what gets it
+            found.errors.append(error)
+            return None
         known = hub_set(part.spec)
         if known is None or error.__cause__ is None:  # another reason than that it is not to be had
             field = part.flag.removeprefix("--").replace("-", "_")

@@ -21,7 +21,7 @@ from sharpen.llm.preflight import checks as preflight
 from sharpen.llm.sampling.sampling_run import run_sampling
 from sharpen.llm.tasks.sources import template_for
 from sharpen.llm.training.run import train
-from sharpen.objective import InputError
+from sharpen.objective import InputError, MissingError
 
 TASK = '''
 from sharpen.llm.tasks import Template
@@ -223,6 +223,19 @@ def test_tasks_are_listed_with_a_line_each(capsys: pytest.CaptureFixture[str]) -
 
     with pytest.raises(SystemExit):
         main(["llm", "tasks", "--json"])
-    rows = {row["data"]: row for row in json.loads(capsys.readouterr().out)}
-    assert "MATH-500" in rows["math500"]["about"]
-    assert all(row["about"] for row in rows.values())
+    rows = {row["task"]: row["about"] for row in json.loads(capsys.readouterr().out)}
+    assert "MATH-500" in rows["math500"]
+    assert all(rows.values())
+
+
+def test_a_task_of_a_package_that_is_not_installed_is_told_once_with_what_gets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "reasoning_gym.factory", None)
+    gym = "gym:never_looked_up_before"
+    with pytest.raises(MissingError) as refused:
+        preflight.for_training(config("none", data=gym, evaluation={"data": gym}), World(), tmp_path / "run")
+    assert list(refused.value.get) == ["pip install 'sharpen-rl[reasoning-gym]'"]
+    assert template_for(None, gym, "boxed-cot") == "boxed-cot"
