@@ -27,12 +27,18 @@ class Asked(Settings):
         split: Its part.
         problems: The first so many; None for all.
         samples: Responses a problem.
+        calibrate: Keep also how likelihood and score go together, and what p^alpha is forecast to reach.
     """
 
     data: Text
     split: Name = "test"
     problems: int | None = Field(default=None, ge=1)
     samples: int = Field(default=16, ge=2)
+    calibrate: bool = False
+
+    def plain(self) -> dict[str, Any]:
+        """Return the fields in JSON types; ``calibrate`` only where it is set, so that older runs keep their name."""
+        return self.model_dump(mode="json", exclude=None if self.calibrate else {"calibrate"})
 
 
 class Experiment(Settings):
@@ -40,6 +46,7 @@ class Experiment(Settings):
 
     Args:
         id: Unique.
+        prefix: Before the names of its arms, where another experiment has the same objectives.
         kind: ``train`` a language model, ``sample`` one without training, or compute in ``theory`` or ``toy``.
         scales: Where it belongs.
         claims: Ids of the claims that it tests, from the grid's own list.
@@ -57,6 +64,7 @@ class Experiment(Settings):
 
     id: Annotated[Name, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     kind: Kind
+    prefix: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9.-]*-)?$")] = ""
     scales: tuple[Scale, ...] = ("embedded",)
     claims: tuple[str, ...] = Field(min_length=1)
     title: str

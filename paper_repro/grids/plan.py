@@ -200,7 +200,8 @@ def arm_name(objective: Objective, fixed: bool, learner: str) -> str:
 
 
 def _model_run(experiment: Experiment, arm: str, config: TrainConfig | SampleConfig) -> Run:
-    asked = [one.model_dump(mode="json") for one in experiment.evaluate]
+    arm = experiment.prefix + arm
+    asked = [one.plain() for one in experiment.evaluate]
     whole = {"config": config.model_dump(mode="json"), "evaluate": asked}
     changed = {"config": config.model_dump(mode="json", exclude_defaults=True), "evaluate": asked}
     return Run(f"{arm}-s{config.seed}", arm, experiment, config.seed, whole, changed)

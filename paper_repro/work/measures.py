@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +12,21 @@ if TYPE_CHECKING:
     from sharpen.llm.evaluation.records import Record
 
 
-def by_problem(records: Sequence[Record], samples: int) -> dict[str, Any]:
+FORECAST = (2, 4)  # exponents that are forecast from samples of p
+
+
+def folder_of(asked: Mapping[str, Any]) -> str:
+    """Return the name of the folder of one set of problems, for instance ``antonyms-test``."""
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '_', asked['data'])}-{asked['split']}"
+
+
+def by_problem(records: Sequence[Record], samples: int, *, calibrate: bool = False) -> dict[str, Any]:
     """Return the measures of each problem.
 
     Args:
         records: One a problem, each with ``samples`` responses.
         samples: n.
+        calibrate: Add those of :func:`calibration`.
 
     Returns:
         ``samples``; ``ids``, the problems' names; and one list a measure over the problems: ``correct`` (of n, from
@@ -42,7 +52,40 @@ def by_problem(records: Sequence[Record], samples: int) -> dict[str, Any]:
         centred = [(_centred(record.base_logprob), _centred(record.logprob)) for record in records]
         table["alpha_xx"] = [float(x @ x) for x, _ in centred]
         table["alpha_xy"] = [float(x @ y) for x, y in centred]
-    return table
+    return table | (calibration(records) if calibrate else {})
+
+
+def calibration(records: Sequence[Record]) -> dict[str, list[float | None]]:
+    """Return how the score r goes with log p on samples of p, and the forecast of p^alpha from them, by problem.
+
+    Args:
+        records: Samples of the base model with their log p.
+
+    Returns:
+        ``corr_xx``, ``corr_rr``, ``corr_xr``: sums of squares and products of log p and r, centred within the problem;
+        ``auc``: chance that a right sample is likelier than a wrong one, ties by halves (None without both kinds);
+        ``forecast@a``: sum w r / sum w with w = p^(a - 1), self-normalised importance sampling, and ``ess@a``, its
+        effective sample size (sum w)^2 / sum w^2, for each a of ``FORECAST``.
+    """
+    names = ["corr_xx", "corr_rr", "corr_xr", "auc"]
+    found: dict[str, list[float | None]] = {name: [] for name in names}
+    found |= {f"{name}@{a}": [] for a in FORECAST for name in ("forecast", "ess")}
+    from scipy.stats import rankdata
+
+    for record in records:
+        log_p, r = np.asarray(record.base_logprob, dtype=float), np.asarray(record.marks, dtype=float)
+        x, y = log_p - log_p.mean(), r - r.mean()
+        for name, value in zip(names, (x @ x, y @ y, x @ y), strict=False):
+            found[name].append(float(value))
+        good = np.asarray(record.correct)
+        kinds = int(good.sum()), int((~good).sum())
+        below = rankdata(log_p)[good].sum() - kinds[0] * (kinds[0] + 1) / 2  # Mann and Whitney's U, ties by halves
+        found["auc"].append(float(below / (kinds[0] * kinds[1])) if min(kinds) else None)
+        for a in FORECAST:
+            w = np.exp((a - 1) * (log_p - log_p.max()))
+            found[f"forecast@{a}"].append(float(w @ r / w.sum()))
+            found[f"ess@{a}"].append(float(w.sum() ** 2 / (w @ w)))
+    return found
 
 
 def _centred(column: Sequence[float] | None) -> np.ndarray:

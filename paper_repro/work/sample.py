@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sharpen.paper_repro.work.measures import by_problem
+from sharpen.paper_repro.work.measures import by_problem, folder_of
 
 
 def sample(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -28,10 +28,11 @@ def sample(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     tables, costs = {}, {}
     for one in settings["evaluate"]:
         location = resolve(settings["config"]["model"]).location
-        config = SampleConfig.as_written({**settings["config"], **one, "model": location})
-        out = folder / f"{one['data'].replace('/', '_')}-{one['split']}"
+        wanted = {key: value for key, value in one.items() if key != "calibrate"}
+        config = SampleConfig.as_written({**settings["config"], **wanted, "model": location})
+        out = folder / folder_of(one)
         costs[one["data"]] = run_sampling(config, out)["cost"]
-        tables[one["data"]] = by_problem(store.read(out / RECORDS), one["samples"])
+        tables[one["data"]] = by_problem(store.read(out / RECORDS), one["samples"], calibrate="calibrate" in one)
     return {
         "checkpoints": {"base": {"step": 0, "problems": tables}},
         "cost": costs,

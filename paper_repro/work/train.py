@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpen.objective.storage import files
-from sharpen.paper_repro.work.measures import by_problem
+from sharpen.paper_repro.work.measures import by_problem, folder_of
 
 CURVES = (
     *("reward", "pseudo_reward", "response_length", "finished", "entropy", "kl_ref", "ref_logprob"),
@@ -81,6 +81,7 @@ def _evaluate(config: Any, asked: list[dict[str, Any]], run: Path, name: str, fo
     target = find_target(str(run), name)
     found = {}
     for one in asked:
+        wanted = {key: value for key, value in one.items() if key != "calibrate"}
         settings = EvalConfig(
             model=target.location,
             base=target.base,
@@ -91,11 +92,11 @@ def _evaluate(config: Any, asked: list[dict[str, Any]], run: Path, name: str, fo
             dtype=config.dtype,
             batch=BATCH,
             seed=config.seed,
-            **one,
+            **wanted,
         )
-        out = folder / f"{name}-{one['data'].replace('/', '_')}-{one['split']}"
+        out = folder / f"{name}-{folder_of(one)}"
         _, records = run_evaluation(settings, out)
-        found[one["data"]] = by_problem(records, one["samples"])
+        found[one["data"]] = by_problem(records, one["samples"], calibrate="calibrate" in one)
     return found
 
 
