@@ -21,7 +21,7 @@ def part_of(name: str, key: str) -> str:
 
     Example:
         >>> [part_of("sums", text) for text in ("(2, 5)", "(3, 4)", "(7, 9)")]
-        ['test', 'train', 'train']
+        ['test', 'test', 'train']
     """
     place = digest(name, "part", key) % 100
     for part, share in SHARES.items():

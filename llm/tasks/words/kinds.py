@@ -81,7 +81,7 @@ KINDS: dict[str, Kind] = {
         ask="What is the opposite of {}?".format,
         answer=lambda word: opposites()[word],
         same=lambda word: families()[word],
-        examples=(("day",), ("buy",), ("future",), ("alive",)),
+        examples=(("alive",), ("up",), ("hot",), ("left",)),
         about="opposites of words",
     ),
     "capitals": _knowledge(

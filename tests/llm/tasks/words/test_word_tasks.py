@@ -109,8 +109,8 @@ def subject(text: str) -> str:
     return text.removesuffix("?").split(" ", 4)[-1]
 
 
-OPPOSITES = {"of day": "night", "of buy": "sell", "of future": "past", "of alive": "dead", "of light": "heavy"}
-OPPOSITES |= {"of dark": "light", "of hot": "cold", "of cold": "hot", "of empty": "full", "of good": "evil"}
+OPPOSITES = {"of alive": "dead", "of up": "down", "of hot": "cold", "of left": "right", "of light": "heavy"}
+OPPOSITES |= {"of dark": "light", "of day": "night", "of empty": "full", "of good": "evil", "of buy": "sell"}
 CAPITALS = {"of Spain": "Madrid", "of Kenya": "Nairobi", "of Japan": "Tokyo", "of Peru": "Lima", "of Canada": "Ottawa"}
 CAPITALS |= {"of Australia": "Canberra", "of the United States": "Washington", "of Brazil": "Brasilia"}
 PAST = {"tense of the verb walk": "walked", "tense of the verb go": "went", "tense of the verb stop": "stopped"}
