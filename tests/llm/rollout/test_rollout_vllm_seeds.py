@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from sharpen.llm.models.logprobs import token_logprobs
 from sharpen.llm.rollout import Engine, Rollout, Sampling, make_engine, vllm_available
+from sharpen.objective import InputError
 
 pytestmark = [pytest.mark.vllm, pytest.mark.skipif(not vllm_available(), reason="vLLM is not installed")]
 
@@ -124,3 +128,57 @@ def test_rows_that_wait_for_memory_are_sampled_as_if_there_were_enough(
     assert counted
     assert short.response_ids == whole.response_ids
     assert error(model, short) < 1e-4
+
+
+def test_samples_of_one_prompt_share_its_whole_blocks(
+    model: PreTrainedModel, folder: Path, whole: Rollout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted at the model's door: a block has 32 tokens, and the last token of a prompt is always read."""
+    engine = engine_with(model, folder, monkeypatch)
+    read: list[int] = []
+
+    def count(_module: Any, _given: Any, hidden: Any) -> None:
+        read.append(len(hidden))
+
+    try:
+        engine._llm.apply_model(lambda module: module.model.layers[0].mlp.register_forward_hook(count))  # type: ignore[attr-defined]
+        engine.generate([PROMPTS[-1]], 8, Sampling(1), seed=0)
+        assert sum(read) == 120 + 7 * (120 - 96)
+        read.clear()
+        assert engine.generate(PROMPTS, SAMPLES, SAMPLING, seed=3) == whole  # nothing is left of the call before
+        assert sum(read) < 0.7 * SAMPLES * sum(len(prompt) for prompt in PROMPTS) + len(whole.prompt_ids) * 24
+    finally:
+        engine.close()
+
+
+def test_adapters_are_pushed_with_the_weights_they_change(
+    model: PreTrainedModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(1)
+    lora = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)  # type: ignore[arg-type]
+    adapted = get_peft_model(copy.deepcopy(model), lora).eval()
+    engine = engine_with(adapted, folder, monkeypatch)  # type: ignore[arg-type]
+    try:
+        rollouts = []
+        for _ in range(3):
+            rollouts.append(engine.generate(PROMPTS, 2, SAMPLING, seed=0))
+            assert error(adapted, rollouts[-1]) < 1e-3  # type: ignore[arg-type]
+            with torch.no_grad():
+                for name, weight in adapted.named_parameters():
+                    if "lora" in name:
+                        weight.add_(torch.randn_like(weight) * 0.1)
+            assert error(adapted, rollouts[-1]) > 0.01  # type: ignore[arg-type]
+            engine.push_weights(adapted)
+        assert len({str(rollout.response_ids) for rollout in rollouts}) == 3
+    finally:
+        engine.close()
+
+
+def test_a_folder_whose_config_asks_for_weights_that_the_model_lacks_is_refused(
+    model: PreTrainedModel, folder: Path, tmp_path: Path
+) -> None:
+    """vLLM builds its model by the folder's config: a layer that nothing is pushed into would stay random."""
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3, "layer_types": None}))
+    with pytest.raises(InputError, match=r"the push left .* of the engine's weights as they were: .*layers\.2\."):
+        make_engine("vllm", model=model, location=tmp_path, max_length=MAX_LENGTH, seed=0)
