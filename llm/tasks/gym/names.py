@@ -52,7 +52,7 @@ def categories() -> dict[str, tuple[str, ...]]:
     """Return the generators of each category: the ten, what else there is, and ``all`` for those of the ten."""
     found: dict[str, list[str]] = {category: [] for category in CATEGORIES}
     for name, (dataset, _) in library().items():
-        place = dataset.__module__.split(".")[1]
+        place = str(dataset.__module__).split(".")[1]
         found.setdefault(_FILED.get(place, place), []).append(name)
     every = sorted(name for category in CATEGORIES for name in found[category])
     return {**{category: tuple(names) for category, names in found.items()}, ALL: tuple(every)}
