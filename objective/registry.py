@@ -216,8 +216,8 @@ class Registry(Generic[Part]):
     def _allowed(self, name: str) -> str:
         names = self.names()
         close = get_close_matches(name, names, n=1)
-        makers = "".join(f", {prefix}:NAME" for prefix in self._makers)
-        return f"{', '.join(names)}{makers}, or module:object" + (f" (close: {close[0]})" if close else "")
+        forms = ", ".join([*names, *(f"{prefix}:NAME" for prefix in self._makers)])
+        return f"{forms}, or module:object" + (f" (close: {close[0]})" if close else "")
 
     def _entry_points(self) -> dict[str, metadata.EntryPoint]:
         return {point.name: point for point in metadata.entry_points(group=f"sharpen.{self.kind}s")}

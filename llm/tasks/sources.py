@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sharpen.llm.tasks.data import AnswerKey, DataSource, Prompt, PromptSet, answer_of
+from sharpen.llm.tasks.answers.comparisons import COMPARISONS
+from sharpen.llm.tasks.answers.finders import FINDERS
+from sharpen.llm.tasks.data import AnswerKey, DataSource, Prompt, PromptSet, answer_of, form_of
 from sharpen.llm.tasks.listed import PREFIX, PairSource, held
 from sharpen.llm.tasks.readers import SUFFIXES, Row, read_file, read_hub
 from sharpen.llm.tasks.registry import TASKS, WORD_TASKS, Judgement, Task, judgement_of
@@ -217,7 +219,7 @@ class Sealable:
     """
 
     def __init__(self, name: str, source: DataSource) -> None:
-        self._name, self._source = name, source
+        self._name, self._source, self.form = name, source, form_of(source)
 
     def prompts(self) -> PromptSet:
         """Return the problems."""
@@ -250,7 +252,7 @@ def load_task(spec: str) -> Task | None:
         return TASKS.get(spec, "data")
     if re.fullmatch(_HUB_ID, spec):
         return None
-    allowed = f"{', '.join(TASKS)}, a hub id (org/name), an existing file or folder, or module:object"
+    allowed = f"{', '.join(TASKS)}, gym:NAME, a hub id (org/name), an existing file or folder, or module:object"
     raise InputError("data", spec, allowed)
 
 
@@ -271,11 +273,17 @@ def template_for(named: str | None, data: str | None, otherwise: str) -> str:
     return otherwise if own is None else name_of(own)
 
 
-def task_origin(spec: str) -> dict[str, str | None] | None:
-    """Return where a task that is not of this package comes from, see :meth:`Registry.origin`; None for other data."""
-    if spec.startswith(PREFIX) or load_task(spec) is None:
-        return None
-    return TASKS.origin(spec)
+def task_origins(spec: str) -> dict[str, dict[str, str | None] | None]:
+    """Return where a task, its finder and its comparison come from, see :meth:`Registry.origin`; nothing for files."""
+    task = load_task(spec)
+    if task is None:
+        return {}
+    found = {} if spec.startswith(PREFIX) else {f"task {spec}": TASKS.origin(spec)}
+    how = judgement_of(task)
+    if how is not None:
+        for registry, name in ((FINDERS, how.form.names()["find"]), (COMPARISONS, how.form.names()["compare"])):
+            found[f"{registry.kind} {name}"] = registry.origin(name)
+    return found
 
 
 def load_source(spec: str, split: str, limit: int | None = None) -> DataSource:

@@ -27,7 +27,7 @@ def test_a_prefix_makes_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert greetings.name_of(part) == "hello:you"
     with pytest.raises(InputError, match="a name of letters"):
         greetings.get("hello:3")
-    with pytest.raises(InputError, match=r"allowed: , hello:NAME, or module:object"):
+    with pytest.raises(InputError, match=r"allowed: hello:NAME, or module:object"):
         greetings.get("hi")
     with pytest.raises(InputError, match=r"allowed: .*hello:NAME"):
         greetings.get("hello")
