@@ -196,6 +196,8 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     rows = []
     names = dict.fromkeys(("pass@1", f"pass@{largest}", f"maj@{largest}"))
     labels = {"response_length": "response length, tokens", "base_logprob": "log p(x) under the base, nats"}
+    if "threshold" in result:
+        labels = {"score": f"score (right: {result['threshold']:g} or more)", **labels}
     for name in [*names, *labels]:
         if result.get(name) is not None:
             low, high = result[f"{name}_interval"]

@@ -43,7 +43,10 @@ def print_result(result: dict[str, Any], out: Path) -> None:
     from rich.table import Table
 
     samples = result["base"]["samples"]
-    table = Table(title=f"Held-out problems ({result['base']['problems']} x {samples} samples)", title_justify="left")
+    least = max(result[name].get("threshold", 1.0) for name in ("base", "last", "best"))
+    right = "" if least == 1.0 else f"; right: score {least:g} or more"
+    title = f"Held-out problems ({result['base']['problems']} x {samples} samples{right})"
+    table = Table(title=title, title_justify="left")
     for heading in ("checkpoint", "step", "pass@1 [95%]", f"pass@{samples}", f"maj@{samples}", "length"):
         table.add_column(heading, justify="left" if heading == "checkpoint" else "right")
     for name in ("base", "last", "best"):

@@ -34,6 +34,7 @@ class Curve:
         reward_interval: Lower and upper end of its 95% interval, shape [2, A].
         likelihood_updates: Updates at which the likelihood is known, shape [B].
         likelihood: E[log p] under the base, nats, shape [B].
+        threshold: Score from which a response is right in pass@1.
     """
 
     regime: str
@@ -42,6 +43,7 @@ class Curve:
     reward_interval: FloatArray
     likelihood_updates: FloatArray
     likelihood: FloatArray
+    threshold: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def llm_curve(folder: Path) -> Curve:
             reward_interval=np.array([row["pass@1_interval"] for row in selection]).T,
             likelihood_updates=np.array([record["step"] for record in records], dtype=float),
             likelihood=np.array([record["ref_logprob"] for record in records]),
+            threshold=max(row.get("threshold", 1.0) for row in selection),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(where, str(folder), "a finished run of `sharpen llm train`") from error
@@ -169,9 +172,16 @@ def _draw(axes: Any, curve: Curve, marks: bool) -> None:
     bottom.plot(curve.likelihood_updates, curve.likelihood, marker="o" if few else None, ms=4, **style)
 
 
+def reward_label(curves: Sequence[Curve]) -> str:
+    """Return what the language models' upper axis shows, with the score from which a response is right if not 1."""
+    right = sorted({curve.threshold for curve in curves})
+    least = "" if right == [1.0] else f", score ≥ {' or '.join(f'{one:g}' for one in right)}"
+    return f"held-out pass@1{least} (95%)"
+
+
 def _label(axes: Any, columns: dict[str, list[Curve]]) -> None:
     axes[REWARD, 0].set_ylabel("expected reward")
-    axes[REWARD, 2].set_ylabel("held-out pass@1 (95%)")
+    axes[REWARD, 2].set_ylabel(reward_label(list(columns.values())[2]))
     for column in (0, 2):
         axes[LIKELIHOOD, column].set_ylabel("E[log p], nats")
     axes[LIKELIHOOD, 0].set_xticks([0, 1], ["base", "optimum"])

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 from sharpen.llm.tasks.answers.comparisons import Comparison
 from sharpen.llm.tasks.answers.finders import Finder
+from sharpen.llm.tasks.answers.form import AnswerForm
 from sharpen.llm.tasks.data import AnswerKey, PromptSet, Score, answer_of, numbered
-from sharpen.llm.tasks.registry import judgement_of
+from sharpen.llm.tasks.registry import Judgement, judgement_of
 from sharpen.llm.tasks.seal import refuse_if_sealed
+from sharpen.llm.tasks.templates import Template, name_of
 from sharpen.objective import InputError
 from sharpen.objective.settings import as_name
 
@@ -28,7 +30,7 @@ class Listed(NamedTuple):
     Args:
         name: What messages call it.
         splits: Pairs of problem and answer by split.
-        template: Name of its prompt template; None takes the model's.
+        template: Its prompt template, by name or as it is; None takes the model's.
         score: Of a response and an answer, in [0, 1]; None: found answers are compared.
         find: Finder of answers; see :class:`sharpen.llm.tasks.registry.Task`, as for the two below.
         compare: Comparison of answers.
@@ -37,7 +39,7 @@ class Listed(NamedTuple):
 
     name: str
     splits: Mapping[str, tuple[Pair, ...]]
-    template: str | None = None
+    template: str | Template | Callable[[str], Any] | None = None
     score: Score | None = None
     find: Finder | str | None = None
     compare: Comparison | str | None = None
@@ -89,7 +91,7 @@ def problems(
     name: str = "problems",
     validation: Iterable[tuple[str, Any]] | None = None,
     test: Iterable[tuple[str, Any]] | None = None,
-    template: str | None = None,
+    template: str | Template | Callable[[str], Any] | None = None,
     score: Score | None = None,
     find: Finder | str | None = None,
     compare: Comparison | str | None = None,
@@ -102,7 +104,7 @@ def problems(
         name: What messages call it.
         validation: Problems that choose the best checkpoint; None: ``test``, or else the same.
         test: Problems that are reported; None: the same.
-        template: Name of its prompt template; None takes the model's.
+        template: Its prompt template, by name or as it is; None takes the model's.
         score: Of a response and an answer, in [0, 1]; None: found answers are compared.
         find: Finder of answers, a name or a function; None: a box, or what is stated as the answer.
         compare: Comparison of answers, a name or a function; None: the verifier of mathematics.
@@ -151,14 +153,19 @@ def pairs(given: object, name: str) -> tuple[Pair, ...]:
 def hold(task: Listed) -> str:
     """Let a configuration name a list of this process, and return its name there: the list's and a hash of its content.
 
-    A run with other problems is another run. Another process does not know the name.
+    A run with other problems, template or form of answers is another run. Another process does not know the name.
 
     Example:
         >>> hold(problems([("2+2=?", 4)], name="mine"))
         'list:mine-4654b2d7'
     """
-    content = json.dumps({split: list(each) for split, each in sorted(task.splits.items())})
-    spec = f"{PREFIX}{as_name(task.name)}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    content: dict[str, Any] = {split: list(each) for split, each in sorted(task.splits.items())}
+    how = judgement_of(task)
+    if how is not None and how != Judgement(AnswerForm(), task.score, 1.0):  # responses are judged otherwise
+        content |= {"judged": [*how.form.names().values(), how.threshold]}
+    if task.template is not None:
+        content |= {"template": name_of(task.template)}
+    spec = f"{PREFIX}{as_name(task.name)}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]}"
     _held[spec] = task
     return spec
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sharpen.llm.tasks.answers.form import in_range
+from sharpen.llm.tasks.answers.form import called, in_range, scored
 from sharpen.llm.tasks.data import AnswerKey
 from sharpen.llm.tasks.verification.verify import Verifier
 from sharpen.objective import InputError
@@ -30,7 +30,7 @@ def marks(
         verifier: Compares where the form says ``math``.
 
     Raises:
-        InputError: a score is no number in [0, 1], or not one a response.
+        InputError: a user's function failed, a score is no number in [0, 1], or there is not one a response.
 
     Example:
         >>> key = AnswerKey({"a": "4"}, score=lambda response, answer: 0.5 * response.count(answer))
@@ -38,23 +38,15 @@ def marks(
         [0.5, 0.0]
     """
     if answers.mark is not None:
-        found = list(answers.mark(prompt_ids, responses, finished))
+        found = list(called(answers.mark, "task.mark", "one score a response", prompt_ids, responses, finished))
         if len(found) != len(responses):
             raise InputError("task.mark", f"{len(found)} scores", f"{len(responses)}, one a response")
         return [in_range(one, "task.mark") for one in found]
     golds = [answers.every(name) for name in prompt_ids]
-    if answers.score is None:
+    own = answers.score
+    if own is None:
         return answers.form.scores(responses, golds, finished, verifier)
     return [
-        max((_scored(answers, response, gold) for gold in every), default=0.0)
+        max((scored(own, "task.score", response, gold) for gold in every), default=0.0)
         for response, every in zip(responses, golds, strict=True)
     ]
-
-
-def _scored(answers: AnswerKey, response: str, gold: str) -> float:
-    assert answers.score is not None
-    try:
-        given = answers.score(response, gold)
-    except (TypeError, ValueError) as error:
-        raise InputError("task.score", str(error), "a number in [0, 1]") from error
-    return in_range(given, "task.score")

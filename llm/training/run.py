@@ -20,7 +20,7 @@ from sharpen.llm.preflight.checks import TRAINING, Ready, for_training
 from sharpen.llm.rewards.registry import REWARDS
 from sharpen.llm.tasks import labels
 from sharpen.llm.tasks.seal import sealed
-from sharpen.llm.tasks.sources import task_origin
+from sharpen.llm.tasks.sources import task_origins
 from sharpen.llm.tasks.templates import template_origin
 from sharpen.llm.trackers.registry import TRACKERS
 from sharpen.llm.training import checkpoint
@@ -96,7 +96,7 @@ def _run(config: TrainConfig, ready: Ready, world: World, out: Path, report: Rep
         raise
     try:
         trainer = None
-        del setup.model, setup.reference  # evaluation reads checkpoints and wants the memory
+        del setup.model, setup.reference, setup.master  # evaluation reads checkpoints and wants the memory
         return evaluate_run(config, setup, ready, owed, out, report)
     finally:
         _end(setup)
@@ -136,7 +136,7 @@ def _own_parts(config: TrainConfig, template: str, out: Path, report: Report) ->
     found = {f"{registry.kind} {name}": registry.origin(name) for registry, name in named}
     found[f"template {template}"] = template_origin(template)
     for spec in (config.data, config.evaluation.data):
-        found[f"task {spec}"] = None if spec is None else task_origin(spec)
+        found |= {} if spec is None else task_origins(spec)
     parts = {}
     for name, origin in found.items():
         if origin is None:
@@ -231,6 +231,7 @@ def _trainer(config: TrainConfig, setup: Setup, ready: Ready) -> Trainer:
         reference=setup.reference,
         world=setup.world,
         compute=setup.compute,
+        master=setup.master,
     )
 
 

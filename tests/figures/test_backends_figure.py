@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 
 from sharpen.cli.main import main
-from sharpen.figures.llm.backends import Curve, claims, llm_curve, theory_curves, toy_curves
+from sharpen.figures.llm.backends import Curve, claims, llm_curve, reward_label, theory_curves, toy_curves
 from sharpen.figures.toy.dynamics import read_trajectories
 from sharpen.objective import InputError, Objective
 from sharpen.toy.simulation.config import SimulateConfig
@@ -100,6 +101,17 @@ def test_claims_fail_where_the_numbers_say_so() -> None:
     better = curve_of("sharpening", [0.5, 0.9], [-1.0, -3.0], 0.1)
     assert [claim.holds for claim in claims("llm", [fallen, better])] == [True, True, False, False]
     assert claims("theory", [curve_of(Objective(alpha=2).regime, [0, 1], [0, 1], 0.0)]) == []
+
+
+def test_pass_at_1_of_scores_says_from_which_score_on(llm_run: Path, tmp_path: Path) -> None:
+    graded = tmp_path / "graded"
+    shutil.copytree(llm_run, graded)
+    kept = json.loads((graded / "evaluation.json").read_text())
+    kept["selection"] = [row | {"threshold": 0.5} for row in kept["selection"]]
+    (graded / "evaluation.json").write_text(json.dumps(kept))
+    assert (llm_curve(graded).threshold, llm_curve(llm_run).threshold) == (0.5, 1.0)
+    assert reward_label([llm_curve(graded)]) == "held-out pass@1, score ≥ 0.5 (95%)"
+    assert reward_label([llm_curve(llm_run)]) == "held-out pass@1 (95%)"
 
 
 @pytest.mark.parametrize("broken", ["evaluation.json", "metrics.jsonl", "config.yaml"])

@@ -5,16 +5,21 @@ A form holds no label. Votes need it, and the majority reward, in runs that see 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from sharpen.llm.tasks.answers.comparisons import COMPARISONS, MATH, Comparison, normal_exact
 from sharpen.llm.tasks.answers.finders import FINDERS, Finder
 from sharpen.llm.tasks.verification.verify import Verifier, vote
 from sharpen.llm.tasks.verification.voting import by_value
 from sharpen.objective import InputError
+from sharpen.objective.storage.parsing import reason
 
 BOXED = "boxed"
+RANGE = "a number in [0, 1]"
 
 
 @dataclass(frozen=True)
@@ -71,14 +76,15 @@ class AnswerForm:
             finished: False for each that was cut at the length limit; only ``boxed`` asks.
 
         Raises:
-            InputError: a user's finder returned something else than a text or None.
+            InputError: a user's finder failed, or returned something else than a text or None.
         """
         if self.find == BOXED:
             from sharpen.llm.tasks.answers.finders import boxed
 
             flags = [True] * len(responses) if finished is None else finished
             return [boxed(text, ended) for text, ended in zip(responses, flags, strict=True)]
-        answers = [self.finder(text) for text in responses]
+        finder = self.finder
+        answers = [called(finder, "task.find", "a function that returns a text or None", text) for text in responses]
         wrong = next((one for one in answers if one is not None and not isinstance(one, str)), None)
         if wrong is not None:
             raise InputError("task.find", wrong, "a function that returns a text or None")
@@ -94,7 +100,8 @@ class AnswerForm:
             flags = [True] * len(responses) if finished is None else finished
             return [vote(text, ended) for text, ended in zip(responses, flags, strict=True)]
         normal = getattr(comparison, "normal", normal_exact)
-        return [None if one is None else normal(one) or None for one in self.found(responses, finished)]
+        found = self.found(responses, finished)
+        return [None if one is None else called(normal, "task.compare", "a normal form", one) or None for one in found]
 
     def united(self, groups: Sequence[Sequence[str | None]], verifier: Verifier) -> list[list[str | None]]:
         """Return the votes of each group with one text for all that are the same answer."""
@@ -118,7 +125,7 @@ class AnswerForm:
             verifier: Needed by the comparison ``math``.
 
         Raises:
-            InputError: a user's comparison returned something else.
+            InputError: a user's comparison failed, or returned something else.
         """
         comparison = self.comparison
         if comparison is None:
@@ -126,7 +133,7 @@ class AnswerForm:
             return self._by_verifier(responses, rights, finished, verifier)
         answers = self.found(responses, finished)
         return [
-            max((in_range(comparison(answer, right), "task.compare") for right in every), default=0.0)
+            max((scored(comparison, "task.compare", answer, right) for right in every), default=0.0)
             if answer is not None
             else 0.0
             for answer, every in zip(answers, rights, strict=True)
@@ -155,6 +162,31 @@ class AnswerForm:
         return scores
 
 
+def called(function: Callable[..., Any], field: str, allowed: str, *given: Any) -> Any:
+    """Return what a user's function makes of its arguments.
+
+    Raises:
+        InputError: it failed, with what it raised and where.
+    """
+    try:
+        return function(*given)
+    except InputError:
+        raise
+    except Exception as error:  # whatever it is, it is the function's
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name}:{last.lineno}"
+        raise InputError(field, f"{type(error).__name__} at {place}: {reason(error)}", allowed) from error
+
+
+def scored(function: Callable[..., object], field: str, *given: str) -> float:
+    """Return a user's score of its arguments.
+
+    Raises:
+        InputError: the function failed, or returned no number in [0, 1].
+    """
+    return in_range(called(function, field, RANGE, *given), field)
+
+
 def in_range(given: object, field: str) -> float:
     """Return a score.
 
@@ -164,7 +196,7 @@ def in_range(given: object, field: str) -> float:
     try:
         score = float(given)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
-        raise InputError(field, given, "a number in [0, 1]") from error
+        raise InputError(field, given, RANGE) from error
     if not 0 <= score <= 1:
-        raise InputError(field, score, "a number in [0, 1]")
+        raise InputError(field, score, RANGE)
     return score

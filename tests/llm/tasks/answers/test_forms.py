@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from fractions import Fraction
 
 import pytest
@@ -12,11 +13,11 @@ from hypothesis import strategies as st
 from sharpen.llm.tasks.answers.comparisons import COMPARISONS, exact, normal_number, normal_words, number, words
 from sharpen.llm.tasks.answers.finders import FINDERS, first_line, last_number, tag, whole
 from sharpen.llm.tasks.answers.form import AnswerForm
-from sharpen.llm.tasks.data import AnswerKey
-from sharpen.llm.tasks.listed import problems
+from sharpen.llm.tasks.data import AnswerKey, Prompt, PromptSet, form_of
+from sharpen.llm.tasks.listed import hold, problems
 from sharpen.llm.tasks.marking import marks
 from sharpen.llm.tasks.registry import judgement_of
-from sharpen.llm.tasks.sources import load_source
+from sharpen.llm.tasks.sources import load_source, task_origins
 from sharpen.llm.tasks.verification.verify import Verifier, vote
 from sharpen.llm.tasks.verification.voting import by_value
 from sharpen.objective import InputError
@@ -166,6 +167,29 @@ def test_a_comparison_or_score_outside_its_range_is_told_in_one_line(given: obje
         marks(AnswerKey({"a": "1"}, mark=lambda ids, texts, ended: [given]), ["a"], ["x"], None, NO_VERIFIER)  # type: ignore[list-item]
 
 
+def fails(*given: object) -> float:
+    """What a user's function may do."""
+    return [1.0, 0.5][7]
+
+
+def test_a_function_that_fails_is_told_in_one_line_with_its_place() -> None:
+    normal = lambda one, right: 1.0  # noqa: E731
+    normal.normal = fails  # type: ignore[attr-defined]
+    calls = {
+        "task.find": lambda: AnswerForm(fails).found(["x"]),  # type: ignore[arg-type]
+        "task.compare": lambda: AnswerForm("whole", fails).scores(["a"], [("b",)], None, NO_VERIFIER),
+        "task.compare ": lambda: AnswerForm("whole", normal).votes(["a"]),
+        "task.score": lambda: marks(AnswerKey({"a": "1"}, score=fails), ["a"], ["x"], None, NO_VERIFIER),
+        "task.mark": lambda: marks(AnswerKey({"a": "1"}, mark=fails), ["a"], ["x"], None, NO_VERIFIER),  # type: ignore[arg-type]
+    }
+    for field, call in calls.items():
+        with pytest.raises(InputError) as error:
+            call()
+        assert error.value.field == field.strip()
+        assert re.search(r"IndexError at test_forms\.py:\d+: list index out of range", str(error.value))
+        assert "\n" not in str(error.value)
+
+
 def test_a_finder_that_returns_no_text_is_told_in_one_line() -> None:
     with pytest.raises(InputError, match=r"task\.find"):
         AnswerForm(lambda text: 7).found(["x"])  # type: ignore[arg-type,return-value]
@@ -187,6 +211,55 @@ def test_a_task_that_names_what_there_is_not_is_refused_when_it_is_made(
     with pytest.raises(InputError) as error:
         problems([("a", "b")], **settings_)  # type: ignore[arg-type]
     assert error.value.field == field
+
+
+def test_a_list_that_is_judged_otherwise_is_another_list() -> None:
+    pairs = [("2+2=?", 4)]
+    plain = hold(problems(pairs, name="mine"))
+    assert (
+        plain == hold(problems(pairs, name="mine", find="boxed", compare="math", threshold=1)) == "list:mine-4654b2d7"
+    )
+    others = {"find": "whole", "compare": "number", "threshold": 0.5}
+    named = [hold(problems(pairs, name="mine", **{name: one})) for name, one in others.items()]  # type: ignore[arg-type]
+    assert len({plain, *named}) == 4
+
+
+def first_word(response: str) -> str | None:
+    """A finder of one's own."""
+    return next(iter(response.split()), None)
+
+
+class Own:
+    """A source of one's own with a form of its own."""
+
+    form = AnswerForm("first-line", "words")
+
+    def prompts(self) -> PromptSet:
+        return PromptSet("own", (Prompt("a", "up?"),), self.form)
+
+    def answers(self) -> AnswerKey:
+        return AnswerKey({"a": "down"}, form=self.form)
+
+
+def own(split: str, limit: int | None = None) -> Own:
+    """A task of one's own."""
+    return Own()
+
+
+def test_the_form_of_a_users_source_reaches_votes_and_marks() -> None:
+    source = load_source(f"{__name__}:own", "train")
+    assert form_of(source) == source.prompts().form == source.answers().form == Own.form
+
+
+def test_a_users_task_finder_and_comparison_are_parts_of_a_run() -> None:
+    task = problems([("up?", "down")], find=first_word, compare="words")
+    origins = task_origins(hold(task))
+    assert origins["comparison words"] is None
+    ours = origins[f"finder {__name__}:first_word"]
+    assert ours is not None
+    assert ours["file"] == __file__
+    assert task_origins(f"{__name__}:own")[f"task {__name__}:own"] == ours
+    assert task_origins("antonyms") == {"task antonyms": None, "finder first-line": None, "comparison words": None}
 
 
 def test_lists_of_problems_take_several_answers_and_a_form() -> None:
