@@ -283,10 +283,11 @@ def read_template(template: str | Template | Callable[[str], str | Messages]) ->
         return _held[template]  # type: ignore[index]
     if not isinstance(template, str):
         return _made(template, str(getattr(template, "__qualname__", type(template).__name__)))
+    if template.startswith(PREFIX):
+        raise InputError("template", template, "a template that was given to this process; module:object is for others")
     try:
-        return _made(
-            TEMPLATES.get(template) if _is_part(template) else Path(template).read_text(encoding="utf-8"), template
-        )
+        part = TEMPLATES.get(template) if _is_part(template) else Path(template).read_text(encoding="utf-8")
+        return _made(part, template)
     except (OSError, UnicodeDecodeError) as error:
         allowed = f"{', '.join(TEMPLATES)}, module:object or a readable text file"
         raise InputError("template", template, allowed) from error

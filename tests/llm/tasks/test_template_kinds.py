@@ -178,6 +178,8 @@ def test_a_template_given_as_an_object_has_a_name_by_its_content() -> None:
     assert name_of(one) == name_of(same) != name_of(Template("{problem}?"))
     assert read_template(name_of(one)) == one
     assert name_of("plain") == "plain"
+    with pytest.raises(InputError, match="given to this process"):
+        read_template("template:00000000")
     assert read_template(name_of(as_messages)).turns("wet")[-1] == ("user", "wet|>")
 
 
