@@ -126,7 +126,7 @@ class EvaluationSettings(Settings):
 
 
 # What a stored run without these settings did, which had not been there yet.
-BEFORE: dict[str, Any] = {"share_prompts": "never"}
+BEFORE: dict[str, Any] = {"share_prompts": "never", "graph_tokens": 0}
 
 
 class TrainConfig(Settings):
@@ -191,11 +191,17 @@ class TrainConfig(Settings):
         description="Compute a prompt once for all its samples; auto: where that saves a tenth of the trainer's work, "
         "in models of ten million parameters or more.",
     )
-    graph_tokens: int = Field(
-        default=0,
-        ge=0,
+    graph_tokens: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        default="auto",
         description="A step of at most so many padded tokens keeps the graph of its log-probabilities for the update, "
-        "which saves a forward pass and takes the memory of so large a microbatch; not in sharded runs.",
+        "which saves a forward pass and takes the memory of so large a microbatch; not in sharded runs. auto: as many "
+        "as take 2 GiB.",
+    )
+    reference_every: int = Field(
+        default=1,
+        ge=1,
+        description="Where the objective has no reference (task reward alone), measure the policy against it every so "
+        "many steps only; the metrics of the others are null. A learner of one's own that reads it needs 1.",
     )
     checkpoint_every: int = Field(default=20, ge=1)
     seed: Seed = 42

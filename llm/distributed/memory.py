@@ -3,14 +3,14 @@
 N parameters, N_t of them trained, W processes, b bytes of the passes' dtype (2 for bfloat16); sharded runs divide by W:
 
 ==============  =====================================================================================================
-parameters      4 N / W: the float32 master copy
+parameters      4 N / W: the float32 master copy; b N more for passes in less than float32 without sharding
 gradients       4 N_t / W
 optimizer       8 N_t / W: AdamW's two moments
 temporaries     during AdamW's step: 4 N_t / W on a GPU, where it works on all weights at once; on a CPU it works on one
                 at a time, 12 bytes a number of the largest
 gathered        sharded runs: b (E + 2 L) for the weights of embedding and head E and of two layers L that are whole at
                 a time, and (b + 4) max(E, L) for a gradient before it is summed over processes
-reference       b N / W sharded, 4 N otherwise; 0 if it is offloaded, the policy itself, or the model without adapters
+reference       b N / W; 0 if it is offloaded, the policy itself, or the model without adapters
 activations     b m [2 h + 2 q + 2 k + 4 i] + 16 m h a layer, for m tokens of a microbatch (of a step, if its graph is
                 kept), hidden size h, query and key-value widths q and k, MLP width i: what the backward pass
                 reads of a decoder layer with a gated MLP (norms keep float32 copies), and 8 m h of the last norm. With
@@ -29,12 +29,14 @@ moving reference, and b N of the weights: on the disk, in the first process when
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sharpen.llm.configs.train import TrainConfig
 
 MASTER, MOMENTS = 4, 8  # bytes a parameter: float32 weights; AdamW's two float32 moments
+GRAPH = 2**31  # bytes that `graph_tokens: auto` may take
 BYTES = {"float32": 4, "bfloat16": 2}
 
 
@@ -177,11 +179,12 @@ def estimate(config: TrainConfig, shape: Shape, *, processes: int, device: str, 
     b, W = BYTES[dtype], processes if divided else 1
     rows = -(-config.prompts_per_step // processes) * config.samples_per_prompt
     apart = divided or config.lora is not None or config.engine != "transformers"
-    kept = 0 if divided or config.learner.learner.resamples else min(config.graph_tokens, rows * config.max_length)
+    kept = 0 if divided or config.learner.learner.resamples else rows * config.max_length
+    kept = min(graph_tokens(config, lambda: shape, dtype), kept)
     microbatch = config.tokens_per_microbatch
     tokens = max(microbatch, kept)
     return Memory(
-        parameters=MASTER * shape.parameters // W,
+        parameters=MASTER * shape.parameters // W + (b * shape.base if dtype != "float32" and not divided else 0),
         gradients=MASTER * shape.trained // W,
         optimizer=MOMENTS * shape.trained // W,
         temporaries=_temporaries(shape, device) // W,
@@ -193,6 +196,19 @@ def estimate(config: TrainConfig, shape: Shape, *, processes: int, device: str, 
         kv_cache=kv_cache(shape, rows * config.max_length, b),
         engine_sleeps=device == "cuda" and config.engine_sleep and config.engine != "transformers",
     )
+
+
+def graph_tokens(config: TrainConfig, shape: Callable[[], Shape], dtype: Any) -> int:
+    """Return the most tokens of a step whose graph is kept for the update, in passes of ``dtype`` (torch's, or a name).
+
+    ``auto`` keeps what takes at most :data:`GRAPH` bytes of activations, whatever the machine has: a run's numbers
+    differ in their last bits by it, and have to be the same everywhere.
+    """
+    if config.graph_tokens != "auto":
+        return config.graph_tokens
+    size = BYTES.get(str(dtype).removeprefix("torch."), 8)
+    each = activations(shape(), 1, size, checkpointing=config.gradient_checkpointing)
+    return GRAPH // each
 
 
 def host(config: TrainConfig, shape: Shape, memory: Memory, *, processes: int, dtype: str, divided: bool) -> Host:
@@ -246,4 +262,4 @@ def _reference(config: TrainConfig, shape: Shape, b: int, W: int, device: str, d
         return 0
     if divided and config.reference_offload and device == "cuda":
         return 0
-    return b * shape.base // W if divided else MASTER * shape.base
+    return b * shape.base // W

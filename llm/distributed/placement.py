@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sharpen.objective import InputError
@@ -10,10 +11,16 @@ if TYPE_CHECKING:
     from sharpen.llm.configs.train import TrainConfig
     from sharpen.llm.distributed.world import World
 
+GAINS = 5 * 10**7  # parameters; a model of 135 million takes less than half of float32's time (docs/llm.md)
+NATIVE = {"avx512_bf16", "amx_bf16", "bf16"}  # "bf16" is Arm's
+LARGE = 10**9  # parameters; a CPU needs hours for what is a step of training on a GPU
+
 
 class Placed(Protocol):
     """Settings that say where and how precisely a model computes: ``auto`` or by name."""
 
+    @property
+    def model(self) -> str: ...  # noqa: D102
     @property
     def device(self) -> str: ...  # noqa: D102
     @property
@@ -23,8 +30,6 @@ class Placed(Protocol):
 class Sampled(Placed, Protocol):
     """Settings of a model that is only sampled; as the fields of ``EvalConfig`` and ``SampleConfig``."""
 
-    @property
-    def model(self) -> str: ...  # noqa: D102
     @property
     def engine(self) -> str: ...  # noqa: D102
     @property
@@ -40,29 +45,61 @@ def placement(config: Placed) -> tuple[str, str]:
     import torch
 
     device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = config.dtype if config.dtype != "auto" else ("bfloat16" if device == "cuda" else "float32")
-    return device, dtype
+    if config.dtype != "auto":
+        return device, config.dtype
+    return device, "bfloat16" if device == "cuda" or gains_by_bfloat16(config.model) else "float32"
 
 
-def is_sharded_run(config: TrainConfig, world: World, dtype: str) -> bool:
-    """Return whether the run's weights are divided by FSDP2, which also keeps the float32 master copy."""
+def gains_by_bfloat16(model: str) -> bool:
+    """Return whether this machine's CPU computes bfloat16 by itself, and the model is large enough to gain by it.
+
+    Smaller ones spend their time between the multiplications (:data:`GAINS` is a bound of parameters); a CPU without
+    such instructions makes float32 numbers of every bfloat16 one first.
+    """
+    from sharpen.llm.distributed.memory import shape_of
+    from sharpen.llm.models.registry import load_architecture, resolve
+
+    if model == "embedded" or not computes_bfloat16():
+        return False
+    try:
+        return shape_of(load_architecture(resolve(model))).base >= GAINS
+    except InputError:  # it is not here, which loading it will tell
+        return False
+
+
+def computes_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether the CPU has instructions that multiply bfloat16 matrices, as Linux names them."""
+    try:
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    flags = {flag for line in text.splitlines() if line.startswith(("flags", "Features")) for flag in line.split()}
+    return not flags.isdisjoint(NATIVE)
+
+
+def is_sharded_run(config: TrainConfig, world: World, dtype: str, device: str | None = None) -> bool:
+    """Return whether the run's weights are divided by FSDP2, which also keeps the float32 master copy.
+
+    One process on a CPU keeps it without (``llm/training/master.py``), so that the graph of a pass can be kept.
+
+    Args:
+        config: The run.
+        world: Its processes.
+        dtype: Of the passes.
+        device: Where; None: that of the run on this machine.
+    """
     if config.shard != "auto":
         return config.shard == "always"
-    return world.size > 1 or dtype != "float32"
+    return world.size > 1 or (dtype != "float32" and (device or placement(config)[0]) != "cpu")
 
 
 def check_processes(config: TrainConfig, world: World) -> None:
-    """Refuse numbers that the processes cannot share, and passes that only a divided model can make.
+    """Refuse numbers that the processes cannot share.
 
     Raises:
-        InputError: there are fewer prompts than processes, these do not divide by those of one engine, or the passes
-            should be less precise than the weights, which is FSDP2's work, and ``shard`` is ``never``.
+        InputError: there are fewer prompts than processes, or these do not divide by those of one engine.
     """
     world.share(config.prompts_per_step)
-    dtype = placement(config)[1]
-    if config.shard == "never" and dtype != "float32":
-        allowed = f"auto or always, as the passes are in {dtype} and the weights in float32; or --dtype float32"
-        raise InputError("shard", config.shard, allowed)
     if world.size % config.tensor_parallel:
         allowed = f"a divisor of the number of processes, {world.size}"
         raise InputError("tensor_parallel", config.tensor_parallel, allowed)

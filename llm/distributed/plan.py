@@ -117,23 +117,25 @@ class Plan:
 
 
 def plan(config: TrainConfig, processes: int = 1) -> Plan:
-    """Return the plan of a run on ``processes`` GPUs; nothing is loaded but the model's architecture.
+    """Return the plan of a run of ``processes`` processes; nothing is loaded but the model's architecture.
 
-    ``device: auto`` means a GPU here, whatever this machine has, except for the embedded model.
+    ``device: auto`` means what it means for a run: this machine's GPU, or its CPU where it has none. Only for a model
+    that no run computes on a CPU unless it is told to (:data:`~sharpen.llm.distributed.placement.LARGE`), a GPU is
+    assumed.
 
     Raises:
         InputError: there is no such model, or the processes cannot share the work.
     """
-    from sharpen.llm.distributed.placement import check_processes, is_sharded_run
+    from sharpen.llm.distributed.placement import LARGE, check_processes, is_sharded_run, placement
     from sharpen.llm.distributed.world import World
     from sharpen.llm.models.registry import load_architecture, resolve
 
     source = resolve(config.model)
     check_processes(config, World(0, processes))
-    device = config.device if config.device != "auto" else "cpu" if config.model == "embedded" else "cuda"
-    dtype = config.dtype if config.dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
     shape = shape_of(load_architecture(source), config.lora)
-    divided = is_sharded_run(config, World(0, processes), dtype)
+    assumed = {"device": "cuda"} if config.device == "auto" and shape.base >= LARGE else {}
+    device, dtype = placement(config.model_copy(update=assumed))
+    divided = is_sharded_run(config, World(0, processes), dtype, device)
     memory = estimate(config, shape, processes=processes, device=device, dtype=dtype, divided=divided)
     beside = None
     if device == "cuda":

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from sharpen.llm.rollout import Engine
+    from sharpen.llm.training.master import MasterWeights
     from sharpen.llm.training.reference import Reference
 
 
@@ -34,6 +35,7 @@ class Setup:
         compute: Dtype of the passes, a torch dtype.
         device: ``cpu`` or ``cuda``.
         world: The processes that train together.
+        master: The float32 weights of a model that computes in less precision and is not sharded.
     """
 
     source: ModelSource
@@ -45,13 +47,16 @@ class Setup:
     compute: torch.dtype
     device: str
     world: World
+    master: MasterWeights | None = None
 
 
 def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
     """Load the model, start the engine and divide the weights as ``config`` asks.
 
     The weights are loaded in float32, the master copy that the optimizer updates. Where they are to be divided they
-    stay on the CPU until then, so that no GPU ever holds all of them in float32.
+    stay on the CPU until then, so that no GPU ever holds all of them in float32. Where one process computes in bfloat16
+    and nothing is divided, the model is a rounded copy of them (``master.py``), and the transformers engine samples
+    from that very copy.
 
     Raises:
         InputError: the model cannot be loaded, or the processes cannot share the work.
@@ -60,6 +65,7 @@ def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
 
     from sharpen.llm.models.weights import copy_of, with_adapters
     from sharpen.llm.rollout.recovery import ResilientEngine
+    from sharpen.llm.training.master import MasterWeights
     from sharpen.llm.training.reference import make_reference
 
     device, dtype = placement(config)
@@ -72,6 +78,11 @@ def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
     compute: torch.dtype = getattr(torch, dtype)
     tokenizer = load_tokenizer(source)
     plain: Any = load_model(source, "cpu" if divided else device, "float32")
+    master: MasterWeights | None = None
+    if compute != torch.float32 and not divided:
+        precise, plain = dict(plain.named_parameters()), copy_of(plain, dtype=compute)
+        master = MasterWeights(plain, precise) if config.lora is None else None  # adapters are float32 themselves
+        del precise
     # A sharded or adapted policy cannot generate by itself: the engine then samples from a copy.
     apart = divided or config.lora is not None
     copies = iter([copy_of(plain, dtype=compute, device=device) if apart else plain])
@@ -93,7 +104,7 @@ def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
     if divided:
         _divide(model, reference, config, compute, device)
     template = template_of(config, source)
-    return Setup(source, model, tokenizer, engine, reference, template, compute, device, world)
+    return Setup(source, model, tokenizer, engine, reference, template, compute, device, world, master)
 
 
 def _engine(config: TrainConfig, source: ModelSource, sampler: Any, tokenizer: Any, dtype: str, world: World) -> Engine:

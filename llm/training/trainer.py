@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from sharpen.llm.common.schedule import ROLLOUT, derive_seed, prompt_indices
 from sharpen.llm.configs.train import TrainConfig
+from sharpen.llm.distributed.memory import graph_tokens, shape_of
 from sharpen.llm.distributed.sharding import average_gradients, is_sharded
 from sharpen.llm.distributed.world import World
 from sharpen.llm.learners.certainty import self_certainty
@@ -24,13 +26,15 @@ from sharpen.llm.learners.parts.learner import LossInputs
 from sharpen.llm.learners.parts.loss import Mismatch, aggregated, importance_weights
 from sharpen.llm.models.finite import NonFiniteError, in_step, listed, non_finite
 from sharpen.llm.models.logprobs import SHARDED_FORWARD, TokenLogprobs, batches_for, response_logprobs, token_logprobs
+from sharpen.llm.models.weights import without_adapters
 from sharpen.llm.rewards.firewall import BoundReward, Scoring
 from sharpen.llm.rollout import Engine, Rollout, Sampling
 from sharpen.llm.rollout.agreement import require_agreement
 from sharpen.llm.rollout.requests import row_seed
 from sharpen.llm.tasks.data import PromptSet
 from sharpen.llm.tasks.templates import encode, stops
-from sharpen.llm.training.record import mismatch_metrics, rows_of, sample_metrics
+from sharpen.llm.training.master import MasterWeights
+from sharpen.llm.training.record import mismatch_metrics, rows_of, sample_metrics, some_samples
 from sharpen.llm.training.reference import Reference, make_reference
 from sharpen.llm.training.state import (
     Tensors,
@@ -44,8 +48,6 @@ from sharpen.objective import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-SAMPLES_LOGGED = 4
 
 
 class Trainer:
@@ -64,6 +66,7 @@ class Trainer:
         reference: The reference policy; made of the model if not given.
         world: The processes that train together.
         compute: Dtype of the model's passes; None: that of its weights.
+        master: The weights that the optimizer updates where the model's own are rounded; None: the model's.
 
     Raises:
         InputError: a prompt leaves no room for a response.
@@ -83,6 +86,7 @@ class Trainer:
         reference: Reference | None = None,
         world: World | None = None,
         compute: torch.dtype | None = None,
+        master: MasterWeights | None = None,
     ) -> None:
         if (reward is not None) != config.objective.needs_reward:
             raise ValueError(f"reward: got {reward}, allowed: one exactly if the objective has a reward term")
@@ -98,15 +102,18 @@ class Trainer:
             )
         self.share = self.world.share(config.prompts_per_step)  # which of a step's prompts are this process's
         self.step_index = 0
-        self.compute = compute or model.dtype
+        self.compute, self.master = compute or model.dtype, master
+        self.graph_tokens = graph_tokens(config, partial(shape_of, without_adapters(model).config), self.compute)
+        self.trained: Any = master or model  # the weights as precise as they are known
         self.reference = reference or make_reference(config.objective, model)
         settings = config.optimizer
         self.optimizer = torch.optim.AdamW(
-            [weight for weight in model.parameters() if weight.requires_grad],
+            [weight for _, weight in self.trained.named_parameters() if weight.requires_grad],
             lr=settings.learning_rate,
             betas=(settings.beta1, settings.beta2),
             eps=settings.epsilon,
             weight_decay=settings.weight_decay,
+            fused=True if master is not None else None,
         )
 
     def step(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -133,7 +140,10 @@ class Trainer:
         pseudo_R = self._learner_rewards(seen)
         record = {
             "step": self.step_index,
-            **sample_metrics(self.world.gather(rows_of(seen, pseudo_R)), seen.group_size, self.config.reward.kind),
+            **sample_metrics(
+                *(self.world.gather(rows_of(seen, pseudo_R)), seen.group_size, self.config.reward.kind),
+                against_reference=self._measures_reference(),
+            ),
             **mismatch_metrics(seen.mismatch, self.world),
             **update,
         }
@@ -141,7 +151,7 @@ class Trainer:
             groups = 0 if batch.stand_in else len(batch.chosen)
             record |= {"rollout_rounds": rounds, "groups": sum(self.world.gather([groups]))}
         seconds["total"] = sum(seconds.values())
-        samples = self._samples(seen, pseudo_R)
+        samples = some_samples(seen, pseudo_R, self.prompts, self.step_index)
         self.step_index += 1
         return {**record, "seconds": seconds}, samples
 
@@ -156,11 +166,11 @@ class Trainer:
         with in_step(self.step_index, self.config.optimizer, self.compute):
             require_finite_policy(self.model, self.prompt_ids[0], self.world)
         keep = self.world.first
-        tensors = {"optimizer": optimizer_state(self.optimizer, self.model, keep=keep)}
+        tensors = {"optimizer": optimizer_state(self.optimizer, self.trained, keep=keep)}
         if self.reference.model is not None:
             tensors["reference"] = parameters(self.reference.model, keep=keep)
         if self._files_are_rounded():
-            tensors["policy"] = parameters(self.model, keep=keep, trained_only=True)
+            tensors["policy"] = parameters(self.trained, keep=keep, trained_only=True)
         return tensors, {"step": self.step_index}
 
     def load_state(self, tensors: dict[str, Tensors], numbers: dict[str, Any], weights: Tensors, where: str) -> None:
@@ -179,19 +189,22 @@ class Trainer:
             if name not in tensors:
                 raise InputError("checkpoint", where, f"one with {name}.safetensors")
         if "policy" in tensors:
-            load_parameters(self.model, tensors["policy"], where, trained_only=True)
+            load_parameters(self.trained, tensors["policy"], where, trained_only=True)
         else:
-            own = {name for name, _ in self.model.named_parameters()}
-            load_parameters(self.model, {name: weights[name] for name in own & weights.keys()}, where)
-        load_optimizer_state(self.optimizer, self.model, tensors["optimizer"], where)
+            own = {name for name, _ in self.trained.named_parameters()}
+            load_parameters(self.trained, {name: weights[name] for name in own & weights.keys()}, where)
+        load_optimizer_state(self.optimizer, self.trained, tensors["optimizer"], where)
         if self.reference.model is not None:
             load_parameters(self.reference.model, tensors["reference"], where)
+        if self.master is not None:
+            self.master.round()
         self.step_index = int(numbers["step"])
         self.engine.push_weights(self.model)
 
     def _files_are_rounded(self) -> bool:
         """Whether the policy's files cannot give back what is trained: they hold less precise or merged weights."""
-        return self.compute != self.model.dtype or hasattr(self.model, "peft_config")
+        rounded = self.master is not None or self.compute != self.model.dtype
+        return rounded or hasattr(self.model, "peft_config")
 
     def _collect(self, seconds: dict[str, float]) -> tuple[Experience, Experience, int]:
         """Return the step's samples, those that it learns from, and how many rounds of rollouts they took.
@@ -244,11 +257,9 @@ class Trainer:
     def _score(self, rollout: Rollout) -> tuple[TokenLogprobs, Tensor, Mismatch]:
         # A sharded model would have to keep its gathered weights; who resamples learns from some rounds' groups.
         keeps = not self.learner.resamples and not hasattr(self.model, SHARDED_FORWARD)
-        policy = self._policy_logprobs(
-            rollout, with_entropy=True, graph_tokens=self.config.graph_tokens if keeps else 0
-        )
+        policy = self._policy_logprobs(rollout, with_entropy=True, graph_tokens=self.graph_tokens if keeps else 0)
         reference_RT = policy.logprobs_BT.detach()
-        if self.reference.differs:
+        if self.reference.differs and self._measures_reference():
             reference_RT = self.reference.logprobs(rollout, same_passes=self.world.most, **self._batching)
         sampler_RT = torch.zeros_like(policy.logprobs_BT)
         sampler_RT[policy.mask_BT] = torch.tensor(
@@ -263,6 +274,11 @@ class Trainer:
         errors = torch.cat(self.world.gather([mismatch.errors_N]))  # everyone's, so that all processes raise or none
         require_agreement(self.engine.name, errors, self.compute, self.config.engine_tolerance)
         return policy, reference_RT, mismatch
+
+    def _measures_reference(self) -> bool:
+        """Whether this step's reference log-probabilities are computed; else those of the policy stand in for them."""
+        weights = self.config.objective.coefficients
+        return weights.w_p != 0 or weights.w_h != 0 or self.step_index % self.config.reference_every == 0
 
     def _policy_logprobs(self, rollout: Rollout, **options: Any) -> TokenLogprobs:
         return token_logprobs(
@@ -367,26 +383,14 @@ class Trainer:
         whole = getattr(norm, "full_tensor", None)
         number = float(norm if whole is None else whole())
         if not math.isfinite(number):  # clipping by it would make every gradient NaN
-            bad = non_finite((name, w.grad) for name, w in self.model.named_parameters() if w.grad is not None)
+            bad = non_finite((name, w.grad) for name, w in self.trained.named_parameters() if w.grad is not None)
             raise NonFiniteError("gradient", f"in {listed(bad)}" if bad else "in its norm")
         torch.nn.utils.clip_grads_with_norm_(weights, self.config.optimizer.gradient_clip, norm)
         self.optimizer.step()
+        if self.master is not None:
+            self.master.round()
         self.optimizer.zero_grad(set_to_none=True)
         return number
-
-    def _samples(self, batch: Experience, pseudo_R: Tensor) -> list[dict[str, Any]]:
-        G = batch.group_size
-        return [
-            {
-                "step": self.step_index,
-                "id": self.prompts.prompts[batch.chosen[row // G]].id,
-                "prompt": self.prompts.prompts[batch.chosen[row // G]].text,
-                "response": batch.texts[row],
-                "reward": None if batch.rewards_R is None else float(batch.rewards_R[row]),
-                "pseudo_reward": float(pseudo_R[row]),
-            }
-            for row in range(0, min(len(batch.texts), SAMPLES_LOGGED * G), G)
-        ]
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def _memory(settings: dict[str, Any], processes: int) -> dict[str, Any]:
     config = TrainConfig.as_written(settings)
     device = config.device if config.device != "auto" else "cpu" if config.model == "embedded" else "cuda"
     dtype = config.dtype if config.dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
-    divided = is_sharded_run(config, World(0, processes), dtype)
+    divided = is_sharded_run(config, World(0, processes), dtype, device)
     shape = _shape(config.model)
     found = estimate(config, shape, processes=processes, device=device, dtype=dtype, divided=divided)
     return {
