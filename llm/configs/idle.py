@@ -75,6 +75,10 @@ TRAIN: dict[str, Effect] = {
     "engine_memory": _VLLM,
     "engine_sleep": _VLLM,
     "tensor_parallel": _VLLM,
+    "reference_every": Effect(
+        lambda c: not (c.objective.coefficients.w_p or c.objective.coefficients.w_h),
+        "with an objective that has no reference, task reward alone",
+    ),
     "reference_offload": Effect(_offloads, "with a sharded reference on GPUs"),
     "reward.kind": _REWARD,
     "reward.target": _REWARD,

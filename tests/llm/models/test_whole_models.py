@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -14,12 +15,13 @@ import yaml
 from safetensors.torch import load_file
 
 from sharpen.llm.configs.train import TrainConfig, resolve
-from sharpen.llm.distributed.placement import check_processes
+from sharpen.llm.distributed.placement import check_processes, computes_bfloat16, is_sharded_run, placement
 from sharpen.llm.distributed.sharding import average_gradients
 from sharpen.llm.distributed.world import World
 from sharpen.llm.training import metrics
+from sharpen.llm.training.master import MasterWeights
 from sharpen.llm.training.run import train
-from sharpen.objective import PRESETS, InputError
+from sharpen.objective import PRESETS
 
 SMALL: dict[str, Any] = {
     "objective": PRESETS["tilted"].to_dict(),
@@ -90,12 +92,39 @@ def test_gradients_are_averaged_also_where_one_process_has_none(monkeypatch: pyt
     assert used.grad.tolist() == [4.0, 5.0, 6.0]  # alone there is nothing to ask
 
 
-def test_whole_models_compute_in_the_dtype_of_their_weights() -> None:
-    """FSDP2 casts the passes; without it bfloat16 would be ignored without a word."""
-    config = resolve({**SMALL, "shard": "never", "dtype": "bfloat16"})
-    with pytest.raises(
-        InputError, match=r"^shard: got 'never', allowed: auto or always, as the passes are in bfloat16"
-    ):
+def test_a_whole_model_in_bfloat16_keeps_what_an_update_adds_in_float32() -> None:
+    """A change of less than one part in 256 of a weight is lost in bfloat16 itself; in the master it adds up."""
+    torch.manual_seed(0)
+    precise = torch.nn.Linear(3, 2)
+    rounded = copy.deepcopy(precise).to(torch.bfloat16)
+    master = MasterWeights(rounded, dict(precise.named_parameters()))
+    masters = dict(master.named_parameters())
+    assert all(torch.equal(masters[name], weight) for name, weight in precise.named_parameters())
+    before = masters["weight"].detach().clone()
+    inputs = torch.randn(4, 3)
+    for _ in range(2):  # two microbatches add up
+        rounded(inputs.to(torch.bfloat16)).float().sum().backward()
+    assert rounded.weight.grad is None
+    torch.testing.assert_close(masters["weight"].grad, 2 * inputs.sum(dim=0).expand(2, 3), rtol=0.03, atol=0.03)
+    with torch.no_grad():
+        for _ in range(100):
+            masters["weight"] *= 1 + 1e-3
+            master.round()
+    expected = before * 1.001**100
+    torch.testing.assert_close(masters["weight"].detach(), expected, rtol=1e-4, atol=1e-6)
+    assert torch.equal(rounded.weight, masters["weight"].to(torch.bfloat16))
+
+
+def test_one_process_on_a_cpu_is_whole_in_bfloat16_and_is_told_which_cpus_have_it(tmp_path: Path) -> None:
+    for changes, sharded in (({}, False), ({"shard": "always"}, True), ({"shard": "never"}, False)):
+        config = resolve({**SMALL, "device": "cpu", "dtype": "bfloat16", **changes})
         check_processes(config, World())
-    for changes in ({"shard": "never", "dtype": "float32"}, {"shard": "auto", "dtype": "bfloat16"}):
-        check_processes(resolve({**SMALL, **changes}), World())
+        assert is_sharded_run(config, World(), "bfloat16") is sharded
+    config = resolve({**SMALL, "device": "cpu"})
+    assert is_sharded_run(config, World(), "bfloat16", "cuda")
+    assert placement(config) == ("cpu", "float32")  # too small to gain
+    cpu = tmp_path / "cpuinfo"
+    for text, known in (("flags\t\t: sse avx512_bf16 amx\n", True), ("flags : sse avx512f\n", False), ("", False)):
+        cpu.write_text(text)
+        assert computes_bfloat16(cpu) is known
+    assert not computes_bfloat16(tmp_path / "none")
