@@ -36,7 +36,7 @@ TRAIN_MODES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "engine_memory": ({"engine": "vllm"}, {"engine": "transformers"}),
     "engine_sleep": ({"engine": "auto"}, {"engine": "transformers"}),
     "tensor_parallel": ({"engine": "vllm"}, {"engine": "transformers"}),
-    "reference_every": ({"objective": PRESETS["task-reward"]}, {"objective": PRESETS["sharpening"]}),
+    "reference_every": ({"objective": TASK}, {"objective": TEMPERED}),
     "reference_offload": ({"device": "cuda"}, {"shard": "never"}),
     "reward.kind": ({"objective": TILTED}, {"objective": TEMPERED}),
     "reward.target": (

@@ -136,6 +136,7 @@ def test_every_flag_is_a_setting() -> None:
         "learner.rank_penalty",
         "learner.dynamic_rounds",
         "reward.options",
+        "reference_every",
         "share_prompts",
         "tracker_options",
         *(f"optimizer.{name}" for name in ("beta1", "beta2", "epsilon", "warmup_start")),
