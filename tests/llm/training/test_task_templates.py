@@ -239,3 +239,15 @@ def test_a_task_of_a_package_that_is_not_installed_is_told_once_with_what_gets_i
         preflight.for_training(config("none", data=gym, evaluation={"data": gym}), World(), tmp_path / "run")
     assert list(refused.value.get) == ["pip install 'sharpen-rl[reasoning-gym]'"]
     assert template_for(None, gym, "boxed-cot") == "boxed-cot"
+
+
+def test_a_list_with_another_template_is_another_task() -> None:
+    from sharpen.llm.tasks.listed import hold, problems
+
+    pairs = [("1+1=?", "2")]
+    asked = [None, "plain", llm.Template("{problem}\n"), llm.Template("{problem} =")]
+    names = [hold(problems(pairs, template=template)) for template in asked]
+    assert len(set(names)) == len(names)
+    assert [template_for(None, name, "boxed-cot") for name in names[:2]] == ["boxed-cot", "plain"]
+    found = llm.evaluate("embedded", problems(pairs, template=asked[2]), samples=1, engine="transformers")
+    assert (found.measures["problems"], found.measures["template_examples"]) == (1, 0)
