@@ -262,6 +262,7 @@ plain = (_FOLDER / "plain.txt").read_text(encoding="utf-8")
 TEMPLATES.register("boxed-cot", f"{__name__}:boxed_cot")
 TEMPLATES.register("plain", f"{__name__}:plain")
 TEMPLATES.register("answer-tags", "sharpen.llm.tasks.gym.tasks:answer_tags")
+TEMPLATES.register_maker("gym", "sharpen.llm.tasks.gym.tasks:template")
 for _name in WORD_TASKS:
     _place = _name.replace("-", "_")
     TEMPLATES.register(_name, f"sharpen.llm.tasks.words.family:completions.{_place}")

@@ -22,6 +22,7 @@ from sharpen.objective import InputError
 
 CHUNK = 1000  # problems of one seed: some generators make all of a seed's at once
 SEEDS = {"train": 100_000_000, "validation": 200_000_000, "test": 300_000_000}
+SHOWN, SHOWN_SEED = 4, 400_000_000  # worked examples of a prompt
 DEFAULT = {"train": 1000, "validation": 100, "test": 200}  # problems where nobody says how many
 MOST = 100_000
 STALE = 2000  # problems one after the other that are none of the part, or known: the generator has no others
@@ -65,13 +66,36 @@ def items(name: str, part: str, limit: int | None) -> list[Item]:
     return [Item(*row) for row in _made(name, part, limit, "items")]
 
 
+@lru_cache(maxsize=16)
+def examples(name: str) -> tuple[tuple[str, str], ...]:
+    """Return a few questions with their answers, which are problems of no part.
+
+    Args:
+        name: Of a task of one generator, without the prefix.
+
+    Raises:
+        InputError: the task is a category, or its problems have no one answer.
+    """
+    found = _asked(name, "train", SHOWN, "examples") if len(chosen(name).generators) == 1 else []
+    if len(found) < SHOWN or not all(isinstance(answer, str) and answer for _, answer in found):
+        raise InputError("template", f"{PREFIX}{name}", "a task of one generator whose problems have one answer each")
+    return tuple(found)
+
+
 def _made(name: str, part: str, limit: int | None, what: str) -> list[Any]:
     if part not in SEEDS:
         raise InputError("split", part, ", ".join(SEEDS))
     if limit is not None and limit > MOST:
         raise InputError("problems", limit, f"at most {MOST} of a task of reasoning-gym")
+    found = _asked(name, part, limit or DEFAULT[part], what)
+    if not found:
+        raise InputError("task", f"{PREFIX}{name}", f"a generator with a problem for the part {part!r}")
+    return found
+
+
+def _asked(name: str, part: str, wanted: int, what: str) -> list[Any]:
     ended = subprocess.run(
-        [sys.executable, "-P", "-m", __name__, name, part, str(limit or DEFAULT[part]), what],
+        [sys.executable, "-P", "-m", __name__, name, part, str(wanted), what],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         env={**os.environ, "PYTHONHASHSEED": "0"},
@@ -79,10 +103,7 @@ def _made(name: str, part: str, limit: int | None, what: str) -> list[Any]:
     if ended.returncode:
         reason = ended.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise InputError("task", f"{PREFIX}{name}", f"a generator that makes its problems ({reason})")
-    found = pickle.loads(ended.stdout)
-    if not found:
-        raise InputError("task", f"{PREFIX}{name}", f"a generator with a problem for the part {part!r}")
-    return found
+    return pickle.loads(ended.stdout)
 
 
 def make(generators: Chosen, part: str, wanted: int) -> list[Item]:
@@ -95,7 +116,8 @@ def make(generators: Chosen, part: str, wanted: int) -> list[Item]:
         part: ``train``, ``validation`` or ``test``.
         wanted: How many.
     """
-    seen, found = set[str](), list[Item]()
+    seen = {entry["question"] for entry in _shown(generators)}
+    found = list[Item]()
     streams = [_stream(name, generators.options, part, seen) for name in generators.generators]
     while streams and len(found) < wanted:
         for stream in list(streams):
@@ -105,6 +127,20 @@ def make(generators: Chosen, part: str, wanted: int) -> list[Item]:
             elif len(found) < wanted:
                 found.append(item)
     return found
+
+
+def _shown(generators: Chosen) -> list[dict[str, Any]]:
+    """Return what a prompt shows of a task of one generator; nothing of a category."""
+    from reasoning_gym.factory import create_dataset
+
+    if len(generators.generators) != 1:
+        return []
+    dataset = create_dataset(generators.generators[0], **generators.options, seed=SHOWN_SEED, size=CHUNK)
+    entries = (dataset[place] for place in range(CHUNK))
+    different: dict[str, dict[str, Any]] = {}
+    while len(different) < SHOWN and (entry := next(entries, None)) is not None:
+        different.setdefault(entry["question"], entry)
+    return list(different.values())
 
 
 def _stream(name: str, options: dict[str, Any], part: str, seen: set[str]) -> Iterator[Item]:
@@ -128,12 +164,16 @@ def _stream(name: str, options: dict[str, Any], part: str, seen: set[str]) -> It
 
 
 def main(arguments: list[str]) -> None:
-    """Write what :func:`questions` or :func:`items` asks for; nothing else reaches the output."""
+    """Write what :func:`questions`, :func:`items` or :func:`examples` asks for; nothing else reaches the output."""
     name, part, wanted, what = arguments
     out = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what generators print
-    made = make(chosen(name), part, int(wanted))
-    rows = [item.entry["question"] for item in made] if what == "questions" else [tuple(item) for item in made]
+    rows: list[Any]
+    if what == "examples":
+        rows = [(entry["question"], entry["answer"]) for entry in _shown(chosen(name))]
+    else:
+        made = make(chosen(name), part, int(wanted))
+        rows = [item.entry["question"] for item in made] if what == "questions" else [tuple(item) for item in made]
     with os.fdopen(out, "wb") as stream:
         pickle.dump(rows, stream)
 

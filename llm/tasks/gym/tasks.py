@@ -12,7 +12,7 @@ from sharpen.llm.tasks.answers.form import AnswerForm
 from sharpen.llm.tasks.data import AnswerKey, PromptSet, numbered
 from sharpen.llm.tasks.gym.judge import JUDGE, packed
 from sharpen.llm.tasks.gym.names import PREFIX, Chosen, chosen
-from sharpen.llm.tasks.gym.problems import Item, items, questions
+from sharpen.llm.tasks.gym.problems import Item, examples, items, questions
 from sharpen.llm.tasks.seal import refuse_if_sealed
 from sharpen.llm.tasks.templates import Template
 from sharpen.llm.tasks.verification.pool import VerifyPool
@@ -118,6 +118,19 @@ def task(name: str) -> GymTask:
         MissingError: reasoning-gym is not installed.
     """
     return GymTask(chosen(name))
+
+
+def template(name: str) -> Template:
+    """Return a raw completion that shows how a generator's problems are answered: for models that need to see it.
+
+    Args:
+        name: Of a task of one generator, without the prefix.
+
+    Raises:
+        InputError: there is no such task, or it has no examples.
+    """
+    worked = tuple((question, f"<answer>{answer}</answer>") for question, answer in examples(name))
+    return Template("\nQuestion: {problem}\nAnswer:", examples=worked, chat=False, stop=("</answer>",))
 
 
 _turn = threading.Lock()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from sharpen.llm.tasks.marking import marks
 from sharpen.llm.tasks.registry import TASKS
 from sharpen.llm.tasks.seal import sealed
 from sharpen.llm.tasks.sources import load_source
-from sharpen.llm.tasks.templates import read_template
+from sharpen.llm.tasks.templates import Template, read_template
 from sharpen.llm.tasks.verification.verify import Verifier
 from sharpen.objective import InputError, MissingError
 
@@ -219,6 +220,22 @@ def test_the_judge_answers_error_where_a_scorer_fails() -> None:
     assert judge.score(*row, json.dumps("zzz")) == judge.ERROR
     assert judge.score(*row, json.dumps(item.entry["answer"])) == "1.0"
     assert judge.score(*row, json.dumps(None)) == "0.0"
+
+
+@gym
+def test_a_template_shows_worked_examples_that_are_problems_of_no_part() -> None:
+    shown = read_template(SMALL)
+    assert isinstance(shown, Template)
+    assert (len(shown.examples), shown.chat, shown.stop) == (4, False, ("</answer>",))
+    asked = {question for part in problems.SEEDS for question in questions(SMALL.removeprefix("gym:"), part, 10_000)}
+    assert len(asked) > 150
+    assert not {question for question, _ in shown.examples} & asked
+    for question, response in shown.examples:
+        first, sign, second = re.findall(r"\d+|[+-]", question)
+        assert response == f"<answer>{int(first) + int(second) if sign == '+' else int(first) - int(second)}</answer>"
+    for name in ("gym:category/algebra", "gym:rush_hour"):
+        with pytest.raises(InputError, match="a task of one generator whose problems have one answer each"):
+            read_template(name)
 
 
 def test_the_template_asks_for_tags() -> None:
