@@ -156,7 +156,9 @@ def batches_for(
     if share_prompts != "never" and (share_prompts == "always" or _parameters(model) >= SMALLEST):
         lengths = [len(prompt) + len(response) for prompt, response in zip(prompt_ids, response_ids, strict=False)]
         hidden = model.config.get_text_config().hidden_size
-        if lengths and all(prompt_ids) and len(lengths) == len(prompt_ids) == len(response_ids):  # else make_batches will tell
+        if (
+            lengths and all(prompt_ids) and len(lengths) == len(prompt_ids) == len(response_ids)
+        ):  # else make_batches will tell
             lines = lines_of(prompt_ids, response_ids, **rows, hidden=hidden)
             wanted = share_prompts == "always" or saves(lines, lengths, **rows, hidden=hidden)
             if wanted and max(lengths) <= sees(model.config) and prefix_is_shareable(model):
@@ -192,7 +194,8 @@ def response_logprobs(
     chunk = max(1, chunk_logits // _vocabulary(model))
     forward = getattr(model, SHARDED_FORWARD, None) or partial(token_statistics, model)
     options: dict[str, Any] = {"temperature": temperature, "with_entropy": with_entropy, "chunk": chunk}
-    found = forward(batch.tokens_BL, *batch.places(), **options, **batch.layout(model))
+    options |= batch.layout(model)
+    found = forward(batch.tokens_BL, *batch.places(), **options)
     logprob_N, entropy_N = (batch.spread(values) for values in found)
     blank_BT = logprob_N.new_zeros(mask_BT.shape)
     entropy_BT = blank_BT.masked_scatter(mask_BT, entropy_N.detach()) if with_entropy else None
