@@ -113,16 +113,18 @@ def test_stop_strings_that_cannot_be_used_are_refused() -> None:
 
 needs_vllm = pytest.mark.skipif(not vllm_available(), reason="vLLM is not installed")
 STOPS = [("\n",), ("\nQ",), ("a:", "\n\n"), ("é", " "), ("never there",)]
-GREEDY = {"temperature": 0.0}
+TEMPERATURES = (0.0, 1.0)
 
 
 def rollouts(name: str, folder: Path) -> dict[tuple[str, ...], list[Rollout]]:
     """Greedy and random responses of a tiny random model that says every token, under each of the stop strings."""
     torch.manual_seed(0)
-    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = Qwen2Config(
         vocab_size=len(BYTE_LEVEL) + 3,  # some models have more tokens than their tokenizer
-        **shape,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=2,
         num_key_value_heads=1,
         max_position_embeddings=64,
         initializer_range=0.15,
@@ -134,7 +136,7 @@ def rollouts(name: str, folder: Path) -> dict[tuple[str, ...], list[Rollout]]:
     engine = make_engine(name, model=model, location=folder, max_length=32, seed=0, tokenizer=byte_level())
     try:
         return {
-            stop: [engine.generate(prompts, 4, Sampling(20, stop=stop, **more), seed=0) for more in (GREEDY, {})]
+            stop: [engine.generate(prompts, 4, Sampling(20, heat, stop=stop), seed=0) for heat in TEMPERATURES]
             for stop in ((), *STOPS)
         }
     finally:
