@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, models
 from transformers import (
     GenerationConfig,
     GPT2Config,
@@ -16,14 +18,17 @@ from transformers import (
     MistralConfig,
     MistralForCausalLM,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
 )
 
+from sharpen.llm.models import decoding
 from sharpen.llm.models.logprobs import token_logprobs
-from sharpen.llm.rollout import Sampling, factory, make_engine, transformers_engine
+from sharpen.llm.rollout import Rollout, Sampling, factory, make_engine, transformers_engine
 from sharpen.llm.rollout.requests import eos_token_ids, row_seed, row_uniforms
 from sharpen.llm.rollout.sampler import sample, sampling_logprobs
+from sharpen.llm.rollout.stops import Stops
 from sharpen.llm.rollout.transformers_engine import TransformersEngine
 from sharpen.objective import InputError
 
@@ -57,8 +62,17 @@ def model() -> PreTrainedModel:
     return build("qwen2")
 
 
-def engine_for(model: PreTrainedModel, max_rows: int = 256) -> TransformersEngine:
-    return TransformersEngine(model, max_length=40, eos_ids=(EOS,), max_rows=max_rows)
+def engine_for(model: PreTrainedModel, max_rows: int = 256, **options: Any) -> TransformersEngine:
+    return TransformersEngine(model, max_length=40, eos_ids=(EOS,), max_rows=max_rows, **options)
+
+
+def letters() -> PreTrainedTokenizerFast:
+    """A token for each of ten letters; EOS has no text."""
+    vocabulary = {token: place for place, token in enumerate(["a", "<end>", *"bcdefghij"])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="a"))
+    tokenizer.decoder = decoders.Fuse()  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.add_special_tokens([AddedToken("<end>", special=True)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>")
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "gpt2", "mistral"])
@@ -70,13 +84,93 @@ def test_left_padding_and_the_cache_are_right_for_every_kind_of_attention(kind: 
         np.testing.assert_allclose(logprobs, expected.logprobs_BT[row, : len(logprobs)], atol=1e-4)
 
 
-@pytest.mark.parametrize("max_rows", [1, 3, 7])
-def test_micro_batches_change_nothing(model: PreTrainedModel, max_rows: int) -> None:
-    expected = engine_for(model).generate(PROMPTS, 5, Sampling(12), seed=0)
-    found = engine_for(model, max_rows).generate(PROMPTS, 5, Sampling(12), seed=0)
+def assert_same(found: Rollout, expected: Rollout) -> None:
     assert (found.response_ids, found.finished) == (expected.response_ids, expected.finished)
-    for left, right in zip(found.logprobs, expected.logprobs, strict=True):
-        np.testing.assert_allclose(left, right, atol=1e-5)
+    for left, right in ((found.logprobs, expected.logprobs), (found.model_logprobs, expected.model_logprobs)):
+        assert left is not None
+        assert right is not None
+        for mine, other in zip(left, right, strict=True):
+            np.testing.assert_allclose(mine, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("refill", [False, True])
+@pytest.mark.parametrize("max_rows", [1, 3, 7])
+def test_micro_batches_change_nothing(model: PreTrainedModel, max_rows: int, refill: bool) -> None:
+    expected = engine_for(model).generate(PROMPTS, 5, Sampling(12), seed=0)
+    assert_same(engine_for(model, max_rows, refill=refill).generate(PROMPTS, 5, Sampling(12), seed=0), expected)
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "gpt2", "mistral"])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(20),
+        Sampling(20, stop=("d", "gh", "fb")),
+        Sampling(20, temperature=0.7, top_p=0.8, stop=("bb",)),
+        Sampling(9, ignore_eos=True, stop=("d",)),
+        Sampling(20, temperature=0),
+    ],
+    ids=str,
+)
+def test_continuous_batching_gives_each_row_what_it_gets_alone(kind: str, sampling: Sampling) -> None:
+    model, tokenizer = build(kind), letters()
+    prompts = [*PROMPTS, [9, 9, 2, 3, 3, 3, 2, 4, 8, 7, 6, 5], PROMPTS[1], PROMPTS[0], [4]]
+    limits, samples = [20, 3, 14, 1, 20, 17, 6, 20], 5
+    engine = engine_for(model, max_rows=6, tokenizer=tokenizer, refill=True)
+    found = engine.generate(prompts, samples, sampling, seed=4, limits=limits)
+    rows = [(p, s) for p in range(len(prompts)) for s in range(samples)]
+    alone = engine_for(model, tokenizer=tokenizer, refill=False)
+    each = [
+        alone.generate([prompts[p]], 1, sampling, 0, limits=[limits[p]], row_seeds=[row_seed(4, p, s)]) for p, s in rows
+    ]
+    joined = {name: [getattr(one, name)[0] for one in each] for name in vars(found)}
+    assert_same(found, Rollout(**joined))
+    stops = Stops(tokenizer, sampling.stop)
+    for (p, _), ids, finished in zip(rows, found.response_ids, found.finished, strict=True):
+        limit = min(limits[p], sampling.max_new_tokens)
+        ends = [] if sampling.ignore_eos else [ids.index(EOS) + 1] if EOS in ids else []
+        stopped = None if sampling.ignore_eos else stops.length(ids)
+        first = min([*ends, *([stopped] if stopped else [])], default=None)
+        assert finished == (first is not None)
+        assert len(ids) == (first or limit)
+
+
+@pytest.mark.parametrize("max_rows", [8, 16])
+def test_ended_rows_give_their_place_to_waiting_ones_and_a_prompt_is_read_once(
+    model: PreTrainedModel, max_rows: int
+) -> None:
+    shapes: list[tuple[int, int]] = []
+    hook = model.register_forward_pre_hook(
+        lambda _module, _args, inputs: shapes.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
+    )
+    prompts = [[3 + place % 7, 2, 4] for place in range(9)]  # two of them come twice
+    rollout = engine_for(model, max_rows, refill=True).generate(prompts, 12, Sampling(30), seed=0)
+    hook.remove()
+    steps = [rows for rows, columns in shapes if columns == 1]
+    assert max(steps) <= max_rows
+    assert sum(rows for rows, columns in shapes if columns == 3) == 7
+    tokens = sum(len(ids) - 1 for ids in rollout.response_ids)  # the first comes with the prompt
+    full = [place for place, rows in enumerate(steps) if rows == max_rows]
+    assert len(steps[: full[-1]]) == full[-1]  # no narrow pass until the queue is empty
+    assert sum(steps) <= tokens / (1 - transformers_engine.COMPACT_AT) + max_rows
+
+
+def test_a_refill_waits_for_the_batch_where_caches_are_more_than_keys_and_values(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = engine_for(model).generate(PROMPTS, 5, Sampling(12), seed=0)
+    monkeypatch.setattr(decoding.DecodingBatch, "joinable", False)
+    monkeypatch.delattr(decoding.DecodingBatch, "join")
+    assert_same(engine_for(model, 6, refill=True).generate(PROMPTS, 5, Sampling(12), seed=0), expected)
+
+
+def test_rows_that_ended_stay_within_the_positions_that_the_model_has() -> None:
+    """A row with a longer prompt, ended at its limit, waits in the batch while others go on."""
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=11, n_embd=32, n_layer=1, n_head=2, n_positions=12)
+    engine = TransformersEngine(GPT2LMHeadModel(config), max_length=12, eos_ids=())
+    rollout = engine.generate([[2] * 11, *([3] for _ in range(20))], 1, Sampling(11), seed=0)
+    assert [len(ids) for ids in rollout.response_ids] == [1] + [11] * 20
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 2.0])
