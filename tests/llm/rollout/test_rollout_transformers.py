@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 from tokenizers import AddedToken, Tokenizer, decoders, models
 from transformers import (
     GenerationConfig,
@@ -25,7 +26,7 @@ from transformers import (
 
 from sharpen.llm.models import decoding
 from sharpen.llm.models.logprobs import token_logprobs
-from sharpen.llm.rollout import Rollout, Sampling, factory, make_engine, transformers_engine
+from sharpen.llm.rollout import Rollout, Sampling, factory, make_engine, sampler, transformers_engine
 from sharpen.llm.rollout.requests import eos_token_ids, row_seed, row_uniforms
 from sharpen.llm.rollout.sampler import sample, sampling_logprobs
 from sharpen.llm.rollout.stops import Stops
@@ -231,9 +232,57 @@ def test_the_token_is_where_the_cumulative_distribution_passes_the_number(
     assert float(logprob) == pytest.approx(math.log(weights[chosen] / weights.sum()), abs=1e-9)
 
 
+@pytest.mark.parametrize("width", [sampler.WIDE, sampler.WIDE + 77])
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_in_a_wide_vocabulary_each_token_has_its_own_interval_of_numbers(width: int, top_p: float) -> None:
+    """The middle and the edges of tokens' intervals, by the float64 sums of NumPy; rare tokens among them."""
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(3, width)) * np.array([[0.1], [3.0], [8.0]])
+    logits[:, :600] = -np.inf  # whole blocks without mass at both ends
+    logits[:, -300:] = -np.inf
+    given = torch.from_numpy(logits.astype(np.float32))
+    probability = sampling_logprobs(given, 1.0, top_p).double().exp().numpy()
+    cdf = probability.cumsum(axis=1) / probability.sum(axis=1, keepdims=True)
+    for row in range(3):
+        share = probability[row] / probability[row].sum()
+        likely = np.flatnonzero(share > 1e-5)
+        tokens = np.concatenate([generator.choice(likely, 200), np.argsort(-share)[:20]])
+        # As far from both ends as a float32 sum may move them: 1e-6 of the mass before and after.
+        for place, slack in ((0.5, 0.0), (0.0, 2e-6), (1.0, -2e-6)):
+            numbers = np.clip(cdf[row, tokens] - share[tokens] * (1 - place) + slack, 0, np.nextafter(1.0, 0.0))
+            found, logprobs = sample(given[row].expand(len(tokens), -1), torch.from_numpy(numbers), 1.0, top_p)
+            np.testing.assert_array_equal(found.numpy(), tokens)
+            np.testing.assert_allclose(logprobs.exp().numpy(), probability[row, tokens], rtol=1e-5)
+
+
+def test_in_a_wide_vocabulary_frequencies_are_the_models() -> None:
+    generator = np.random.default_rng(1)
+    logits = torch.from_numpy((generator.normal(size=sampler.WIDE) * 3).astype(np.float32))
+    draws = 20000
+    numbers = torch.from_numpy(generator.random(draws))
+    tokens = torch.cat([sample(logits.expand(len(part), -1), part, 1.0, 1.0)[0] for part in numbers.split(500)])
+    expected = np.exp(logits.double().numpy())
+    expected *= draws / expected.sum()
+    counts = np.bincount(tokens.numpy(), minlength=len(expected))
+    common = expected >= 5
+    observed = [*counts[common], counts[~common].sum()]
+    assert chisquare(observed, [*expected[common], expected[~common].sum()]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("width", [6, sampler.WIDE + 6])
+def test_logits_that_are_no_distribution_say_so(width: int) -> None:
+    logits = torch.zeros(2, width)
+    logits[1, 3] = torch.nan
+    token, logprob = sample(logits, torch.tensor([0.5, 0.5], dtype=torch.float64), 1.0, 1.0)
+    assert math.isfinite(logprob[0])
+    assert math.isnan(logprob[1])
+    assert bool((token < width).all())
+
+
 @pytest.mark.parametrize("uniform", [0.0, np.nextafter(1.0, 0.0)])
-def test_a_token_without_mass_is_never_sampled(uniform: float) -> None:
-    logits = torch.tensor([[-torch.inf, -torch.inf, 1.0, -torch.inf, 2.0, -torch.inf]])
+@pytest.mark.parametrize("spare", [0, 2 * sampler.WIDE])
+def test_a_token_without_mass_is_never_sampled(uniform: float, spare: int) -> None:
+    logits = torch.tensor([[-torch.inf, -torch.inf, 1.0, -torch.inf, 2.0, -torch.inf] + spare * [-torch.inf]])
     token, _ = sample(logits, torch.tensor([uniform], dtype=torch.float64), 1.0, 1.0)
     assert int(token) == (2 if uniform == 0 else 4)
 
