@@ -42,7 +42,7 @@ from sharpen.llm.models.registry import load_model, load_tokenizer, resolve
 from sharpen.llm.rewards.firewall import reward_for
 from sharpen.llm.rollout import make_engine, vllm_available
 from sharpen.llm.tasks.sources import load_source
-from sharpen.llm.tasks.templates import PLACE, encode, read_template
+from sharpen.llm.tasks.templates import PLACE, Template, encode, read_template
 from sharpen.llm.tasks.verification.verify import Verifier
 from sharpen.llm.training.trainer import Trainer
 from sharpen.objective import PRESETS
@@ -95,9 +95,10 @@ def trl_steps(steps: int, between: Callable[[], None]) -> list[dict[str, float]]
     data = load_source("embedded", "train")
     answers = data.answers()
     tokenizer, template = load_tokenizer(SOURCE), read_template("plain")
+    assert isinstance(template, Template)
     rows = []
     for prompt in data.prompts().prompts:
-        text = template.replace(PLACE, prompt.text)
+        text = template.user.replace(PLACE, prompt.text)
         assert tokenizer(text)["input_ids"] == encode(tokenizer, prompt.text, "plain")  # the very tokens of our step
         rows.append({"prompt": text, "answer": answers[prompt.id]})
     verifier, records, lengths = Verifier(), [], []

@@ -124,7 +124,8 @@ def math_verify_pairs(folder: Path) -> Iterator[dict[str, Any]]:
 
 def measure(place: str, split: str) -> dict[str, Any]:
     """Return the measures of one set."""
-    golds = list(load_source(place, split).answers().values())
+    key = load_source(place, split).answers()
+    golds = [gold for name in key for gold in key.every(name)]
     distinct = [gold for gold in dict.fromkeys(golds) if gold.strip()]
     boxed = [f"\\boxed{{{gold}}}" for gold in golds]
     neighbours = [(a, b) for a, b in pairwise(golds) if a.split() != b.split()]

@@ -57,7 +57,8 @@ class DecodingBatch:
         """Put the other batch's rows after this one's; columns that no row uses are cut off."""
         longest = int(torch.stack([self._position_B.max(), other._position_B.max()]).max())
         mine, theirs = self._fitted(longest), other._fitted(longest)
-        for own, more, joined in zip(mine, theirs, self._cache.layers, strict=True):
+        layers: list[Any] = list(self._cache.layers)  # of keys and values, by `joinable`
+        for own, more, joined in zip(mine, theirs, layers, strict=True):
             joined.keys, joined.values = (torch.cat(pair) for pair in zip(own, more, strict=True))
             if isinstance(joined, DynamicSlidingWindowLayer):
                 joined.cumulative_length = longest
@@ -70,10 +71,9 @@ class DecodingBatch:
     def _fitted(self, columns: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return each layer's keys and values of the last columns; a layer with a window has no more than it needs."""
         found = []
-        for layer in self._cache.layers:
+        layers: list[Any] = list(self._cache.layers)
+        for layer in layers:
             width = min(columns, layer.sliding_window - 1) if isinstance(layer, DynamicSlidingWindowLayer) else columns
-            assert layer.keys is not None
-            assert layer.values is not None
             found.append((_last_columns(layer.keys, width, -2), _last_columns(layer.values, width, -2)))
         return found
 

@@ -156,9 +156,8 @@ def batches_for(
     if share_prompts != "never" and (share_prompts == "always" or _parameters(model) >= SMALLEST):
         lengths = [len(prompt) + len(response) for prompt, response in zip(prompt_ids, response_ids, strict=False)]
         hidden = model.config.get_text_config().hidden_size
-        if (
-            lengths and all(prompt_ids) and len(lengths) == len(prompt_ids) == len(response_ids)
-        ):  # else make_batches will tell
+        fit = len(lengths) == len(prompt_ids) == len(response_ids)
+        if lengths and all(prompt_ids) and fit:  # else make_batches will tell
             lines = lines_of(prompt_ids, response_ids, **rows, hidden=hidden)
             wanted = share_prompts == "always" or saves(lines, lengths, **rows, hidden=hidden)
             if wanted and max(lengths) <= sees(model.config) and prefix_is_shareable(model):

@@ -120,7 +120,9 @@ def architecture(location: str) -> Any:
     if missing is not None:
         raise missing
     with _told(name_of(location)):
-        return conversion.architecture(_own_file(PACKAGED[location]) if location in PACKAGED else Path(location))
+        file = _own_file(PACKAGED[location]) if location in PACKAGED else Path(location)
+        assert file is not None  # nothing lacks
+        return conversion.architecture(file)
 
 
 def name_of(location: str) -> str:

@@ -6,13 +6,13 @@ import json
 import re
 from pathlib import Path
 
+from sharpen.llm.distributed.placement import LARGE
 from sharpen.llm.models import hub, store
 from sharpen.llm.models.registry import REGISTRY, ModelSource, load_architecture, resolve
 from sharpen.llm.preflight.machine import memory as machine_memory
 from sharpen.llm.preflight.machine import no_gpu
 from sharpen.objective import InputError, MissingError
 
-LARGE = 10**9  # parameters; a CPU needs hours for what is a step of training on a GPU
 GIB = 2**30
 
 

