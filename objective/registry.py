@@ -74,7 +74,8 @@ class Registry(Generic[Part]):
             self._found.pop(name, None)
             return part
 
-        if ":" in name or not name or (place is not None and name in self._parts):
+        taken = place is not None and self._parts.get(name, place) != place  # the same place again is the same part
+        if ":" in name or not name or taken:
             refuse()
 
         if place is not None:
@@ -92,7 +93,7 @@ class Registry(Generic[Part]):
         Raises:
             ValueError: the prefix is taken, or holds a colon.
         """
-        if ":" in prefix or not prefix or prefix in self._makers:
+        if ":" in prefix or not prefix or self._makers.get(prefix, place) != place:
             raise ValueError(f"{self.kind}: got {prefix!r}, allowed: a prefix without a colon that is not taken")
         self._makers[prefix] = place
 

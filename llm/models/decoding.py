@@ -39,6 +39,11 @@ class DecodingBatch:
         """Whether other rows can be put into the batch: whether all that is cached are keys and values, by column."""
         return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in self._cache.layers)
 
+    @property
+    def _layers(self) -> list[Any]:
+        """What is cached: keys and values, where the batch is joinable."""
+        return list(self._cache.layers)
+
     def select(self, place_B: torch.Tensor) -> None:
         """Keep these rows of the batch, in this order; a row may be taken many times."""
         self._cache.batch_select_indices(place_B)
@@ -57,8 +62,7 @@ class DecodingBatch:
         """Put the other batch's rows after this one's; columns that no row uses are cut off."""
         longest = int(torch.stack([self._position_B.max(), other._position_B.max()]).max())
         mine, theirs = self._fitted(longest), other._fitted(longest)
-        layers: list[Any] = list(self._cache.layers)  # of keys and values, by `joinable`
-        for own, more, joined in zip(mine, theirs, layers, strict=True):
+        for own, more, joined in zip(mine, theirs, self._layers, strict=True):
             joined.keys, joined.values = (torch.cat(pair) for pair in zip(own, more, strict=True))
             if isinstance(joined, DynamicSlidingWindowLayer):
                 joined.cumulative_length = longest
@@ -71,10 +75,12 @@ class DecodingBatch:
     def _fitted(self, columns: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return each layer's keys and values of the last columns; a layer with a window has no more than it needs."""
         found = []
-        layers: list[Any] = list(self._cache.layers)
-        for layer in layers:
-            width = min(columns, layer.sliding_window - 1) if isinstance(layer, DynamicSlidingWindowLayer) else columns
-            found.append((_last_columns(layer.keys, width, -2), _last_columns(layer.values, width, -2)))
+        for layer in self._layers:
+            windowed = isinstance(layer, DynamicSlidingWindowLayer)
+            width = min(columns, layer.sliding_window - 1) if windowed else columns
+            keys: Any = layer.keys
+            values: Any = layer.values
+            found.append((_last_columns(keys, width, -2), _last_columns(values, width, -2)))
         return found
 
     def advance(self, token_B: torch.Tensor, open_B: torch.Tensor) -> None:
