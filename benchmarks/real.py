@@ -220,7 +220,7 @@ def measured(name: str, job: Job, package: Path) -> dict[str, Any]:
         command = [sys.executable, __file__, "--job", json.dumps({**job, "answer": str(answer)})]
         done = subprocess.run(command, env=variables, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise RuntimeError(f"{name}: {done.stderr[-2000:]}")
+            raise RuntimeError(f"{name}: status {done.returncode}, {done.stderr[-2000:]}")
         found = json.loads(answer.read_text())
     print(f"{name:34} {json.dumps({key: found[key] for key in found if key != 'first'})}", file=sys.stderr, flush=True)
     return found
