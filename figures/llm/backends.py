@@ -93,13 +93,14 @@ def llm_curve(folder: Path) -> Curve:
         selection = read_json(folder / "evaluation.json", where, TABLE, finite=False)["selection"]
         lines = read_lines(folder / "metrics.jsonl", where)
         records = [parse_json(line, where, finite=False) for _, line in lines]
+        measured = [record for record in records if record["ref_logprob"] is not None]  # every `reference_every` steps
         return Curve(
             regime=Objective.model_validate(config["objective"]).regime,
             reward_updates=np.array([row["step"] for row in selection], dtype=float),
             reward=np.array([row["pass@1"] for row in selection]),
             reward_interval=np.array([row["pass@1_interval"] for row in selection]).T,
-            likelihood_updates=np.array([record["step"] for record in records], dtype=float),
-            likelihood=np.array([record["ref_logprob"] for record in records]),
+            likelihood_updates=np.array([record["step"] for record in measured], dtype=float),
+            likelihood=np.array([record["ref_logprob"] for record in measured], dtype=float),
             threshold=max(row.get("threshold", 1.0) for row in selection),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
