@@ -218,7 +218,9 @@ def measured(name: str, job: Job, package: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         command = [sys.executable, __file__, "--job", json.dumps({**job, "answer": str(answer)})]
-        done = subprocess.run(command, env=variables, cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=variables, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             raise RuntimeError(f"{name}: status {done.returncode}, {done.stderr[-2000:]}")
         found = json.loads(answer.read_text())
