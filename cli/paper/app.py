@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="The paper, regenerated: experiments, figures, verdicts.")
 
-ScaleOption = Annotated[str, typer.Option(help="embedded, or paper (the three real models, on GPUs).")]
+ScaleOption = Annotated[
+    str, typer.Option(help="embedded, real (SmolLM2 on two cores), or paper (its models, on GPUs).")
+]
 ResultsOption = Annotated[Path | None, typer.Option(help="Folder of results.", rich_help_panel="Folders")]
 WorkOption = Annotated[Path | None, typer.Option(help="Folder of unfinished work.", rich_help_panel="Folders")]
 GridOption = Annotated[Path | None, typer.Option(help="Another grid of experiments (YAML).", rich_help_panel="Folders")]
@@ -34,7 +36,7 @@ def group() -> None:
 
 @app.command("list")
 def list_(
-    scale: Annotated[str | None, typer.Option(help="Only this scale: embedded or paper.")] = None,
+    scale: Annotated[str | None, typer.Option(help="Only this scale: embedded, real or paper.")] = None,
     runs: Annotated[bool, typer.Option("--runs", help="One line a run instead of one an experiment.")] = False,
     results: ResultsOption = None,
     work: WorkOption = None,
@@ -45,12 +47,12 @@ def list_(
     from sharpen.paper_repro.grids.grid import SCALES, load_grid
     from sharpen.paper_repro.grids.overview import experiments, run_rows
 
-    declared = load_grid(grid)
-    scales = [scale] if scale is not None else [name for name in SCALES if declared.of_scale(name)]
+    grids = {name: load_grid(grid, name) for name in ([scale] if scale is not None else SCALES)}
+    scales = [name for name in grids if scale is not None or grids[name].of_scale(name)]
     rows = [
         row
         for name in scales
-        for row in (run_rows if runs else experiments)(declared, name, _store(name, results, work, len(scales)))
+        for row in (run_rows if runs else experiments)(grids[name], name, _store(name, results, work, len(scales)))
     ]
     if json_output:
         say(json.dumps({"runs" if runs else "experiments": rows}))
@@ -73,7 +75,7 @@ def status(
     from sharpen.paper_repro.grids.store import open_store
 
     store = open_store(scale, results, work)
-    found = standing(load_grid(grid), scale, store)
+    found = standing(load_grid(grid, scale), scale, store)
     if json_output:
         say(json.dumps(found))
         return
@@ -120,7 +122,7 @@ def run(
     options.refuse_without("json", json_output, "dry-run", dry_run)
     seconds = parse_duration(budget) if budget is not None else None
     jobs = jobs if jobs is not None else 1
-    declared = load_grid(grid)
+    declared = load_grid(grid, scale)
     store = open_store(scale, results, work)
     runs = choose(expand(declared, scale), run or [], experiment or [])
     cost = CostModel(declared.rates, store.everything())
@@ -167,7 +169,7 @@ def report(
     from sharpen.paper_repro.grids.store import open_store
     from sharpen.paper_repro.report.build import write_report
 
-    declared = load_grid(grid)
+    declared = load_grid(grid, scale)
     store = open_store(scale, results, work)
     written = write_report(declared, expand(declared, scale), store, page=out, folder=folder, gallery=gallery)
     if json_output:
@@ -212,7 +214,7 @@ def verify(
 
     options.refuse_with("sample", sample, "run", run or None)
     options.refuse_with("seed", seed, "run", run or None)
-    declared = load_grid(grid)
+    declared = load_grid(grid, scale)
     store = open_store(scale, results, work)
     runs = expand(declared, scale)
     cost = CostModel(declared.rates, store.everything())

@@ -5,7 +5,7 @@ Axis letters: S seeds, P problems, T updates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,6 +95,12 @@ class Arm:
             return np.array([pass_at_k(table["correct"], table["samples"], k) for table in tables])
         return np.array([table[measure] for table in tables], dtype=float)
 
+    def has(self, measure: str) -> bool:
+        """Return whether every seed was asked often enough for a measure, and keeps it."""
+        if measure.startswith("pass@"):
+            return int(measure.removeprefix("pass@")) <= min(table["samples"] for table in self.problems())
+        return all(measure in table for table in self.problems())
+
     def curve(self, metric: str) -> FloatArray:
         """Return a training metric, shape [S, T], NaN where it has no value."""
         rows = [result["result"]["training"][metric] for result in self.results]
@@ -135,8 +141,12 @@ def gather(results: Iterable[Mapping[str, Any]], prefix: str = "") -> dict[str, 
 def common_seeds(a: Arm, b: Arm) -> tuple[Arm, Arm]:
     """Return two arms cut to the seeds that both have, so that differences are paired by seed and problem."""
     seeds = set(a.seeds) & set(b.seeds)
-    cut = [Arm(x.name, x.experiment, x.kind, tuple(r for r in x.results if r["seed"] in seeds)) for x in (a, b)]
-    return cut[0], cut[1]
+    return at_seeds(a, seeds), at_seeds(b, seeds)
+
+
+def at_seeds(arm: Arm, seeds: Collection[int]) -> Arm:
+    """Return an arm's runs of these seeds alone."""
+    return Arm(arm.name, arm.experiment, arm.kind, tuple(one for one in arm.results if one["seed"] in seeds))
 
 
 def difference(a: Arm, b: Arm, measure: str, data: str | None = None) -> FloatArray | None:

@@ -10,7 +10,9 @@ from typing import Any, Literal
 from sharpen.paper_repro.analysis.arms import Arm, gather
 from sharpen.paper_repro.analysis.contrasts import BASE, Comparison, Stability, against_base, stability
 from sharpen.paper_repro.analysis.stats import Interval
+from sharpen.paper_repro.grids.registration import Registration
 
+SEARCH = "search"
 Outcome = Literal["supported", "contradicted", "undecided"]
 
 
@@ -39,16 +41,18 @@ class Evidence:
         results: By run id, as stored.
         model: The model; None where no model has results.
         base_arm: Name of the base model's arm.
+        prefix: Of the names of its arms in the results; None for the model's.
     """
 
     results: Mapping[str, Mapping[str, Any]]
     model: str | None = None
     base_arm: str = BASE
+    prefix: str | None = None
 
     @cached_property
     def arms(self) -> dict[str, Arm]:
-        """Arms of the language model, without its name in front."""
-        return gather(self.results.values(), prefix=f"{self.model}_")
+        """Arms of the language model, without its name, or that of the task, in front."""
+        return gather(self.results.values(), prefix=f"{self.model}_" if self.prefix is None else self.prefix)
 
     @cached_property
     def accuracy(self) -> dict[str, Comparison]:
@@ -94,6 +98,20 @@ def by_model(results: Mapping[str, Mapping[str, Any]]) -> list[Evidence]:
         Evidence({run: result for run, result in results.items() if model_of(result) in (None, name)}, name)
         for name in names or [None]
     ]
+
+
+def by_task(results: Mapping[str, Mapping[str, Any]], registration: Registration) -> dict[str, Evidence]:
+    """Return the evidence on each task of a study that has results; ``search`` has what belongs to none."""
+    prefixes = {name: task.prefix for name, task in registration.tasks.items()}
+    found: dict[str, dict[str, Mapping[str, Any]]] = {name: {} for name in (*prefixes, SEARCH)}
+    for run, result in results.items():
+        task = next((name for name, prefix in prefixes.items() if result["arm"].startswith(prefix)), SEARCH)
+        found[task][run] = result
+    return {
+        name: Evidence(own, f"{model_of(next(iter(own.values())))}/{name}", prefix=prefixes.get(name, ""))
+        for name, own in found.items()
+        if own
+    }
 
 
 def model_of(result: Mapping[str, Any]) -> str | None:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from sharpen.paper_repro.analysis import rules_exact, rules_llm
+from sharpen.paper_repro.analysis import rules_exact, rules_llm, rules_tasks
 from sharpen.paper_repro.analysis.evidence import Evidence, Part
+from sharpen.paper_repro.analysis.tasks import Study
 from sharpen.paper_repro.grids.grid import Grid
 
 Outcome = Literal["supported", "contradicted", "undecided"]
@@ -63,12 +64,13 @@ class Verdict:
         }
 
 
-def judge(grid: Grid, evidences: Sequence[Evidence]) -> list[Verdict]:
+def judge(grid: Grid, evidences: Sequence[Evidence], study: Study | None = None) -> list[Verdict]:
     """Return the verdict on every claim of the grid, in its order; a claim without a rule is undecided.
 
     Args:
         grid: The claims.
         evidences: One a model; a claim has to hold for all of them.
+        study: Of several tasks, where the grid is one; its claims are judged over all tasks together.
     """
     verdicts = []
     for claim, statement in grid.claims.items():
@@ -76,6 +78,8 @@ def judge(grid: Grid, evidences: Sequence[Evidence]) -> list[Verdict]:
         for rule in RULES.get(claim, ()):
             for evidence in evidences:
                 parts += [part for part in _of_model(rule(evidence), evidence, evidences) if part not in parts]
+        if study is not None and claim in rules_tasks.RULES:
+            parts += rules_tasks.RULES[claim](study)
         runs = sorted({run for part in parts for run in part.runs})
         verdicts.append(Verdict(claim, statement.strip(), conclude(parts), parts, runs))
     return verdicts

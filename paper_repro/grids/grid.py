@@ -1,4 +1,4 @@
-"""The declared set of experiments, validated: ``grid.yaml``."""
+"""The declared sets of experiments, validated: ``grid.yaml`` and ``real.yaml``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from sharpen.objective import InputError, Objective
 from sharpen.objective.errors import shorten
 from sharpen.objective.settings import Name, Seed, Settings, Text
 from sharpen.objective.storage.reading import read_yaml
+from sharpen.paper_repro.grids.registration import RegisteredTask, Registration
 
-SCALES = ("embedded", "paper")
-Scale = Literal["embedded", "paper"]
+SCALES = ("embedded", "real", "paper")
+Scale = Literal["embedded", "real", "paper"]
+OWN_GRIDS = {"real": "real.yaml"}  # the other scales share grid.yaml
 Kind = Literal["train", "sample", "theory", "toy"]
+
+
+KEPT = ("calibrate", "greedy")  # measures that a result has where it is asked for them
 
 
 class Asked(Settings):
@@ -28,6 +33,7 @@ class Asked(Settings):
         problems: The first so many; None for all.
         samples: Responses a problem.
         calibrate: Keep also how likelihood and score go together, and what p^alpha is forecast to reach.
+        greedy: Ask each problem once more without sampling.
     """
 
     data: Text
@@ -35,10 +41,11 @@ class Asked(Settings):
     problems: int | None = Field(default=None, ge=1)
     samples: int = Field(default=16, ge=2)
     calibrate: bool = False
+    greedy: bool = False
 
     def plain(self) -> dict[str, Any]:
-        """Return the fields in JSON types; ``calibrate`` only where it is set, so that older runs keep their name."""
-        return self.model_dump(mode="json", exclude=None if self.calibrate else {"calibrate"})
+        """Return the fields in JSON types; what is kept besides only where it is set: older runs keep their name."""
+        return self.model_dump(mode="json", exclude={name for name in KEPT if not getattr(self, name)})
 
 
 class Experiment(Settings):
@@ -47,6 +54,8 @@ class Experiment(Settings):
     Args:
         id: Unique.
         prefix: Before the names of its arms, where another experiment has the same objectives.
+        tasks: Names of registered tasks: the experiment is done on each, whose data and template take the place of its
+            own.
         kind: ``train`` a language model, ``sample`` one without training, or compute in ``theory`` or ``toy``.
         scales: Where it belongs.
         claims: Ids of the claims that it tests, from the grid's own list.
@@ -65,6 +74,7 @@ class Experiment(Settings):
     id: Annotated[Name, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     kind: Kind
     prefix: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9.-]*-)?$")] = ""
+    tasks: tuple[Name, ...] = ()
     scales: tuple[Scale, ...] = ("embedded",)
     claims: tuple[str, ...] = Field(min_length=1)
     title: str
@@ -96,6 +106,23 @@ class Experiment(Settings):
         if bool(self.evaluate) != (self.kind in ("train", "sample")):
             raise ValueError(f"{self.id}: evaluate: got {len(self.evaluate)} sets, allowed: some exactly for models")
         return self
+
+    def on(self, task: RegisteredTask) -> Experiment:
+        """Return the experiment on one task: ``id`` and ``prefix`` say which, data and template are the task's."""
+        settings = {**self.settings, "template": task.template or task.data}
+        if self.kind == "train":
+            own = {**self.settings.get("evaluation", {}), "data": task.data}
+            settings |= {"data": task.data, "evaluation": own}
+        return self.model_copy(
+            update={
+                "id": f"{self.id}-{task.prefix.removesuffix('-')}",
+                "prefix": self.prefix + task.prefix,
+                "tasks": (),
+                "title": f"{self.title}: {task.data}",
+                "settings": settings,
+                "evaluate": tuple(one.model_copy(update={"data": task.data}) for one in self.evaluate),
+            }
+        )
 
     def recipe_names(self) -> list[str]:
         """Return the recipes that the patterns name, each once, in the order of ``sharpen llm recipes``."""
@@ -133,11 +160,13 @@ class Grid(Settings):
         claims: The statements that are tested, by id.
         rates: The cost model's start.
         experiments: In the order in which a budget is spent.
+        registration: What claims about tasks are decided by, where the grid is a study of several tasks.
     """
 
     claims: dict[str, str]
     rates: Rates
     experiments: tuple[Experiment, ...] = Field(min_length=1)
+    registration: Registration | None = None
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> Self:
@@ -145,6 +174,9 @@ class Grid(Settings):
         if len(set(ids)) < len(ids):
             raise ValueError("experiments: got an id twice, allowed: each once")
         for experiment in self.experiments:
+            registered = self.registration.tasks if self.registration is not None else {}
+            if unknown := set(experiment.tasks) - set(registered):
+                raise ValueError(f"{experiment.id}: tasks: got {', '.join(unknown)}, allowed: registered ones")
             if unknown := set(experiment.claims) - set(self.claims):
                 raise ValueError(
                     f"{experiment.id}: claims: got {', '.join(unknown)}, allowed: {', '.join(self.claims)}"
@@ -152,23 +184,30 @@ class Grid(Settings):
         return self
 
     def of_scale(self, scale: str) -> list[Experiment]:
-        """Return the experiments of a scale.
+        """Return the experiments of a scale, one that is done on several tasks once for each.
 
         Raises:
             InputError: there is no such scale.
         """
         if scale not in SCALES:
             raise InputError("scale", scale, ", ".join(SCALES))
-        return [experiment for experiment in self.experiments if scale in experiment.scales]
+        registered = self.registration.tasks if self.registration is not None else {}
+        return [
+            one
+            for experiment in self.experiments
+            if scale in experiment.scales
+            for one in [experiment.on(registered[name]) for name in experiment.tasks] or [experiment]
+        ]
 
 
-def load_grid(path: Path | None = None) -> Grid:
-    """Return the declared grid, or the one in ``path``.
+def load_grid(path: Path | None = None, scale: str = "embedded") -> Grid:
+    """Return the declared grid of a scale, or the one in ``path``.
 
     Raises:
         InputError: the file cannot be read or is no grid.
     """
-    source = Path(str(files("sharpen.paper_repro"))) / "grid.yaml" if path is None else path
+    own = OWN_GRIDS.get(scale, "grid.yaml")
+    source = Path(str(files("sharpen.paper_repro"))) / own if path is None else path
     declared = read_yaml(source, "grid")
     try:
         return Grid.model_validate(declared)
@@ -176,4 +215,4 @@ def load_grid(path: Path | None = None) -> Grid:
         first = error.errors()[0]
         where = ".".join(shorten(part, 60).strip("'") for part in first["loc"])
         wrong = f"{where}: {first['msg']}, got {shorten(first['input'])}"
-        raise InputError("grid", str(path or "grid.yaml"), f"a grid of experiments ({wrong})") from error
+        raise InputError("grid", str(path or own), f"a grid of experiments ({wrong})") from error

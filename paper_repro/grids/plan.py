@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from sharpen.llm.configs.train import TrainConfig
 
 Config = TypeVar("Config", bound=BaseModel)
-FREE_TOKENS = 24  # mean response of the embedded model over the regimes; fixed-length responses fill max_length
+# Mean responses over the regimes, and the answers of short tasks; fixed-length responses fill max_length.
+FREE_TOKENS = {"embedded": 24, "smollm2": 8}
 PAPER_TOKENS = 600  # likewise of the paper's models; the dry run gives the upper bound max_length
 PROBLEMS = {"math": 5000, "math500": 500, "minerva": 272, "aime24": 30}  # of the parts that are asked
 UNKNOWN = 500  # for data whose size is not known before it is read
@@ -74,7 +75,7 @@ class Run:
         if kind in ("theory", "toy"):
             return {"trained": 0, "evaluated": 0}
         model = settings["config"]
-        free = FREE_TOKENS if model["model"] == "embedded" else PAPER_TOKENS
+        free = FREE_TOKENS.get(model["model"], PAPER_TOKENS)
         asked = answers(settings["evaluate"])
         if kind == "sample":
             return {"trained": 0, "evaluated": asked * free * _draws(model)}

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from sharpen.objective import InputError
 from sharpen.objective.storage import files
-from sharpen.paper_repro.analysis.evidence import by_model
+from sharpen.paper_repro.analysis.evidence import by_model, by_task
+from sharpen.paper_repro.analysis.tasks import study
 from sharpen.paper_repro.analysis.verdict import Verdict, judge
 from sharpen.paper_repro.grids.grid import Grid
 from sharpen.paper_repro.grids.plan import Run
 from sharpen.paper_repro.grids.store import Store, rounded
 from sharpen.paper_repro.report.gallery import draw_all
 from sharpen.paper_repro.report.page import render
-from sharpen.paper_repro.report.tables import write_tables
+from sharpen.paper_repro.report.tables import write_study, write_tables
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ def write_report(
     if not results:
         raise InputError("results", str(store.results), "a folder with at least one result of `sharpen paper run`")
     folder = folder if folder is not None else store.results / "report"
-    evidences = by_model(results)
-    verdicts = judge(grid, evidences)
+    found = study(results, grid.registration) if grid.registration is not None else None
+    evidences = by_model(results) if grid.registration is None else list(by_task(results, grid.registration).values())
+    verdicts = judge(grid, evidences, found)
     drawn, missing = draw_all(evidences)
     stale = [run.id for run in runs if run.id in results and store.state(run) == "stale-code"]
     context = {
@@ -72,8 +74,10 @@ def write_report(
     }
     try:
         write_tables(evidences, folder)
-        found = [verdict.to_dict() for verdict in verdicts]
-        files.write(folder / "verdicts.json", json.dumps(rounded(found), indent=1, ensure_ascii=False) + "\n")
+        if found is not None:
+            write_study(found, folder)
+        judged = [verdict.to_dict() for verdict in verdicts]
+        files.write(folder / "verdicts.json", json.dumps(rounded(judged), indent=1, ensure_ascii=False) + "\n")
         for figure in drawn:
             figure.save(folder / "figures")
         if gallery is not None:

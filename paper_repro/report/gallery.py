@@ -47,13 +47,15 @@ def draw(evidence: Evidence) -> tuple[list[PaperFigure], dict[str, str]]:
         evidence: The results.
     """
     makers: dict[str, Callable[[Evidence], PaperFigure]] = {
-        "page-one": _page_one,
         "training-curves": _training_curves,
         "pass-at-k": _coverage,
         "fixed-length": _fixed_length,
         "normalization": _normalization,
         "sampling": _sampling,
         "effective-alpha": _effective_alpha,
+    }
+    exact: dict[str, Callable[[Evidence], PaperFigure]] = {
+        "page-one": _page_one,
         "knife-edge": lambda e: paper_exact.knife_edge(e.exact("theory-length")),
         "basins": lambda e: paper_exact.basins(e.exact("theory-basins")),
         "sensitivity": lambda e: paper_exact.sensitivity(e.exact("theory-sensitivity")),
@@ -61,7 +63,7 @@ def draw(evidence: Evidence) -> tuple[list[PaperFigure], dict[str, str]]:
         "toy-regimes": lambda e: paper_exact.toy_regimes(e.exact("toy-regimes")),
     }
     drawn, missing = [], {}
-    for name, make in makers.items():
+    for name, make in (makers if evidence.prefix is not None else {**exact, **makers}).items():
         try:
             drawn.append(make(evidence))
         except MissingDataError as error:

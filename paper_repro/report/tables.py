@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from sharpen.figures.paper.style import write_csv
+from sharpen.paper_repro.analysis import contrasts
 from sharpen.paper_repro.analysis.contrasts import Comparison, Stability, summary
 from sharpen.paper_repro.analysis.evidence import Evidence
+from sharpen.paper_repro.analysis.stats import hierarchical_interval
+from sharpen.paper_repro.analysis.tasks import Study, correlation
 
 MEASURES = {
     "pass@1": "pass@1",
@@ -59,6 +62,43 @@ def write_tables(evidences: Sequence[Evidence], folder: Path) -> None:
         rows["stability"] += [model | row for row in stability_rows(stabilities(evidence))]
     for name, table in rows.items():
         write_csv(folder / f"{name}.csv", table)
+
+
+KEPT = (
+    *("pass@1", "pass@2", "pass@4", "pass@8", "pass@16", "maj@1", "maj@2", "maj@4", "maj@8", "maj@16", "greedy"),
+    *("response_length", "finished", "answered", "distinct", "entropy", "base_logprob", "logprob"),
+)
+
+
+def write_study(study: Study, folder: Path) -> None:
+    """Write ``tasks.csv``, what the base model says of each task, and ``measures.csv``, every measure of every arm."""
+    write_csv(folder / "tasks.csv", [task_row(study, name) for name in study.areas])
+    rows = [
+        {"task": task, "arm": arm.name, "checkpoint": arm.final, "seeds": len(arm.seeds), "measure": measure}
+        | contrasts.asdict_interval(hierarchical_interval(arm.scores(measure)))
+        for task, evidence in study.tasks.items()
+        for arm in evidence.arms.values()
+        for measure in KEPT
+        if arm.has(measure)
+    ]
+    write_csv(
+        folder / "measures.csv", [{name: row[name] for name in row if name not in ("p", "freedom")} for row in rows]
+    )
+
+
+def task_row(study: Study, name: str) -> dict[str, Any]:
+    """Return what a task's base model says of it: kind, correlation, area under the curve, accuracy, forecasts."""
+    base = study.tasks[name].base
+    assert base is not None
+    found = {"AUC": study.areas[name], "Corr(r, log p)": correlation(base)}
+    table = base.problems()[0]
+    asked = [one for one in table if one.startswith(("greedy", "forecast", "ess"))]
+    for measure in filter(base.has, ("pass@1", "pass@16", "maj@16", *asked)):
+        found[measure] = hierarchical_interval(base.scores(measure))
+    kind = "aligned" if name in study.of_kind(True) else "not-aligned"
+    expected = study.registration.tasks[name].expected
+    row: dict[str, Any] = {"task": name, "kind": kind, "expected": expected, "problems": len(table["ids"])}
+    return row | _flat({key: one._asdict() if one is not None else None for key, one in found.items()})
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:

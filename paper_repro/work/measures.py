@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from sharpen.paper_repro.grids.grid import KEPT
 
 if TYPE_CHECKING:
     from sharpen.llm.evaluation.records import Record
@@ -53,6 +56,26 @@ def by_problem(records: Sequence[Record], samples: int, *, calibrate: bool = Fal
         table["alpha_xx"] = [float(x @ x) for x, _ in centred]
         table["alpha_xy"] = [float(x @ y) for x, y in centred]
     return table | (calibration(records) if calibrate else {})
+
+
+def asked(one: Mapping[str, Any]) -> dict[str, Any]:
+    """Return which problems are asked, and how often, without what is kept of them."""
+    return {name: value for name, value in one.items() if name not in KEPT}
+
+
+def greedy(policy: Mapping[str, Any], one: Mapping[str, Any], folder: Path) -> list[int]:
+    """Ask each problem once more without sampling, and return which answers are right, 0 or 1 a problem.
+
+    Args:
+        policy: Settings of ``sharpen llm eval`` that say who is asked.
+        one: What is asked.
+        folder: Of this evaluation; a kill loses at most one batch of it.
+    """
+    from sharpen.llm.evaluation.run import EvalConfig, run_evaluation
+
+    config = EvalConfig(**{**asked(one), **policy, "temperature": 0.0, "samples": 1, "likelihoods": False})
+    _, records = run_evaluation(config, folder)
+    return [int(record.correct[0]) for record in records]
 
 
 def calibration(records: Sequence[Record]) -> dict[str, list[float | None]]:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sharpen.paper_repro.work.measures import by_problem, folder_of
+from sharpen.paper_repro.work.measures import asked, by_problem, folder_of, greedy
+
+POLICY = (
+    *("model", "base", "template", "chat_options", "long_prompts", "max_length", "engine", "engine_memory"),
+    *("device", "dtype", "seed"),
+)
 
 
 def sample(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -28,11 +33,13 @@ def sample(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     tables, costs = {}, {}
     for one in settings["evaluate"]:
         location = resolve(settings["config"]["model"]).location
-        wanted = {key: value for key, value in one.items() if key != "calibrate"}
-        config = SampleConfig.as_written({**settings["config"], **wanted, "model": location})
+        config = SampleConfig.as_written({**settings["config"], **asked(one), "model": location})
         out = folder / folder_of(one)
         costs[one["data"]] = run_sampling(config, out)["cost"]
         tables[one["data"]] = by_problem(store.read(out / RECORDS), one["samples"], calibrate="calibrate" in one)
+        if "greedy" in one:
+            policy = {name: getattr(config, name) for name in POLICY}
+            tables[one["data"]]["greedy"] = greedy(policy, one, folder / f"{folder_of(one)}-greedy")
     return {
         "checkpoints": {"base": {"step": 0, "problems": tables}},
         "cost": costs,

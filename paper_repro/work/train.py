@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpen.objective.storage import files
-from sharpen.paper_repro.work.measures import by_problem, folder_of
+from sharpen.paper_repro.work.measures import asked, by_problem, folder_of, greedy
 
 CURVES = (
     *("reward", "pseudo_reward", "response_length", "finished", "entropy", "kl_ref", "ref_logprob"),
@@ -44,8 +44,8 @@ def train(settings: dict[str, Any], folder: Path, processes: int = 1) -> dict[st
     for name in ("last", "best"):
         step = evaluation[name]["step"]
         same = checkpoints.get("last", {}).get("step") == step
-        asked = checkpoints["last"]["problems"] if same else _evaluate(config, settings["evaluate"], run, name, folder)
-        checkpoints[name] = {"step": step, "problems": asked}
+        found = checkpoints["last"]["problems"] if same else _evaluate(config, settings["evaluate"], run, name, folder)
+        checkpoints[name] = {"step": step, "problems": found}
     samples = config.prompts_per_step * config.samples_per_prompt
     trained = sum(round(record["response_length"] * samples) for record in records)
     evaluated = sum(_tokens(table) for table in checkpoints["last"]["problems"].values())
@@ -74,29 +74,29 @@ def _train(config: Any, run: Path, processes: int) -> None:
     subprocess.run(command, check=True)
 
 
-def _evaluate(config: Any, asked: list[dict[str, Any]], run: Path, name: str, folder: Path) -> dict[str, Any]:
+def _evaluate(config: Any, sets: list[dict[str, Any]], run: Path, name: str, folder: Path) -> dict[str, Any]:
     from sharpen.llm.configs.targets import find_target
     from sharpen.llm.evaluation.run import EvalConfig, run_evaluation
 
     target = find_target(str(run), name)
     found = {}
-    for one in asked:
-        wanted = {key: value for key, value in one.items() if key != "calibrate"}
-        settings = EvalConfig(
-            model=target.location,
-            base=target.base,
-            template=target.template,
-            max_length=target.max_length,
-            engine=config.engine,
-            device=config.device,
-            dtype=config.dtype,
-            batch=BATCH,
-            seed=config.seed,
-            **wanted,
-        )
+    for one in sets:
+        policy = {
+            "model": target.location,
+            "base": target.base,
+            "template": target.template,
+            "max_length": target.max_length,
+            "engine": config.engine,
+            "device": config.device,
+            "dtype": config.dtype,
+            "batch": BATCH,
+            "seed": config.seed,
+        }
         out = folder / f"{name}-{folder_of(one)}"
-        _, records = run_evaluation(settings, out)
+        _, records = run_evaluation(EvalConfig(**policy, **asked(one)), out)
         found[one["data"]] = by_problem(records, one["samples"], calibrate="calibrate" in one)
+        if "greedy" in one:
+            found[one["data"]]["greedy"] = greedy(policy, one, out.with_name(f"{out.name}-greedy"))
     return found
 
 
