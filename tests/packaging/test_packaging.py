@@ -97,9 +97,14 @@ def test_the_public_line_and_types_come_from_the_wheel_alone(built: Path, tmp_pa
         archive.extractall(site)
     # Their folder only: its .pth files, an editable install among them, are not read.
     here = sysconfig.get_paths()["purelib"]
-    probe = [str(python), "-c", f"import sys; sys.path.append({here!r})\n{PUBLIC}"]
+    probe = [str(python), "-I", "-c", f"import sys; sys.path.append({here!r})\n{PUBLIC}"]
     assert run(*probe, cwd=tmp_path).startswith("0.")
-    origin = [str(python), "-c", f"import sys; sys.path.append({here!r})\nimport sharpen; print(sharpen.__file__)"]
+    origin = [
+        str(python),
+        "-I",
+        "-c",
+        f"import sys; sys.path.append({here!r})\nimport sharpen; print(sharpen.__file__)",
+    ]
     assert Path(run(*origin, cwd=tmp_path).strip()).is_relative_to(site)
     program = tmp_path / "program.py"
     program.write_text(USER, encoding="utf-8")

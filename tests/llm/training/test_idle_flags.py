@@ -65,11 +65,25 @@ ALWAYS = {
         *("epochs", "aggregation", "importance", "learning_rate", "warmup_steps", "weight_decay", "gradient_clip"),
         *("device", "dtype", "microbatch_tokens", "activation_checkpointing", "lora_rank", "lora_alpha", "shard"),
         *("eval_problems", "eval_samples", "eval_data", "eval_split", "eval_selection_data", "eval_selection_split"),
-        *("eval_choose_by", "out", "model", "recipe", "config", "set_", "dry_run", "force", "json_output"),
+        *(
+            "task",
+            "chat_option",
+            "long_prompts",
+            "eval_choose_by",
+            "out",
+            "model",
+            "recipe",
+            "config",
+            "set_",
+            "dry_run",
+            "force",
+            "json_output",
+        ),
     },
     "eval": {
         *("model", "checkpoint", "out", "compare", "data", "split", "problems", "template", "samples", "temperature"),
         *("max_length", "seed", "likelihoods", "engine", "device", "dtype", "batch", "json_output"),
+        *("task", "chat_option", "long_prompts"),
     },
     "sample": {
         *(
@@ -86,6 +100,7 @@ ALWAYS = {
             "samples",
         ),
         *("max_length", "seed", "engine", "device", "dtype", "prompts_per_batch", "json_output"),
+        *("task", "chat_option", "long_prompts"),
     },
 }
 BESIDE = {"train": {"processes"}, "eval": {"force"}, "sample": {"force"}}  # only with another flag, tested below
