@@ -19,8 +19,8 @@ from sharpen.llm.rollout.types import Rollout, Sampling, WeightSyncError
 
 # Ended rows are cut out of the batch, and waiting ones put in, once they are this share of it: both copy the cache.
 COMPACT_AT = 0.125
-# Parameters from which waiting rows take ended ones' places. A pass of a smaller model costs as much with few rows as
-# with many, so there they wait for the whole batch.
+# Parameters from which waiting rows take ended ones' places. In smaller models masks and joins cost more than the
+# passes that they save (docs/rollout.md), and their rollouts stay what they were, bit by bit.
 REFILL_FROM = 10**7
 
 
