@@ -109,6 +109,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/toy.py
 	$(BIN)/python benchmarks/theory.py
 	$(BIN)/python benchmarks/llm/llm.py
+	$(BIN)/python benchmarks/real.py
 	$(BIN)/sharpen toy findings --json > benchmarks/results/findings.json
 	$(BIN)/sharpen toy target --json > benchmarks/results/target.json
 

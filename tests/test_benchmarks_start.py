@@ -36,3 +36,14 @@ def test_the_makefile_names_benchmarks_that_are_there() -> None:
     named = {word for word in words if word.startswith("benchmarks/") and word.endswith(".py")}
     assert len(named) > 5
     assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_a_real_model_runs_on_the_embedded_one() -> None:
+    """Each arm is a process that reports what the table shows; that both sides do the same work is asserted there."""
+    pytest.importorskip("torch")
+    command = [sys.executable, str(ROOT / "benchmarks" / "real.py"), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "| this commit (float32) |" in done.stdout
+    assert "tokens_per_cpu_second" in done.stdout
