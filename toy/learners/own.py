@@ -1,4 +1,8 @@
-"""Learners that are handed over as objects."""
+"""Learners that are handed over as objects.
+
+``Registry.name_of`` calls a function or class by the place that it can be imported from. A learner of the toy is an
+instance, which has no such place: it is called by the name of its function, in this process only.
+"""
 
 from __future__ import annotations
 
