@@ -16,7 +16,7 @@ from sharpen.paper_repro.grids.plan import Run
 from sharpen.paper_repro.grids.store import Store, rounded
 from sharpen.paper_repro.report.gallery import draw_all
 from sharpen.paper_repro.report.page import render
-from sharpen.paper_repro.report.tables import write_study, write_tables
+from sharpen.paper_repro.report.tables import task_row, write_study, write_tables
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ def write_report(
         "total": len(runs),
         "missing": missing,
         "stale": stale,
+        "tasks": [task_row(found, name) for name in found.areas] if found is not None else [],
     }
     try:
         write_tables(evidences, folder)

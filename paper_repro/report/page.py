@@ -32,7 +32,8 @@ def render(
         evidences: The results, one a model.
         verdicts: On the claims.
         drawn: Figures.
-        context: ``scale``, ``done`` and ``total`` runs, ``missing`` figures with what they lack, ``stale`` run ids.
+        context: ``scale``, ``done`` and ``total`` runs, ``missing`` figures with what they lack, ``stale`` run ids,
+            ``tasks``, rows on the tasks of a study, where it is one.
     """
     results = {run: result for evidence in evidences for run, result in evidence.results.items()}
     origins = [result["provenance"] for result in results.values()]
@@ -48,6 +49,7 @@ def render(
         front=_figures([front] if front is not None else []),
         figures=_figures(figure for figure in drawn if figure is not front),
         verdicts=verdicts,
+        tasks=context.get("tasks", []),
         measures=list(tables.MEASURES.values()),
         models=[_model(evidence, place == 0) for place, evidence in enumerate(evidences)],
         missing=context["missing"],

@@ -358,7 +358,9 @@ def test_the_study_runs_and_is_reported_at_any_time(tmp_path: Path) -> None:
     assert {verdict.outcome for verdict in written.verdicts} == {"undecided"}
     for name in ("tasks", "measures", "arms"):
         assert (written.folder / f"{name}.csv").read_text(encoding="utf-8").count("\n") > 1
-    assert "rate-5e-6-parity-task-reward-0-1-s0" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert 'id="run-rate-5e-6-parity-task-reward-0-1-s0"' in page
+    assert "<td>parity" in page.partition('id="tasks-table"')[2].partition("</table>")[0]
 
 
 def test_a_budget_is_spent_in_the_declared_order(grid: Grid) -> None:
