@@ -1,6 +1,6 @@
 """Steps and rollouts of a real pretrained model: beside an older commit, beside TRL, vLLM beside the fallback.
 
-    python benchmarks/real.py [--against 6e0eb1c] [--rounds 2] [--lengths 10 48] [--quick]
+    python benchmarks/real.py [--against 6e0eb1c] [--rounds 2] [--only "step of 10"] [--quick]
 
 SmolLM2-135M-Instruct (``--model smollm2``), sums of two numbers in prompts of exactly 40 tokens, 8 prompts x 8 samples,
 responses of exactly 10 or 48 tokens (EOS ignored), one thread.
@@ -15,8 +15,9 @@ responses of exactly 10 or 48 tokens (EOS ignored), one thread.
 
 Every measurement is a process of its own; the arms take turns, in reversed order every other round. Of each process's
 two steps the second counts, by its CPU time: other programs on the machine leave that the same but for the caches and
-the memory bus that they share. What runs beside the step in processes of its own, the verifier's comparisons, is in
-none of the numbers. ``peak_gb`` is the most memory that the process ever held, the model's loading included.
+the memory bus that they share. Where the reference is measured in every tenth step only, the recipe's default here, a
+tenth of what it took the first step is added. What runs beside the step in processes of its own, the verifier's
+comparisons, is in none of the numbers. ``peak_gb`` is the most memory that the process ever held, loading included.
 
 Prints tables and writes ``benchmarks/results/real.json``. ``--quick`` does all but the older commit on the embedded
 model, in a minute or two, and writes nothing.
@@ -43,12 +44,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = Path(__file__).parent / "results" / "real.json"
 PROMPTS, SAMPLES, PROMPT_TOKENS, LEARNING_RATE = 8, 8, 40, 1e-5
+PARTS = ("step of 10", "step of 48", "engines")  # tokens a response
 ROUNDS_OF_ENGINE = 3
 DEFAULTS = "older commit over this one, each as it is by default"
 Job = dict[str, Any]
-
-
-# Measurements, each in a process of its own, on this commit's package or on the older one's.
 
 
 def our_step(job: Job) -> dict[str, Any]:
@@ -101,6 +100,9 @@ def our_step(job: Job) -> dict[str, Any]:
         steps.append({"cpu_seconds": time.process_time() - start, "phases": record["seconds"]})
         assert record["response_length"] == job["length"]
     made.engine.close()
+    every = getattr(config, "reference_every", 1)
+    reference = steps[0]["phases"]["logprobs"] - steps[1]["phases"]["logprobs"] if every > 1 else 0.0
+    steps[1]["cpu_seconds"] += reference / every
     return {**steps[1], "first": steps[0], "dtype": str(made.compute).removeprefix("torch.")}
 
 
@@ -234,9 +236,6 @@ def work(job: Job) -> None:
     Path(job["answer"]).write_text(json.dumps(found))
 
 
-# The plan, and what comes out.
-
-
 @contextmanager
 def older_commit(commit: str) -> Iterator[Path]:
     """Check a commit out beside this one; its package is imported from there."""
@@ -292,29 +291,26 @@ def summary(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def steps(common: Job, lengths: Sequence[int], rounds: int, older: Path | None, folder: str) -> dict[str, Any]:
-    """Measure every arm at every length, and their ratios within rounds."""
-    result = {}
-    for length in lengths:
-        plan = arms({**common, "length": length}, older, folder)
-        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in plan}
-        for turn in range(rounds):
-            for name in list(plan)[:: -1 if turn % 2 else 1]:
-                runs[name].append(measured(f"{length} tokens, {name}", *plan[name]))
-        own = {name: [one["cpu_seconds"] for one in runs[name]] for name in runs}
-        pairs = {
-            DEFAULTS: ("older commit", "this commit"),
-            "older commit over this one, both float32": ("older commit", "this commit, float32"),
-            "TRL over this commit, both bfloat16": ("TRL, bfloat16", "this commit"),
-            "TRL over this commit, both float32": ("TRL, float32", "this commit, float32"),
-        }
-        ratios = {
-            name: statistics.median(a / b for a, b in zip(own[slow], own[fast], strict=True))
-            for name, (slow, fast) in pairs.items()
-            if slow in own and (name == DEFAULTS or runs[slow][0]["dtype"] == runs[fast][0]["dtype"])
-        }
-        result[str(length)] = {"arms": {name: summary(runs[name]) for name in runs}, "cpu_time_ratios": ratios}
-    return result
+def steps(common: Job, rounds: int, older: Path | None, folder: str) -> dict[str, Any]:
+    """Measure every arm, and their ratios within rounds."""
+    plan = arms(common, older, folder)
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in plan}
+    for turn in range(rounds):
+        for name in list(plan)[:: -1 if turn % 2 else 1]:
+            runs[name].append(measured(f"{common['length']} tokens, {name}", *plan[name]))
+    own = {name: [one["cpu_seconds"] for one in runs[name]] for name in runs}
+    pairs = {
+        DEFAULTS: ("older commit", "this commit"),
+        "older commit over this one, both float32": ("older commit", "this commit, float32"),
+        "TRL over this commit, both bfloat16": ("TRL, bfloat16", "this commit"),
+        "TRL over this commit, both float32": ("TRL, float32", "this commit, float32"),
+    }
+    ratios = {
+        name: statistics.median(a / b for a, b in zip(own[slow], own[fast], strict=True))
+        for name, (slow, fast) in pairs.items()
+        if slow in own and (name == DEFAULTS or runs[slow][0]["dtype"] == runs[fast][0]["dtype"])
+    }
+    return {"arms": {name: summary(runs[name]) for name in runs}, "cpu_time_ratios": ratios}
 
 
 def engines(common: Job, rounds: int, dtype: str) -> dict[str, Any]:
@@ -339,23 +335,24 @@ def engines(common: Job, rounds: int, dtype: str) -> dict[str, Any]:
     return found
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print the tables."""
-    for length, found in result["steps"].items():
-        print(f"\n{length} tokens a response\n| | CPU s | peak GB | phases |\n| --- | --- | --- | --- |")
-        for name, arm in found["arms"].items():
-            phases = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in arm["phases"].items() if phase != "total")
-            print(f"| {name} ({arm['dtype']}) | {arm['cpu_seconds']:.1f} | {arm['peak_gb']:.1f} | {phases} |")
-        for name, ratio in found["cpu_time_ratios"].items():
-            print(f"{name}: {ratio:.2f}")
-    print(json.dumps(result["engines"], indent=1))
+def show(part: str, found: dict[str, Any]) -> None:
+    """Print a part's table."""
+    if part == "engines":
+        print(json.dumps(found, indent=1), flush=True)
+        return
+    print(f"\n{part} tokens a response\n| | CPU s | peak GB | phases |\n| --- | --- | --- | --- |")
+    for name, arm in found["arms"].items():
+        phases = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in arm["phases"].items() if phase != "total")
+        print(f"| {name} ({arm['dtype']}) | {arm['cpu_seconds']:.1f} | {arm['peak_gb']:.1f} | {phases} |")
+    for name, ratio in found["cpu_time_ratios"].items():
+        print(f"{name}: {ratio:.2f}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--against", default="6e0eb1c", help="older commit")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--lengths", type=int, nargs="+", default=[10, 48], help="tokens of a response")
+    parser.add_argument("--only", choices=PARTS, nargs="+", help="measure these parts and keep the others' results")
     parser.add_argument("--quick", action="store_true", help="on the embedded model, without the older commit")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -369,27 +366,31 @@ def main() -> None:
     from sharpen.objective.storage import files, runfolder
 
     sizes = {"prompts": PROMPTS, "samples": SAMPLES, "prompt_tokens": PROMPT_TOKENS}
-    where = runfolder.provenance()
-    load = os.getloadavg()
     if given.quick:
-        text = load_source("embedded", "train").prompts().prompts[0].text
-        tokens = len(encode(load_tokenizer(resolve("embedded")), text, "plain"))
+        first = load_source("embedded", "train").prompts().prompts[0]
+        tokens = len(encode(load_tokenizer(resolve("embedded")), first.text, "plain"))
         task = {"model": "embedded", "data": "embedded", "template": "plain"}
-        common = {**sizes, **task, "prompts": 2, "samples": 2, "prompt_tokens": tokens}
-        found = {"steps": steps(common, [4], 1, None, str(artifact_path()))}
-        show(found | {"engines": engines({**common, "length": 4}, 1, "float32")})
+        common = {**sizes, **task, "prompts": 2, "samples": 2, "prompt_tokens": tokens, "length": 4}
+        show("step of 4", steps(common, 1, None, str(artifact_path())))
+        show("engines", engines(common, 1, "float32"))
         return
     source = resolve("smollm2")
     model = folder_of(source.location)
     with tempfile.TemporaryDirectory() as folder, older_commit(given.against) as older:
         data, template = write_problems(Path(folder), load_tokenizer(source))
         common = {**sizes, "model": source.name, "data": data, "template": template}
-        found = {"steps": steps(common, given.lengths, given.rounds, older, model)}
-        found["engines"] = engines({**common, "length": max(given.lengths)}, given.rounds, "bfloat16")
-    show(found)
-    about = {name: where[name] for name in ("command", "started", "commit", "machine")}
-    record = {**about, "against": given.against, "threads": 1, "load": [load, os.getloadavg()], **found}
-    files.write(RESULT, json.dumps(record, indent=2) + "\n")
+        for part in given.only or PARTS:
+            where, load = runfolder.provenance(), os.getloadavg()
+            if part == "engines":
+                found = engines({**common, "length": 48}, given.rounds, "bfloat16")
+            else:
+                job = {**common, "length": int(part.rpartition(" ")[2])}
+                found = {"against": given.against, **steps(job, given.rounds, older, model)}
+            show(part, found)
+            about = {name: where[name] for name in ("command", "started", "commit", "machine")}
+            about |= {"threads": 1, "rounds": given.rounds, "load": [load, os.getloadavg()]}
+            kept = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+            files.write(RESULT, json.dumps({**kept, part: {**found, "measured": about}}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
