@@ -23,8 +23,10 @@ from sharpen.llm.models.finite import require_finite
 from sharpen.llm.models.shared_prefix import (
     SMALLEST,
     SharedBatch,
+    by_length,
     lines_of,
     prefix_is_shareable,
+    response_mask,
     saves,
     sees,
     shared_batches,
@@ -59,8 +61,7 @@ class Batch:
     @property
     def mask(self) -> torch.Tensor:
         """True at the response's tokens, [B, T] with T the longest response here."""
-        longest = int(self.response_length_B.max())
-        return torch.arange(longest, device=self.tokens_BL.device) < self.response_length_B[:, None]
+        return response_mask(self.response_length_B)
 
     def places(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return row, predicting position and token of each response token, shapes [N]."""
@@ -123,13 +124,9 @@ def make_batches(
     if not all(len(prompt) for prompt in prompt_ids):
         raise ValueError("prompt_ids: got an empty prompt, allowed: at least one token, which predicts the next")
     lengths = [len(prompt) + len(response) for prompt, response in zip(prompt_ids, response_ids, strict=True)]
-    order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
     batches = []
-    while order:
-        width = lengths[order[0]]
-        count = max(1, micro_batch_tokens // width)
-        rows, order = order[:count], order[count:]
-        tokens_BL = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    for rows in by_length(lengths, micro_batch_tokens):
+        tokens_BL = torch.full((len(rows), lengths[rows[0]]), pad_id, dtype=torch.long)
         for place, row in enumerate(rows):
             tokens_BL[place, : lengths[row]] = torch.tensor([*prompt_ids[row], *response_ids[row]])
         prompt_length_B = torch.tensor([len(prompt_ids[row]) for row in rows])

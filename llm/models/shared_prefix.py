@@ -28,6 +28,30 @@ SMALLEST = 10**7  # parameters; below, laying out the tree takes what it saves (
 log = logging.getLogger(__name__)
 
 
+def by_length(lengths: Sequence[int], micro_batch_tokens: int) -> Iterator[list[int]]:
+    """Yield the places of the lengths in parts of neighbours in length, longest first, each place in exactly one.
+
+    Args:
+        lengths: Positions of each row or line.
+        micro_batch_tokens: Most positions of a part, padding included; a longer one has a part to itself.
+
+    Example:
+        >>> list(by_length([3, 9, 4, 3], 9))
+        [[1], [2, 0], [3]]
+    """
+    order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
+    while order:
+        count = max(1, micro_batch_tokens // lengths[order[0]])
+        part, order = order[:count], order[count:]
+        yield part
+
+
+def response_mask(response_length_B: torch.Tensor) -> torch.Tensor:
+    """Return True at the responses' tokens, shape [B, T] with T the longest response."""
+    longest = int(response_length_B.max())
+    return torch.arange(longest, device=response_length_B.device) < response_length_B[:, None]
+
+
 class Line(NamedTuple):
     """One prompt with some of its responses.
 
@@ -79,8 +103,7 @@ class SharedBatch:
     @property
     def mask(self) -> torch.Tensor:
         """True at the response's tokens, [B, T] with T the longest response here."""
-        longest = int(self.response_length_B.max())
-        return torch.arange(longest, device=self.tokens_BL.device) < self.response_length_B[:, None]
+        return response_mask(self.response_length_B)
 
     def places(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return line, predicting place and token of each distinct response token, shapes [U]."""
@@ -184,15 +207,8 @@ def shared_batches(lines: Sequence[Line], *, micro_batch_tokens: int, device: An
         micro_batch_tokens: Most places of a micro-batch, padding included; a longer line has one to itself.
         device: Where to put the batches.
     """
-    return [_batch(part).to(device) for part in _parts([len(line.tokens) for line in lines], lines, micro_batch_tokens)]
-
-
-def _parts(lengths: list[int], lines: Sequence[Line], micro_batch_tokens: int) -> Iterator[list[Line]]:
-    order = sorted(range(len(lines)), key=lambda line: (-lengths[line], line))
-    while order:
-        count = max(1, micro_batch_tokens // lengths[order[0]])
-        part, order = order[:count], order[count:]
-        yield [lines[place] for place in part]
+    parts = by_length([len(line.tokens) for line in lines], micro_batch_tokens)
+    return [_batch([lines[place] for place in part]).to(device) for part in parts]
 
 
 def _batch(lines: list[Line]) -> SharedBatch:
@@ -232,14 +248,8 @@ def saves(lines: Sequence[Line], lengths: Sequence[int], *, micro_batch_tokens: 
 
 
 def _cost(lengths: Sequence[int], micro_batch_tokens: int, linear: int) -> float:
-    order = sorted(lengths, reverse=True)
-    total = 0.0
-    while order:
-        width = order[0]
-        count = max(1, micro_batch_tokens // width)
-        total += len(order[:count]) * width * (1 + width / linear)
-        order = order[count:]
-    return total
+    parts = ((len(part), lengths[part[0]]) for part in by_length(lengths, micro_batch_tokens))
+    return sum((count * width * (1 + width / linear) for count, width in parts), start=0.0)
 
 
 def sees(config: Any) -> float:
