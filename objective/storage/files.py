@@ -209,14 +209,15 @@ def listing(folder: Path) -> dict[str, dict[str, Any]]:
     """Return ``bytes`` and ``sha256`` of every file below ``folder``, by its path there."""
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (LISTING, UNFINISHED))
     with ThreadPoolExecutor(4) as pool:  # hashing leaves the interpreter to others
-        hashes = list(pool.map(_hash, found))
+        hashes = list(pool.map(sha256, found))
     return {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": digest}
         for path, digest in zip(found, hashes, strict=True)
     }
 
 
-def _hash(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -250,7 +251,7 @@ def damage(folder: Path, ignoring: str = "") -> str | None:
             size = file.stat().st_size
             if size != entry["bytes"]:
                 return f"{name} has {size} bytes instead of {entry['bytes']}"
-            if _hash(file) != entry["sha256"]:
+            if sha256(file) != entry["sha256"]:
                 return f"{name} is not what was written: its SHA-256 differs"
         except OSError as error:
             return f"{name} cannot be read: {why_not(error)}"
