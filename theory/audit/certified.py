@@ -102,8 +102,10 @@ def log_normalizer(seen: Seen, objective: Objective) -> Interval:
     """Return bounds of log Z = log sum p^alpha e^{beta_inv r}, nats."""
     alpha, beta_inv = _exponents(objective)
     logs = alpha * seen.logprob + beta_inv * seen.reward
-    low = _logsumexp(logs)
-    return Interval(low, float(np.logaddexp(low, _logsumexp(alpha * seen.frontier) + beta_inv)))
+    low, unseen = (
+        float(np.logaddexp.reduce(each)) for each in (logs, alpha * seen.frontier)
+    )  # of none: minus infinity
+    return Interval(low, float(np.logaddexp(low, unseen + beta_inv)))
 
 
 def pass_at_k(seen: Seen, objective: Objective, k: int, *, binary: bool = True) -> Interval:
@@ -130,8 +132,6 @@ def _exponents(objective: Objective) -> tuple[float, float]:
         raise InputError("objective", objective.regime, "mode sampling, a frozen reference and normalization sum")
     if objective.alpha < 1:
         raise InputError("alpha", objective.alpha, "at least 1: below it unseen outcomes have no bound")
-    if objective.beta_inv < 0:
-        raise InputError("beta_inv", objective.beta_inv, "at least 0")
     return objective.alpha, objective.beta_inv
 
 
@@ -142,7 +142,3 @@ def _sums(seen: Seen, alpha: float, beta_inv: float) -> tuple[float, float, floa
     w = np.exp(logs - top)
     wrong, right = (float(np.sum(np.exp(log_u + tilt - top))) for tilt in (0.0, beta_inv))
     return float(np.sum(w)), float(np.sum(w * seen.reward)), wrong, right
-
-
-def _logsumexp(logs: FloatArray) -> float:
-    return float(np.logaddexp.reduce(logs)) if logs.size else -math.inf

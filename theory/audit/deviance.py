@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
 from sharpen.objective import InputError
+from sharpen.theory.core.change import kl_to_base
 from sharpen.theory.core.problem import FloatArray, Problem
 
 SHARPENING, REWARD, LENGTH = "sharpening", "reward", "length"
@@ -193,9 +194,8 @@ def _points(problem: Problem, policy: ArrayLike, features: Sequence[str]) -> Poi
     inside = problem.support
     log_p, pi = problem.log_base[inside], pi[inside] / math.fsum(pi)
     columns = {SHARPENING: log_p, REWARD: problem.reward[inside], LENGTH: problem.length[inside]}
-    positive = pi > 0
-    kl = float(np.sum(pi[positive] * (np.log(pi[positive]) - log_p[positive])))
-    return Points(log_p, pi, np.stack([columns[name] for name in features], axis=1), kl)
+    change = np.log(pi, out=np.full(pi.size, -np.inf), where=pi > 0) - log_p
+    return Points(log_p, pi, np.stack([columns[name] for name in features], axis=1), kl_to_base(log_p, change))
 
 
 def _scales(points: Sequence[Points]) -> FloatArray:
@@ -220,6 +220,8 @@ def _closest(points: Sequence[Points], names: Sequence[str], chosen: Sequence[in
     middles = [one.policy @ column for one, column in zip(points, columns, strict=True)]
     # Centred at pi's mean, the log-likelihood ratio of a prompt is -A(theta).
     centred = [column - middle for column, middle in zip(columns, middles, strict=True)]
+    # Of outcomes that are all there it is 0; of weighted samples about 0, and it makes them comparable.
+    log_totals = sum(float(np.logaddexp.reduce(one.log_base)) for one in points)
 
     def loss(theta: FloatArray) -> tuple[float, FloatArray, FloatArray]:
         value, slope, bend = 0.0, np.zeros(len(varying)), np.zeros((len(varying), len(varying)))
@@ -230,11 +232,11 @@ def _closest(points: Sequence[Points], names: Sequence[str], chosen: Sequence[in
             total = w.sum()
             w /= total
             mean = w @ column
-            value += float(top) + math.log(total) - _log_total(one.log_base)
+            value += float(top) + math.log(total)
             slope += mean
             bend += column.T @ (w[:, None] * column) - np.outer(mean, mean)
         count = len(points)
-        return value / count, slope / count, bend / count
+        return (value - log_totals) / count, slope / count, bend / count
 
     theta = _minimised(loss, len(varying))
     value, _, bend = loss(theta)
@@ -273,9 +275,3 @@ def _minimised(loss: Callable[[FloatArray], tuple[float, FloatArray, FloatArray]
             break
         theta = following
     return theta
-
-
-def _log_total(log_base: FloatArray) -> float:
-    """Return log sum p: 0 for all outcomes of a prompt, about 0 for weighted samples, which it makes comparable."""
-    top = float(np.max(log_base))
-    return top + math.log(float(np.sum(np.exp(log_base - top))))
