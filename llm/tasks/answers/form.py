@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpen.llm.tasks.answers.comparisons import COMPARISONS, MATH, Comparison, normal_exact
-from sharpen.llm.tasks.answers.finders import FINDERS, Finder
+from sharpen.llm.tasks.answers.finders import FINDERS, Finder, boxed
 from sharpen.llm.tasks.verification.verify import Verifier, vote
 from sharpen.llm.tasks.verification.voting import by_value
 from sharpen.objective import InputError
@@ -61,12 +61,8 @@ class AnswerForm:
 
     def names(self) -> dict[str, str]:
         """Return what the two are called, for reports."""
-        return {
-            "find": self.find if isinstance(self.find, str) else FINDERS.name_of(self.find, "task.find"),
-            "compare": (
-                self.compare if isinstance(self.compare, str) else COMPARISONS.name_of(self.compare, "task.compare")
-            ),
-        }
+        find, compare = FINDERS.name_of(self.find, "task.find"), COMPARISONS.name_of(self.compare, "task.compare")
+        return {"find": find, "compare": compare}
 
     def found(self, responses: Sequence[str], finished: Sequence[bool] | None = None) -> list[str | None]:
         """Return the answer of each response as it is written, None where it has none.
@@ -79,15 +75,12 @@ class AnswerForm:
             InputError: a user's finder failed, or returned something else than a text or None.
         """
         if self.find == BOXED:
-            from sharpen.llm.tasks.answers.finders import boxed
-
-            flags = [True] * len(responses) if finished is None else finished
-            return [boxed(text, ended) for text, ended in zip(responses, flags, strict=True)]
-        finder = self.finder
-        answers = [called(finder, "task.find", "a function that returns a text or None", text) for text in responses]
+            return [boxed(*one) for one in _with_flags(responses, finished)]
+        finder, allowed = self.finder, "a function that returns a text or None"
+        answers = [called(finder, "task.find", allowed, text) for text in responses]
         wrong = next((one for one in answers if one is not None and not isinstance(one, str)), None)
         if wrong is not None:
-            raise InputError("task.find", wrong, "a function that returns a text or None")
+            raise InputError("task.find", wrong, allowed)
         return answers
 
     def votes(self, responses: Sequence[str], finished: Sequence[bool] | None = None) -> list[str | None]:
@@ -97,8 +90,7 @@ class AnswerForm:
         """
         comparison = self.comparison
         if comparison is None and self.find == BOXED:
-            flags = [True] * len(responses) if finished is None else finished
-            return [vote(text, ended) for text, ended in zip(responses, flags, strict=True)]
+            return [vote(*one) for one in _with_flags(responses, finished)]
         normal = getattr(comparison, "normal", normal_exact)
         found = self.found(responses, finished)
         return [None if one is None else called(normal, "task.compare", "a normal form", one) or None for one in found]
@@ -160,6 +152,11 @@ class AnswerForm:
         for (row, _), score in zip(rows, found, strict=True):
             scores[row] = max(scores[row], score)
         return scores
+
+
+def _with_flags(responses: Sequence[str], finished: Sequence[bool] | None) -> list[tuple[str, bool]]:
+    """Return each response with whether it ended by itself; where nobody knows, it did."""
+    return list(zip(responses, [True] * len(responses) if finished is None else finished, strict=True))
 
 
 def called(function: Callable[..., Any], field: str, allowed: str, *given: Any) -> Any:
