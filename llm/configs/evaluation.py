@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from sharpen.llm.configs.asking import ChatOptions, LongPrompts
 from sharpen.llm.configs.sampling import LOWEST_TEMPERATURE
 from sharpen.llm.configs.targets import complete
 from sharpen.objective.settings import Seed, Settings, Text, is_as_written
@@ -28,10 +29,8 @@ class EvalConfig(Settings):
     problems: int | None = Field(default=None, ge=1)
     samples: int = Field(default=16, ge=1, le=1024)
     template: Text = "plain"
-    chat_options: dict[str, Any] = Field(default={}, description="Arguments of the model's chat format, by name.")
-    long_prompts: Literal["drop", "refuse"] = Field(
-        default="drop", description="Prompts that leave no room for a response: leave them out and say so, or refuse."
-    )
+    chat_options: ChatOptions = Field(default={})
+    long_prompts: LongPrompts = "drop"
     temperature: float = Field(default=1.0, ge=0, description="0 is greedy, else at least 0.01.")
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_length: int = Field(default=2048, ge=2)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
+from sharpen.llm.configs.asking import ChatOptions, LongPrompts
 from sharpen.llm.configs.idle import Effect
 from sharpen.llm.configs.targets import complete
 from sharpen.llm.samplers.registry import SAMPLERS, check_options, replaced_by, settings_of, taking
@@ -36,10 +37,8 @@ class SampleConfig(Settings):
     problems: int | None = Field(default=None, ge=1)
     samples: int = Field(default=1, ge=1, le=1024, description="Responses a prompt.")
     template: Text = "plain"
-    chat_options: dict[str, Any] = Field(default={}, description="Arguments of the model's chat format, by name.")
-    long_prompts: Literal["drop", "refuse"] = Field(
-        default="drop", description="Prompts that leave no room for a response: leave them out and say so, or refuse."
-    )
+    chat_options: ChatOptions = Field(default={})
+    long_prompts: LongPrompts = "drop"
     max_length: int = Field(default=4096, ge=3, description="Prompt and response together, in tokens.")
     budget: int | None = Field(default=None, ge=1, description="Tokens to generate for each response.")
     block: int = Field(default=192, ge=1, description="power: tokens between two runs of the chain.")

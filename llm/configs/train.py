@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
+from sharpen.llm.configs.asking import ChatOptions, LongPrompts
 from sharpen.llm.configs.grid import model_settings
 from sharpen.llm.learners.parts.learner import Learner
 from sharpen.llm.learners.parts.registry import LEARNERS, make, those
@@ -144,10 +145,8 @@ class TrainConfig(Settings):
     split: Text = "train"
     problems: int | None = Field(default=None, ge=1, description="Use only so many training problems.")
     template: Text | None = Field(default=None, description="Prompt template; None takes the task's, or the model's.")
-    chat_options: dict[str, Any] = Field(default={}, description="Arguments of the model's chat format, by name.")
-    long_prompts: Literal["drop", "refuse"] = Field(
-        default="drop", description="Prompts that leave no room for a response: leave them out and say so, or refuse."
-    )
+    chat_options: ChatOptions = Field(default={})
+    long_prompts: LongPrompts = "drop"
     steps: int = Field(default=500, ge=1)
     prompts_per_step: int = Field(default=32, ge=1)
     samples_per_prompt: int = Field(default=8, ge=2, description="Leave-one-out needs at least two.")
