@@ -125,9 +125,8 @@ class Registry(Generic[Part]):
         if given is None:
             raise InputError(field, name, self._allowed(name))
         part = _load(given, field, name) if isinstance(given, str) else given
-        prefix, colon, rest = name.partition(":")
-        if colon and prefix in self._makers:
-            part = part(rest)
+        if self._maker(name) is not None:
+            part = part(name.partition(":")[2])
         self._refuse_other_kinds(part, field, name)
         self._found[name] = part
         return part
@@ -201,11 +200,16 @@ class Registry(Generic[Part]):
         """Return what is registered under a name, or the place that it stands for; None: it stands for none."""
         if name in self._parts:
             return self._parts[name]
-        prefix, colon, _ = name.partition(":")
-        if colon and prefix in self._makers:
-            return self._makers[prefix]
+        maker = self._maker(name)
+        if maker is not None:
+            return maker
         points = self._entry_points()
         return points[name].value if name in points else name if ":" in name else None
+
+    def _maker(self, name: str) -> str | None:
+        """Return the place of the function that makes the part of a name; None: it is named otherwise."""
+        prefix, colon, _ = name.partition(":")
+        return self._makers.get(prefix) if colon else None
 
     def _refuse_other_kinds(self, part: object, field: str, value: object) -> None:
         if self._check is not None:

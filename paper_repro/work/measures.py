@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sharpen.objective.settings import as_name
 from sharpen.paper_repro.grids.grid import KEPT
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ FORECAST = (2, 4)  # exponents that are forecast from samples of p
 
 def folder_of(asked: Mapping[str, Any]) -> str:
     """Return the name of the folder of one set of problems, for instance ``antonyms-test``."""
-    return f"{re.sub(r'[^A-Za-z0-9._-]', '_', asked['data'])}-{asked['split']}"
+    return f"{as_name(asked['data'])}-{asked['split']}"
 
 
 def by_problem(records: Sequence[Record], samples: int, *, calibrate: bool = False) -> dict[str, Any]:
