@@ -109,8 +109,8 @@ def our_step(job: Job) -> dict[str, Any]:
 def trl_step(job: Job) -> dict[str, Any]:
     """Two steps of TRL's trainer, the second counted."""
     from datasets import Dataset
+    from plain_rloo import plain_rloo
     from transformers import TrainerCallback
-    from trl.trainer.rloo_config import RLOOConfig
     from trl.trainer.rloo_trainer import RLOOTrainer
 
     from sharpen.llm.models.registry import load_model, load_tokenizer, resolve
@@ -143,28 +143,15 @@ def trl_step(job: Job) -> dict[str, Any]:
             self.start = now
 
     with tempfile.TemporaryDirectory() as folder:
-        options = RLOOConfig(
-            output_dir=folder,
-            per_device_train_batch_size=job["prompts"] * job["samples"],
-            num_generations=job["samples"],
-            max_completion_length=job["length"],
+        options = plain_rloo(
+            folder,
+            prompts=job["prompts"],
+            samples=job["samples"],
+            length=job["length"],
+            steps=2,
             generation_kwargs={"min_new_tokens": job["length"]},
-            temperature=1.0,
-            top_p=1.0,
-            top_k=0,
-            beta=0.0,
             learning_rate=LEARNING_RATE,
-            lr_scheduler_type="constant",
-            weight_decay=0.01,
-            max_grad_norm=1.0,
-            max_steps=2,
-            use_cpu=True,
             bf16=job["dtype"] == "bfloat16",
-            gradient_checkpointing=False,
-            logging_strategy="no",
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
             seed=0,
         )
         trainer = RLOOTrainer(

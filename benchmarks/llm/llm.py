@@ -35,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import llm_gpu
 import llm_power
 import torch
+from plain_rloo import plain_rloo
 from rollout import throughput
 
 from sharpen.llm.configs.train import resolve as settings
@@ -89,7 +90,6 @@ def trl_steps(steps: int, between: Callable[[], None]) -> list[dict[str, float]]
     """Run TRL's trainer and return seconds and mean length of each step; ``between`` runs after each, not counted."""
     from datasets import Dataset
     from transformers import TrainerCallback
-    from trl.trainer.rloo_config import RLOOConfig
     from trl.trainer.rloo_trainer import RLOOTrainer
 
     data = load_source("embedded", "train")
@@ -119,29 +119,8 @@ def trl_steps(steps: int, between: Callable[[], None]) -> list[dict[str, float]]
             self.start = clocks()
 
     with tempfile.TemporaryDirectory() as folder:
-        options = RLOOConfig(
-            output_dir=folder,
-            per_device_train_batch_size=PROMPTS * SAMPLES,
-            num_generations=SAMPLES,
-            max_completion_length=ROOM,
-            temperature=1.0,
-            top_p=1.0,
-            top_k=0,
-            beta=0.0,
-            learning_rate=LEARNING_RATE,
-            lr_scheduler_type="constant",
-            weight_decay=0.01,
-            max_grad_norm=1.0,
-            max_steps=steps,
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            logging_strategy="no",
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            seed=SEED,
-        )
+        sizes = {"prompts": PROMPTS, "samples": SAMPLES, "length": ROOM, "steps": steps}
+        options = plain_rloo(folder, **sizes, learning_rate=LEARNING_RATE, bf16=False, seed=SEED)
         RLOOTrainer(
             model=load_model(SOURCE, "cpu", "float32"),
             reward_funcs=right,  # pyright: ignore[reportArgumentType]
