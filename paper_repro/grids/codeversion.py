@@ -49,7 +49,8 @@ NO_NUMBERS = frozenset(
 )
 PACKAGES = ("objective", "theory", "toy", "llm", "paper_repro")
 _MODEL = ("llm/tiny/artifact/model.safetensors", "llm/tiny/artifact/config.json", "llm/tiny/artifact/tokenizer.json")
-ARTEFACTS: dict[str, tuple[str, ...]] = dict.fromkeys(("train", "sample"), (*_MODEL, "llm/tasks/prompts/*.txt"))
+_DATA = ("llm/tasks/prompts/*.txt", "llm/tasks/words/lists/*.txt")
+ARTEFACTS: dict[str, tuple[str, ...]] = dict.fromkeys(("train", "sample"), (*_MODEL, *_DATA))
 PLACE = re.compile(r"sharpen((?:\.\w+)+)(?::([\w.]+))?")
 
 
