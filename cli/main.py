@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from sharpen.cli import figures
+from sharpen.cli.analysis import app as analysis
 from sharpen.cli.doctor import doctor
 from sharpen.cli.llm import app as llm
 from sharpen.cli.paper import app as paper
@@ -49,6 +50,7 @@ def options(
 
 app.add_typer(theory.app, name="theory")
 app.add_typer(toy.app, name="toy")
+analysis.register(llm.app)
 app.add_typer(llm.app, name="llm")
 app.add_typer(figures.app, name="figures")
 app.add_typer(paper.app, name="paper")

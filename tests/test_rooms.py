@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "theory/estimators": {"theory/core"},
     "theory/sequences": {"theory/core"},
     "theory/audit": {"theory/core"},
+    "theory/forecast": {"theory/core", "theory/audit"},
     "theory/proofs": {"theory/core"},
     "theory/proofs/numbers": {
         *("theory/core", "theory/estimators", "theory/instability", "theory/sequences", "theory/proofs"),
@@ -71,6 +72,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("llm/common", "llm/configs", "llm/evaluation", "llm/models", "llm/preflight", "llm/rollout", "llm/samplers"),
         *("llm/tasks", "llm/tasks/answers", "llm/tasks/verification"),
     },
+    "llm/outcomes": {
+        *("llm/common", "llm/configs", "llm/models", "llm/preflight", "llm/rollout", "llm/tasks"),
+        *("llm/tasks/answers", "llm/tasks/verification"),
+    },
+    "llm/audit": {
+        *("llm/common", "llm/configs", "llm/evaluation", "llm/models", "llm/preflight", "llm/rollout", "llm/tasks"),
+        *("llm/tasks/answers", "llm/tasks/verification"),
+    },
     "llm/training": {
         *("llm/common", "llm/configs", "llm/distributed", "llm/evaluation", "llm/learners", "llm/learners/parts"),
         *("llm/models", "llm/preflight", "llm/rewards", "llm/rollout", "llm/tasks", "llm/tasks/verification"),
@@ -97,7 +106,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli/toy": {"cli/shared", "cli/theory"},
     "cli/llm": {"cli/shared"},
     "cli/paper": {"cli/shared"},
-    "cli": {"cli/shared", "cli/theory", "cli/toy", "cli/llm", "cli/paper"},
+    "cli/analysis": {"cli/shared", "cli/llm"},
+    "cli": {"cli/shared", "cli/theory", "cli/toy", "cli/llm", "cli/analysis", "cli/paper"},
 }
 FACADES = {"theory", "toy", "llm"}  # their __init__ names what is public, each name by the module it is in
 NO_ROOM = {"objective.errors"}

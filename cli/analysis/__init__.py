@@ -1,0 +1,1 @@
+"""``sharpen llm outcomes``, ``forecast`` and ``audit``: what sharpening would do to a model, and what training did."""

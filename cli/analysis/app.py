@@ -1,0 +1,9 @@
+"""Commands of the llm group that use the theory's estimates too."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the llm group."""

@@ -1,0 +1,1 @@
+"""What two policies say of each other's samples: what an audit of training rests on."""
