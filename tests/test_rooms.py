@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "theory/estimators": {"theory/core"},
     "theory/sequences": {"theory/core"},
     "theory/audit": {"theory/core"},
-    "theory/forecast": {"theory/core", "theory/audit"},
+    "theory/forecast": {"theory/core", "theory/audit", "theory/optima"},
     "theory/proofs": {"theory/core"},
     "theory/proofs/numbers": {
         *("theory/core", "theory/estimators", "theory/instability", "theory/sequences", "theory/proofs"),
