@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from sharpen.cli.analysis import forecast
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the llm group."""
+    forecast.register(app)
