@@ -49,7 +49,7 @@ def plot_forecast(
         panel.set_xticks(alphas, [f"{alpha:g}" for alpha in alphas])
         panel.minorticks_off()
         panel.set_ylim(-0.02, 1.02)
-        panel.set_xlabel("exponent α of the target p^α (1: the base model)")
+        panel.set_xlabel(r"exponent $\alpha$ of the target $p^\alpha$ ($\alpha$ = 1: the base model)")
         panel.set_ylabel("accuracy")
         panel.set_title(title(result), fontsize=9)
         panel.legend(loc="best", fontsize=8)
@@ -91,7 +91,9 @@ def _curve(panel: Axes, rows: list[dict[str, Any]]) -> None:
     x = [row["alpha"] for row in told]
     color = REGIME_COLORS["tempered"]
     panel.fill_between(x, [row["low"] for row in told], [row["high"] for row in told], color=color, alpha=0.2, lw=0)
-    panel.plot(x, [row["expected_reward"] for row in told], "o-", color=color, ms=4.5, lw=1.6, label="forecast of p^α")
+    panel.plot(
+        x, [row["expected_reward"] for row in told], "o-", color=color, ms=4.5, lw=1.6, label=r"forecast of $p^\alpha$"
+    )
     untold = [row["alpha"] for row in rows if "needs" in row]
     if untold:
         level = [0.0] * len(untold)
