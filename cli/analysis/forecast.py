@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,7 +90,10 @@ def forecast(
     asked |= {"chat_options": chat_options(chat_option) if chat_option else None}
     options.refuse_with("task", task, "data", data)
     options.refuse_without("force", force, "out", out)
-    exponents, tilts, ks = _numbers(alphas, "alphas"), _numbers(beta_inv or "", "beta-inv"), _numbers(k, "k")
+    exponents = _numbers(alphas, "alphas", "numbers >= 0", lambda one: one >= 0)
+    tilts = _numbers(beta_inv or "", "beta-inv", "numbers > 0", lambda one: one > 0)
+    ks = [int(one) for one in _numbers(k, "k", "whole numbers >= 1", lambda one: one >= 1 and one == int(one))]
+    _at_least_two(problems=problems, samples=samples)
     if plot is not None:
         from sharpen.figures.style import check_figure_path
 
@@ -107,13 +111,27 @@ def forecast(
     _deliver(result, out, plot, json_output)
 
 
-def _numbers(text: str, name: str) -> list[float]:
+def _numbers(text: str, name: str, allowed: str, good: Callable[[float], bool]) -> list[float]:
+    import math
+
     from sharpen.objective import InputError
 
     try:
-        return [float(part) for part in text.split(",") if part.strip()]
+        found = [float(part) for part in text.split(",") if part.strip()]
     except ValueError as error:
-        raise InputError(name, text, "numbers with commas between them") from error
+        raise InputError(name, text, f"{allowed}, with commas between them") from error
+    if not all(math.isfinite(one) and good(one) for one in found):
+        raise InputError(name, text, f"finite {allowed}")
+    return found
+
+
+def _at_least_two(**counts: int | None) -> None:
+    """Refuse what has no interval before anything is drawn."""
+    from sharpen.objective import InputError
+
+    for name, count in counts.items():
+        if count is not None and count < 2:
+            raise InputError(name, count, "at least 2")
 
 
 def _draw(asked: dict[str, Any], out: Path | None, force: bool) -> tuple[dict[str, Any], list[Record], list[Record]]:
@@ -160,19 +178,15 @@ def _read(folder: Path) -> tuple[dict[str, Any], list[Record], list[Record]]:
 
 
 def _forecast(
-    records: list[Record], greedy: list[Record], alphas: list[float], tilts: list[float], ks: list[float], seed: int
+    records: list[Record], greedy: list[Record], alphas: list[float], tilts: list[float], ks: list[int], seed: int
 ) -> dict[str, Any]:
     import numpy as np
 
-    from sharpen.objective import InputError
     from sharpen.theory.forecast.intervals import UNIT, Resampler
     from sharpen.theory.forecast.report import forecast as forecast_from
 
-    wrong = next((k for k in ks if k < 1 or k != int(k)), None)
-    if wrong is not None:
-        raise InputError("k", wrong, "whole numbers >= 1")
     prompts = samples_of(records, greedy)
-    found = forecast_from(prompts, alphas, tilts, [int(k) for k in ks], seed)
+    found = forecast_from(prompts, alphas, tilts, ks, seed)
     if greedy:
         right = np.array([one.correct[0] for one in greedy], dtype=float)
         low, high = Resampler(len(greedy), seed).mean(right, UNIT)
@@ -258,7 +272,7 @@ def _curve(rows: list[dict[str, Any]], *names: str) -> Any:
         (int(name.removeprefix("pass@")) for name in rows[0] if name.startswith("pass@") and "_" not in name), default=0
     )
     voted = [f"pass@{k}", f"maj@{k}"] if k else []
-    table = terminal.number_table([*names, "accuracy", "[95 %]", *voted, "tokens", "KL, nats", "ESS"])
+    table = terminal.number_table([*names, "accuracy", "[95 %]", *voted, "tokens", "KL", "price", "ESS"])
     for row in rows:
         told = "needs" not in row
         numbers = (
@@ -268,13 +282,15 @@ def _curve(rows: list[dict[str, Any]], *names: str) -> Any:
         )
         for name, digits in ((voted, 3), (["length"], 1), (["kl"], 2)):
             numbers += [f"{row[one]:.{digits}f}" if told else "" for one in name]
-        table.add_row(*(f"{row[name]:g}" for name in names), *numbers, f"{row['ess']:.1f}")
+        price = row.get("price")
+        numbers += ["" if price is None else f"{price:.2f}", f"{row['ess']:.1f}"]
+        table.add_row(*(f"{row[name]:g}" for name in names), *numbers)
     return table
 
 
 def _measures(result: dict[str, Any]) -> Any:
     table = terminal.number_table(["measure", "value", "[95 %]"])
-    rows = [("slope at alpha = 1, Cov(r, log p)", "slope_at_1"), ("price: Corr(r, log p) within prompts", "price")]
+    rows = [("slope at alpha = 1, Cov(r, log p)", "slope_at_1"), ("Corr(r, log p) within prompts", "price")]
     rows += [("likeliest response seen", "mode"), ("greedy", "greedy")]
     rows += [("task reward reaches, at most seen", "task_reward"), ("prompts with right and wrong samples", "mixed")]
     for label, name in rows:

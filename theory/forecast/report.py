@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit, logit, rel_entr
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.problem import FloatArray
-from sharpen.theory.forecast.estimate import REWARD, Estimate, estimate
+from sharpen.theory.forecast.estimate import KL, REWARD, Estimate, estimate
 from sharpen.theory.forecast.intervals import UNIT, Resampler
 from sharpen.theory.forecast.samples import Samples, check_prompts
 from sharpen.theory.forecast.slopes import calibration, slopes
@@ -17,6 +19,7 @@ from sharpen.theory.forecast.slopes import calibration, slopes
 ALPHAS = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 8.0)
 RAISE, LOWER, STILL, UNTOLD = "raise", "lower", "not move", "cannot be told"
 LEAST_GAIN = 0.02  # of accuracy: a smaller change is none, however sure
+STRONGEST = 60.0  # a tilt by which every prompt with a right sample is right
 WITHIN = 0.05  # an interval of the gain that lies within this of 0 says that sharpening does not move accuracy
 
 
@@ -38,7 +41,8 @@ def forecast(
 
     Returns:
         ``curve``: one row an exponent with ``alpha``, ``expected_reward``, ``low``, ``high``, ``ess`` and more, None
-        with ``needs`` where the samples cannot tell; ``tilts``: the same with ``beta_inv``; ``mode``: the reward of
+        with ``needs`` where the samples cannot tell, ``gain`` over p and ``price``, the part of it in what the task
+        reward gains for the same KL; ``tilts``: the same with ``beta_inv``; ``mode``: the reward of
         the likeliest response; ``task_reward``: what a reward tilt can reach at most, 1 on prompts with a right
         sample; ``mixed``: the share of prompts with right and wrong samples; ``slope_at_1``, ``price``,
         ``pass_slopes``, ``crossover`` and ``calibration``; ``effect``, ``verdict`` and ``problems``, ``samples``.
@@ -61,7 +65,7 @@ def forecast(
     resampler = Resampler(len(prompts), seed)
     exponents = sorted({1.0, *map(float, alphas)})
     found = {alpha: estimate(prompts, Objective(alpha=alpha), ks) for alpha in exponents}
-    gains = {alpha: _gain(one, found[1.0], resampler) for alpha, one in found.items() if alpha > 1}
+    gains = {alpha: _gain(one, found[1.0], prompts, resampler) for alpha, one in found.items() if alpha > 1}
     task = estimate(prompts, Objective(mode="optimization", alpha=0, beta_inv=1))
     likeliest = estimate(prompts, Objective(mode="optimization", alpha=1, beta_inv=0))
     tilts = [
@@ -90,13 +94,47 @@ def _row(values: FloatArray, resampler: Resampler) -> dict[str, Any]:
     return {"value": float(values.mean()), "low": low, "high": high}
 
 
-def _gain(one: Estimate, base: Estimate, resampler: Resampler) -> dict[str, Any]:
-    """Return the gain over p, paired by prompt."""
+def _gain(one: Estimate, base: Estimate, prompts: Sequence[Samples], resampler: Resampler) -> dict[str, Any]:
+    """Return the gain over p, paired by prompt, and what part it is of the task reward's for the same KL."""
     if not one.told:
-        return {"gain": None, "gain_low": None, "gain_high": None}
+        return {"gain": None, "gain_low": None, "gain_high": None, "price": None}
     difference = one.values[REWARD] - base.values[REWARD]
     low, high = resampler.mean(difference)
-    return {"gain": float(difference.mean()), "gain_low": low, "gain_high": high}
+    binary = all(np.array_equal(each.reward, each.right) for each in prompts)
+    most = tilt_gain(base.values[REWARD], float(one.values[KL].mean())) if binary else 0.0
+    gain = float(difference.mean())
+    return {"gain": gain, "gain_low": low, "gain_high": high, "price": gain / most if most > 0 else None}
+
+
+def tilt_gain(accuracy: FloatArray, budget: float) -> float:
+    """Return what p e^(beta_inv r) gains in accuracy where its KL to p, the mean over prompts, is a budget.
+
+    A prompt's accuracy q becomes q' with odds(q') = e^beta_inv odds(q), at KL(q' || q) of two coins: no policy gains
+    more for the budget. A budget beyond the last of them buys all that there is.
+
+    Args:
+        accuracy: q of every prompt, shape [P].
+        budget: Nats, >= 0.
+
+    Example:
+        >>> round(tilt_gain(np.array([0.5]), 0.1308), 3)
+        0.25
+    """
+    q = accuracy[(accuracy > 0) & (accuracy < 1)]
+    if not q.size or budget <= 0:
+        return 0.0
+
+    def tilted(beta_inv: float) -> FloatArray:
+        return expit(logit(q) + beta_inv)
+
+    def cost(beta_inv: float) -> float:
+        after = tilted(beta_inv)
+        return float(np.sum(rel_entr(after, q) + rel_entr(1 - after, 1 - q))) / accuracy.size - budget
+
+    strength = STRONGEST
+    if cost(STRONGEST) > 0:
+        strength, _ = brentq(cost, 0.0, STRONGEST, full_output=True)
+    return float(np.sum(tilted(strength) - q)) / accuracy.size
 
 
 def verdict(result: dict[str, Any]) -> tuple[str, str]:

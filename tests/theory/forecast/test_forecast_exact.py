@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory.audit.price import pass_at_k_slope, price
 from sharpen.theory.core.problem import Problem
 from sharpen.theory.forecast.estimate import KL, LENGTH, REWARD, estimate
 from sharpen.theory.forecast.intervals import Resampler
-from sharpen.theory.forecast.report import forecast
+from sharpen.theory.forecast.report import forecast, tilt_gain
 from sharpen.theory.forecast.samples import Samples
 from sharpen.theory.forecast.slopes import calibration, pass_slope, slope
 from sharpen.theory.forecast.weights import effective_size, pareto_shape, weigh
@@ -26,10 +26,10 @@ from sharpen.theory.optima.optimum import optimum
 SMALL = Problem([0.45, 0.3, 0.15, 0.1], [0, 1, 1, 0], [1, 2, 3, 4])
 
 
-def drawn(problem: Problem, places: Sequence[int], named: bool = True) -> Samples:
+def drawn(problem: Problem, places: ArrayLike, named: bool = True) -> Samples:
     """Return samples of a problem as the forecast sees them."""
     at = np.asarray(places)
-    names = [f"x{place}" for place in places]
+    names = [f"x{place}" for place in at]
     log_p = problem.log_base[at]
     return Samples.of(log_p, problem.reward[at], problem.length[at], answer=names, response=names if named else None)
 
@@ -125,9 +125,9 @@ def test_effective_size_tends_to_its_formula() -> None:
 def test_khat_is_the_shape_of_pareto_weights() -> None:
     rng = np.random.default_rng(2)
     for shape in (0.3, 1.0, 1.7):  # weights u^-shape have a Pareto tail of that shape
-        assert pareto_shape(-shape * np.log(rng.random(100_000))) == pytest.approx(shape, abs=0.3)
+        assert pareto_shape(np.asarray(-shape * np.log(rng.random(100_000)))) == pytest.approx(shape, abs=0.3)
     assert pareto_shape(np.zeros(100)) is None
-    assert pareto_shape(np.arange(10.0)) is None
+    assert pareto_shape(np.linspace(0.0, 9.0, 10)) is None
 
 
 def test_what_the_samples_cannot_tell_is_no_number() -> None:
@@ -192,6 +192,20 @@ def test_price_and_calibration_tend_to_the_theorys() -> None:
     assert curve["turns"] == 1
     above = 0.15 * 0.1 + 0.3 * 0.1  # pairs with the right one likelier
     assert curve["auc"] == pytest.approx(above / (0.45 * 0.55), abs=0.02)
+
+
+def test_the_price_of_a_small_step_is_the_correlation() -> None:
+    """T23 on samples: for a small KL the part of the task reward's gain is Corr(r, log p)."""
+    rng = np.random.default_rng(9)
+    prompts = [drawn(SMALL, rng.choice(4, size=4000, p=SMALL.base), named=False) for _ in range(2)]
+    found = forecast(prompts, alphas=[1.01])
+    assert found["curve"][1]["price"] == pytest.approx(found["price"]["value"], abs=0.02)
+    # A tilt found by the theory's optimum, at its own KL: the gain is the tilt's own.
+    exact = optimum(Objective(alpha=1, beta_inv=0.7), SMALL).probabilities
+    budget = float(exact @ np.log(exact / SMALL.base))
+    gain = float((exact - SMALL.base) @ SMALL.reward)
+    assert tilt_gain(np.array([SMALL.base @ SMALL.reward] * 3), budget) == pytest.approx(gain)
+    assert tilt_gain(np.array([0.25, 0.0]), 50.0) == pytest.approx(0.375)
 
 
 def test_fifths_share_ties_and_borders() -> None:
