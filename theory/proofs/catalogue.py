@@ -27,6 +27,8 @@ MODULES = {
     "T12": "dynamics",
     "T13": "finite_samples",
     "T14": "estimators",
+    "T15": "audit",
+    "T16": "audit",
 }
 
 
