@@ -29,10 +29,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "theory/forecast": {"theory/core", "theory/audit", "theory/optima"},
     "theory/proofs": {"theory/core"},
     "theory/proofs/numbers": {
-        *("theory/core", "theory/estimators", "theory/instability", "theory/sequences", "theory/proofs"),
+        *("theory/core", "theory/optima", "theory/estimators", "theory/instability", "theory/sequences"),
+        *("theory/audit", "theory/proofs"),
     },
     "theory/proofs/theorems": {
-        *("theory/core", "theory/optima", "theory/instability", "theory/sequences"),
+        *("theory/core", "theory/optima", "theory/instability", "theory/sequences", "theory/audit"),
         *("theory/proofs", "theory/proofs/numbers"),
     },
     "toy/problems": set(),

@@ -29,6 +29,11 @@ MODULES = {
     "T14": "estimators",
     "T15": "audit",
     "T16": "audit",
+    "T21": "forecast",
+    "T22": "forecast",
+    "T23": "forecast",
+    "T24": "selfmap",
+    "T25": "forecast",
 }
 
 

@@ -14,12 +14,13 @@ from sharpen.theory.core.problem import Problem
 from sharpen.theory.proofs.notation import Short, by_value
 from sharpen.theory.proofs.prose import say
 from sharpen.theory.proofs.result import ANY_N, Derivation, Theorem
-from sharpen.theory.proofs.sums import LOG_P, NORMALISED, PI, I, J, P, R, mean, total
+from sharpen.theory.proofs.sums import LOG_P, NORMALISED, PI, I, mean, total
 
 EXCESS, GAP = sp.symbols("a g", positive=True)  # alpha = 1 + a; an outcome has the share 1/(1 + g) of its prefix
 PREFIX = sp.Symbol("u", positive=True)
 ALPHA = 1 + EXCESS
 SHARE = 1 / (1 + GAP)
+ABOVE_POWER = EXCESS * sp.log(1 + GAP)
 TILT = sp.Symbol("B", positive=True)  # e^beta_inv = 1 + B
 RIGHT, WRONG = sp.symbols("R W", nonnegative=True)  # weights seen: of right outcomes and of wrong ones
 HIDDEN_RIGHT, HIDDEN_WRONG, SLACK = sp.symbols("s t d", nonnegative=True)  # p^alpha below the frontier; what U is above
@@ -35,7 +36,7 @@ THETA, OTHER, LOG_A, LOG_B, SECOND = sp.symbols("theta phi A B psi", real=True)
 def certified_response(
     d: Derivation,
     *,
-    power: sp.Expr = EXCESS * sp.log(1 + GAP),
+    power: sp.Expr = ABOVE_POWER,
     low: sp.Expr = RIGHT / (SEEN + UNSEEN),
     high: sp.Expr = (RIGHT + (1 + TILT) * UNSEEN) / (SEEN + (1 + TILT) * UNSEEN),
 ) -> None:
@@ -48,8 +49,8 @@ def certified_response(
         high: Claimed upper bound.
     """
     d.equal(
-        say("An outcome below a prefix of probability {} has a share {} of it. The logarithm of the share over its power {}.",
-            PREFIX, SHARE, ALPHA),
+        say("An outcome below a prefix of probability {} has a share {} of it. The logarithm of the share over its "
+            "power {}.", PREFIX, SHARE, ALPHA),
         sp.log(SHARE) - ALPHA * sp.log(SHARE),
         power,
     )  # fmt: skip
@@ -82,7 +83,8 @@ def certified_response(
         "With the weights {} and {} of the right and wrong outcomes seen, the power sums {} and {} of those below the "
         "frontier, and {} for the sum of the frontier's powers, {} and {}. The mode is known as soon as {}. For "
         "exponents below one the unseen part {}: {}.",
-        RIGHT, WRONG, HIDDEN_RIGHT, HIDDEN_WRONG, UNSEEN, *below, mode, by_value(open_end.rhs, "has no bound"), open_end,
+        RIGHT, WRONG, HIDDEN_RIGHT, HIDDEN_WRONG, UNSEEN, *below, mode, by_value(open_end.rhs, "has no bound"),
+        open_end,
     )  # fmt: skip
 
 
@@ -183,8 +185,8 @@ def deviance_analysis(
     _deviance_numbers(d, parts)
     d.state(
         "The closest member of a family matches its feature, as {}, and is the only one, as {}. From a family to one "
-        "with another feature {}: so the divergence from the reference splits into what the features explain and a rest. For the "
-        "feature {} the family is the powers, {}.",
+        "with another feature {}: so the divergence from the reference splits into what the features explain and a "
+        "rest. For the feature {} the family is the powers, {}.",
         slope, concave, parts, LOG_P[I], sharpened,
     )  # fmt: skip
 

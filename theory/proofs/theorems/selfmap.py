@@ -1,28 +1,26 @@
-"""T11: the self-sharpening map pi -> pi^alpha / Z, its orbits, fixed points and how fast it collapses."""
+"""T11 and T24: the self-sharpening map pi -> pi^alpha / Z, and the same map on a sample of its own outcomes."""
 
 from __future__ import annotations
 
 import itertools
 from typing import Any
 
-import numpy as np
 import sympy as sp
 
-from sharpen.theory.instability import selfsharpening
 from sharpen.theory.proofs.notation import Short, Word, by_sign, by_value, runs
+from sharpen.theory.proofs.numbers import selfmap as numbers
+from sharpen.theory.proofs.numbers.selfmap import ALPHA, COPIES, GAP, MASS, ROUNDS
 from sharpen.theory.proofs.prose import say
 from sharpen.theory.proofs.result import ANY_N, Derivation, Theorem
 from sharpen.theory.proofs.sums import LOG_P, PI, I, J, K, N, P, Z, total
 
-ALPHA = sp.Symbol("alpha", positive=True)
-ROUNDS = sp.Symbol("k", integer=True, nonnegative=True)
 SIZE = sp.Symbol("s", integer=True, positive=True)  # of a support
-GAP = sp.Symbol("g", positive=True)
 EXCESS = sp.Symbol("a", positive=True)  # alpha = 1 + a above 1
 DEFICIT = sp.Symbol("b", positive=True)  # alpha = 1 - b below 1
 DEPTH = sp.Symbol("x", positive=True)  # a probability exp(-x) that falls to 0 as x grows
 V: Any = sp.IndexedBase("v", real=True)  # a direction
 EPSILON = sp.Symbol("epsilon", positive=True)
+FLIPS = sp.log(4 * MASS * (1 - MASS)) / 2
 SUPPORT = say("any number {} of outcomes in the support", N)
 OUTCOMES, ABOVE, BELOW = (2, 3, 4), sp.Integer(3), sp.Rational(1, 3)  # cases whose matrices are diagonalised
 MAP = sp.Symbol("F")
@@ -55,7 +53,7 @@ def self_sharpening(
     limits = _lost_outcome(d, across)
     classes = _map_classes(d, inside, across, stable)
     fall = _collapse(d, rate)
-    _map_numbers(d, exponent, inside, rate, image, eigenvalue, fall)
+    numbers.compare_map(d, exponent, inside, rate, image, eigenvalue, fall)
     vertices, uniform, others = classes
     d.state(
         "{} rounds of the map {} give {}. Its fixed points, for an exponent other than one, are the uniform policies "
@@ -267,80 +265,75 @@ def _collapse(d: Derivation, rate: sp.Expr) -> Any:
     )
 
 
-def _map_numbers(
-    d: Derivation, exponent: sp.Expr, inside: sp.Expr, rate: sp.Expr, image: Any, eigenvalue: Any, fall: Any
+def retraining(
+    d: Derivation,
+    *,
+    loss: sp.Expr = 1 / COPIES,
+    rate: sp.Expr = FLIPS,
 ) -> None:
-    """Compare the claims and the package with the map itself, applied in 60 digits."""
-    import mpmath
+    """Derive what retraining on K own samples does.
 
-    orbits, package, slopes, speeds, rounds = [], [], [], [], []
-    with mpmath.workdps(60):
-        for _ in range(8):
-            n, k, alpha = int(d.rng.integers(2, 7)), int(d.rng.integers(1, 7)), float(d.rng.uniform(0.4, 2.0))
-            p = d.rng.dirichlet(np.ones(n))
-            end = _iterated(list(p), alpha, k)
-            power = float(exponent.subs({ALPHA: alpha, ROUNDS: k}))
-            claimed = _tempered(list(p), power)
-            orbits += [float(x - y) for x, y in zip(end, claimed, strict=True)]
-            found = np.exp(selfsharpening.iterate(np.log(p), alpha, k))
-            package += [float(x) - y for x, y in zip(end, found, strict=True)]
-            slopes.append(np.max(np.abs(_differences(p, alpha) - selfsharpening.jacobian(p, alpha))))
-            step = _differences(np.full(n, 1 / n), alpha)[:, 0] - _differences(np.full(n, 1 / n), alpha)[:, 1]
-            slopes += [step[0] - float(inside.subs(ALPHA, alpha)), step[1] + float(inside.subs(ALPHA, alpha))]
-        odds = mpmath.log(mpmath.mpf("0.6") / mpmath.mpf("0.4"))
-        for k in range(4, 8):
-            last = min(_iterated([mpmath.mpf("0.6"), mpmath.mpf("0.4")], 2, k))
-            limit = mpmath.mpf(sp.N(rate.subs(GAP, sp.log(sp.Rational(3, 2))), 40))
-            speeds.append(float((mpmath.log(last / (1 - last)) / 2**k - limit) / odds))
-        rounds = [_first_collapsed(p, alpha, eps) for p, alpha, eps in _COLLAPSES]
-    listed = [selfsharpening.collapse(np.log(p), alpha, epsilon) for p, alpha, epsilon in _COLLAPSES]
-    gaps = [found.rounds - brute if found else np.inf for found, brute in zip(listed, rounds, strict=True)]
-    drawn = say("{} random policies", 8)
-    d.confirm(say("Applying the map again and again, in many digits, gives the power."), image, orbits, 1e-13, drawn)
-    d.confirm(say("The package's closed form does, too."), image, package, 1e-12, drawn)
-    words = say("Differences of the map agree with the package's Jacobian and the eigenvalue.")
-    d.confirm(words, eigenvalue, slopes, 1e-12, drawn)
-    words = say("The logarithm of the odds against the mode after {} to {} rounds.", 4, 7)
-    scope = say("{}, {}", runs(sp.Symbol("p"), [sp.Rational(3, 5), sp.Rational(2, 5)]), runs(ALPHA, [2]))
-    d.confirm(words, fall, speeds, 1e-12, scope)
-    words = say("The package counts the rounds to collapse as applying the map until it has collapsed does.")
-    d.confirm(words, ROUNDS, gaps, 0.0, say("{} policies", len(gaps)))
-
-
-_COLLAPSES = (([0.6, 0.4], 2.0, 1e-6), ([0.4, 0.35, 0.25], 1.5, 1e-9), ([0.26, 0.25, 0.25, 0.24], 1.1, 1e-3))
-
-
-def _tempered(p: list, power: float) -> list:
-    import mpmath
-
-    weights = [mpmath.mpf(x) ** power for x in p]
-    return [w / mpmath.fsum(weights) for w in weights]
-
-
-def _iterated(p: list, alpha: float, rounds: int) -> list:
-    for _ in range(rounds):
-        p = _tempered(p, alpha)
-    return p
-
-
-def _first_collapsed(p: list[float], alpha: float, epsilon: float) -> int:
-    rounds, now = 0, list(p)
-    while max(now) < 1 - epsilon:
-        rounds, now = rounds + 1, _tempered(now, alpha)
-    return rounds
-
-
-def _differences(p: np.ndarray, alpha: float) -> np.ndarray:
-    """Return the Jacobian of F by central differences of width 1e-20 in the working precision, shape [n, n]."""
-    import mpmath
-
-    columns, width = [], mpmath.mpf("1e-20")
-    for j in range(p.size):
-        ends = [
-            _tempered([mpmath.mpf(x) + sign * width * (i == j) for i, x in enumerate(p)], alpha) for sign in (1, -1)
-        ]
-        columns.append([float((x - y) / (2 * width)) for x, y in zip(*ends, strict=True)])
-    return np.array(columns).T
+    Args:
+        d: Takes the steps.
+        loss: Claimed part of the diversity that a round without sharpening takes, in the mean.
+        rate: Claimed exponent, for each sample, of the bound on the chance that the first round flips the mode.
+    """
+    x, a = sp.symbols("x a", positive=True)
+    series = (1 - a + a * x) ** COPIES
+    count = Short("E[c]", sp.Subs(sp.Derivative(series, x), x, 1))
+    d.equal(
+        say("Of {} samples an outcome of mass {} gets this many in the mean: its new mass has the old one as mean, so "
+            "what an outcome has in the end, everything or nothing, is everything with its own first probability.",
+            COPIES, a),
+        count, COPIES * a,
+    )  # fmt: skip
+    pairs = Short("E[pairs]", sp.Subs(sp.Derivative(series, (x, 2)), x, 1))
+    d.equal(say("And so many ordered pairs."), pairs, COPIES * (COPIES - 1) * a**2)
+    square = (COPIES * (COPIES - 1) * PI[I] ** 2 + COPIES * PI[I]) / COPIES**2
+    diversity = Short("D", 1 - total(PI[I] ** 2))
+    fall = d.equal(
+        say("So the chance {} that two draws differ has this mean after a round.", diversity),
+        Short("E[D_next]", 1 - total(square)),
+        (1 - loss) * diversity,
+        given={total(PI[I]): sp.Integer(1)},
+        scope=ANY_N,
+    )
+    half = sp.Symbol("t", positive=True)
+    moment = (1 - MASS + MASS * half**2) / half
+    least = sp.sqrt((1 - MASS) / MASS)
+    d.equal(
+        say("With sharpening the mode's mass {} is that of the power. It is lost in a round if no more than one of two "
+            "samples is the mode. For any base {} that chance is below a power of this (Chernoff), which is stationary "
+            "here.", MASS, half),
+        sp.Subs(sp.Derivative(moment, half), half, least), 0,
+    )  # fmt: skip
+    odds = {MASS: (1 + GAP) / (2 + GAP)}  # above one half
+    bound = d.equal(
+        say("There its logarithm is this."),
+        Short("log rate", sp.log(sp.Subs(moment, half, least))),
+        rate,
+        by=sp.log(2 * sp.sqrt(MASS * (1 - MASS))),
+    )
+    below = -(GAP**2) / (2 + GAP) ** 2
+    sure = d.compare(
+        say("For a mode of more than one of two the base of the power is below one: the chances {} with more samples.",
+            by_sign(below, "go down", "go up")),
+        sp.exp(2 * rate), "negative", 1, where=odds, by=below,
+    )  # fmt: skip
+    diffusion = Short("T", -2 * COPIES * ((1 - a) * sp.log(1 - a) + a * sp.log(a)))
+    time = d.equal(
+        say("For two outcomes and many samples the mean number of rounds until one has everything solves the "
+            "equation of the diffusion; it is zero at both ends."),
+        a * (1 - a) / (2 * COPIES) * sp.Derivative(diffusion, (a, 2)), -1,
+    )  # fmt: skip
+    numbers.compare_retraining(d, fall, bound, time, rate, diffusion.value, a)
+    d.state(
+        "Retraining on samples of its own without sharpening takes {} of the diversity in every round, {}, and ends at "
+        "one outcome; of two outcomes of masses {} and {} after {} rounds, by {}. With sharpening a round that draws "
+        "{} samples loses a mode of mass {} with a chance of no more than a power of this, {}, {}.",
+        loss, fall, a, 1 - a, diffusion, time, COPIES, MASS, bound, sure,
+    )  # fmt: skip
 
 
 T11 = Theorem("T11", "Self-sharpening", self_sharpening)
+T24 = Theorem("T24", "Retraining on own samples", retraining)
