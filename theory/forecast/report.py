@@ -147,7 +147,8 @@ def verdict(result: dict[str, Any]) -> tuple[str, str]:
     rows = [row for row in result["curve"] if row.get("gain") is not None]
     moved = [row for row in rows if abs(row["gain"]) >= LEAST_GAIN and row["gain_low"] * row["gain_high"] > 0]
     base, task = result["curve"], result["task_reward"]
-    start = next(row["expected_reward"] for row in base if row["alpha"] == 1)
+    start_row = next(row for row in base if row["alpha"] == 1)
+    start = start_row["expected_reward"]
     if moved:
         best = max(moved, key=lambda row: (row["gain"] > 0, abs(row["gain"])))
         effect = RAISE if best["gain"] > 0 else LOWER
@@ -155,6 +156,7 @@ def verdict(result: dict[str, Any]) -> tuple[str, str]:
             f"Sharpening will {effect} accuracy: from {start:.2f} to {best['expected_reward']:.2f} "
             f"[{best['low']:.2f}, {best['high']:.2f}] at alpha = {best['alpha']:g}."
         )
+        words += _coverage(start_row, best)
         later = [row for row in moved if row["alpha"] > best["alpha"] and row["gain"] < 0]
         if effect == RAISE and later:
             words += f" It lowers it from alpha = {later[0]['alpha']:g} on."
@@ -175,3 +177,11 @@ def verdict(result: dict[str, Any]) -> tuple[str, str]:
         f" Task reward can reach {task['value']:.2f} [{task['low']:.2f}, {task['high']:.2f}], the share of prompts "
         "with a right sample."
     )
+
+
+def _coverage(base: dict[str, Any], best: dict[str, Any]) -> str:
+    """Return what happens there to the largest pass@k, where it changes."""
+    names = [name for name in base if name.startswith("pass@") and "_" not in name]
+    if not names or abs(best[names[-1]] - base[names[-1]]) < LEAST_GAIN:
+        return ""
+    return f" There {names[-1]} goes from {base[names[-1]]:.2f} to {best[names[-1]]:.2f}."
