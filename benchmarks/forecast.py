@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
 SEED, RESAMPLES, CONFIDENCE = 2025, 2000, 0.95  # of the base samples: no run has this seed
+SEARCHES = ("rate-", "lora-")
 APART = 0.01  # forecasts that are closer say nothing of an order
 FloatArray = NDArray[np.float64]
 GROUPS = {
@@ -45,6 +46,7 @@ GROUPS = {
     "task-reward": "task reward",
     "normalized": "likelihood a token",
     "power": "power sampling, not trained",
+    "search": "search of learning rates",  # rates that are too small are among them
 }
 
 
@@ -79,7 +81,8 @@ def target(arm: Arm) -> tuple[str, Objective] | None:
         objective = arm.objective
         assert objective is not None
         plain = objective.length_exponent == 0
-        return (objective.regime if plain else "normalized", objective) if objective.reference == "frozen" else None
+        group = "search" if arm.experiment.startswith(SEARCHES) else objective.regime if plain else "normalized"
+        return (group, objective) if objective.reference == "frozen" else None
     if arm.config.get("method") == "power":
         return "power", Objective(alpha=arm.config["alpha"])
     return None
@@ -271,16 +274,11 @@ def _cell(found: Mapping[str, float] | None) -> str:
 
 
 def arms_of(folder: Path) -> dict[str, Arm]:
-    """Return the arms of a folder of stored results; a search of learning rates is none."""
+    """Return the arms of a folder of stored results."""
     from sharpen.paper_repro.analysis.arms import gather
 
     stored = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
-    kept = [
-        one
-        for one in stored
-        if one.get("kind") in ("train", "sample") and not one["arm"].startswith(("rate-", "lora-"))
-    ]
-    return gather(kept)
+    return gather(one for one in stored if one.get("kind") in ("train", "sample"))
 
 
 def main() -> None:
