@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ASKED, FORECAST, MACHINE = "What is asked", "What is forecast", "Machine"
 ALPHAS, KS = "1,1.25,1.5,2,3,4,8", "4,16"
+PARTICLES, DRAWS = "sharpen.llm.samplers.particles:particles", 4  # draws a problem
+LEAST_ACCEPTED = 0.5  # of populations: estimates of log Z then scatter by about 1 nat, and three steps forget the start
 SAMPLED, GREEDY, RESULT = "samples", "greedy", "forecast.json"  # in --out
 
 
@@ -57,6 +59,14 @@ def forecast(
     k: Annotated[
         str, typer.Option(help="Numbers of samples of pass@k and maj@k.", rich_help_panel=FORECAST, metavar="K,K,...")
     ] = KS,
+    particles: Annotated[
+        int | None,
+        typer.Option(
+            help="Draw with so many particles where samples cannot tell; costs that many times as much.",
+            rich_help_panel=FORECAST,
+            show_default=False,
+        ),
+    ] = None,
     task: Annotated[str | None, _flag("As --data: a task, as `sharpen llm tasks` lists them.", ASKED)] = None,
     data: Annotated[str | None, _flag("math500, math, …, a hub id, a file or folder.", ASKED)] = None,
     split: Annotated[str | None, _flag("test (the default), validation or train.", ASKED)] = None,
@@ -93,7 +103,7 @@ def forecast(
     exponents = _numbers(alphas, "alphas", "numbers >= 0", lambda one: one >= 0)
     tilts = _numbers(beta_inv or "", "beta-inv", "numbers > 0", lambda one: one > 0)
     ks = [int(one) for one in _numbers(k, "k", "whole numbers >= 1", lambda one: one >= 1 and one == int(one))]
-    _at_least_two(problems=problems, samples=samples)
+    _at_least_two(problems=problems, samples=samples, particles=particles)
     if plot is not None:
         from sharpen.figures.style import check_figure_path
 
@@ -104,10 +114,16 @@ def forecast(
         others = {name: flag for name, flag in asked.items() if name != "seed"}
         options.only_where(False, "samples that are drawn here, without --from", **others)
         options.refuse_with("force", force, "from", given)
+        options.refuse_with("particles", particles, "from", given)
         about, records, greedy = _read(given)
     else:
         about, records, greedy = _draw(asked, out, force)
-    result = about | _forecast(records, greedy, exponents, tilts, ks, seed if seed is not None else 42)
+    settings = (exponents, tilts, ks, seed if seed is not None else 42)
+    result = about | _forecast(records, greedy, *settings)
+    untold = [row["alpha"] for row in result["curve"] if "needs" in row]
+    if particles is not None and untold:
+        known, drawn = _measure(asked, untold, particles, [one.id for one in records], out, force)
+        result = about | _forecast(records, greedy, *settings, known=known) | {"particles": drawn}
     _deliver(result, out, plot, json_output)
 
 
@@ -154,6 +170,46 @@ def _draw(asked: dict[str, Any], out: Path | None, force: bool) -> tuple[dict[st
     return {"model": config.model, "data": config.data, "split": config.split}, found[SAMPLED], found[GREEDY]
 
 
+def _measure(
+    asked: dict[str, Any], alphas: list[float], count: int, names: list[str], out: Path | None, force: bool
+) -> tuple[dict[float, Any], list[dict[str, Any]]]:
+    """Draw from p^alpha with particles, mark the draws, and keep the accuracies whose populations agree.
+
+    Returns:
+        Accuracy of every problem by exponent; and of each exponent ``alpha``, ``particles``, ``acceptance`` and
+        ``tokens_per_response``.
+    """
+    import tempfile
+
+    import numpy as np
+
+    from sharpen.llm.configs.sampling import SampleConfig
+    from sharpen.llm.configs.targets import complete
+    from sharpen.llm.evaluation import records as store
+    from sharpen.llm.sampling.sampling_run import RECORDS, SampleReport, run_sampling
+
+    fields = {"model": "embedded", "problems": 64, **asked, "samples": DRAWS, "method": PARTICLES}
+    fields["prompts_per_batch"] = fields.pop("batch", 32)
+    known: dict[float, Any] = {}
+    drawn = []
+    with tempfile.TemporaryDirectory() as kept:
+        for alpha in alphas:
+            _tell(f"alpha = {alpha:g}: {DRAWS} draws a problem, each of populations of {count} particles")
+            config = SampleConfig.as_written(complete({**fields, "alpha": alpha, "options": {"particles": count}}))
+            folder = (out or Path(kept)) / f"particles-{alpha:g}"
+            cost = run_sampling(config, folder, force=force, report=SampleReport(note=_tell, batch=_batch))["cost"]
+            drawn.append({"alpha": alpha, "particles": count, "acceptance": cost["acceptance"]})
+            drawn[-1]["tokens_per_response"] = cost["tokens_per_response"]
+            marks = {one.id: np.mean(one.marks) for one in store.read(folder / RECORDS)}
+            if cost["acceptance"] >= LEAST_ACCEPTED:
+                known[alpha] = np.array([marks[name] for name in names])
+    return known, drawn
+
+
+def _batch(drawn: Any, done: int, total: int) -> None:
+    _tell(f"{done:>5}/{total} problems")
+
+
 def _read(folder: Path) -> tuple[dict[str, Any], list[Record], list[Record]]:
     """Return the records of a finished evaluation of untempered samples.
 
@@ -178,7 +234,13 @@ def _read(folder: Path) -> tuple[dict[str, Any], list[Record], list[Record]]:
 
 
 def _forecast(
-    records: list[Record], greedy: list[Record], alphas: list[float], tilts: list[float], ks: list[int], seed: int
+    records: list[Record],
+    greedy: list[Record],
+    alphas: list[float],
+    tilts: list[float],
+    ks: list[int],
+    seed: int,
+    known: Any = None,
 ) -> dict[str, Any]:
     import numpy as np
 
@@ -186,7 +248,7 @@ def _forecast(
     from sharpen.theory.forecast.report import forecast as forecast_from
 
     prompts = samples_of(records, greedy)
-    found = forecast_from(prompts, alphas, tilts, ks, seed)
+    found = forecast_from(prompts, alphas, tilts, ks, seed, known)
     if greedy:
         right = np.array([one.correct[0] for one in greedy], dtype=float)
         low, high = Resampler(len(greedy), seed).mean(right, UNIT)
@@ -268,24 +330,19 @@ def _print(result: dict[str, Any], out: Path | None) -> None:
 
 
 def _curve(rows: list[dict[str, Any]], *names: str) -> Any:
-    k = max(
-        (int(name.removeprefix("pass@")) for name in rows[0] if name.startswith("pass@") and "_" not in name), default=0
-    )
-    voted = [f"pass@{k}", f"maj@{k}"] if k else []
+    ks = [int(name.removeprefix("pass@")) for name in rows[0] if name.startswith("pass@") and "_" not in name]
+    voted = [f"pass@{max(ks)}", f"maj@{max(ks)}"] if ks else []
     table = terminal.number_table([*names, "accuracy", "[95 %]", *voted, "tokens", "KL", "price", "ESS"])
     for row in rows:
-        told = "needs" not in row
-        numbers = (
-            [f"{row['expected_reward']:.3f}", f"{row['low']:.3f} {row['high']:.3f}"]
-            if told
-            else ["", f"needs ~{row['needs']}"]
-        )
-        for name, digits in ((voted, 3), (["length"], 1), (["kl"], 2)):
-            numbers += [f"{row[one]:.{digits}f}" if told else "" for one in name]
-        price = row.get("price")
-        numbers += ["" if price is None else f"{price:.2f}", f"{row['ess']:.1f}"]
-        table.add_row(*(f"{row[name]:g}" for name in names), *numbers)
+        between = f"needs ~{row['needs']}" if "needs" in row else f"{row['low']:.3f} {row['high']:.3f}"
+        digits = {**dict.fromkeys(voted, 3), "length": 1, "kl": 2, "price": 2, "ess": 1}
+        cells = [_cell(row.get(name), places) for name, places in digits.items()]
+        table.add_row(*(f"{row[name]:g}" for name in names), _cell(row["expected_reward"], 3), between, *cells)
     return table
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _measures(result: dict[str, Any]) -> Any:

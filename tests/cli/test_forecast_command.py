@@ -166,3 +166,28 @@ def test_help_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
     assert told.stdout.splitlines()[-1] == "[]"
+
+
+def test_particles_measure_what_samples_cannot_tell(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    asked = [*ASK, "--alphas", "1,4", "--k", "2", "--particles", "4", "--out", str(out)]
+    assert run(asked) == 0
+    found = json.loads((out / "forecast.json").read_text())
+    (drawn,) = found["particles"]
+    row = found["curve"][1]
+    marks = [np.mean(one.correct) for one in store.read(out / "particles-4" / "records.jsonl")]
+    assert drawn["alpha"] == row["alpha"] == 4
+    assert drawn["tokens_per_response"] > 8
+    assert drawn["acceptance"] >= 0.5
+    assert row["measured"] is True
+    assert row["expected_reward"] == pytest.approx(np.mean(marks))
+    assert row["low"] <= row["expected_reward"] <= row["high"]
+    assert "needs" not in row
+    monkeypatch.setattr("sharpen.cli.analysis.forecast.LEAST_ACCEPTED", 1.1)  # as if the populations disagreed
+    assert run(asked) == 0
+    row = json.loads((out / "forecast.json").read_text())["curve"][1]
+    assert row["expected_reward"] is None
+    assert row["needs"] >= 8

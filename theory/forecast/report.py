@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ def forecast(
     beta_invs: Sequence[float] = (),
     ks: Sequence[int] = (),
     seed: int = 0,
+    known: Mapping[float, FloatArray] | None = None,
 ) -> dict[str, Any]:
     """Return what sharpening and the task reward would do, told from samples of p.
 
@@ -38,6 +39,7 @@ def forecast(
         beta_invs: Weights of the task reward against the KL, of tilts p^alpha e^(beta_inv r) at every exponent.
         ks: Numbers of samples of pass@k and maj@k, each less than the samples of every prompt.
         seed: Of the intervals.
+        known: By exponent, accuracy of every prompt, shape [P], measured by another method where samples cannot tell.
 
     Returns:
         ``curve``: one row an exponent with ``alpha``, ``expected_reward``, ``low``, ``high``, ``ess`` and more, None
@@ -66,6 +68,11 @@ def forecast(
     exponents = sorted({1.0, *map(float, alphas)})
     found = {alpha: estimate(prompts, Objective(alpha=alpha), ks) for alpha in exponents}
     gains = {alpha: _gain(one, found[1.0], prompts, resampler) for alpha, one in found.items() if alpha > 1}
+    curve = [{"alpha": alpha} | one.row(resampler) | gains.get(alpha, {}) for alpha, one in found.items()]
+    for alpha, row in zip(found, curve, strict=True):
+        if known is not None and alpha in known and "needs" in row:
+            row.update(_measured(known[alpha], found[1.0].values[REWARD], resampler))
+            del row["needs"]
     task = estimate(prompts, Objective(mode="optimization", alpha=0, beta_inv=1))
     likeliest = estimate(prompts, Objective(mode="optimization", alpha=1, beta_inv=0))
     tilts = [
@@ -77,7 +84,7 @@ def forecast(
     result = {
         "problems": len(prompts),
         "samples": min(one.n for one in prompts),
-        "curve": [{"alpha": alpha} | one.row(resampler) | gains.get(alpha, {}) for alpha, one in found.items()],
+        "curve": curve,
         "tilts": tilts,
         "mode": _row(likeliest.values[REWARD], resampler) | {"untold": likeliest.untold},
         "task_reward": _row(task.values[REWARD], resampler),
@@ -104,6 +111,14 @@ def _gain(one: Estimate, base: Estimate, prompts: Sequence[Samples], resampler: 
     most = tilt_gain(base.values[REWARD], float(one.values[KL].mean())) if binary else 0.0
     gain = float(difference.mean())
     return {"gain": gain, "gain_low": low, "gain_high": high, "price": gain / most if most > 0 else None}
+
+
+def _measured(values: FloatArray, base: FloatArray, resampler: Resampler) -> dict[str, Any]:
+    """Return what another method measured of an exponent; the other measures stay untold."""
+    found = _row(values, resampler)
+    low, high = resampler.mean(values - base)
+    gain = {"gain": float((values - base).mean()), "gain_low": low, "gain_high": high}
+    return {"expected_reward": found["value"], "low": found["low"], "high": found["high"], **gain, "measured": True}
 
 
 def tilt_gain(accuracy: FloatArray, budget: float) -> float:
@@ -182,6 +197,6 @@ def verdict(result: dict[str, Any]) -> tuple[str, str]:
 def _coverage(base: dict[str, Any], best: dict[str, Any]) -> str:
     """Return what happens there to the largest pass@k, where it changes."""
     names = [name for name in base if name.startswith("pass@") and "_" not in name]
-    if not names or abs(best[names[-1]] - base[names[-1]]) < LEAST_GAIN:
+    if not names or best[names[-1]] is None or abs(best[names[-1]] - base[names[-1]]) < LEAST_GAIN:
         return ""
     return f" There {names[-1]} goes from {base[names[-1]]:.2f} to {best[names[-1]]:.2f}."
