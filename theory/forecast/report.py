@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,13 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit, rel_entr
 
 from sharpen.objective import InputError, Objective
+from sharpen.theory.audit.certified import Seen
 from sharpen.theory.core.problem import FloatArray
 from sharpen.theory.forecast.estimate import KL, REWARD, Estimate, estimate
 from sharpen.theory.forecast.intervals import UNIT, Resampler
 from sharpen.theory.forecast.samples import Samples, check_prompts
 from sharpen.theory.forecast.slopes import calibration, slopes
+from sharpen.theory.forecast.trees import certified
 
 ALPHAS = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 8.0)
 RAISE, LOWER, STILL, UNTOLD = "raise", "lower", "not move", "cannot be told"
@@ -30,6 +32,7 @@ def forecast(
     ks: Sequence[int] = (),
     seed: int = 0,
     known: Mapping[float, FloatArray] | None = None,
+    trees: Callable[[float], Sequence[Seen]] | None = None,
 ) -> dict[str, Any]:
     """Return what sharpening and the task reward would do, told from samples of p.
 
@@ -40,6 +43,7 @@ def forecast(
         ks: Numbers of samples of pass@k and maj@k, each less than the samples of every prompt.
         seed: Of the intervals.
         known: By exponent, accuracy of every prompt, shape [P], measured by another method where samples cannot tell.
+        trees: Returns the known outcomes of every prompt at an exponent >= 1: certified bounds then replace estimates.
 
     Returns:
         ``curve``: one row an exponent with ``alpha``, ``expected_reward``, ``low``, ``high``, ``ess`` and more, None
@@ -69,10 +73,15 @@ def forecast(
     found = {alpha: estimate(prompts, Objective(alpha=alpha), ks) for alpha in exponents}
     gains = {alpha: _gain(one, found[1.0], prompts, resampler) for alpha, one in found.items() if alpha > 1}
     curve = [{"alpha": alpha} | one.row(resampler) | gains.get(alpha, {}) for alpha, one in found.items()]
+    base = found[1.0].values[REWARD]
     for alpha, row in zip(found, curve, strict=True):
         if known is not None and alpha in known and "needs" in row:
-            row.update(_measured(known[alpha], found[1.0].values[REWARD], resampler))
+            row.update(_measured(known[alpha], base, resampler))
             del row["needs"]
+        if trees is not None and alpha > 1:
+            row.update(bounds := certified(trees(alpha), alpha, ks, base, resampler))
+            if "gain" in bounds:
+                row.pop("needs", None)
     task = estimate(prompts, Objective(mode="optimization", alpha=0, beta_inv=1))
     likeliest = estimate(prompts, Objective(mode="optimization", alpha=1, beta_inv=0))
     tilts = [
