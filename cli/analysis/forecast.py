@@ -47,6 +47,10 @@ def forecast(
         Path | None,
         typer.Option("--from", help="Samples that sharpen llm eval --out has drawn, instead of drawing them."),
     ] = None,
+    outcomes: Annotated[
+        Path | None,
+        typer.Option(help="Folder with outcomes.parquet and frontier.parquet: certified bounds in place of estimates."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; the same command continues it.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curve to a .png, .pdf or .svg file.")] = None,
     alphas: Annotated[
@@ -104,6 +108,10 @@ def forecast(
     tilts = _numbers(beta_inv or "", "beta-inv", "numbers > 0", lambda one: one > 0)
     ks = [int(one) for one in _numbers(k, "k", "whole numbers >= 1", lambda one: one >= 1 and one == int(one))]
     _at_least_two(problems=problems, samples=samples, particles=particles)
+    if outcomes is not None:
+        from sharpen.theory.forecast.tables import read_trees
+
+        read_trees(outcomes, [])  # before an hour of work
     if plot is not None:
         from sharpen.figures.style import check_figure_path
 
@@ -118,12 +126,12 @@ def forecast(
         about, records, greedy = _read(given)
     else:
         about, records, greedy = _draw(asked, out, force)
-    settings = (exponents, tilts, ks, seed if seed is not None else 42)
+    settings = (exponents, tilts, ks, seed if seed is not None else 42, outcomes)
     result = about | _forecast(records, greedy, *settings)
     untold = [row["alpha"] for row in result["curve"] if "needs" in row]
     if particles is not None and untold:
         known, drawn = _measure(asked, untold, particles, [one.id for one in records], out, force)
-        result = about | _forecast(records, greedy, *settings, known=known) | {"particles": drawn}
+        result = about | _forecast(records, greedy, *settings, known) | {"particles": drawn}
     _deliver(result, out, plot, json_output)
 
 
@@ -240,15 +248,18 @@ def _forecast(
     tilts: list[float],
     ks: list[int],
     seed: int,
+    outcomes: Path | None,
     known: Any = None,
 ) -> dict[str, Any]:
     import numpy as np
 
     from sharpen.theory.forecast.intervals import UNIT, Resampler
     from sharpen.theory.forecast.report import forecast as forecast_from
+    from sharpen.theory.forecast.tables import read_trees
 
     prompts = samples_of(records, greedy)
-    found = forecast_from(prompts, alphas, tilts, ks, seed, known)
+    trees = None if outcomes is None else read_trees(outcomes, [one.id for one in records])
+    found = forecast_from(prompts, alphas, tilts, ks, seed, known, trees)
     if greedy:
         right = np.array([one.correct[0] for one in greedy], dtype=float)
         low, high = Resampler(len(greedy), seed).mean(right, UNIT)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from sharpen.cli.analysis.forecast import samples_of
 from sharpen.cli.main import main
@@ -127,6 +129,7 @@ def test_answers_that_are_not_told_have_no_number(tmp_path: Path) -> None:
         (["--plot", "curve.gif"], "figure file"),
         (["--from", "nowhere"], "from"),
         (["--from", "nowhere", "--samples", "4"], "samples"),
+        (["--outcomes", "nowhere"], "outcomes"),
         (["--force"], "force"),
         (["--task", "first-letter", "--data", "gsm8k"], "task"),
         (["--problems", "1", "--samples", "2", "--engine", "transformers"], "problems"),
@@ -166,6 +169,35 @@ def test_help_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
     assert told.stdout.splitlines()[-1] == "[]"
+
+
+def test_known_outcomes_replace_the_estimates(finished: Path, tmp_path: Path) -> None:
+    """The seen responses as outcomes, their missing mass as frontier."""
+    records = store.read(finished / "samples" / "records.jsonl")
+    rows: dict[str, list[Any]] = {"prompt_id": [], "logprob": [], "reward": []}
+    front: dict[str, list[Any]] = {"prompt_id": [], "logprob": []}
+    for one in records:
+        seen = {
+            text: (log_p, float(good))
+            for text, log_p, good in zip(one.responses, one.logprob or [], one.correct, strict=True)
+        }
+        for log_p, good in seen.values():
+            for name, value in zip(rows, (one.id, log_p, good), strict=True):
+                rows[name].append(value)
+        front["prompt_id"].append(one.id)
+        front["logprob"].append(np.log(max(1e-9, 1 - sum(np.exp(log_p) for log_p, _ in seen.values()))))
+    parquet.write_table(pa.table(rows), tmp_path / "outcomes.parquet")
+    parquet.write_table(pa.table(front), tmp_path / "frontier.parquet")
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    assert run([*ASK, "--alphas", "1,8", "--k", "2", "--outcomes", str(tmp_path), "--out", str(out)]) == 0
+    row = json.loads((out / "forecast.json").read_text())["curve"][1]
+    low, high = row["certain"]
+    assert 0 <= low <= high <= low + 0.1
+    assert low <= row["expected_reward"] <= high
+    assert row["low"] <= low
+    assert row["high"] >= high
+    assert "needs" not in row
 
 
 def test_particles_measure_what_samples_cannot_tell(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ def forecast(
     ks: Sequence[int] = (),
     seed: int = 0,
     known: Mapping[float, FloatArray] | None = None,
-    trees: Callable[[float], Sequence[Seen]] | None = None,
+    trees: Sequence[Seen] | None = None,
 ) -> dict[str, Any]:
     """Return what sharpening and the task reward would do, told from samples of p.
 
@@ -43,7 +43,7 @@ def forecast(
         ks: Numbers of samples of pass@k and maj@k, each less than the samples of every prompt.
         seed: Of the intervals.
         known: By exponent, accuracy of every prompt, shape [P], measured by another method where samples cannot tell.
-        trees: Returns the known outcomes of every prompt at an exponent >= 1: certified bounds then replace estimates.
+        trees: Known outcomes of every prompt: certified bounds then replace estimates at exponents above 1.
 
     Returns:
         ``curve``: one row an exponent with ``alpha``, ``expected_reward``, ``low``, ``high``, ``ess`` and more, None
@@ -79,7 +79,7 @@ def forecast(
             row.update(_measured(known[alpha], base, resampler))
             del row["needs"]
         if trees is not None and alpha > 1:
-            row.update(bounds := certified(trees(alpha), alpha, ks, base, resampler))
+            row.update(bounds := certified(trees, alpha, ks, base, resampler))
             if "gain" in bounds:
                 row.pop("needs", None)
     task = estimate(prompts, Objective(mode="optimization", alpha=0, beta_inv=1))

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
-from sharpen.objective import InputError
-from sharpen.theory.audit.certified import Seen
+from sharpen.objective import InputError, Objective
+from sharpen.theory.audit.certified import Seen, expected_reward
 from sharpen.theory.core.problem import Problem
 from sharpen.theory.forecast.intervals import Resampler
 from sharpen.theory.forecast.report import forecast
 from sharpen.theory.forecast.samples import Samples
+from sharpen.theory.forecast.tables import read_trees
 from sharpen.theory.forecast.trees import certified
 
 
@@ -58,7 +64,7 @@ def test_all_outcomes_give_the_exact_curve_and_the_verdict_reads_it() -> None:
         drawn.append(Samples.of(one.log_base[at], one.reward[at]))
     plain = forecast(drawn, alphas=[8.0])
     assert plain["curve"][1]["expected_reward"] is None
-    told = forecast(drawn, alphas=[8.0], trees=lambda alpha: [known(one, 0.0) for one in found])
+    told = forecast(drawn, alphas=[8.0], trees=[known(one, 0.0) for one in found])
     row = told["curve"][1]
     assert row["expected_reward"] == pytest.approx(truth(found, 8.0).mean())
     assert row["certain"] == pytest.approx([truth(found, 8.0).mean()] * 2)
@@ -74,3 +80,33 @@ def test_bounds_that_are_too_wide_are_no_number() -> None:
     assert row == {"certain": [0.0, 1.0]}
     with pytest.raises(InputError, match="outcomes"):
         certified(nothing[:-1], 2.0, [], np.zeros(6), Resampler(6, 0))
+
+
+def test_a_folder_of_outcomes_is_read_and_what_is_cut_together_bounds_every_exponent(tmp_path: Path) -> None:
+    found = problems(3, 3)
+    rows: dict[str, list[Any]] = {"prompt_id": [], "response": [], "logprob": [], "reward": [], "length": []}
+    front: dict[str, list[Any]] = {"prompt_id": [], "depth": [], "logprob": []}
+    for place, one in enumerate(found):
+        for outcome in np.flatnonzero(one.base >= 0.02):
+            values = (f"p{place}", str(outcome), one.log_base[outcome], one.reward[outcome], 1)
+            for name, value in zip(rows, values, strict=True):
+                rows[name].append(value)
+        rest = one.base[one.base < 0.02]
+        for mass in (rest[:3].sum(), *rest[3:]):  # three cut together
+            for name, value in zip(front, (f"p{place}", 1, math.log(mass)), strict=True):
+                front[name].append(value)
+    parquet.write_table(pa.table(rows), tmp_path / "outcomes.parquet")
+    parquet.write_table(pa.table(front), tmp_path / "frontier.parquet")
+    names = ["p2", "p0", "p1"]
+    seen = read_trees(tmp_path, names)
+    for one, part in zip([found[2], found[0], found[1]], seen, strict=True):
+        for alpha in (1.0, 2.0, 4.0):
+            low, high = expected_reward(part, Objective(alpha=alpha))
+            assert low - 1e-9 <= truth([one], alpha)[0] <= high + 1e-9
+    with pytest.raises(InputError, match="of p9 it has none"):
+        read_trees(tmp_path, ["p9"])
+    with pytest.raises(InputError, match="outcomes"):
+        read_trees(tmp_path / "nowhere", [])
+    parquet.write_table(pa.table({"prompt_id": ["p0"], "depth": [1]}), tmp_path / "frontier.parquet")
+    with pytest.raises(InputError, match="logprob"):
+        read_trees(tmp_path, ["p0"])
