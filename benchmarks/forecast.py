@@ -13,13 +13,15 @@ without any training. Effective alpha is the slope of log pi on log p on the pol
 alpha is not its alpha has not reached its target, and the forecast at the effective alpha is given beside it. What else
 the training did only an audit of its samples tells; stored results keep none.
 
-Writes ``benchmarks/results/forecast.json`` and ``forecast.png`` beside it. The base samples stay in ``build/forecast``.
+Writes ``benchmarks/results/forecast.json``, and ``forecast.png`` and ``forecast-curves.png`` beside it. The base
+samples stay in ``build/forecast``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -230,27 +232,58 @@ def plot(rows: list[dict[str, Any]], found: Mapping[str, Any], out: Path) -> Non
         panel.plot([0, 1], [0, 1], color=BASE_COLOR, lw=1, ls="--")
         for group, (color, marker) in looks.items():
             told = [row for row in rows if row["group"] == group and row["told"]]
-            if told:
-                x, y = (
-                    np.array([[row[name][end] for end in ("value", "low", "high")] for row in told])
-                    for name in ("forecast", "reached")
-                )
-                bars = [np.maximum(0, np.stack([one[:, 0] - one[:, 1], one[:, 2] - one[:, 0]])) for one in (x, y)]
-                style: dict[str, Any] = {"fmt": marker, "ms": 5, "color": color, "elinewidth": 0.8, "alpha": 0.85}
-                panel.errorbar(x[:, 0], y[:, 0], bars[1], bars[0], label=GROUPS[group], **style)
+            for place, row in enumerate(told):
+                (x, left, right), (y, below, above) = (list(row[name].values()) for name in ("forecast", "reached"))
+                bars: dict[str, Any] = {"xerr": [[x - left], [right - x]], "yerr": [[y - below], [above - y]]}
+                style = {"fmt": marker, "ms": 5, "color": color, "elinewidth": 0.8}
+                style |= {"mfc": "white"} if row["data"] == "embedded" else {}
+                panel.errorbar(x, y, **bars, **style, label=GROUPS[group] if place == len(told) - 1 else None)
         both = found["tempered and tilted"]
         error, order = both["mean_absolute_error"], both["pairs_in_order"]
         panel.set_title(
             "What base samples forecast, and what training reached\n"
             f"{both['arms']} tempered and tilted arms: {order['value']:.0%} of pairs in order, mean error "
-            f"{error['value']:.2f} [{error['low']:.2f}, {error['high']:.2f}]",
+            f"{error['value']:.2f}",
             fontsize=9,
         )
+        if len({row["data"] for row in rows}) > 1:
+            panel.text(
+                0.02, 0.96, "open: embedded model\nfilled: SmolLM2", transform=panel.transAxes, va="top", fontsize=8
+            )
         panel.set_xlim(-0.03, 1.03)
         panel.set_ylim(-0.03, 1.03)
         panel.set_xlabel("accuracy forecast from samples of the base model")
         panel.set_ylabel("held-out accuracy reached")
         panel.legend(loc="lower right")
+
+
+def plot_curves(rows: list[dict[str, Any]], bases: Mapping[str, Sequence[Samples]], out: Path) -> None:
+    """Draw each data set's forecast curve with what its tempered arms reached, at the exponents that they aimed at."""
+    from sharpen.figures.llm.forecast import plot_forecast
+    from sharpen.figures.style import drawing
+    from sharpen.theory.forecast.report import forecast
+
+    across = min(3, len(bases))
+    down = math.ceil(len(bases) / across)
+    count = across * down
+    size = (4.4 * across + 0.4, 3.6 * down)
+    with drawing(out, None, size, lambda fig: fig.subplots(down, across, squeeze=False), count) as (_, panels):
+        for panel, (data, prompts) in zip(panels, bases.items(), strict=False):
+            arms = [row for row in rows if row["data"] == data and row["group"] == "tempered"]
+            reached = {
+                row["objective"]["alpha"]: tuple(row["reached"].values())
+                for row in arms
+                if row["objective"]["alpha"] >= 1
+            }
+            seeds = sorted({row["seeds"] for row in arms})
+            plot_forecast(forecast(prompts, [1, 1.25, 1.5, 2, 3, 4]), axes=panel, reached=reached)
+            panel.set_title(
+                f"{data}: {len(prompts)} problems × {prompts[0].n} base samples,\n"
+                f"trained: means of {' or '.join(map(str, seeds))} seeds (95 % over problems)",
+                fontsize=9,
+            )
+        for panel in panels[len(bases) :]:
+            panel.set_axis_off()
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -289,6 +322,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "forecast.json")
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
+    bases: dict[str, list[Samples]] = {}
     for folder in given.results:
         arms = arms_of(folder)
         for arm in arms.values():
@@ -301,8 +335,11 @@ def main() -> None:
                 if arm.config.get(name) is not None
             }
             asked = settings | {name: one[name] for name in ("data", "split", "problems") if name in one}
-            found = compared(arm, one["data"], *base_samples(asked, given.samples))
+            names, prompts = base_samples(asked, given.samples)
+            found = compared(arm, one["data"], names, prompts)
             if found is not None:
+                if found["group"] == "tempered":
+                    bases[one["data"]] = prompts
                 rows.append(found)
                 print(f"{arm.name}: {found['forecast'].mean():.3f} {found['reached'].mean():.3f}", flush=True)
     totals, lines = summary(rows), [shown(row) for row in rows]
@@ -315,6 +352,7 @@ def main() -> None:
     }
     given.out.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     plot(lines, totals, given.out.with_suffix(".png"))
+    plot_curves(lines, bases, given.out.with_name(f"{given.out.stem}-curves.png"))
     print(table(lines))
     print(json.dumps(totals, indent=1))
 
