@@ -20,6 +20,7 @@ from sharpen.objective import InputError
 from sharpen.theory.core.problem import FloatArray
 
 CONFIDENCE = 0.95
+SURE = 0.99  # of the intervals that a verdict rests on: it looks at several exponents
 RESAMPLES = 2000
 UNIT = (0.0, 1.0)
 
@@ -36,8 +37,12 @@ class Resampler:
         if prompts < 2:
             raise InputError("problems", prompts, "at least 2: intervals are over prompts")
         self.prompts, self.seed = prompts, seed
-        tail = norm.cdf(math.sqrt(prompts / (prompts - 1)) * t.ppf((1 - CONFIDENCE) / 2, prompts - 1))
-        self.tails = [float(tail), float(1 - tail)]
+        self.tails = self._tails(CONFIDENCE)
+
+    def _tails(self, confidence: float) -> list[float]:
+        freedom = self.prompts - 1
+        tail = norm.cdf(math.sqrt(self.prompts / freedom) * t.ppf((1 - confidence) / 2, freedom))
+        return [float(tail), float(1 - tail)]
 
     @cached_property
     def _gammas(self) -> FloatArray:
@@ -50,6 +55,12 @@ class Resampler:
         extended = np.concatenate([values, ends]) if ends is not None else values
         low, high = np.quantile(weights @ extended / weights.sum(axis=1), self.tails)
         return float(low), float(high)
+
+    def is_apart(self, values: FloatArray, confidence: float) -> bool:
+        """Return whether the interval of the mean at another confidence leaves 0 out."""
+        weights = self._gammas[:, : self.prompts]
+        low, high = np.quantile(weights @ values / weights.sum(axis=1), self._tails(confidence))
+        return bool(low * high > 0)
 
     def function(self, of: Callable[[FloatArray], FloatArray], columns: FloatArray) -> tuple[float, float]:
         """Return the interval of a function of means.

@@ -13,7 +13,7 @@ from sharpen.objective import InputError, Objective
 from sharpen.theory.audit.certified import Seen
 from sharpen.theory.core.problem import FloatArray
 from sharpen.theory.forecast.estimate import KL, REWARD, Estimate, estimate
-from sharpen.theory.forecast.intervals import UNIT, Resampler
+from sharpen.theory.forecast.intervals import SURE, UNIT, Resampler
 from sharpen.theory.forecast.samples import Samples, check_prompts
 from sharpen.theory.forecast.slopes import calibration, slopes
 from sharpen.theory.forecast.trees import certified
@@ -47,11 +47,12 @@ def forecast(
 
     Returns:
         ``curve``: one row an exponent with ``alpha``, ``expected_reward``, ``low``, ``high``, ``ess`` and more, None
-        with ``needs`` where the samples cannot tell, ``gain`` over p and ``price``, the part of it in what the task
-        reward gains for the same KL; ``tilts``: the same with ``beta_inv``; ``mode``: the reward of
-        the likeliest response; ``task_reward``: what a reward tilt can reach at most, 1 on prompts with a right
-        sample; ``mixed``: the share of prompts with right and wrong samples; ``slope_at_1``, ``price``,
-        ``pass_slopes``, ``crossover`` and ``calibration``; ``effect``, ``verdict`` and ``problems``, ``samples``.
+        with ``needs`` where the samples cannot tell; ``gain`` over p, ``sure`` if its 99 % interval leaves 0 out, and
+        ``price``, the part of it in what the task reward gains for the same KL; ``tilts``: rows with ``beta_inv``;
+        ``mode``: the reward of the likeliest response; ``task_reward``: what a reward tilt can reach at most, 1 on
+        prompts with a right sample; ``mixed``: the share of prompts with right and wrong samples; ``slope_at_1``,
+        ``price``, ``pass_slopes``, ``crossover`` and ``calibration``; ``effect``, ``verdict`` and ``problems``,
+        ``samples``.
 
     Raises:
         InputError: too few prompts or samples, or an exponent, tilt or k out of range.
@@ -113,20 +114,23 @@ def _row(values: FloatArray, resampler: Resampler) -> dict[str, Any]:
 def _gain(one: Estimate, base: Estimate, prompts: Sequence[Samples], resampler: Resampler) -> dict[str, Any]:
     """Return the gain over p, paired by prompt, and what part it is of the task reward's for the same KL."""
     if not one.told:
-        return {"gain": None, "gain_low": None, "gain_high": None, "price": None}
+        return {"gain": None, "gain_low": None, "gain_high": None, "sure": None, "price": None}
     difference = one.values[REWARD] - base.values[REWARD]
     low, high = resampler.mean(difference)
+    sure = resampler.is_apart(difference, SURE)
     binary = all(np.array_equal(each.reward, each.right) for each in prompts)
     most = tilt_gain(base.values[REWARD], float(one.values[KL].mean())) if binary else 0.0
     gain = float(difference.mean())
-    return {"gain": gain, "gain_low": low, "gain_high": high, "price": gain / most if most > 0 else None}
+    price = gain / most if most > 0 else None
+    return {"gain": gain, "gain_low": low, "gain_high": high, "sure": sure, "price": price}
 
 
 def _measured(values: FloatArray, base: FloatArray, resampler: Resampler) -> dict[str, Any]:
     """Return what another method measured of an exponent; the other measures stay untold."""
     found = _row(values, resampler)
     low, high = resampler.mean(values - base)
-    gain = {"gain": float((values - base).mean()), "gain_low": low, "gain_high": high}
+    sure = resampler.is_apart(values - base, SURE)
+    gain = {"gain": float((values - base).mean()), "gain_low": low, "gain_high": high, "sure": sure}
     return {"expected_reward": found["value"], "low": found["low"], "high": found["high"], **gain, "measured": True}
 
 
@@ -164,12 +168,12 @@ def tilt_gain(accuracy: FloatArray, budget: float) -> float:
 def verdict(result: dict[str, Any]) -> tuple[str, str]:
     """Return the effect of sharpening, and it in words with what the task reward can reach.
 
-    It raises (lowers) accuracy if at some exponent above 1 the gain's interval lies above (below) 0 and the gain is at
-    least .02; of several the largest counts, and a fall after a rise is said. It does not move accuracy if all
-    intervals that there are lie within .05 of 0. Otherwise it cannot be told.
+    It raises (lowers) accuracy if at some exponent above 1 the gain's 99 % interval lies above (below) 0, since several
+    are looked at, and the gain is at least .02; of several the largest counts, and a fall after a rise is said. It does
+    not move accuracy if all 95 % intervals that there are lie within .05 of 0. Otherwise it cannot be told.
     """
     rows = [row for row in result["curve"] if row.get("gain") is not None]
-    moved = [row for row in rows if abs(row["gain"]) >= LEAST_GAIN and row["gain_low"] * row["gain_high"] > 0]
+    moved = [row for row in rows if abs(row["gain"]) >= LEAST_GAIN and row["sure"]]
     base, task = result["curve"], result["task_reward"]
     start_row = next(row for row in base if row["alpha"] == 1)
     start = start_row["expected_reward"]

@@ -10,7 +10,7 @@ import numpy as np
 from sharpen.objective import InputError, Objective
 from sharpen.theory.audit.certified import Interval, Seen, expected_reward, pass_at_k
 from sharpen.theory.core.problem import FloatArray
-from sharpen.theory.forecast.intervals import UNIT, Resampler
+from sharpen.theory.forecast.intervals import SURE, UNIT, Resampler
 
 WIDEST = 0.1  # mean width of the prompts' bounds, above which no number is given
 
@@ -49,7 +49,10 @@ def certified(
         ends = _ends(seen, lambda one, k=k: pass_at_k(one, objective, k))
         row |= {f"pass@{k}": float(ends.mean()), **_interval(f"pass@{k}_", ends, UNIT, resampler)}
         row[f"pass@{k}_certain"] = ends.mean(axis=0).tolist()
-    return row | {"gain": float((middle - base).mean()), **_interval("gain_", reward - base[:, None], None, resampler)}
+    gains = reward - base[:, None]
+    row |= {"gain": float((middle - base).mean()), **_interval("gain_", gains, None, resampler)}
+    apart = all(resampler.is_apart(column, SURE) for column in gains.T)
+    return row | {"sure": apart and row["gain_low"] * row["gain_high"] > 0}
 
 
 def _ends(seen: Sequence[Seen], of: Callable[[Seen], Interval]) -> FloatArray:
