@@ -40,7 +40,7 @@ def forecast(
         prompts: P sets of samples, at least two samples each.
         alphas: Exponents of p^alpha, each at least 0; 1 is added.
         beta_invs: Weights of the task reward against the KL, of tilts p^alpha e^(beta_inv r) at every exponent.
-        ks: Numbers of samples of pass@k and maj@k, each less than the samples of every prompt.
+        ks: Numbers of samples of pass@k and maj@k; slopes are of those that are less than every prompt has samples.
         seed: Of the intervals.
         known: By exponent, accuracy of every prompt, shape [P], measured by another method where samples cannot tell.
         trees: Known outcomes of every prompt: certified bounds then replace estimates at exponents above 1.
