@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from sharpen.cli.analysis import forecast
+from sharpen.cli.analysis import forecast, outcomes
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the llm group."""
     forecast.register(app)
+    outcomes.register(app)
