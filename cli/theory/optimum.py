@@ -37,6 +37,13 @@ def register(app: typer.Typer) -> None:
 def optimum(
     chosen: options.ObjectiveFlags,
     outcomes: options.ProblemFlags,
+    problems: Annotated[
+        Path | None,
+        typer.Option(
+            help="outcomes.parquet of sharpen llm outcomes instead of --base: certain bounds for each prompt.",
+            show_default=False,
+        ),
+    ] = None,
     kl: Annotated[
         str | None,
         typer.Option(help="Also the best policies at these KLs to the base, nats, a comma list.", show_default=False),
@@ -70,6 +77,13 @@ def optimum(
     Without flags: the tempered objective (alpha 2) on five outcomes whose likeliest one is wrong.
     """
     spec = chosen.build(default="tempered")
+    if problems is not None:
+        from sharpen.cli.theory.known import report_known
+
+        flags = {"base": outcomes.base, "reward": outcomes.reward, "length": outcomes.length, "kl": kl, "plot": plot}
+        options.only_where(False, "one problem, without --problems", **flags, points=points, answers=answers, top=top)
+        report_known(spec, problems, json_output)
+        return
 
     from sharpen.objective import InputError
     from sharpen.theory.optima.frontier import MOST_POINTS
