@@ -72,11 +72,11 @@ class Record:
     @property
     def mode_is_certain(self) -> bool:
         """Whether the likeliest outcome is likelier than anything unseen can be."""
-        plain = [
-            (p, r) for p, r, alpha in zip(self.logprob, self.reward, self.alpha, strict=True) if alpha in (None, 1)
-        ]
-        seen = [p for p, r in plain if r is not None]
-        return bool(seen) and max(seen) > max((p for p, r in plain if r is None), default=-math.inf)
+        largest = max((one for one in self.alpha if one is not None), default=None)  # its sums are nearest a maximum
+        rows = zip(self.logprob, self.reward, self.alpha, strict=True)
+        plain = [(logprob, reward) for logprob, reward, alpha in rows if alpha in (None, largest)]
+        seen = [logprob for logprob, reward in plain if reward is not None]
+        return bool(seen) and max(seen) > max((p for p, reward in plain if reward is None), default=-math.inf)
 
 
 def summarise(records: Sequence[Record], alphas: Sequence[float]) -> dict[str, Any]:
