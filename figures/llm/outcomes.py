@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,17 @@ def plot_outcomes(result: Mapping[str, Any], path: str | Path | None = None, *, 
         panel.set_ylabel("E[r], certain bounds")
         panel.set_title(
             f"{result['problems']} problems, {result['forward_tokens']['mean']:.0f} forward tokens each:\n"
-            f"E[r] known to {max(row['width'] for row in rows):.1g} or better (mean)",
+            f"mean width of the bounds {_span([row['width'] for row in rows])}",
             fontsize=9,
         )
+
+
+def _span(widths: Sequence[float]) -> str:
+    """Return the smallest and the largest number.
+
+    Example:
+        >>> _span([0.012, 0.0002]), _span([0.012])
+        ('0.0002 to 0.01', '0.01')
+    """
+    ends = [f"{end:.1g}" for end in (min(widths), max(widths))]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)

@@ -118,13 +118,13 @@ def read_known(file: Path) -> list[Known]:
     seen, unseen = _rows(file, SEEN_COLUMNS), _rows(file.parent / FRONTIER, FRONTIER_COLUMNS)
     found = []
     for name in dict.fromkeys([*seen, *unseen]):
-        rows = seen.get(name, np.zeros((0, 3)))
+        log_p, reward, length = seen.get(name, np.zeros((0, 3))).T
         depth, logs, alpha = unseen.get(name, np.zeros((0, 3))).T
         of = {float(one): alpha == one for one in np.unique(alpha[~np.isnan(alpha)])}
         sums = {one: logs[places][np.argsort(depth[places])] for one, places in of.items()}
         if sums and (min(sums) != 1.0 or len({each.size for each in sums.values()}) > 1):
             raise InputError("problems", str(file.parent / FRONTIER), f"sums of {name} at 1 and the same at each alpha")
-        found.append(Known(name, *rows.T, logs[np.isnan(alpha)], sums))
+        found.append(Known(name, log_p, reward, length, logs[np.isnan(alpha)], sums))
         found[-1].seen(1.0)  # refuses rewards and log-probabilities that are none
     if not found:
         raise InputError("problems", str(file), "at least one outcome")

@@ -28,7 +28,12 @@ PROMPT = [1, 2, 3]
 @lru_cache
 def model(seed: int) -> Any:
     torch.manual_seed(seed)
-    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shape: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     own = LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, **shape, initializer_range=0.3)).eval()
     with torch.no_grad():
         own.lm_head.weight.mul_(1.5)  # some tokens far likelier than others

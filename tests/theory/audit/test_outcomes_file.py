@@ -41,7 +41,7 @@ def grown(seed: int, threshold: float, tau: float) -> tuple[np.ndarray, np.ndarr
     grow(0.0, 0, True)
     sums = {a: np.array([np.log(np.exp(a * np.array(cut[d])).sum()) / a for d in sorted(cut)]) for a in ALPHAS}
     rows = np.array(seen).reshape(-1, 2)
-    known = Known("a", *rows.T, np.ones(len(rows)), np.array(prefixes), sums if cut else {})
+    known = Known("a", rows[:, 0], rows[:, 1], np.ones(len(rows)), np.array(prefixes), sums if cut else {})
     return np.array(leaves)[:, 0], np.array(leaves)[:, 1], known
 
 
