@@ -49,6 +49,11 @@ class OutcomesConfig(Settings):
         """No engine takes memory beside the model."""
         return 0.0
 
+    @property
+    def seed(self) -> int:
+        """Nothing is drawn."""
+        return 0
+
     @model_validator(mode="before")
     @classmethod
     def _resolved(cls, fields: Any, info: ValidationInfo) -> Any:
