@@ -253,7 +253,7 @@ def _forecast(
 ) -> dict[str, Any]:
     import numpy as np
 
-    from sharpen.theory.forecast.intervals import UNIT, Resampler
+    from sharpen.theory.core.intervals import UNIT, Resampler
     from sharpen.theory.forecast.report import forecast as forecast_from
     from sharpen.theory.forecast.tables import read_trees
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from sharpen.objective import InputError, Objective
+from sharpen.theory.core.intervals import UNIT, Resampler
 from sharpen.theory.core.problem import FloatArray
-from sharpen.theory.forecast.intervals import UNIT, Resampler
 from sharpen.theory.forecast.samples import Samples, check_prompts
 from sharpen.theory.forecast.weights import MOST_KHAT, Weighted, weigh
 from sharpen.theory.optima.majority import winner_probabilities

@@ -11,9 +11,9 @@ from scipy.special import expit, logit, rel_entr
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory.audit.certified import Seen
+from sharpen.theory.core.intervals import SURE, UNIT, Resampler
 from sharpen.theory.core.problem import FloatArray
 from sharpen.theory.forecast.estimate import KL, REWARD, Estimate, estimate
-from sharpen.theory.forecast.intervals import SURE, UNIT, Resampler
 from sharpen.theory.forecast.samples import Samples, check_prompts
 from sharpen.theory.forecast.slopes import calibration, slopes
 from sharpen.theory.forecast.trees import certified

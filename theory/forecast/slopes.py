@@ -21,8 +21,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from sharpen.objective import InputError
+from sharpen.theory.core.intervals import Resampler
 from sharpen.theory.core.problem import FloatArray
-from sharpen.theory.forecast.intervals import Resampler
 from sharpen.theory.forecast.samples import Samples, check_prompts
 
 BINS = 5  # of the calibration curve, each with a fifth of every prompt's samples

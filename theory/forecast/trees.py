@@ -9,8 +9,8 @@ import numpy as np
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory.audit.certified import Interval, Seen, expected_reward, pass_at_k
+from sharpen.theory.core.intervals import SURE, UNIT, Resampler
 from sharpen.theory.core.problem import FloatArray
-from sharpen.theory.forecast.intervals import SURE, UNIT, Resampler
 
 WIDEST = 0.1  # mean width of the prompts' bounds, above which no number is given
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from sharpen.objective import Objective
+from sharpen.theory.core.intervals import UNIT, Resampler
 from sharpen.theory.core.problem import FloatArray
 from sharpen.theory.forecast.estimate import REWARD, estimate
-from sharpen.theory.forecast.intervals import UNIT, Resampler
 from sharpen.theory.forecast.samples import Samples
 from sharpen.theory.forecast.slopes import slope
 

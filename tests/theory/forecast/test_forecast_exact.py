@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory.audit.price import pass_at_k_slope, price
+from sharpen.theory.core.intervals import Resampler
 from sharpen.theory.core.problem import Problem
 from sharpen.theory.forecast.estimate import KL, LENGTH, REWARD, estimate
-from sharpen.theory.forecast.intervals import Resampler
 from sharpen.theory.forecast.report import forecast, tilt_gain
 from sharpen.theory.forecast.samples import Samples
 from sharpen.theory.forecast.slopes import calibration, pass_slope, slope

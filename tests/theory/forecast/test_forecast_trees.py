@@ -16,8 +16,8 @@ from pyarrow import parquet
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory.audit.certified import Seen, expected_reward
+from sharpen.theory.core.intervals import Resampler
 from sharpen.theory.core.problem import Problem
-from sharpen.theory.forecast.intervals import Resampler
 from sharpen.theory.forecast.report import forecast
 from sharpen.theory.forecast.samples import Samples
 from sharpen.theory.forecast.tables import read_trees
