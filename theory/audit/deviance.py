@@ -211,39 +211,68 @@ def _scales(points: Sequence[Points]) -> FloatArray:
     return np.sqrt(np.where(squares > tiny, squares, 0.0) / len(points))
 
 
+class Stack:
+    """Prompts with the features of one family, in one array, for sums over each prompt's points at any theta.
+
+    Args:
+        points: P sets.
+        places: Which columns of their features belong to the family, F of them.
+        scale: What the features are divided by, shape [F].
+    """
+
+    def __init__(self, points: Sequence[Points], places: Sequence[int], scale: FloatArray) -> None:
+        sizes = [one.policy.size for one in points]
+        self.starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+        self.prompt = np.repeat(np.arange(len(points)), sizes)
+        self.log_base = np.concatenate([one.log_base for one in points])
+        self.policy = np.concatenate([one.policy for one in points])
+        columns = np.concatenate([one.features[:, places] for one in points]) / scale
+        # Centred at pi's mean, the log-likelihood ratio of a prompt is -A(theta).
+        middles = np.add.reduceat(self.policy[:, None] * columns, self.starts)
+        self.columns = columns - middles[self.prompt]
+        # Of outcomes that are all there it is 0; of weighted samples about 0, and it makes them comparable.
+        self.log_totals = self._normalised(self.log_base)[0]
+
+    def _normalised(self, log_weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the log of each prompt's sum, shape [P], and each point's share of it, shape [M]."""
+        tops = np.maximum.reduceat(log_weight, self.starts)
+        w = np.exp(log_weight - tops[self.prompt])
+        totals = np.add.reduceat(w, self.starts)
+        return tops + np.log(totals), w / totals[self.prompt]
+
+    def log_normalizers(self, theta: FloatArray) -> FloatArray:
+        """Return A(theta) of each prompt, with features centred at pi's mean, shape [P]: minus what theta explains."""
+        return self._normalised(self.log_base + self.columns @ theta)[0] - self.log_totals
+
+    def member(self, theta: FloatArray) -> FloatArray:
+        """Return p_theta of each point, shape [M]."""
+        return self._normalised(self.log_base + self.columns @ theta)[1]
+
+    def moments(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return mean and covariance of the features under p_theta of each prompt, shapes [P, F] and [P, F, F]."""
+        w = self.member(theta)
+        means = np.add.reduceat(w[:, None] * self.columns, self.starts)
+        apart = self.columns - means[self.prompt]
+        return means, np.add.reduceat(w[:, None, None] * apart[:, :, None] * apart[:, None, :], self.starts)
+
+
 def _closest(points: Sequence[Points], names: Sequence[str], chosen: Sequence[int], scale: FloatArray) -> Fit:
     """Return the closest member of one family; a feature that varies in no prompt explains nothing and gets 0."""
     varying = [place for place in chosen if scale[place] > 0]
     if not varying:
         return Fit(dict.fromkeys(names, 0.0), 0.0, True)
-    columns = [one.features[:, varying] / scale[varying] for one in points]
-    middles = [one.policy @ column for one, column in zip(points, columns, strict=True)]
-    # Centred at pi's mean, the log-likelihood ratio of a prompt is -A(theta).
-    centred = [column - middle for column, middle in zip(columns, middles, strict=True)]
-    # Of outcomes that are all there it is 0; of weighted samples about 0, and it makes them comparable.
-    log_totals = sum(float(np.logaddexp.reduce(one.log_base)) for one in points)
+    stack = Stack(points, varying, scale[varying])
 
     def loss(theta: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-        value, slope, bend = 0.0, np.zeros(len(varying)), np.zeros((len(varying), len(varying)))
-        for one, column in zip(points, centred, strict=True):
-            log_w = one.log_base + column @ theta
-            top = np.max(log_w)
-            w = np.exp(log_w - top)
-            total = w.sum()
-            w /= total
-            mean = w @ column
-            value += float(top) + math.log(total)
-            slope += mean
-            bend += column.T @ (w[:, None] * column) - np.outer(mean, mean)
-        count = len(points)
-        return (value - log_totals) / count, slope / count, bend / count
+        means, covariances = stack.moments(theta)
+        return float(stack.log_normalizers(theta).mean()), means.mean(axis=0), covariances.mean(axis=0)
 
     theta = _minimised(loss, len(varying))
     value, _, bend = loss(theta)
     found = dict.fromkeys(names, 0.0)
     for place, one in zip(varying, theta, strict=True):
         found[names[list(chosen).index(place)]] = float(one / scale[place])
-    return Fit(found, max(0.0, float(-value)), _varies(bend, loss(np.zeros(len(varying)))[2]))
+    return Fit(found, max(0.0, -value), _varies(bend, loss(np.zeros(len(varying)))[2]))
 
 
 def _varies(bend: FloatArray, at_base: FloatArray) -> bool:
