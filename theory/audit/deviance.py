@@ -129,7 +129,7 @@ def split_points(points: Sequence[Points], features: Sequence[str]) -> Split:
         points: P sets.
         features: Names of the columns of their features.
     """
-    scale = _scales(points)
+    scale = scales(points)
     fits: dict[str, Fit] = {}
     for size in range(1, len(features) + 1):
         for chosen in itertools.combinations(range(len(features)), size):
@@ -176,7 +176,7 @@ def per_prompt_alpha(points: Sequence[Points]) -> list[float | None]:
     """
     found: list[float | None] = []
     for one in points:
-        scale = _scales([one])
+        scale = scales([one])
         if not scale[0] > 0:
             found.append(None)
             continue
@@ -198,7 +198,7 @@ def _points(problem: Problem, policy: ArrayLike, features: Sequence[str]) -> Poi
     return Points(log_p, pi, np.stack([columns[name] for name in features], axis=1), kl_to_base(log_p, change))
 
 
-def _scales(points: Sequence[Points]) -> FloatArray:
+def scales(points: Sequence[Points]) -> FloatArray:
     """Return each feature's standard deviation within prompts, under p and pi together; 0 where it does not vary."""
     squares, size = 0.0, 0.0
     for one in points:
