@@ -16,6 +16,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -141,12 +142,13 @@ def split_points(points: Sequence[Points], features: Sequence[str]) -> Split:
     return Split(kl, fits, shapley, kl - everything)
 
 
-def shapley_values(features: Sequence[str], explained: Mapping[str, float]) -> dict[str, float]:
+def shapley_values(features: Sequence[str], explained: Mapping[str, Any]) -> dict[str, Any]:
     """Return each feature's mean gain over all orders of adding the features (Shapley 1953).
 
     Args:
         features: Their names.
-        explained: By subset, its names in the order of ``features`` joined by ``+``; the empty set is ``""``.
+        explained: Numbers, or arrays of one shape, by subset: its names in the order of ``features`` joined by ``+``;
+            the empty set is ``""``.
 
     Example:
         >>> shapley_values(["a", "b"], {"": 0.0, "a": 1.0, "b": 2.0, "a+b": 2.0})
@@ -157,7 +159,7 @@ def shapley_values(features: Sequence[str], explained: Mapping[str, float]) -> d
         return "+".join(one for one in features if one in chosen)
 
     count = len(features)
-    values = dict.fromkeys(features, 0.0)
+    values: dict[str, Any] = dict.fromkeys(features, 0.0)
     for feature in features:
         others = [one for one in features if one != feature]
         for size in range(count):

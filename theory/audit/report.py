@@ -122,7 +122,9 @@ class _Draws:
         def of(name: str, sign: float) -> Any:
             return lambda means: (sign < 0) + sign * self._explained(means, name) / means[:, 0]
 
-        shares = {label: self._made(self.values[name] / self.kl, of(name, 1.0)) for label, name in names.items()}
+        shares: dict[str, dict[str, float] | None] = {
+            label: self._made(self.values[name] / self.kl, of(name, 1.0)) for label, name in names.items()
+        }
         return shares | {"rest": self._made(1 - self.values[EVERYTHING] / self.kl, of(EVERYTHING, -1.0))}
 
 

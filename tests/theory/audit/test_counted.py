@@ -96,7 +96,7 @@ def test_support_by_chance_is_hypergeometric_and_equal_policies_have_it() -> Non
     base, policy = rng.binomial(16, q), rng.binomial(16, q)
     found = Counted(base, 16, policy, 16).support(Resampler(400, 0))
     c = base + policy
-    by_chance = np.mean([hypergeom.pmf(0, 32, one, 16) if one else 0.0 for one in c])
+    by_chance = np.mean([float(hypergeom.pmf(0, 32, one, 16)) if one else 0.0 for one in c])
     assert found["gained_by_chance"] == found["lost_by_chance"] == pytest.approx(by_chance)
     for name in ("gained", "lost"):
         assert found[name]["low"] <= by_chance <= found[name]["high"]
