@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from sharpen.cli.analysis import forecast, outcomes
+from sharpen.cli.analysis import audit, forecast, outcomes
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the llm group."""
+    audit.register(app)
     forecast.register(app)
     outcomes.register(app)

@@ -118,7 +118,7 @@ def evaluate(
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    result, records = run_evaluation(config, out, force=force, report=_progress())
+    result, records = run_evaluation(config, out, force=force, report=progress())
     if compare is not None:
         result["comparison"] = compare_with(records, compare, seed)
     if json_output:
@@ -129,7 +129,7 @@ def evaluate(
         _print(result, out)
 
 
-def _progress() -> EvalReport:
+def progress() -> EvalReport:
     """Return a reporter that writes a line a batch to stderr."""
     import time
 
@@ -137,7 +137,7 @@ def _progress() -> EvalReport:
 
     began = time.monotonic()
 
-    def progress(records: list[Any], total: int, earlier: int) -> None:
+    def line(records: list[Any], total: int, earlier: int) -> None:
         answers = sum(len(record.correct) for record in records)
         right = sum(sum(record.correct) for record in records)
         left = (time.monotonic() - began) * (total - len(records)) / max(1, len(records) - earlier)
@@ -147,7 +147,7 @@ def _progress() -> EvalReport:
             flush=True,
         )
 
-    return EvalReport(note=lambda text: say(text, file=sys.stderr), progress=progress)
+    return EvalReport(note=lambda text: say(text, file=sys.stderr, flush=True), progress=line)
 
 
 def _duration(seconds: float) -> str:

@@ -163,9 +163,9 @@ def verdict(result: dict[str, Any]) -> str:
     """Return in words what the change was made of, from :func:`audit_split`'s numbers."""
     kl, shares = result["kl"], result["shares"]
     if shares[SHARPENING] is None:
-        return f"The policies hardly differ: KL(pi||p) = {kl['value']:.4f} nats [{kl['low']:.4f}, {kl['high']:.4f}]."
+        return f"The policies hardly differ: KL(pi||p) = {_nats(kl)}."
     first = shares[SHARPENING]
-    said = [f"KL(pi||p) = {kl['value']:.2f} nats [{kl['low']:.2f}, {kl['high']:.2f}]."]
+    said = [f"KL(pi||p) = {_nats(kl)}."]
     word = "explains most of" if first["low"] > 0.5 else "does not explain" if first["high"] < 0.5 else "explains"
     tail = "the change" if word != "explains" else "a part of the change that can be more or less than half"
     said.append(f"Sharpening {word} {tail}: {_percent(first)}.")
@@ -179,6 +179,10 @@ def verdict(result: dict[str, Any]) -> str:
     if weak:
         said.append(f"Too few effective samples for {', '.join(weak)}: their numbers are not to be relied on.")
     return " ".join(said)
+
+
+def _nats(row: dict[str, float]) -> str:
+    return f"{row['value']:.3g} nats [{row['low']:.3g}, {row['high']:.3g}]"
 
 
 def _percent(share: dict[str, float]) -> str:
