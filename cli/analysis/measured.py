@@ -71,10 +71,10 @@ def _counts(side: Side) -> tuple[list[int], list[int]]:
 def _answers(base: Side, policy: Side, resampler: Resampler) -> dict[str, Any] | None:
     from sharpen.theory.audit.counted import answers
 
-    known = [[one.answers for one in side.problems if one.answers is not None] for side in (base, policy)]
-    if any(len(one) < len(policy.problems) for one in known):
+    before, after = ([one.answers for one in side.problems if one.answers is not None] for side in (base, policy))
+    if min(len(before), len(after)) < len(policy.problems):
         return None
-    return answers(*known, resampler)
+    return answers(before, after, resampler)
 
 
 def _token_entropy(base: Side, policy: Side, resampler: Resampler) -> dict[str, Any] | None:
@@ -82,13 +82,13 @@ def _token_entropy(base: Side, policy: Side, resampler: Resampler) -> dict[str, 
 
     from sharpen.theory.audit.counted import token_entropy
 
-    columns = []
-    for side in (base, policy):
-        found = [(sum(one.entropy), sum(one.lengths)) for one in side.records or [] if one.entropy is not None]
-        columns.append(np.array(found, dtype=float).reshape(-1, 2))
-    if any(len(one) < len(policy.problems) for one in columns):
+    before, after = (
+        [(sum(one.entropy), sum(one.lengths)) for one in side.records or [] if one.entropy is not None]
+        for side in (base, policy)
+    )
+    if min(len(before), len(after)) < len(policy.problems):
         return None
-    return token_entropy(*columns, resampler)
+    return token_entropy(np.array(before, dtype=float), np.array(after, dtype=float), resampler)
 
 
 def _solved(result: dict[str, Any]) -> str:

@@ -57,9 +57,9 @@ def title(result: Mapping[str, Any]) -> str:
         >>> found = {"shares": shares, "kl": {"value": 1.37}, "problems": 64, "samples": 32}
         >>> print(title(found))
         Sharpening explains 2 % [0, 5] of what training changed
-        KL(π‖p) = 1.37 nats; 64 problems × 32 samples of each, 95 % intervals
+        KL(π‖p) = 1.37 nats; 64 problems × 32 samples of each
     """
-    asked = f"{result['problems']} problems × {result['samples']} samples of each, 95 % intervals"
+    asked = f"{result['problems']} problems × {result['samples']} samples of each"
     if known(result):
         share, kl = result["shares"]["sharpening"], result["kl"]["value"]
         value, low, high = (round(100 * share[name]) for name in ("value", "low", "high"))
@@ -100,7 +100,7 @@ def _shares(panel: Axes, result: Mapping[str, Any]) -> None:
     panel.axvline(0, color="black", lw=0.8)
     panel.set_xlim(min(0, *(100 * shares[name]["low"] for name in BARS)) - 2, max(118, panel.get_xlim()[1]))
     panel.set_xticks(range(0, 101, 25))
-    panel.set_xlabel("share of KL(π‖p) that is explained, %")
+    panel.set_xlabel("share of KL(π‖p) that is explained, %, with 95 % interval")
     panel.grid(axis="y", visible=False)
     panel.legend(loc="lower right", fontsize=8)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sharpen.llm.audit.logs import is_log, read_logs
 from sharpen.llm.audit.marked import Marked
 from sharpen.llm.configs.evaluation import EvalConfig
-from sharpen.llm.configs.targets import complete
+from sharpen.llm.configs.targets import complete, find_target
 from sharpen.llm.evaluation import records as store
 from sharpen.llm.evaluation.run import EVALUATION, RECORDS, EvalReport, run_evaluation
 from sharpen.objective import InputError
@@ -68,19 +68,25 @@ def configs(base: str | None, policy: str, asked: Mapping[str, Any]) -> tuple[Ev
     Args:
         base: The model before, as ``sharpen llm eval`` takes one; None: the one that the policy's run began from.
         policy: The model after.
-        asked: Further fields of :class:`EvalConfig`, and ``checkpoint`` of the policy's run; what is not given is the
-            policy's.
+        asked: Further fields of :class:`EvalConfig`, and ``checkpoint`` of the policy's run; what is not given is what
+            the policy's run was asked, or the base of a model that is no run.
 
     Raises:
         InputError: there is no such model, or no base is known.
     """
-    fields = complete({"problems": 64, "samples": 32, **asked, "model": policy} | ({"base": base} if base else {}))
-    if fields["base"] is None:
+    which = asked.get("checkpoint")
+    target = find_target(policy, None if which is None else str(which))
+    given = {"problems": 64, "samples": 32, **{name: value for name, value in asked.items() if name != "checkpoint"}}
+    if base is None and target.base is None:
         raise InputError("base", None, f"the model that {policy} was trained from; only of runs it is known")
+    before = find_target(base).location if base is not None else target.base
+    asks = policy if target.base is not None or base is None else base
+    fields = complete({**given, "model": asks} | ({"checkpoint": which} if which and asks == policy else {}))
+    fields |= {"model": target.location, "base": before}
     after = EvalConfig.as_written(fields)
     # Another seed, so that two samples that begin alike are chance.
-    before = {**after.model_dump(), "model": fields["base"], "base": after.model, "seed": (after.seed + 1) % SEEDS}
-    return EvalConfig.as_written(before), after
+    swapped = {"model": before, "base": after.model, "seed": (after.seed + 1) % SEEDS}
+    return EvalConfig.as_written({**after.model_dump(), **swapped}), after
 
 
 def sample(
