@@ -11,9 +11,10 @@ from sharpen.figures.style import BASE_COLOR, REGIME_COLORS, drawing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SIZE = (5.0, 3.3)  # inches: at 400 pixels of width the text is still legible
+SIZE = (5.0, 3.6)  # inches: at 400 pixels of width the text is still legible
 BARS = {
     "sharpening": ("sharpening alone", REGIME_COLORS["sharpening"]),
+    "own": ("sharpening, an\nα a problem", "#F0B48A"),
     "reward": ("reward alone", REGIME_COLORS["task-reward"]),
     "length": ("length alone", REGIME_COLORS["tempered"]),
     "all": ("all three", "#666666"),
@@ -24,8 +25,9 @@ BARS = {
 def plot_audit(result: Mapping[str, Any], path: str | Path | None = None, *, axes: Axes | None = None) -> None:
     """Draw an audit as ``sharpen llm audit --json`` prints it.
 
-    Bars are what each family explains alone, as a share of KL(pi || p), with 95 % intervals; diamonds are Shapley
-    values. Without shares, because nothing changed or samples were not scored, pass@k of both models is drawn.
+    Bars are what each family explains alone, as a share of KL(pi || p), with 95 % intervals, and what sharpening
+    explains with an exponent of its own for each problem; diamonds are Shapley values. Without shares, because nothing
+    changed or samples were not scored, pass@k of both models is drawn.
 
     Args:
         result: The audit.
@@ -80,7 +82,7 @@ def _short(value: float) -> str:
 
 
 def _shares(panel: Axes, result: Mapping[str, Any]) -> None:
-    shares, kl = result["shares"], result["kl"]["value"]
+    shares, kl = result["shares"] | {"own": result["own_alpha"]["share"]}, result["kl"]["value"]
     for place, (name, (_, color)) in enumerate(BARS.items()):
         row = shares[name]
         value, low, high = (100 * row[end] for end in ("value", "low", "high"))

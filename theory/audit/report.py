@@ -31,7 +31,8 @@ def audit_split(prompts: Sequence[Pooled], seed: int = 42) -> dict[str, Any]:
         ``value``, ``low`` and ``high``, nats, 95 % over prompts; ``shares``: the same as parts of ``kl``, None where
         that is about 0; ``fits``: of each family ``theta``, ``attained``, ``ess`` (median over prompts), ``ess_least``;
         ``alpha``: the shared exponent 1 + theta, None in a limit; ``own_alpha``: with one exponent a prompt what is
-        ``explained``, the ``quartiles`` of the exponents, and the ``limits``: prompts whose exponent is not finite;
+        ``explained``, its ``share``, the ``quartiles`` of the exponents, and the ``limits``: prompts whose exponent is
+        not finite;
         ``ess``: median effective sample sizes of the pooled samples for ``base`` and ``policy``; ``verdict``.
 
     Raises:
@@ -67,7 +68,7 @@ def audit_split(prompts: Sequence[Pooled], seed: int = 42) -> dict[str, Any]:
         "alpha": _row(1.0 + sharpened.theta[SHARPENING] + sharpened.pull[SHARPENING], resampler)
         if sharpened.attained
         else None,
-        "own_alpha": _own(own, resampler),
+        "own_alpha": _own(own, kl, resampler),
         "ess": {name: float(np.median(size)) for name, size in _sizes(prompts).items()},
     }
     return result | {"verdict": verdict(result)}
@@ -146,11 +147,15 @@ def _fit(one: Family) -> dict[str, Any]:
     }
 
 
-def _own(own: Own, resampler: Resampler) -> dict[str, Any]:
+def _own(own: Own, kl: FloatArray, resampler: Resampler) -> dict[str, Any]:
     finite = own.alpha[np.isfinite(own.alpha)]
     quartiles = np.quantile(finite, [0.25, 0.5, 0.75]).tolist() if finite.size else None
-    limits = int(np.isinf(own.alpha).sum())
-    return {"explained": _row(own.explained, resampler), "quartiles": quartiles, "limits": limits}
+    found = {"explained": _row(own.explained, resampler), "share": None, "quartiles": quartiles}
+    if kl.mean() >= HARDLY:
+        low, high = resampler.function(lambda means: means[:, 0] / means[:, 1], np.stack([own.explained, kl], axis=1))
+        ends = (float(own.explained.mean() / kl.mean()), low, high)
+        found["share"] = dict(zip(("value", "low", "high"), map(_rounded, ends), strict=True))
+    return found | {"limits": int(np.isinf(own.alpha).sum())}
 
 
 def _sizes(prompts: Sequence[Pooled]) -> dict[str, list[float]]:
@@ -168,7 +173,8 @@ def verdict(result: dict[str, Any]) -> str:
     said = [f"KL(pi||p) = {_nats(kl)}."]
     word = "explains most of" if first["low"] > 0.5 else "does not explain" if first["high"] < 0.5 else "explains"
     tail = "the change" if word != "explains" else "a part of the change that can be more or less than half"
-    said.append(f"Sharpening {word} {tail}: {_percent(first)}.")
+    said.append(f"Sharpening {word} {tail}: {_percent(first)}; with an alpha of its own for each problem ")
+    said[-1] += f"{_percent(result['own_alpha']['share'])}."
     said.append(
         f"Reward alone {_percent(shares['reward'])}, length alone {_percent(shares['length'])}, "
         f"all three {_percent(shares[ALL])}."
