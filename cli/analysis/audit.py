@@ -213,9 +213,9 @@ def _measures(result: dict[str, Any]) -> Any:
     if alpha is not None:
         table.add_row("closest p^alpha: its alpha", *_cells(alpha))
     if own is not None:
-        table.add_row("an alpha a problem explains, nats", *_cells(own["explained"]))
+        table.add_row("an alpha a problem explains at most", *_cells(own["at_most"]))
     if own is not None and own["share"] is not None:
-        table.add_row("an alpha a problem explains, share", *_cells(own["share"], 2))
+        table.add_row("its share of the KL", *_cells(own["share"], 2))
     crossover, tax = result["crossover"], result["tax"]
     table.add_row("first k with the base ahead", _k(crossover["value"], crossover["most"]), _span(crossover))
     table.add_row(f"sharpening tax A({tax['K']})", *_cells(tax["A"]["tax"]))

@@ -31,8 +31,8 @@ def audit_split(prompts: Sequence[Pooled], seed: int = 42) -> dict[str, Any]:
         ``value``, ``low`` and ``high``, nats, 95 % over prompts; ``shares``: the same as parts of ``kl``, None where
         that is about 0; ``fits``: of each family ``theta``, ``attained``, ``ess`` (median over prompts), ``ess_least``;
         ``alpha``: the shared exponent 1 + theta, None in a limit; ``own_alpha``: with one exponent a prompt what is
-        ``explained``, its ``share``, the ``quartiles`` of the exponents, and the ``limits``: prompts whose exponent is
-        not finite;
+        explained ``at_most``, its ``share``, the ``quartiles`` of the exponents, and the ``limits``: prompts whose
+        exponent is not finite;
         ``ess``: median effective sample sizes of the pooled samples for ``base`` and ``policy``; ``verdict``.
 
     Raises:
@@ -150,10 +150,10 @@ def _fit(one: Family) -> dict[str, Any]:
 def _own(own: Own, kl: FloatArray, resampler: Resampler) -> dict[str, Any]:
     finite = own.alpha[np.isfinite(own.alpha)]
     quartiles = np.quantile(finite, [0.25, 0.5, 0.75]).tolist() if finite.size else None
-    found = {"explained": _row(own.explained, resampler), "share": None, "quartiles": quartiles}
+    found = {"at_most": _row(own.bound, resampler), "share": None, "quartiles": quartiles}
     if kl.mean() >= HARDLY:
-        low, high = resampler.function(lambda means: means[:, 0] / means[:, 1], np.stack([own.explained, kl], axis=1))
-        ends = (float(own.explained.mean() / kl.mean()), low, high)
+        low, high = resampler.function(lambda means: means[:, 0] / means[:, 1], np.stack([own.bound, kl], axis=1))
+        ends = (float(own.bound.mean() / kl.mean()), low, high)
         found["share"] = dict(zip(("value", "low", "high"), map(_rounded, ends), strict=True))
     return found | {"limits": int(np.isinf(own.alpha).sum())}
 
@@ -173,7 +173,7 @@ def verdict(result: dict[str, Any]) -> str:
     said = [f"KL(pi||p) = {_nats(kl)}."]
     word = "explains most of" if first["low"] > 0.5 else "does not explain" if first["high"] < 0.5 else "explains"
     tail = "the change" if word != "explains" else "a part of the change that can be more or less than half"
-    said.append(f"Sharpening {word} {tail}: {_percent(first)}; with an alpha of its own for each problem ")
+    said.append(f"Sharpening {word} {tail}: {_percent(first)}; with an alpha of its own for each problem at most ")
     said[-1] += f"{_percent(result['own_alpha']['share'])}."
     said.append(
         f"Reward alone {_percent(shares['reward'])}, length alone {_percent(shares['length'])}, "

@@ -76,11 +76,13 @@ class Pooled:
 
     Args:
         points: For the fits; its measures are p / m and pi / m.
+        plain_policy: pi's own samples alone, each with the same weight, shape [n].
         group: Which group of independent samples each belongs to, 0..G-1, shape [n].
         groups: G.
     """
 
     points: Points
+    plain_policy: FloatArray
     group: IntArray
     groups: int
 
@@ -103,7 +105,8 @@ class Pooled:
         weight = np.exp(log_pi - log_m)
         groups = min(n_p, n_pi)
         group = np.concatenate([np.arange(n_p) % groups, np.arange(n_pi) % groups])
-        return cls(Points(log_p - log_m, weight / weight.sum(), features, kl), group, groups)
+        plain = np.concatenate([np.zeros(n_p), np.full(n_pi, 1.0 / n_pi)])
+        return cls(Points(log_p - log_m, weight / weight.sum(), features, kl), plain, group, groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,29 +210,25 @@ class Own:
 
     Attributes:
         alpha: Its exponent, infinite in a limit, NaN where log p does not vary, shape [P].
-        explained: What it explains, nats, without what few samples add, shape [P].
+        bound: What such exponents can explain at most, nats, shape [P]: its expectation over samples is no less. E_pi
+            is the plain mean of pi's samples and E_p the plain sum over m, both without bias; a logarithm of such a
+            sum is low on average, and a maximum over alpha high. Many samples make it tight.
     """
 
     alpha: FloatArray
-    explained: FloatArray
+    bound: FloatArray
 
 
 def own_exponents(prompts: Sequence[Pooled]) -> Own:
     """Return the exponent of each prompt by itself; its features have log p first."""
-    alpha, explained = np.full(len(prompts), np.nan), np.zeros(len(prompts))
+    alpha, bound = np.full(len(prompts), np.nan), np.zeros(len(prompts))
     for place, one in enumerate(prompts):
-        points = one.points
-        points = Points(points.log_base, points.policy, points.features[:, :1], points.kl)
-        scale = scales([points])
-        if not scale[0] > 0:
-            continue
-        fit = split_points([points], [SHARPENING]).fits[SHARPENING]
-        stack, sums = Stack([points], [0], scale), _Groups([one])
-        theta = np.array([fit.theta[SHARPENING]]) * scale
-        alpha[place] = 1.0 + fit.theta[SHARPENING] if fit.attained else np.copysign(np.inf, theta[0])
-        explained[place] = -stack.log_normalizers(theta)[0] - sums.bias(stack, theta)[0]
-        if fit.attained:
-            means, covariances = stack.moments(theta)
-            score = (stack.member(theta) * (stack.columns - means[0])[:, 0]) - stack.policy * stack.columns[:, 0]
-            explained[place] -= 0.5 * sums.covariance(score, score)[0] / covariances[0, 0, 0]
-    return Own(alpha, explained)
+        log_base, log_p = one.points.log_base, one.points.features[:, :1]
+        bound[place] = -np.logaddexp.reduce(log_base)
+        both = [Points(log_base, policy, log_p, one.points.kl) for policy in (one.points.policy, one.plain_policy)]
+        if scales(both[:1])[0] > 0:
+            weighed, plain = (split_points([points], [SHARPENING]).fits[SHARPENING] for points in both)
+            theta = weighed.theta[SHARPENING]
+            alpha[place] = 1.0 + theta if weighed.attained else np.copysign(np.inf, theta)
+            bound[place] += plain.explained
+    return Own(alpha, bound)

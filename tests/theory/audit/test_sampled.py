@@ -18,7 +18,7 @@ from scipy.special import logsumexp, rel_entr
 from sharpen.objective import InputError
 from sharpen.theory.audit.deviance import FEATURES, REWARD, SHARPENING, Split, split
 from sharpen.theory.audit.report import ALL, EVERYTHING, audit_split
-from sharpen.theory.audit.sampled import Pooled, Scored, families
+from sharpen.theory.audit.sampled import Pooled, Scored, families, own_exponents
 from sharpen.theory.core.problem import FloatArray, Problem
 
 PROMPTS, SAMPLES = 32, 16
@@ -136,6 +136,21 @@ def test_a_pure_sharpening_has_its_exponent_and_no_rest() -> None:
     assert found["rest"]["low"] <= 0 <= found["rest"]["high"]
     assert found["own_alpha"]["quartiles"] == pytest.approx([2, 2, 2], abs=1e-4)
     assert "explains most of the change" in found["verdict"]
+
+
+def test_an_exponent_a_prompt_is_bounded_from_above() -> None:
+    world, rng = World.of("mixed", prompts=60), np.random.default_rng(7)
+    exact = [
+        split([Problem(np.exp(a), r, n)], [np.exp(b)], [SHARPENING]).explained(SHARPENING)
+        for a, b, r, n in zip(world.log_p, world.log_pi, world.reward, world.length, strict=True)
+    ]
+
+    def bound(samples: int) -> float:
+        return own_exponents([world.pooled(place, rng, samples) for place in range(60)]).bound.mean()
+
+    few = np.mean([bound(8) for _ in range(12)])
+    assert np.mean(exact) + 0.01 < few < np.mean(exact) + 0.08
+    assert bound(1000) == pytest.approx(np.mean(exact), abs=0.01)
 
 
 def test_families_that_cannot_explain_a_change_say_so() -> None:
