@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from sharpen.toy.simulation.config import SimulateConfig
 
 app = typer.Typer(no_args_is_help=True, help="Gradient dynamics of tabular policies.")
-RUN = "Run"
+RUN, AUDIT = "Run", "audit.json"
+LEAST_KL = 1e-6  # nats: of less there are no shares
 
 
 @app.callback()
@@ -65,6 +66,9 @@ def simulate(
     seeds: Annotated[int | None, typer.Option(help="Independent runs.", rich_help_panel=RUN)] = None,
     seed: Annotated[int | None, typer.Option(help="Of all random numbers.", rich_help_panel=RUN)] = None,
     record_every: Annotated[int | None, typer.Option(help="Updates between records.", rich_help_panel=RUN)] = None,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Also split what each run changed: sharpening, reward, length, rest.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Delete an earlier run in --out first.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print summary.json on stdout.")] = False,
 ) -> None:
@@ -85,10 +89,10 @@ def simulate(
         "record_every": record_every,
         "learners": names(learner),
     }
-    _run(resolve(flags, step_size, chosen, config), out, force, json_output)
+    _run(resolve(flags, step_size, chosen, config), out, force, audit, json_output)
 
 
-def _run(settings: SimulateConfig, out: Path, force: bool, as_json: bool) -> None:
+def _run(settings: SimulateConfig, out: Path, force: bool, audit: bool, as_json: bool) -> None:
     from rich.progress import Progress
 
     from sharpen.toy.simulation.simulate import SUMMARY
@@ -104,13 +108,47 @@ def _run(settings: SimulateConfig, out: Path, force: bool, as_json: bool) -> Non
 
     figure = out / "figure.png"
     plot_simulation(out, figure)
+    if force:
+        (out / AUDIT).unlink(missing_ok=True)  # of the run that is gone
+    rows = _audit(out) if audit else []
     if as_json:
         import json
 
-        say(json.dumps(summary))
+        say(json.dumps(summary | ({"audit": rows} if audit else {})))
     else:
         _print_table(summary)
+        if audit:
+            _print_audit(rows)
         say(f"figure: {figure}")
+
+
+def _audit(out: Path) -> list[dict[str, Any]]:
+    """Split what the runs of a finished folder changed, and keep it beside them."""
+    import json
+
+    from sharpen.objective.storage import files
+    from sharpen.toy.simulation.audit import audit_run
+
+    rows = audit_run(out)
+    files.write(out / AUDIT, json.dumps(rows, indent=2, allow_nan=False) + "\n")
+    return rows
+
+
+def _print_audit(rows: list[dict[str, Any]]) -> None:
+    """Print the last record of each track; the file has those along the run."""
+    last = {(row["objective"], row["learner"]): row for row in rows}
+    table = terminal.plain_table()
+    for heading in ("objective", "learner", "KL, nats", "sharpening", "reward", "length", "all", "rest", "alpha"):
+        table.add_column(heading, justify="left" if heading in ("objective", "learner") else "right", no_wrap=True)
+    for (objective, learner), row in last.items():
+        names = ("sharpening", "reward", "length", "all")
+        parts = [*(row["explained"][name] for name in names), row["rest"]]
+        shares = ["" if row["kl"] < LEAST_KL else f"{round(100 * part / row['kl'])} %" for part in parts]
+        alpha = "" if row["alpha"] is None or row["kl"] < LEAST_KL else f"{row['alpha']:.2f}"
+        table.add_row(objective, learner, f"{row['kl']:.3f}", *shares, alpha)
+    console = plain_console()
+    console.print(table)
+    console.print("shares of KL(π‖p) at the end that each family alone, and all of them, explain; alpha: p^alpha's")
 
 
 def _reporter(bars: Any) -> Callable[[str, int, int], None]:
