@@ -26,9 +26,10 @@ def progress(steps: int) -> Report:
         if done % every and done not in (1, steps):
             return
         reward = "    -" if record["reward"] is None else f"{record['reward']:5.3f}"
+        log_p = "       -" if record["ref_logprob"] is None else f"{record['ref_logprob']:8.2f}"  # see reference_every
         console.print(
             f"step {done:>4}/{steps}  reward {reward}  length {record['response_length']:6.1f}  "
-            f"log p {record['ref_logprob']:8.2f}  {record['seconds']['total']:5.2f} s"
+            f"log p {log_p}  {record['seconds']['total']:5.2f} s"
         )
 
     def evaluation(name: str, measures: dict[str, Any]) -> None:
