@@ -1,4 +1,4 @@
-"""``sharpen llm audit`` on the embedded model: two checkpoints of a short run, its null, logs, what it prints and draws."""
+"""``sharpen llm audit`` on the embedded model: two checkpoints of a short run, its null, logs, what is shown."""
 
 from __future__ import annotations
 
