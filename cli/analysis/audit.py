@@ -124,6 +124,7 @@ def _collect(
     """Read what is sampled already, or sample both models."""
     from sharpen.cli.llm.eval import progress
     from sharpen.llm.audit import collect
+    from sharpen.objective import InputError
 
     logs = [one is not None and collect.is_log(Path(one)) for one in (base, policy)]
     kept = [one is not None and collect.is_evaluation(Path(one)) for one in (base, policy)]
@@ -131,7 +132,9 @@ def _collect(
     if any(logs) or any(kept):
         options.only_where(False, "models that are sampled here", **given)
         options.refuse_with("force", force, "base", base)
-        return collect.read(Path(base or ""), Path(policy), *of_logs)
+        if base is None:
+            raise InputError("base", None, f"what was sampled before training, as {policy} is what was after it")
+        return collect.read(Path(base), Path(policy), *of_logs)
 
     from transformers.utils import logging
 

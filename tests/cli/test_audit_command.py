@@ -164,6 +164,7 @@ def test_logs_of_lm_eval_are_compared_without_log_probabilities(
         (["--policy", "embedded", "--task", "antonyms", "--data", "gsm8k"], "task"),
         (["--policy", "embedded", "--checkpoint", "3"], "checkpoint"),
         (["--base", "embedded", "--policy", "x.jsonl"], "base"),
+        (["--policy", "x.jsonl"], "base"),
     ],
 )
 def test_bad_flags_are_one_line(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
