@@ -38,17 +38,17 @@ MODULES = {
 
 
 def select(names: Iterable[str] = ()) -> list[str]:
-    """Return the ids that the names mean, each once, in the order of the theory; all fourteen for no name.
+    """Return the ids that the names mean, each once, in the order of the theory; all for no name.
 
     Args:
-        names: ``T1`` ... ``T14``, in either case.
+        names: ``T1`` ... ``T25``, in either case.
 
     Raises:
         InputError: A name is none of these.
 
     Example:
         >>> select(["t7", "T1", "T7"]), len(select())
-        (['T1', 'T7'], 14)
+        (['T1', 'T7'], 21)
     """
     wanted = set()
     for name in names:
@@ -62,7 +62,7 @@ def theorem(name: str) -> Theorem:
     """Return a result before it is derived, importing the one module that proves it.
 
     Args:
-        name: ``T1`` ... ``T14``.
+        name: ``T1`` ... ``T25``.
 
     Raises:
         InputError: The name is none of these.
@@ -72,10 +72,10 @@ def theorem(name: str) -> Theorem:
 
 
 def derive(*names: str, seed: int = 0) -> Rows[Result]:
-    """Derive results of the theory and check every step now; all fourteen for no name, which takes about a minute.
+    """Derive results of the theory and check every step now; all for no name, which takes about a minute.
 
     Args:
-        names: ``T1`` ... ``T14``.
+        names: ``T1`` ... ``T25``.
         seed: Of the random problems, at least 0.
 
     Raises:

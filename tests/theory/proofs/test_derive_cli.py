@@ -37,7 +37,7 @@ def app() -> typer.Typer:
 
 @pytest.fixture(scope="module")
 def everything() -> list[Result]:
-    """All fourteen results, derived once, with few simulated runs: other tests check what they find."""
+    """All results, derived once, with few simulated runs: other tests check what they find."""
     from sharpen.theory.proofs.numbers import estimators as estimators_numbers
     from sharpen.theory.proofs.numbers import finite_samples as finite_samples_numbers
 
@@ -169,7 +169,7 @@ def test_text_fits_eighty_columns(
     out, status = run(app, [], capsys)
     assert status == 0
     assert [line for line in out.splitlines() if len(line) > 80] == []
-    assert "14 of 14 hold" in out
+    assert "21 of 21 hold" in out
     for result in everything:
         assert f"{result.id}  {result.title}\n" in out
         assert all(f"{place}. " in out for place in range(1, len(result.steps) + 1))

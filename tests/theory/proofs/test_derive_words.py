@@ -124,6 +124,43 @@ SAID = {
         "By GRPO's division by the deviation the direction is turned",
         "with unequal lengths, it is turned",
     ],
+    "T15": [
+        "With the weights R and W of the right and wrong",
+        "the power sums s and t of those below the frontier, and d + s + t for the sum",
+        "E[r] >= R/(R + W + d + s + t) and E[r] <= (R + (B + 1)*(d + s + t))/(R + W + (B + 1)*(d + s + t))",
+        "the unseen part has no bound: lim[m -> oo] ",
+    ],
+    "T16": [
+        "matches its feature, as d/dtheta (L) = ",
+        "is the only one, as d^2/(dtheta^2) (L) = -Var_q(f)",
+        "with another feature KL(pi || q) - KL(pi || s) = KL(s || q): so",
+        "For the feature ell_i the family is the powers, exp(theta*ell_i + ell_i) = ",
+    ],
+    "T21": [
+        "forecast the sharpened policy, ... = E[r], and so many of them count as one: ",
+        "= sum_i(exp((2*alpha - 1)*ell_i))/sum_i(exp(alpha*ell_i))^2",
+        "the slope at the reference, (d/dalpha (E[r]) at alpha = 1) = Cov_p(r, log p)",
+    ],
+    "T22": [
+        "as d/dalpha (exp(-alpha*m)*D) = ",
+        "and V_after = V_before - 1, by induction",
+        "goes up with the likelihood, sharpening can only help",
+    ],
+    "T23": [
+        "gains (d/dt (E_t[r]) at t = 0) = Cov_p(r, h) and spends (d^2/(dt^2) (KL_t) at t = 0)/2 = Var_p(h)/2 of",
+        "over the gain by the reward is ratio = rho",
+        "beyond what its divergence buys: KL(pi || p) - kl(A || B) = KL_right + KL_wrong",
+    ],
+    "T24": [
+        "takes 1/K of the diversity in every round, E[D_next] = (1 - 1/K)*D",
+        "of two outcomes of masses a and 1 - a after T rounds, by ",
+        "that draws K samples loses a mode of mass q with a chance of no more than a power of this, log rate = ",
+        "4*q*(1 - q) < 1",
+    ],
+    "T25": [
+        "pass@k has the slope d/dalpha (1 - (1 - q)^k) = k*(1 - q)^(k - 1)*Cov_q(r, log p) on each prompt",
+        "for many those that are solved seldom: lim[k -> oo] ",
+    ],
 }
 
 
