@@ -63,18 +63,23 @@ def compare_samples(d: Derivation, power: Any, inflation: Any, forecast: Any, si
 
 def compare_turns(d: Derivation, gap: Any) -> None:
     """Count crossings of the package's optimum on a fine grid of exponents beside those of its calibration curve."""
-    exponents, extra, seen = np.linspace(0.05, 12.0, 600), [], 0
+    exponents, extra, seen, totals = np.linspace(0.05, 12.0, 600), [], 0, []
     for _ in range(150):
         n = int(d.rng.integers(3, 9))
         problem = Problem(d.rng.dirichlet(np.ones(n)), d.rng.uniform(0, 1, n))
         weights = np.exp(np.outer(exponents, problem.log_base))
         response = weights @ problem.reward / weights.sum(axis=1)
         curve = price.calibration(problem)
+        power = np.exp(2.5 * curve.logprob) * curve.mass / np.exp(curve.logprob)
+        best = optimum(preset("tempered", alpha=2.5), problem).expected_reward
+        totals.append(float(power @ curve.expected_reward / power.sum()) - best)
         for level in np.quantile(response, [0.2, 0.5, 0.8]):
             signs = np.sign(response - level)
             crossed = changes_of_sign([int(x) for x in signs if x])
             seen = max(seen, crossed)
             extra.append(float(max(0, crossed - curve.crossings(float(level)))))
+    d.confirm(say("The curve alone gives the package's optimum at an exponent."), gap, totals, 1e-12,
+              say("{} random problems", 150))  # fmt: skip
     words = say("On a grid of exponents no response crosses a level more often than its curve; the most was {}.", seen)
     d.confirm(words, gap, extra, 0.0, say("{} random problems at three levels each", 150))  # fmt: skip
 

@@ -152,6 +152,12 @@ def variation(d: Derivation, *, fewer: int = 1, shift: sp.Expr = MIDDLE) -> None
         verdicts,
         say("all signs of so many likelihoods, {}, at every change", lengths),
     )  # fmt: skip
+    weight: Any = sp.IndexedBase("c", positive=True)
+    d.has_sign(
+        say("Coefficients {} of one sign give every term that sign, so such a sum has no zero: the induction starts.",
+            weight[I]),
+        weight[I] * sp.exp(ALPHA * LOG_P[I]), "positive", scope=ANY_N,
+    )  # fmt: skip
     term = PI[I] * PI[J] * GAP * STEP
     rise = by_sign(term, "help", "hurt")
     d.has_sign(
@@ -262,6 +268,22 @@ def coverage_slope(d: Derivation, *, drop: int = 1) -> None:
             accuracy),
         sp.Derivative(1 - (1 - accuracy) ** SAMPLES, ALPHA),
         SAMPLES * (1 - accuracy) ** (SAMPLES - drop) * covariance,
+        scope=ANY_N,
+    )  # fmt: skip
+    d.equal(
+        say("A single draw is wrong with this mean, so a product over all but one of {} draws is an estimate of the "
+            "power of the failure.", SAMPLES),
+        mean(1 - R[I]),
+        1 - mean(R[I]),
+        given=NORMALISED,
+        scope=ANY_N,
+    )  # fmt: skip
+    d.equal(
+        say("Two more draws give the covariance, by the product of their differences over {}: the mean over all "
+            "choices of so many base samples estimates the slope at the reference without bias.", 2),
+        mean(mean((R[I] - R[J]) * (LOG_P[I] - LOG_P[J]), J)) / 2,
+        Short("Cov(r, log p)", _covariance(R[I], LOG_P[I])),
+        given=NORMALISED,
         scope=ANY_N,
     )  # fmt: skip
     fades = d.limit(
