@@ -101,8 +101,8 @@ def compare_prices(d: Derivation, ratio: Any, bound: Any) -> None:
                 w = p * np.exp(t * (h - h.max()))
                 return w / w.sum()
 
-            t = brentq(lambda t, moved=moved, p=p: rel_entr(moved(t), p).sum() - SMALL, 1e-7, 1.0, xtol=1e-15)
-            gains.append(float((moved(t) - p) @ r))
+            size = float(brentq(lambda t, moved=moved, p=p: rel_entr(moved(t), p).sum() - SMALL, 1e-7, 1.0, xtol=1e-15))  # pyright: ignore[reportArgumentType]
+            gains.append(float((moved(size) - p) @ r))
         ratios.append(gains[0] / gains[1] - float(price.price(Problem(p, r)) or 0.0))
         for alpha in np.linspace(0.0, 8.0, 17):
             w = p**alpha / np.sum(p**alpha)
