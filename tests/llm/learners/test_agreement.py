@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,12 @@ DTYPES = list(TOLERANCE)
 
 
 @given(st.lists(st.floats(0, 30), min_size=1, max_size=400))
-def test_the_statistics_leave_out_the_worst_hundredth_and_one(errors: list[float]) -> None:
+def test_the_statistics_leave_out_what_one_in_a_hundred_leaves_by_chance(errors: list[float]) -> None:
+    n, out, tail = len(errors), 0, 1.0
+    while (tail := tail - comb(n, out) * 0.01**out * 0.99 ** (n - out)) > 1e-3:
+        out += 1
     found = agreement(errors)
-    left = np.sort(errors)[: max(1, len(errors) - 1 - len(errors) // 100)]
+    left = np.sort(errors)[: max(1, n - max(1, out))]
     assert found.high == left[-1]
     assert found.mean == pytest.approx(left.mean(), rel=1e-9, abs=1e-12)
     assert agreement(list(reversed(errors))) == found
@@ -44,7 +48,7 @@ def test_outliers_are_borne_and_a_shift_of_many_tokens_is_not(dtype: torch.dtype
     require_agreement("e", torch.tensor(usual), dtype, None)
     outlier = np.where(np.arange(tokens) == tokens // 2, 10.6, usual)
     require_agreement("e", torch.tensor(outlier), dtype, None)
-    shifted, some = usual + 1.5 * USUAL * allowed, np.where(np.arange(tokens) < 2 + 0.02 * tokens, 2 * allowed, usual)
+    shifted, some = usual + 1.5 * USUAL * allowed, np.where(np.arange(tokens) < 2 + 0.06 * tokens, 2 * allowed, usual)
     for wrong in (shifted, some):
         with pytest.raises(WeightSyncError, match="the e engine and the trainer differ"):
             require_agreement("e", torch.tensor(wrong), dtype, None)
