@@ -1,0 +1,121 @@
+"""The tables of docs/real-study.md from the report of the study on a real model.
+
+    sharpen paper report --scale real
+    python benchmarks/real_study.py
+
+Each table stands between two comments of the page, ``<!-- table: NAME -->`` and ``<!-- end -->``. A test compares the
+page with what this writes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+REPORT = ROOT / "paper_repro" / "results" / "real" / "report"
+PAGE = ROOT / "docs" / "real-study.md"
+ARMS = {
+    "base": "base",
+    "tempered-1-0": "null control (alpha 1)",
+    "tempered-2-0": "tempered, alpha 2",
+    "tempered-4-0": "tempered, alpha 4",
+    "sharpening-1-0": "sharpening, sum",
+    "sharpening-1-0-mean": "sharpening, mean",
+    "tilted-2-100": "tilted (alpha 2, beta_inv 100)",
+    "task-reward-0-1": "task reward",
+}
+BASE = {
+    "AUC": "AUC",
+    "Corr(r, log p)": "Corr(r, log p)",
+    "pass@1": "pass@1",
+    "pass@16": "pass@16",
+    "maj@16": "maj@16",
+    "greedy": "greedy",
+    "forecast@2": "forecast, alpha 2",
+    "forecast@4": "forecast, alpha 4",
+}
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    """Return the rows of a table of the report."""
+    with (REPORT / name).open(encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Return a table of Markdown."""
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def base() -> str:
+    """Return what is known of each task before anything is trained."""
+    body = []
+    for row in rows("tasks.csv"):
+        numbers = [f"{float(row[name]):.2f}" for name in BASE]
+        body.append([row["task"], row["kind"], *numbers])
+    return table(["task", "kind", *BASE.values()], body)
+
+
+def measured(measure: str, digits: int, interval: bool = True) -> Callable[[], str]:
+    """Return the writer of a table of one measure: arms down, tasks across."""
+
+    def written() -> str:
+        found: dict[str, dict[str, str]] = {}
+        for row in rows("measures.csv"):
+            if row["measure"] == measure:
+                half = (float(row["high"]) - float(row["low"])) / 2
+                shown = f"{float(row['mean']):.{digits}f}"
+                found.setdefault(row["arm"], {})[row["task"]] = f"{shown} ± {half:.{digits}f}" if interval else shown
+        tasks = [row["task"] for row in rows("tasks.csv")]
+        body = [[title, *(found[arm].get(task, "") for task in tasks)] for arm, title in ARMS.items() if arm in found]
+        return table(["arm", *tasks], body)
+
+    return written
+
+
+def claims() -> str:
+    """Return each registered claim with the outcomes of its tests."""
+    body = []
+    for verdict in json.loads((REPORT / "verdicts.json").read_text(encoding="utf-8")):
+        outcomes = [part["outcome"] for part in verdict["parts"]]
+        counts = [
+            f"{outcomes.count(one)} {one}" for one in ("supported", "contradicted", "undecided") if one in outcomes
+        ]
+        body.append([f"`{verdict['claim']}`", verdict["statement"], verdict["outcome"], ", ".join(counts)])
+    return table(["claim", "statement", "outcome", "of its tests"], body)
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "base": base,
+    "pass@1": measured("pass@1", 2),
+    "pass@16": measured("pass@16", 2),
+    "maj@16": measured("maj@16", 2, interval=False),
+    "greedy": measured("greedy", 2, interval=False),
+    "response_length": measured("response_length", 1, interval=False),
+    "entropy": measured("entropy", 2, interval=False),
+    "claims": claims,
+}
+
+
+def filled(page: str) -> str:
+    """Return a page with every table as the report says.
+
+    Raises:
+        KeyError: A table of the page is not known.
+    """
+    block = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", flags=re.DOTALL)
+    return block.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}", page)
+
+
+def main() -> None:
+    """Write the page again."""
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
