@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 REAL_OUT ?= runs/demo-real
 REAL_STEPS ?= 12
 
-.PHONY: help install browser demo demo-real test lint types unit unit-llm unit-rest mutants format docs bench gpu-check clean
+.PHONY: help install browser demo demo-real test lint types unit unit-llm unit-rest mutants format docs site bench gpu-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo 'make mutants change the mathematics in one place at a time: do the tests notice? (docs/mutants.md)'
 	@echo 'make format  sort imports and format the code'
 	@echo 'make docs    write the command reference again'
+	@echo 'make site    build the documentation as a site in build/site; a dead link is an error'
 	@echo 'make bench   run the benchmarks (results in benchmarks/results/)'
 	@echo 'make gpu-check  what has to be seen on a GPU machine (PYTHON=..., results in benchmarks/results/gpu/)'
 	@echo 'make clean   remove what was built; runs/ stays'
@@ -67,7 +68,7 @@ demo-real: $(READY)
 	$(BIN)/sharpen toy simulate --out $(REAL_OUT)/toy
 	$(BIN)/sharpen figures backends --toy $(REAL_OUT)/toy --llm $(REAL_OUT)/task-reward --llm $(REAL_OUT)/sharpening --out $(REAL_OUT)/real.png
 
-test: lint browser
+test: lint browser site
 	$(MAKE) -j3 types unit-llm unit-rest
 
 lint: $(READY)
@@ -100,6 +101,9 @@ format: $(READY)
 
 docs: $(READY)
 	$(BIN)/typer sharpen.cli.main utils docs --name sharpen --output docs/commands.md
+
+site: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(READY)
 	$(BIN)/python benchmarks/startup.py

@@ -123,6 +123,7 @@ def test_the_top_level_is_the_agreed_one() -> None:
     files = {"pyproject.toml", "README.md", "Makefile", "LICENSE", "CITATION.cff"} | {
         "constraints.txt",
         "constraints-gpu.txt",
+        "mkdocs.yml",
     }
     assert visible - generated == {*PACKAGES, "tests", "benchmarks", "docs", "examples"} | files
 
