@@ -65,7 +65,7 @@ def hierarchical_interval(x_SP: ArrayLike) -> Interval:
         raise ValueError(f"x_SP: got shape {np.shape(x_SP)}, allowed: at least two finite numbers")
     S, P = x.shape
     mean = float(x.mean())
-    squares, freedoms = _mean_squares(x)
+    squares, freedoms = mean_squares(x)
     total = squares["seed"] + squares["problem"] - squares["rest"]
     largest = max(("seed", "problem"), key=lambda name: squares[name])
     if total >= squares[largest]:
@@ -80,7 +80,8 @@ def hierarchical_interval(x_SP: ArrayLike) -> Interval:
     return Interval(mean, mean - half, mean + half, float(2 * t.sf(abs(mean) / error, freedom)), freedom)
 
 
-def _mean_squares(x: FloatArray) -> tuple[dict[str, float], dict[str, int]]:
+def mean_squares(x: FloatArray) -> tuple[dict[str, float], dict[str, int]]:
+    """Return the mean squares of ``seed``, ``problem`` and ``rest`` of numbers, shape [S, P], and their freedoms."""
     S, P = x.shape
     freedoms = {"seed": S - 1, "problem": P - 1, "rest": (S - 1) * (P - 1)}
     grand = x.mean()

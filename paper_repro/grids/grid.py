@@ -21,7 +21,7 @@ OWN_GRIDS = {"real": "real.yaml"}  # the other scales share grid.yaml
 Kind = Literal["train", "sample", "theory", "toy"]
 
 
-KEPT = ("calibrate", "greedy")  # measures that a result has where it is asked for them
+KEPT = ("calibrate", "greedy", "keep", "cross")  # measures that a result has where it is asked for them
 
 
 class Asked(Settings):
@@ -34,6 +34,8 @@ class Asked(Settings):
         samples: Responses a problem.
         calibrate: Keep also how likelihood and score go together, and what p^alpha is forecast to reach.
         greedy: Ask each problem once more without sampling.
+        keep: Of so many samples of each problem keep the numbers one by one.
+        cross: ``train``: so many samples of the base model on each problem are scored by the policy too.
     """
 
     data: Text
@@ -42,6 +44,8 @@ class Asked(Settings):
     samples: int = Field(default=16, ge=2)
     calibrate: bool = False
     greedy: bool = False
+    keep: int = Field(default=0, ge=0)
+    cross: int = Field(default=0, ge=0)
 
     def plain(self) -> dict[str, Any]:
         """Return the fields in JSON types; what is kept besides only where it is set: older runs keep their name."""

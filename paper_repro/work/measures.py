@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from sharpen.objective.settings import as_name
 from sharpen.paper_repro.grids.grid import KEPT
+from sharpen.theory.audit.counted import entropy_of
 
 if TYPE_CHECKING:
     from sharpen.llm.evaluation.records import Record
@@ -23,13 +25,15 @@ def folder_of(asked: Mapping[str, Any]) -> str:
     return f"{as_name(asked['data'])}-{asked['split']}"
 
 
-def by_problem(records: Sequence[Record], samples: int, *, calibrate: bool = False) -> dict[str, Any]:
+def by_problem(records: Sequence[Record], samples: int, *, calibrate: bool = False, keep: int = 0) -> dict[str, Any]:
     """Return the measures of each problem.
 
     Args:
         records: One a problem, each with ``samples`` responses.
         samples: n.
         calibrate: Add those of :func:`calibration`.
+        keep: Add ``answer_entropy``, nats, estimated from all samples, ``level`` where the problems have one, and
+            ``kept``, see :func:`singly`, of so many samples of each problem.
 
     Returns:
         ``samples``; ``ids``, the problems' names; and one list a measure over the problems: ``correct`` (of n, from
@@ -55,7 +59,29 @@ def by_problem(records: Sequence[Record], samples: int, *, calibrate: bool = Fal
         centred = [(_centred(record.base_logprob), _centred(record.logprob)) for record in records]
         table["alpha_xx"] = [float(x @ x) for x, _ in centred]
         table["alpha_xy"] = [float(x @ y) for x, y in centred]
+    if keep:
+        table["answer_entropy"] = [entropy_of(Counter(record.classes)) for record in records]
+        table["level"] = [record.level for record in records]
+        table["kept"] = singly(records, keep)
     return table | (calibration(records) if calibrate else {})
+
+
+def singly(records: Sequence[Record], count: int) -> dict[str, list[list[Any]]]:
+    """Return the numbers of single samples, the first ``count`` of each problem.
+
+    Returns:
+        ``right`` (0 or 1), ``tokens``, and where they were measured ``logprob`` (log pi) and ``base_logprob`` (log p),
+        nats a sequence, to three digits; each one list a problem.
+    """
+    found: dict[str, list[list[Any]]] = {
+        "right": [[int(good) for good in record.correct[:count]] for record in records],
+        "tokens": [record.lengths[:count] for record in records],
+    }
+    for name in ("logprob", "base_logprob"):
+        columns = [getattr(record, name) for record in records]
+        if all(column is not None for column in columns):
+            found[name] = [[round(float(value), 3) for value in column[:count]] for column in columns]
+    return found
 
 
 def asked(one: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,9 @@ def sample(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         config = SampleConfig.as_written({**settings["config"], **asked(one), "model": location})
         out = folder / folder_of(one)
         costs[one["data"]] = run_sampling(config, out)["cost"]
-        tables[one["data"]] = by_problem(store.read(out / RECORDS), one["samples"], calibrate="calibrate" in one)
+        tables[one["data"]] = by_problem(
+            store.read(out / RECORDS), one["samples"], calibrate="calibrate" in one, keep=one.get("keep", 0)
+        )
         if "greedy" in one:
             policy = {name: getattr(config, name) for name in POLICY}
             tables[one["data"]]["greedy"] = greedy(policy, one, folder / f"{folder_of(one)}-greedy")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpen.objective.storage import files
-from sharpen.paper_repro.work.measures import asked, by_problem, folder_of, greedy
+from sharpen.paper_repro.work.measures import asked, by_problem, folder_of, greedy, singly
 
 CURVES = (
     *("reward", "pseudo_reward", "response_length", "finished", "entropy", "kl_ref", "ref_logprob"),
@@ -94,7 +94,11 @@ def _evaluate(config: Any, sets: list[dict[str, Any]], run: Path, name: str, fol
         }
         out = folder / f"{name}-{folder_of(one)}"
         _, records = run_evaluation(EvalConfig(**policy, **asked(one)), out)
-        found[one["data"]] = by_problem(records, one["samples"], calibrate="calibrate" in one)
+        found[one["data"]] = by_problem(records, one["samples"], calibrate="calibrate" in one, keep=one.get("keep", 0))
+        if "cross" in one:
+            before = {**asked(one), **policy, "model": target.base, "base": target.location, "samples": one["cross"]}
+            _, drawn = run_evaluation(EvalConfig(**before), out.with_name(f"{out.name}-cross"))
+            found[one["data"]]["cross"] = singly(drawn, one["cross"])  # here logprob is log p and base_logprob log pi
         if "greedy" in one:
             found[one["data"]]["greedy"] = greedy(policy, one, out.with_name(f"{out.name}-greedy"))
     return found

@@ -38,7 +38,7 @@ def test_one_problem_gives_the_t_interval_over_seeds() -> None:
 def test_two_way_mean_squares_of_a_textbook_table() -> None:
     """3 x 4 table whose sums of squares are worked out by hand: rows 32, columns 20, rest 0."""
     x = np.array([0.0, 2.0, 4.0])[:, None] + np.array([0.0, 1.0, 2.0, 3.0])[None, :] * math.sqrt(4 / 3)
-    squares, freedoms = stats._mean_squares(x)
+    squares, freedoms = stats.mean_squares(x)
     assert freedoms == {"seed": 2, "problem": 3, "rest": 6}
     assert squares["seed"] * 2 == pytest.approx(32.0)
     assert squares["problem"] * 3 == pytest.approx(20.0)

@@ -1,0 +1,140 @@
+"""What the statistics and the registered rules do where the truth is known: coverage, null rates, power.
+
+Axis letters: S seeds, P problems. A problem's log-odds of being answered right come from the difficulties of the dial
+(one in eight never), a seed moves all of them together, and a pair of a seed and a problem a little more. Answers are
+counted as the study counts them: N samples of each problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from sharpen.paper_repro.analysis.bounded import UNIT, bounded_interval, of_difference
+from sharpen.paper_repro.analysis.stats import holm
+
+FloatArray = NDArray[np.float64]
+LEVELS = {"never": (0.0, 16), "hard": (1 / 17, 24), "medium": (1 / 3, 40), "easy": (4 / 5, 48)}  # P(right), problems
+
+
+@dataclass(frozen=True)
+class Design:
+    """Sizes of a study, and how much its units differ.
+
+    Args:
+        seeds: S.
+        problems: P.
+        samples: N of each problem and seed.
+        seed_sd: Standard deviation of a run's pass@1 over seeds.
+        pair_sd: Of the log-odds of a pair of a seed and a problem.
+        effect_sd: Of an arm's effect on a problem's log-odds, over problems.
+    """
+
+    seeds: int = 8
+    problems: int = 128
+    samples: int = 32
+    seed_sd: float = 0.03
+    pair_sd: float = 0.3
+    effect_sd: float = 0.3
+
+
+def _law(count: int, rng: np.random.Generator) -> FloatArray:
+    """Return log-odds of problems drawn from the dial's difficulties, shape [count]; -inf where it is never right."""
+    rates, weights = zip(*LEVELS.values(), strict=True)
+    chosen = rng.choice(len(rates), size=count, p=np.array(weights) / sum(weights))
+    with np.errstate(divide="ignore"):
+        return logit(np.array(rates)[chosen])
+
+
+def _spread(shift: float, sd: float, nodes: int = 15) -> float:
+    """Return mean pass@1 over the difficulties with log-odds moved by a normal number of this mean and sd."""
+    x, w = np.polynomial.hermite_e.hermegauss(nodes)
+    rates, weights = (np.array(column) for column in zip(*LEVELS.values(), strict=True))
+    with np.errstate(divide="ignore"):
+        means = [expit(logit(rate) + shift + sd * x) @ w / w.sum() for rate in rates]
+    return float(np.average(means, weights=weights))
+
+
+def seed_scale(design: Design) -> float:
+    """Return the standard deviation of a seed's shift of log-odds that gives ``seed_sd`` in pass@1."""
+    slope = (_spread(0.05, 0.0) - _spread(-0.05, 0.0)) / 0.1
+    return design.seed_sd / slope
+
+
+def shift_for(effect: float, design: Design) -> float:
+    """Return by how much all log-odds move for a gain of ``effect`` in mean pass@1, seeds and pairs included."""
+    from scipy.optimize import brentq
+
+    sd = float(np.hypot(seed_scale(design), design.pair_sd))
+    wide = float(np.hypot(sd, design.effect_sd))
+    return float(brentq(lambda shift: _spread(shift, wide) - _spread(0.0, sd) - effect, -8.0, 8.0))  # pyright: ignore[reportArgumentType]
+
+
+def draw(design: Design, rng: np.random.Generator, shift: float = 0.0) -> tuple[FloatArray, FloatArray]:
+    """Return the share of right answers of an arm that moves all log-odds by ``shift``, and of one that does not.
+
+    Problems are common to both, seeds are not. Shapes [S, P].
+    """
+    base_P = _law(design.problems, rng)
+    effect_P = shift + design.effect_sd * rng.standard_normal(design.problems) if shift else np.zeros(design.problems)
+    found = []
+    for moved_P in (effect_P, np.zeros(design.problems)):
+        seeds_S = seed_scale(design) * rng.standard_normal(design.seeds)
+        pairs_SP = design.pair_sd * rng.standard_normal((design.seeds, design.problems))
+        rates_SP = expit(base_P + moved_P + seeds_S[:, None] + pairs_SP)
+        found.append(rng.binomial(design.samples, rates_SP) / design.samples)
+    return found[0], found[1]
+
+
+def coverage(design: Design, times: int, seed: int, shift: float = 0.0) -> dict[str, float]:
+    """Return how often the intervals of an arm's mean and of a difference of two arms hold the true mean.
+
+    Returns:
+        ``mean``, ``difference``: shares of ``times``; ``outside``: share of the intervals with an end that cannot be.
+    """
+    rng = np.random.default_rng(seed)
+    sd = float(np.hypot(seed_scale(design), design.pair_sd))
+    wide = float(np.hypot(sd, design.effect_sd)) if shift else sd
+    truth = _spread(shift, wide), _spread(0.0, sd)
+    held, outside = np.zeros(2), 0
+    for _ in range(times):
+        arm, control = draw(design, rng, shift)
+        intervals = (
+            (bounded_interval(arm, UNIT), truth[0], UNIT),
+            (bounded_interval(arm - control, of_difference(UNIT)), truth[0] - truth[1], of_difference(UNIT)),
+        )
+        held += [found.low <= value <= found.high for found, value, _ in intervals]
+        outside += any(found.low < ends[0] or found.high > ends[1] for found, _, ends in intervals)
+    return {"mean": held[0] / times, "difference": held[1] / times, "outside": outside / times}
+
+
+def power(design: Design, effect: float, family: int, level: float, times: int, seed: int) -> float:
+    """Return how often one of ``family`` contrasts has a Holm p-value below ``level`` and the sign of its effect.
+
+    The other contrasts of the family have no effect, which is Holm's hardest case. With ``effect`` 0 it is the chance
+    that any contrast of the family is taken for one.
+    """
+    rng = np.random.default_rng(seed)
+    shift = shift_for(effect, design) if effect else 0.0
+    found = 0
+    for _ in range(times):
+        intervals = []
+        for member in range(family):
+            arm, control = draw(design, rng, shift if member == 0 else 0.0)
+            intervals.append(bounded_interval(arm - control, of_difference(UNIT)))
+        adjusted = holm([one.p if one.p is not None else 1.0 for one in intervals])
+        if effect:
+            found += bool(adjusted[0] < level and intervals[0].mean * effect > 0)
+        else:
+            found += bool(adjusted.min() < level)
+    return found / times
+
+
+def rate_of(rule: Callable[[FloatArray], bool], spread: float, shape: tuple[int, ...], times: int, seed: int) -> float:
+    """Return how often a rule fires on normal numbers of mean 0 and standard deviation ``spread``."""
+    rng = np.random.default_rng(seed)
+    return sum(rule(spread * rng.standard_normal(shape)) for _ in range(times)) / times
