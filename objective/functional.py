@@ -70,7 +70,14 @@ def score(ref_logprob: Array, length: Array | None, exponent: float) -> Array:
 
 
 def potential(
-    w: Coefficients, reward: Array | None, ref_logprob: Array | None, length: Array | None, exponent: float
+    w: Coefficients,
+    reward: Array | None,
+    ref_logprob: Array | None,
+    length: Array | None,
+    exponent: float,
+    *,
+    right: float = 0.0,
+    slope: Array | None = None,
 ) -> Array:
     """Return u(x) = w_r r + (w_p - w_h) s + w_h log p, so that J(pi) = E[u] + w_h H(pi).
 
@@ -78,14 +85,27 @@ def potential(
     w = 0, or without entropy, u = w_r r + w_p s.
 
     Terms whose weight is zero are not computed: their arrays may be None and, when given, are not read.
+
+    Args:
+        w: The weights.
+        reward: Task reward r.
+        ref_logprob: log p.
+        length: ``|x|``.
+        exponent: w in s(x).
+        right: What right answers add to w_p: the term right r s, so that w_p is ``w.w_p + right`` where r = 1.
+        slope: f'(P) of a utility of the success rate, which multiplies w_r; None for the identity.
     """
     terms = []
     if w.w_r != 0.0:
-        terms.append(w.w_r * _given(reward, "reward"))
+        w_r = w.w_r if slope is None else w.w_r * slope
+        terms.append(w_r * _given(reward, "reward"))
     if w.w_p != w.w_h:
         terms.append((w.w_p - w.w_h) * score(_given(ref_logprob, "ref_logprob"), length, exponent))
     if w.w_h != 0.0:
         terms.append(w.w_h * _given(ref_logprob, "ref_logprob"))
+    if right != 0.0:
+        given = _given(ref_logprob, "ref_logprob")
+        terms.append(right * _given(reward, "reward") * score(given, length, exponent))
     return sum(terms[1:], start=terms[0])
 
 
@@ -96,9 +116,12 @@ def pseudo_reward(
     policy_logprob: Array | None,
     length: Array | None,
     exponent: float,
+    *,
+    right: float = 0.0,
+    slope: Array | None = None,
 ) -> Array:
     """Return u(x) - w_h sg(log pi(x)), the per-sample reward that a policy gradient maximises; sg stops gradients."""
-    u = potential(w, reward, ref_logprob, length, exponent)
+    u = potential(w, reward, ref_logprob, length, exponent, right=right, slope=slope)
     if w.w_h != 0.0:
         u = u - w.w_h * _given(policy_logprob, "policy_logprob")
     return stop_gradient(u)
@@ -111,18 +134,26 @@ def value(
     ref_logprob: Array | None,
     length: Array | None,
     exponent: float,
+    *,
+    right: float = 0.0,
 ) -> Array:
     """Return J(pi) = sum_x pi(x) (u(x) - w_h log pi(x)) over the last axis, differentiable in ``policy_logprob``.
 
     Outcomes with pi(x) = 0 contribute 0, also where log pi or u is infinite.
     """
     xp = array_namespace(policy_logprob)
-    u = potential(w, reward, ref_logprob, length, exponent)
+    u = potential(w, reward, ref_logprob, length, exponent, right=right)
     inside = policy_logprob > -xp.inf
     # where() on the inputs, not on the product: a masked 0 * inf would still give NaN gradients.
     log_pi = xp.where(inside, policy_logprob, xp.zeros_like(policy_logprob))
     gain = xp.where(inside, u - w.w_h * log_pi, xp.zeros_like(log_pi))
     return xp.sum(xp.where(inside, xp.exp(log_pi), xp.zeros_like(log_pi)) * gain, axis=-1)
+
+
+def mean(policy_logprob: Array, values: Array | None) -> Array:
+    """Return E_pi[values] over the last axis, differentiable in ``policy_logprob``."""
+    xp = array_namespace(policy_logprob)
+    return xp.sum(xp.exp(policy_logprob) * _given(values, "reward"), axis=-1)
 
 
 def stop_gradient(x: Array) -> Array:

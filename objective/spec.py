@@ -7,9 +7,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from sharpen.objective import functional
+from sharpen.objective import utility as utilities
+from sharpen.objective.errors import InputError
 from sharpen.objective.functional import Array, Coefficients
 from sharpen.objective.settings import Settings
 
@@ -17,13 +19,16 @@ Mode = Literal["sampling", "optimization"]
 Normalization = Literal["none", "sum", "mean", "weighted_mean"]
 MODES: tuple[str, ...] = ("sampling", "optimization")
 NORMALIZATIONS: tuple[str, ...] = ("none", "sum", "mean", "weighted_mean")
+LATER = ("alpha_right", "utility")  # fields that stored objectives of older versions lack
 REFERENCE_FORMS = "frozen, policy or refresh:K with a whole number K >= 1"
 
 
 class Objective(Settings):
-    """One point of the family J(pi) = w_r E[r] + w_p E[s] + w_h H(pi), s(x) = log p(x) / |x|^w.
+    """One point of the family J(pi) = w_r f(E[r]) + w_p E[s] + w_h H(pi), s(x) = log p(x) / |x|^w.
 
-    The names are the paper's (arXiv 2604.16259). An objective is immutable, compares by value and can be a dict key.
+    f is the identity, and w_p the same for all outcomes, unless ``utility`` and ``alpha_right`` say otherwise. Both are
+    left out of what is stored while they have their defaults. The other names are the paper's (arXiv 2604.16259). An
+    objective is immutable, compares by value and can be a dict key.
 
     Args:
         alpha: Exponent of the reference likelihood, finite and >= 0. The tempered optimum is p^alpha.
@@ -35,6 +40,10 @@ class Objective(Settings):
         weight: The length exponent w of ``weighted_mean``; required there and refused elsewhere.
         reference: What p is during training: ``frozen``, ``policy`` (p is the current policy) or ``refresh:K`` (p is
             replaced by the policy every K updates).
+        alpha_right: Exponent of the reference likelihood for right answers (r = 1), ``alpha`` being that of wrong ones;
+            None for one exponent. Between them, for a partial score r, alpha + (alpha_right - alpha) r.
+        utility: f of the success rate E[r]: ``identity``, ``log``, ``pass@K`` or ``arcsin``
+            (:mod:`sharpen.objective.utility`).
 
     Raises:
         pydantic.ValidationError: (a ValueError) if a field is out of range or the combination has no objective.
@@ -52,6 +61,8 @@ class Objective(Settings):
     normalization: Normalization = "sum"
     weight: float | None = None
     reference: str = "frozen"
+    alpha_right: float | None = Field(default=None, ge=0.0)
+    utility: str = "identity"
 
     if TYPE_CHECKING:  # pydantic makes it, of every frozen model
 
@@ -64,6 +75,27 @@ class Objective(Settings):
             raise ValueError(f"allowed: {REFERENCE_FORMS}")
         return reference
 
+    @field_validator("utility")
+    @classmethod
+    def _known_utility(cls, utility: str) -> str:
+        if not utilities.is_known(utility):
+            raise ValueError(f"allowed: {utilities.FORMS}")
+        return utility
+
+    @model_validator(mode="after")
+    def _has_what_it_bends(self) -> Self:
+        if self.utility != "identity" and self.beta_inv == 0.0:
+            raise ValueError(
+                f"beta_inv: got 0.0 with utility {self.utility}, allowed: a number > 0, because a utility is one of "
+                "the task reward"
+            )
+        if self.alpha_right is not None and self.normalization == "none":
+            raise ValueError(
+                f"alpha_right: got {self.alpha_right} with normalization none, allowed: nothing there, because it "
+                "drops the likelihood term"
+            )
+        return self
+
     @model_validator(mode="after")
     def _has_a_meaning(self) -> Self:
         if (self.weight is None) == (self.normalization == "weighted_mean"):
@@ -72,9 +104,9 @@ class Objective(Settings):
                 "weighted_mean and nothing otherwise"
             )
         w = self.coefficients
-        if not all(abs(x) < float("inf") for x in w):
+        if not all(abs(x) < float("inf") for x in (*w, self.right_weight)):
             raise ValueError(f"beta_inv: got {self.beta_inv}, allowed: 0 or large enough that alpha/beta_inv is finite")
-        if w == Coefficients(0.0, 0.0, 0.0):
+        if w == Coefficients(0.0, 0.0, 0.0) and self.right_weight == 0.0:
             raise ValueError(
                 "alpha: got an objective that is zero everywhere (optimization with beta_inv = 0 and no likelihood "
                 "term), allowed: alpha > 0 with a normalization other than none, or beta_inv > 0"
@@ -87,6 +119,14 @@ class Objective(Settings):
         return functional.coefficients(self.alpha, self.beta_inv, self.mode, self.normalization)
 
     @property
+    def right_weight(self) -> float:
+        """What right answers add to w_p, 0 without ``alpha_right``."""
+        if self.alpha_right is None:
+            return 0.0
+        right = functional.coefficients(self.alpha_right, self.beta_inv, self.mode, self.normalization)
+        return right.w_p - self.coefficients.w_p
+
+    @property
     def length_exponent(self) -> float:
         """The exponent w in s(x) = log p(x) / |x|^w."""
         if self.normalization == "weighted_mean":
@@ -96,8 +136,36 @@ class Objective(Settings):
 
     @property
     def needs_reward(self) -> bool:
-        """Whether the objective has a reward term; without one a run never opens the answers."""
-        return self.coefficients.w_r != 0.0
+        """Whether the objective reads rewards; one that does not never opens the answers.
+
+        A utility and an exponent of right answers both do, the latter also without a reward term.
+        """
+        return self.coefficients.w_r != 0.0 or self.alpha_right is not None or self.utility != "identity"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has neither a utility nor an exponent of right answers."""
+        return self.alpha_right is None and self.utility == "identity"
+
+    def require_plain(self, who: str) -> None:
+        """Refuse a utility or an exponent of right answers where only the four regimes are known.
+
+        Args:
+            who: What does not know more, for the message.
+
+        Raises:
+            InputError: the objective has one.
+
+        Example:
+            >>> Objective(alpha_right=0).require_plain("the toy")
+            Traceback (most recent call last):
+                ...
+            sharpen.objective.errors.InputError: alpha_right: got 0.0, allowed: none for the toy, which has one exponent
+        """
+        if self.alpha_right is not None:
+            raise InputError("alpha_right", self.alpha_right, f"none for {who}, which has one exponent")
+        if self.utility != "identity":
+            raise InputError("utility", self.utility, f"identity for {who}, which has no other utility")
 
     @property
     def refresh_every(self) -> int | None:
@@ -108,10 +176,14 @@ class Objective(Settings):
 
     @property
     def regime(self) -> str:
-        """The regime's name in the paper's table of four, or ``task-reward+likelihood`` for the mixed one."""
+        """The regime's name in the paper's table of four, or ``task-reward+likelihood`` for the mixed one.
+
+        A utility and an exponent of right answers do not change it.
+        """
+        rewarded = self.coefficients.w_r != 0.0
         if self.mode == "sampling":
-            return "tilted" if self.needs_reward else "tempered"
-        if not self.needs_reward:
+            return "tilted" if rewarded else "tempered"
+        if not rewarded:
             return "sharpening"
         return "task-reward" if self.coefficients.w_p == 0.0 else "task-reward+likelihood"
 
@@ -120,10 +192,37 @@ class Objective(Settings):
         return functional.score(ref_logprob, length, self.length_exponent)
 
     def potential(
-        self, *, reward: Array | None = None, ref_logprob: Array | None = None, length: Array | None = None
+        self,
+        *,
+        reward: Array | None = None,
+        ref_logprob: Array | None = None,
+        length: Array | None = None,
+        success: Array | None = None,
     ) -> Array:
-        """Return u(x), with J(pi) = E[u] + w_h H(pi); see :func:`sharpen.objective.functional.potential`."""
-        return functional.potential(self.coefficients, reward, ref_logprob, length, self.length_exponent)
+        """Return u(x), with J(pi) = E[u] + w_h H(pi); see :func:`sharpen.objective.functional.potential`.
+
+        Args:
+            reward: r.
+            ref_logprob: log p.
+            length: ``|x|``.
+            success: The success rate at which a utility's slope is taken. With a utility there is no potential: what
+                is returned then has the gradient of J where E[r] is this, and no other.
+
+        Raises:
+            InputError: the objective has a utility and no success rate is given.
+        """
+        slope = self._reward_slope(success)
+        w, exponent, right = self.coefficients, self.length_exponent, self.right_weight
+        return functional.potential(w, reward, ref_logprob, length, exponent, right=right, slope=slope)
+
+    def _reward_slope(self, success: Array | None) -> Array | None:
+        """Return f' at the success rate, None for the identity."""
+        if self.utility == "identity":
+            return None
+        if success is None:
+            raise InputError("utility", self.utility, "identity: with another one what an answer is worth depends on "
+                             "the success rate, which is not known here")  # fmt: skip
+        return utilities.utility(self.utility).slope(success)
 
     def pseudo_reward(
         self,
@@ -132,17 +231,20 @@ class Objective(Settings):
         ref_logprob: Array | None = None,
         policy_logprob: Array | None = None,
         length: Array | None = None,
+        success: Array | None = None,
     ) -> Array:
         """Return the per-sample pseudo-reward that a policy gradient maximises, as a constant (stop-gradient).
 
         sampling: r + ((alpha - 1)/beta_inv) s + (1/beta_inv)(log p - log pi), optimization: r + (alpha/beta_inv) s;
-        with beta_inv = 0 the reward and the factors 1/beta_inv are dropped.
+        with beta_inv = 0 the reward and the factors 1/beta_inv are dropped. A utility multiplies r by f'(P); with an
+        exponent of right answers alpha depends on r.
 
         Args:
             reward: Task reward r(x), shape [batch]; not read, and may be None, unless :attr:`needs_reward`.
             ref_logprob: log p(x), shape [batch], nats, summed over tokens. Needed unless w_p = w_h = 0.
             policy_logprob: log pi(x), shape [batch]. Needed in mode ``sampling``.
             length: ``|x|`` in tokens (>= 1), shape [batch], integer or floating. Needed if the exponent w is not 0.
+            success: P = E_pi[r] of the prompt, a number or shape [batch]. Needed with a utility.
 
         Returns:
             Shape [batch]; NumPy, JAX or PyTorch in, the same library and dtype out.
@@ -150,8 +252,10 @@ class Objective(Settings):
         Raises:
             ValueError: an array that the objective weighs is None.
         """
+        slope = self._reward_slope(success)
+        w, exponent, right = self.coefficients, self.length_exponent, self.right_weight
         return functional.pseudo_reward(
-            self.coefficients, reward, ref_logprob, policy_logprob, length, self.length_exponent
+            w, reward, ref_logprob, policy_logprob, length, exponent, right=right, slope=slope
         )
 
     def value(
@@ -163,7 +267,22 @@ class Objective(Settings):
         length: Array | None = None,
     ) -> Array:
         """Return J(pi) of a policy over finitely many outcomes (last axis), differentiable in ``policy_logprob``."""
-        return functional.value(self.coefficients, policy_logprob, reward, ref_logprob, length, self.length_exponent)
+        w, exponent, right = self.coefficients, self.length_exponent, self.right_weight
+        if self.utility == "identity":
+            return functional.value(w, policy_logprob, reward, ref_logprob, length, exponent, right=right)
+        rest = functional.value(
+            w._replace(w_r=0.0), policy_logprob, reward, ref_logprob, length, exponent, right=right
+        ) if w.w_p or w.w_h or right else 0.0  # fmt: skip
+        return rest + w.w_r * utilities.utility(self.utility).value(functional.mean(policy_logprob, reward))
+
+    @model_serializer(mode="wrap")
+    def _as_older_versions_did(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what older versions did not have while it has its default: names and hashes of runs stay."""
+        fields = handler(self)
+        for name in LATER:
+            if fields.get(name) == type(self).model_fields[name].default:
+                fields.pop(name, None)
+        return fields
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types; ``Objective(**d)`` gives the objective back."""

@@ -169,6 +169,12 @@ class ObjectiveFlags:
     normalization: Annotated[str | None, _objective_flag("none, sum, mean or weighted_mean.")] = None
     weight: Annotated[float | None, _objective_flag("Length exponent of weighted_mean.")] = None
     reference: Annotated[str | None, _objective_flag("frozen, policy or refresh:K.")] = None
+    alpha_right: Annotated[float | None, _objective_flag("Exponent of right answers, alpha being that of wrong.")] = (
+        None
+    )
+    utility: Annotated[
+        str | None, _objective_flag("Of the success rate: identity, log, pass@K or arcsin (GRPO's).")
+    ] = None
 
     def any_given(self) -> bool:
         """Return whether any of the flags was given."""

@@ -249,6 +249,7 @@ class TrainConfig(Settings):
 
     @model_validator(mode="after")
     def _learner_fits_the_objective(self) -> Self:
+        self.objective.require_plain("sharpen llm")
         kind, learner = self.learner.kind, self.learner.learner
         if learner.needs_entropy and self.objective.coefficients.w_h == 0:
             raise ValueError(

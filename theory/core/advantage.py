@@ -61,6 +61,8 @@ def advantage_line(objective: Objective, problem: Problem, inside: NDArray[np.bo
     count = int(inside.sum())
     zero, minus_one = np.zeros(count), -np.ones(count)
     frozen = objective.refresh_every is None
+    if not frozen and objective.alpha_right is not None:
+        raise InputError("reference", objective.reference, "frozen with an exponent of right answers")
     length = problem.length[inside]
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         constant = objective.pseudo_reward(

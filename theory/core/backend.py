@@ -122,6 +122,8 @@ def summarize(
         length: Lengths, needed if the objective normalises by them.
         reference: log-probabilities of p in J if they are not ``log_base`` (a reference that moves).
     """
+    if objective.utility != "identity":  # not a sum over outcomes
+        return _summarize(objective, log_policy, reward, log_base, length, reference)
     parts = []
     for at in _blocks(log_policy):
         given = (None if x is None else x[at] for x in (length, reference))
@@ -158,13 +160,15 @@ def family(
     xp = array_namespace(log_base)
     inside = log_base > -xp.inf
     log_p = _finite(xp, inside, log_base)
-    zero, one = (_weights_per_entropy(objective.model_copy(update={over: t})) for t in (0.0, 1.0))
+    at = [objective.model_copy(update={over: t}) for t in (0.0, 1.0)]
+    zero, one = map(_weights_per_entropy, at)
     rate = Coefficients(*(b - a for a, b in zip(zero, one, strict=True)))
+    right = [each.right_weight / each.coefficients.w_h for each in at]
     exponent = objective.length_exponent
-    offset = functional.potential(zero, reward, log_p, length, exponent)
+    offset = functional.potential(zero, reward, log_p, length, exponent, right=right[0])
     slope = xp.zeros_like(offset)
-    if any(rate):
-        slope = slope + functional.potential(rate, reward, log_p, length, exponent)
+    if any(rate) or right[1] != right[0]:
+        slope = slope + functional.potential(rate, reward, log_p, length, exponent, right=right[1] - right[0])
     return Family(xp.where(inside, offset, xp.full_like(offset, -xp.inf)), _finite(xp, inside, slope), reward)
 
 

@@ -46,7 +46,10 @@ def potential_scale(objective: Objective, reward: Array, log_base: Array, length
     """Return the scale of the potential u, shape [n]: w_r max |r| + |w_p - w_h| |s| + w_h |log p|."""
     w = objective.coefficients
     sizes = Coefficients(w.w_r, abs(w.w_p - w.w_h) + w.w_h, w.w_h)
-    found = functional.potential(sizes, reward_scale(reward), own_scale(log_base), length, objective.length_exponent)
+    right = abs(objective.right_weight)
+    found = functional.potential(
+        sizes, reward_scale(reward), own_scale(log_base), length, objective.length_exponent, right=right
+    )
     xp = array_namespace(found)
     return xp.minimum(found, xp.full_like(found, xp.finfo(found.dtype).max))  # a finite potential's may overflow
 

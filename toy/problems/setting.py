@@ -63,8 +63,9 @@ def check_size(objective: Objective, problems: Iterable[Problem], step_size: flo
         step_size: The largest eta.
 
     Raises:
-        InputError: it is so.
+        InputError: it is so, or the objective has a utility or an exponent of right answers.
     """
+    objective.require_plain("the toy")
     sizes = [potential_scale(objective, one.reward, one.log_base, one.length).max() for one in problems]
     if not max(1.0, step_size) * max(sizes) <= LARGEST:
         given = f"alpha={objective.alpha:g} and beta_inv={objective.beta_inv:g} with step_size={step_size:g}"
