@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from sharpen.objective import functional
-from sharpen.objective import utility as utilities
 from sharpen.objective.errors import InputError
 from sharpen.objective.functional import Array, Coefficients
 from sharpen.objective.settings import Settings
@@ -43,7 +42,7 @@ class Objective(Settings):
         alpha_right: Exponent of the reference likelihood for right answers (r = 1), ``alpha`` being that of wrong ones;
             None for one exponent. Between them, for a partial score r, alpha + (alpha_right - alpha) r.
         utility: f of the success rate E[r]: ``identity``, ``log``, ``pass@K`` or ``arcsin``
-            (:mod:`sharpen.objective.utility`).
+            (:func:`sharpen.objective.functional.utility`).
 
     Raises:
         pydantic.ValidationError: (a ValueError) if a field is out of range or the combination has no objective.
@@ -78,8 +77,8 @@ class Objective(Settings):
     @field_validator("utility")
     @classmethod
     def _known_utility(cls, utility: str) -> str:
-        if not utilities.is_known(utility):
-            raise ValueError(f"allowed: {utilities.FORMS}")
+        if not functional.is_utility(utility):
+            raise ValueError(f"allowed: {functional.UTILITY_FORMS}")
         return utility
 
     @model_validator(mode="after")
@@ -222,7 +221,7 @@ class Objective(Settings):
         if success is None:
             raise InputError("utility", self.utility, "identity: with another one what an answer is worth depends on "
                              "the success rate, which is not known here")  # fmt: skip
-        return utilities.utility(self.utility).slope(success)
+        return functional.utility(self.utility).slope(success)
 
     def pseudo_reward(
         self,
@@ -273,7 +272,7 @@ class Objective(Settings):
         rest = functional.value(
             w._replace(w_r=0.0), policy_logprob, reward, ref_logprob, length, exponent, right=right
         ) if w.w_p or w.w_h or right else 0.0  # fmt: skip
-        return rest + w.w_r * utilities.utility(self.utility).value(functional.mean(policy_logprob, reward))
+        return rest + w.w_r * functional.utility(self.utility).value(functional.mean(policy_logprob, reward))
 
     @model_serializer(mode="wrap")
     def _as_older_versions_did(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from scipy.optimize import approx_fprime
 
 from sharpen.objective import InputError, Objective, from_yaml, to_yaml
-from sharpen.objective.utility import utility
+from sharpen.objective.functional import utility
 
 NAMES = ("identity", "log", "pass@1", "pass@2", "pass@7", "arcsin")
 LOG_P = np.log([0.4, 0.25, 0.2, 0.15])
