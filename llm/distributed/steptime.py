@@ -17,9 +17,10 @@ decoding        b N of weights and 2 k b (layers) for each token of context, for
 push            b N read and written; with sleep, b N to the machine's memory and back
 ==============  =====================================================================================================
 
-Kernels of a pass run one after the other, so the times of products and bytes add; copies between processes or from the
-machine's memory run beside them. A decoding step reads weights and cache inside its products: the longer of the two.
-``SHARE`` is the one number that is fitted (docs/scale.md): what the model's products reach of a large product's rate.
+Kernels of a pass run one after the other, so the times of products and bytes add, and those of copies to the machine's
+memory, which hold the next phase up; what goes between processes runs beside the passes. A decoding step reads weights
+and cache inside its products: the longer of the two. ``SHARE`` is the one number that is fitted (docs/scale.md): what
+the model's products reach of a large product's rate.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ SHARE = 0.65  # fitted on one H200 (update and scoring of 3 B); the H100's times
 LARGE_PRODUCT, COPY = 0.80, 0.90  # of the data sheet's rates: what an 8192^3 product and a large copy reach
 NODE, BETWEEN = 8, 50e9  # cards of a machine; bytes a second that each sends to another one (400 Gb/s, assumed)
 ROWS = 256  # rows that an engine samples at a time
+LAUNCH = 1e-5  # seconds from one kernel to the next where Python starts them
 LAYER_KERNELS, STEP_KERNELS = 45, 60  # of a decoder layer's forward pass; of a decoding step beside the layers
 ENTROPY, HEAD, SAMPLER, ADAM = 28, 20, 60, 60  # bytes a number; see above
 Bound = Literal["products", "memory", "network", "host", "launches"]
@@ -74,7 +76,7 @@ def ceiling(card: Card, processes: int = 1) -> Rates:
 def expected(card: Card, processes: int = 1) -> Rates:
     """Return the rates that were seen on GPUs of this kind (``LARGE_PRODUCT``, ``COPY``, ``SHARE``)."""
     most = ceiling(card, processes)
-    return replace(most, products=LARGE_PRODUCT * most.products, memory=COPY * most.memory, share=SHARE)
+    return replace(most, products=LARGE_PRODUCT * most.products, memory=COPY * most.memory, share=SHARE, launch=LAUNCH)
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,9 @@ class Work:
         part = self.parts(rates)
         together = max if self.fused and rates.hides_launches else lambda *own: sum(own)
         device = together(part["products"], part["memory"])
-        beside = (device, part["network"], part["host"])
-        return max(*beside, part["launches"]) if rates.hides_launches else max(beside) + part["launches"]
+        if rates.hides_launches:
+            return max(device, part["network"], part["launches"]) + part["host"]
+        return max(device, part["network"]) + part["launches"] + part["host"]
 
     def bound(self, rates: Rates) -> Bound:
         """Return what takes most of the time."""
@@ -232,7 +235,9 @@ class _Process:
     def rollout(self, rows: int) -> Work:
         at_once = min(rows, self.rows_at_once)
         step = decode_step(self.shape, at_once, self.prompt + self.response / 2, self.b)
-        if self.config.engine == "transformers":  # joins each step's keys to the cache: it is read and written again
+        if self.config.engine != "transformers":
+            step = replace(step, kernels=0.0)  # vLLM replays a graph of them
+        else:  # joins each step's keys to the cache: it is read and written again
             cache = kv_cache(self.shape, 1, self.b) * at_once * (self.prompt + self.response / 2)
             step += Work(memory=2 * cache + SAMPLER * at_once * self.shape.vocabulary)
         read = forward(self.shape, rows / self.config.samples_per_prompt, self.prompt, self.b, head=False)

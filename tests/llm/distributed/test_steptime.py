@@ -171,5 +171,6 @@ def test_work_adds_up() -> None:
     rates = Rates(10.0, 5.0, host=1.0, share=0.5)
     assert Work(flop=10, memory=10).seconds(rates) == 2 + 2  # products at half their rate, then bytes
     assert Work(flop=10, memory=10, fused=True).seconds(rates) == 2  # bytes read inside the products
-    assert Work(flop=10, memory=10, host=9).seconds(rates) == 9  # beside them
+    assert Work(flop=10, memory=10, host=9).seconds(rates) == 2 + 2 + 9
+    assert Work(flop=10, memory=10, network=9).seconds(replace(rates, network=1.0)) == 9  # beside them
     assert (Work(flop=1, kernels=2) + Work(flop=1) * 3) == Work(flop=4, kernels=2)
