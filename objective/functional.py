@@ -219,7 +219,9 @@ def utility(name: str) -> Utility:
 
 
 def _log(p: Array) -> Array:
-    return math.log(p) if isinstance(p, float) else array_namespace(p).log(p)
+    if isinstance(p, float):
+        return math.log(p) if p > 0.0 else -math.inf
+    return array_namespace(p).log(p)
 
 
 def _arcsin(x: Array) -> Array:

@@ -51,8 +51,12 @@ class AdvantageLine(NamedTuple):
         return int(np.sign(self.slope[0]))
 
 
-def advantage_line(objective: Objective, problem: Problem, inside: NDArray[np.bool_]) -> AdvantageLine:
+def advantage_line(
+    objective: Objective, problem: Problem, inside: NDArray[np.bool_], success: float | None = None
+) -> AdvantageLine:
     """Return the line of the outcomes in the mask ``inside``, shape [n].
+
+    With a utility of the success rate it is the line at that success rate, which moves with the policy.
 
     Raises:
         InputError: a mask outside the base's support when A reads log p, weights that overflow, or slopes without a
@@ -70,12 +74,17 @@ def advantage_line(objective: Objective, problem: Problem, inside: NDArray[np.bo
             ref_logprob=problem.log_base[inside] if frozen else zero,
             policy_logprob=zero,
             length=length,
+            success=success,
         )
         log_p = problem.log_base[inside] if frozen else zero
         scale = potential_scale(objective, problem.reward[inside], log_p, length)
         # The pseudo-reward is affine in (log p, log pi): with reward and log p at 0 only the slope is left.
         slope = objective.pseudo_reward(
-            reward=zero, ref_logprob=zero if frozen else minus_one, policy_logprob=minus_one, length=length
+            reward=zero,
+            ref_logprob=zero if frozen else minus_one,
+            policy_logprob=minus_one,
+            length=length,
+            success=success,
         )
     if not np.all(np.isfinite(constant) & np.isfinite(slope)):
         if not np.all(problem.support[inside]):

@@ -41,7 +41,7 @@ def vector_field(objective: Objective, problem: Problem, policy: ArrayLike) -> F
     """
     pi = _policy(problem, policy)
     inside = pi > 0
-    line = advantage_line(objective, problem, inside)
+    line = advantage_line(objective, problem, inside, problem.expected_reward(pi))
     field = np.zeros(problem.n)
     field[inside] = _weighted_advantage(line, pi[inside], np.log(pi[inside]))
     return field
@@ -77,7 +77,9 @@ def gradient(objective: Objective, problem: Problem, logits: ArrayLike) -> Float
     shifted = theta[inside] - theta[inside].max()
     log_pi = shifted - np.log(np.sum(np.exp(shifted)))
     out = np.zeros(problem.n)
-    out[inside] = _weighted_advantage(advantage_line(objective, problem, inside), np.exp(log_pi), log_pi)
+    pi = np.exp(log_pi)
+    line = advantage_line(objective, problem, inside, float(pi @ problem.reward[inside]))
+    out[inside] = _weighted_advantage(line, pi, log_pi)
     return out
 
 

@@ -54,7 +54,8 @@ def stationary_families(objective: Objective, problem: Problem) -> Rows[Stationa
         problem: n outcomes, m of them with base probability above 0.
 
     Raises:
-        InputError: the potential is not finite on the base's support.
+        InputError: the potential is not finite on the base's support, or the objective has a utility, which makes A
+            another line at every policy.
 
     Example:
         >>> from sharpen.objective import preset

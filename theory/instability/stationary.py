@@ -29,6 +29,7 @@ from sharpen.theory.core.backend import condition
 from sharpen.theory.core.frames import Rows
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.core.ties import ties
+from sharpen.theory.instability import utility_points
 from sharpen.theory.optima.optimum import optimum, policy_value
 
 if TYPE_CHECKING:
@@ -110,8 +111,9 @@ def fixed_points(objective: Objective, problem: Problem, limit: int = DEFAULT_LI
 
     When there are more than ``limit`` points, or points times outcomes exceed 10^6 numbers, some are listed: first the
     optimum (see :func:`sharpen.theory.optima.optimum.optimum`), then the point with full support, then vertices by
-    falling a_i (the potential, or the reward with a moving reference; equal ones by falling base probability).
-    ``total`` counts all of them all the same, exactly.
+    falling a_i (the potential, or the reward with a moving reference; equal ones by falling base probability). With a
+    utility of the success rate see :mod:`sharpen.theory.instability.utility_points`. ``total`` counts all of them all
+    the same, exactly.
 
     Args:
         objective: The objective; ``reference = refresh:K`` is answered as ``policy``.
@@ -119,8 +121,9 @@ def fixed_points(objective: Objective, problem: Problem, limit: int = DEFAULT_LI
         limit: Most points to list, at least 1.
 
     Raises:
-        InputError: the limit is below 1, the potential is not finite on the base's support, or there are more than
-            1000 distinct lengths in a moving, length-normalised reference.
+        InputError: the limit is below 1, or below the number of supports with a utility of the success rate, which
+            needs entropy; the potential is not finite on the base's support; or there are more than 1000 distinct
+            lengths in a moving, length-normalised reference.
 
     Example:
         >>> from sharpen.objective import preset
@@ -131,14 +134,24 @@ def fixed_points(objective: Objective, problem: Problem, limit: int = DEFAULT_LI
     """
     if limit < 1:
         raise InputError("limit", limit, "a whole number >= 1")
-    line = advantage_line(objective, problem, problem.support)
     room = min(limit, max(MAX_NUMBERS // problem.n, 1))
-    if line.sign == 0:
-        total, points = _faces(objective, problem, line, room)
+    if objective.utility != "identity":
+        total, points = _with_a_utility(objective, problem, room)
     else:
-        total, points = _interior_points(objective, problem, line, room)
+        line = advantage_line(objective, problem, problem.support)
+        solve = _faces if line.sign == 0 else _interior_points
+        total, points = solve(objective, problem, line, room)
     points.sort(key=lambda point: (CLASSES.index(point.kind), -point.value, point.support))
     return FixedPoints(Rows(points), total, total == len(points))
+
+
+def _with_a_utility(objective: Objective, problem: Problem, room: int) -> tuple[int, list[FixedPoint]]:
+    """Return the number of points and all of them (a utility of the success rate)."""
+    found = [
+        _point(objective, problem, law[problem.support], eigenvalues, continuum=False)
+        for law, eigenvalues in utility_points.points(objective, problem, room)
+    ]
+    return len(found), found
 
 
 def _faces(objective: Objective, problem: Problem, line: AdvantageLine, room: int) -> tuple[int, list[FixedPoint]]:

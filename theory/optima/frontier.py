@@ -177,6 +177,7 @@ def at_kl(objective: Objective, problem: Problem, kl: float) -> Member | None:
     _check_kl(kl)
     if objective.refresh_every is not None:
         raise InputError("reference", objective.reference, "frozen, so that there is a base to keep near")
+    objective.require_plain("a ray of optima")
     w = objective.coefficients
     if w.w_r == 0.0 and w.w_p == w.w_h:
         raise InputError("alpha", objective.alpha, "an objective whose optimum is not the base")

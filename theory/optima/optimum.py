@@ -16,6 +16,7 @@ from sharpen.theory.core.flow import log_limit
 from sharpen.theory.core.frames import table
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.core.ties import potential_scale, top_face
+from sharpen.theory.optima import utilities
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -65,9 +66,11 @@ def optimum(objective: Objective, problem: Problem) -> Optimum:
     """Return the optimum that natural-gradient training reaches from the base.
 
     With entropy it is the Gibbs policy, pi* proportional to exp(u / w_h), which maximises J over the base's support:
-    J(pi*) - J(pi) = w_h KL(pi || pi*). Without, J is maximal on the whole face arg max u, and the policy returned is
-    the base conditioned on that face, whose ratios the natural gradient conserves. The softmax gradient ends elsewhere
-    on the face, see :func:`sharpen.theory.core.flow.softmax_limit`.
+    J(pi*) - J(pi) = w_h KL(pi || pi*). With a utility of the success rate it is one of
+    :func:`sharpen.theory.optima.utilities.solutions`, the one where the flow ends. Without entropy, J is maximal on the
+    whole face arg max u, and the policy returned is the base conditioned on that face, whose ratios the natural
+    gradient conserves. The softmax gradient ends elsewhere on the face, see
+    :func:`sharpen.theory.core.flow.softmax_limit`.
 
     Everything is computed from log p: outcomes whose p underflows take part.
 
@@ -94,6 +97,8 @@ def optimum(objective: Objective, problem: Problem) -> Optimum:
     else:
         log_policy = frozen_optimum(objective, problem)
         sign = int(objective.coefficients.w_h > 0)
+        if sign > 0 and objective.utility != "identity":
+            sign = -sum(each.kind != utilities.MINIMUM for each in utilities.solutions(objective, problem)) + 2
     found = summarize(objective, problem, log_policy)
     one_left = np.count_nonzero(log_policy > -np.inf) == 1
     return Optimum(
@@ -113,6 +118,12 @@ def frozen_optimum(objective: Objective, problem: Problem) -> FloatArray:
     Raises:
         InputError: the weights overflow on the base's support.
     """
+    if objective.utility != "identity":
+        if objective.coefficients.w_h > 0:
+            return utilities.log_limit(objective, problem)
+        if objective.coefficients.w_p != 0.0 or objective.right_weight != 0.0:
+            raise InputError("mode", objective.mode, "sampling with a utility, or alpha 0: there the best is a mixture")
+        objective = objective.model_copy(update={"utility": "identity"})  # what rises with P is highest where P is
     arrays = (problem.reward, problem.log_base, problem.length)
     with np.errstate(over="ignore", invalid="ignore"):
         level = backend.level(objective, *arrays)

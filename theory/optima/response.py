@@ -25,6 +25,7 @@ from sharpen.theory.core.backend import Family, Parameter
 from sharpen.theory.core.frames import Columns, Rows
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.core.ties import TIE_TOLERANCE
+from sharpen.theory.optima import utilities
 from sharpen.theory.optima.turning import MOST_DOUBLINGS, Groups, groups_of, moments_of, settled_from, sign_changes
 
 PARAMETERS: tuple[Parameter, ...] = ("alpha", "beta_inv")
@@ -72,6 +73,8 @@ class Turn:
 def curve(objective: Objective, problem: Problem, over: Parameter, grid: ArrayLike) -> Curve:
     """Return E[r] of the optimum and its exact derivative on a grid of alpha or beta_inv, the other one held.
 
+    With a utility it is the optimum in which the flow from the base ends, and where that jumps E[r] does, too.
+
     Memory does not grow with the grid's size times n.
 
     Args:
@@ -92,6 +95,8 @@ def curve(objective: Objective, problem: Problem, over: Parameter, grid: ArrayLi
     t = np.asarray(grid, dtype=np.float64)
     if t.ndim != 1 or not t.size or not np.all((t >= 0) & (t < np.inf)):
         raise InputError("grid", grid, "finite numbers >= 0")
+    if objective.utility != "identity":
+        return Curve(over, t, *utilities.curve(objective, problem, over, t))
     found = moments_of(entropic_family(objective, problem, over), t)
     return Curve(over, t, found.reward, found.covariance)
 
@@ -168,6 +173,8 @@ def entropic_family(objective: Objective, problem: Problem, over: Parameter) -> 
         raise InputError("over", over, ", ".join(PARAMETERS))
     if objective.coefficients.w_h == 0.0:
         raise InputError("mode", objective.mode, "sampling: without entropy the optimum is constant, then jumps")
+    if objective.utility != "identity":
+        raise InputError("utility", objective.utility, "identity: another one's optima are no exponential family")
     if objective.refresh_every is not None:
         raise InputError(
             "reference", objective.reference, "frozen: the end of training with a moving one is no p^alpha"

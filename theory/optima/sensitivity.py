@@ -85,6 +85,8 @@ def response(objective: Objective, problem: Problem, source: Source) -> Response
         raise InputError("source", source, ", ".join(SOURCES))
     if objective.refresh_every is not None:
         raise InputError("reference", objective.reference, "frozen: with a moving reference p forgets its error")
+    if source == "reward":
+        objective.require_plain("errors of the reward")
     inside = problem.support
     zero, one = np.zeros(int(inside.sum())), np.ones(int(inside.sum()))
     length = problem.length[inside]
@@ -96,6 +98,8 @@ def response(objective: Objective, problem: Problem, source: Source) -> Response
         # The potential is linear in (r, log p): its value at a unit vector of one of them is the derivative.
         given = (zero, one) if source == "likelihood" else (one, zero)
         slope = objective.potential(reward=given[0], ref_logprob=given[1], length=length)
+        if objective.right_weight != 0.0:  # right answers have an exponent of their own
+            slope = slope + objective.right_weight * problem.reward[inside] * objective.score(one, length)
         level[inside], gain[inside] = u / scale, slope / scale
         size[inside] = potential_scale(objective, problem.reward[inside], problem.log_base[inside], length) / scale
     if not np.all(np.isfinite(level[inside]) & np.isfinite(gain[inside])):

@@ -158,6 +158,44 @@ def log_limit(objective: Objective, problem: Problem) -> FloatArray:
     return ends[_followed(objective, problem, barrier)].log_probabilities
 
 
+def curve(objective: Objective, problem: Problem, over: str, grid: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return E[r] where the flow from the base ends, and its derivative, on a grid of alpha or beta_inv, shapes [G].
+
+    From x - x_0 = w f'(P): dx (1 - w f''(P) P (1 - P)) = dx_0 + f'(P) dw. At certainty the derivative is 0.
+
+    Raises:
+        InputError: as :func:`log_limit`; beta_inv = 0 is answered as the untilted policy.
+    """
+    found = [_response(objective.model_copy(update={over: float(t)}), problem, over) for t in grid]
+    rewards, derivatives = (np.array(column) for column in zip(*found, strict=True))
+    return rewards, derivatives
+
+
+def _response(objective: Objective, problem: Problem, over: str) -> tuple[float, float]:
+    level, right = untilted(objective, problem), problem.reward == 1.0
+    start, w = log_odds(level, right), objective.coefficients
+    law = backend.gibbs(level) if w.w_r == 0.0 else log_limit(objective, problem)
+    x, weight = log_odds(law, right), w.w_r / w.w_h
+    if x == math.inf:
+        return 1.0, 0.0
+    if over == "beta_inv":
+        drive = slope_at(objective.utility)(x)
+    else:
+        drive = _log_odds_slope(objective, problem, backend.gibbs(level), right)
+    p = float(_sigmoid(x))
+    return p, p * (1.0 - p) * drive / (1.0 - weight * bend_at(objective.utility, start if weight == 0.0 else x))
+
+
+def _log_odds_slope(objective: Objective, problem: Problem, law: FloatArray, right: NDArray[np.bool_]) -> float:
+    """Return d x_0 / d alpha: the mean score of right answers less that of wrong ones, each in its own part."""
+    inside = problem.support
+    score = np.zeros(problem.n)
+    if objective.normalization != "none":
+        score[inside] = functional.score(problem.log_base[inside], problem.length[inside], objective.length_exponent)
+    parts = [np.exp(law[mask] - np.logaddexp.reduce(law[mask])) @ score[mask] for mask in (right, ~right)]
+    return float((parts[0] if objective.alpha_right is None else 0.0) - parts[1])
+
+
 def untilted(objective: Objective, problem: Problem) -> FloatArray:
     """Return the level u / w_h of the objective without its reward term, shape [n], minus infinity off the support.
 
