@@ -12,7 +12,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from sharpen.paper_repro.analysis.simulated import Design, coverage
+from sharpen.paper_repro.analysis.simulated import Design, coverage, registered
+from sharpen.paper_repro.grids.grid import load_grid
 
 RESULT = Path(__file__).parent / "results" / "paper_statistics.json"
 DESIGNS = {
@@ -29,7 +30,14 @@ def main() -> None:
     """Simulate and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=2000)
-    times = parser.parse_args().times
+    parser.add_argument("--rules", action="store_true", help="Print the block `simulated` of dial.yaml instead.")
+    arguments = parser.parse_args()
+    times = arguments.times
+    if arguments.rules:
+        rules = load_grid(None, "dial").rules
+        assert rules is not None
+        print(json.dumps(registered(rules, times)))
+        return
     rows = [
         {"design": name, **asdict(design), "arm": arm, "times": times}
         | {key: round(float(value), 4) for key, value in coverage(design, times, 16, shift).items()}

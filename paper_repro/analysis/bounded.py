@@ -1,10 +1,11 @@
 """Intervals over seeds and problems that stay within what can be, and p-values that the design can support.
 
 Axis letters: S seeds, P problems. Seeds and problems are crossed, x_sp = mu + a_s + b_p + e_sp, and both are samples.
-The standard error comes from the two-way analysis of variance, as in :func:`stats.hierarchical_interval`, but Student's t
-has at most S - 1 degrees of freedom: S seeds tell no more than that of what another seed would do. The interval is made
-on a scale g without bounds and taken back: log((x - low)/(high - x)) between two bounds, the logarithm of the distance
-from a single one. ``benchmarks/paper_statistics.py`` counts how often it covers the truth at the sizes of the studies.
+The standard error comes from the two-way analysis of variance, as in :func:`stats.hierarchical_interval`, but
+Student's t has at most S - 1 degrees of freedom: S seeds tell no more than that of what another seed would do. The
+interval is made on a scale g without bounds and taken back: log((x - low)/(high - x)) between two bounds, the logarithm
+of the distance from a single one. ``benchmarks/paper_statistics.py`` counts how often it covers the truth at the sizes
+of the studies.
 """
 
 from __future__ import annotations

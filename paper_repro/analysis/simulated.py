@@ -7,15 +7,17 @@ counted as the study counts them: N samples of each problem.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from sharpen.paper_repro.analysis.bounded import UNIT, bounded_interval, of_difference
+from sharpen.paper_repro.analysis.endings import collapsed, falls, falls_back
 from sharpen.paper_repro.analysis.stats import holm
+from sharpen.paper_repro.grids.rules import Rules
 
 FloatArray = NDArray[np.float64]
 LEVELS = {"never": (0.0, 16), "hard": (1 / 17, 24), "medium": (1 / 3, 40), "easy": (4 / 5, 48)}  # P(right), problems
@@ -134,7 +136,47 @@ def power(design: Design, effect: float, family: int, level: float, times: int, 
     return found / times
 
 
-def rate_of(rule: Callable[[FloatArray], bool], spread: float, shape: tuple[int, ...], times: int, seed: int) -> float:
-    """Return how often a rule fires on normal numbers of mean 0 and standard deviation ``spread``."""
+CHECKPOINTS = 5  # of a run, the base included
+CHECKPOINT_SD = 0.035  # of pass@1 of a checkpoint: seeds .03, and 512 answers
+EFFECTS = (0.03, 0.05, 0.07, 0.1)
+FALLS = (0.1, 0.15)
+OLD_FALL, OLD_SEEDS, OLD_SHAPE = 0.1, (3, 10, 30), (0.03, 4)  # of the first study: sd and number of checkpoints
+
+
+def registered(rules: Rules, times: int, seed: int = 16) -> dict[str, Any]:
+    """Return what the rules do without an effect, and their power: the block ``simulated`` of the registration.
+
+    Args:
+        rules: Thresholds.
+        times: Simulated studies a number.
+        seed: Of the simulation.
+    """
+    design, family = Design(seeds=rules.seeds, samples=64), len(rules.members)
+    base = next(iter(rules.members.values())).base
     rng = np.random.default_rng(seed)
-    return sum(rule(spread * rng.standard_normal(shape)) for _ in range(times)) / times
+    ends, backs, old = 0, dict.fromkeys((0.0, *FALLS), 0), dict.fromkeys(OLD_SEEDS, 0)
+    for _ in range(10 * times):
+        last = base + rules_sd(design) * rng.standard_normal(rules.seeds)
+        ends += collapsed(last, np.full(rules.seeds, design.samples), base, rules)[0]
+        arm, control = base + CHECKPOINT_SD * rng.standard_normal((2, rules.seeds, CHECKPOINTS))
+        for fall in backs:
+            fallen = arm - fall * (np.arange(CHECKPOINTS) == CHECKPOINTS - 1)
+            backs[fall] += falls_back(fallen, control, rules)[0]
+        for seeds in OLD_SEEDS:
+            old[seeds] += bool(falls(OLD_SHAPE[0] * rng.standard_normal((seeds, OLD_SHAPE[1]))).max() >= OLD_FALL)
+    level = rules.significance
+    return {
+        "times": times,
+        "any_primary": round(power(design, 0.0, family, level, times, seed), 3),
+        "power": {str(one): round(power(design, one, family, level, times, seed), 3) for one in EFFECTS},
+        "collapse": round(ends / (10 * times), 4),
+        "falls_back": round(backs[0.0] / (10 * times), 4),
+        "falls_back_power": {str(fall): round(backs[fall] / (10 * times), 3) for fall in FALLS},
+        "old_rule": {str(seeds): round(count / (10 * times), 3) for seeds, count in old.items()},
+    }
+
+
+def rules_sd(design: Design) -> float:
+    """Return the standard deviation of a run's measured pass@1: seeds, and the samples of its problems."""
+    counted = float(np.mean([rate * (1 - rate) for rate, n in LEVELS.values() for _ in range(n)]))
+    return float(np.hypot(design.seed_sd, np.sqrt(counted / (design.problems * design.samples))))

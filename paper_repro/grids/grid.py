@@ -1,4 +1,4 @@
-"""The declared sets of experiments, validated: ``grid.yaml`` and ``real.yaml``."""
+"""The declared sets of experiments, validated: ``grid.yaml``, ``real.yaml`` and ``dial.yaml``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from sharpen.objective.errors import shorten
 from sharpen.objective.settings import Name, Seed, Settings, Text
 from sharpen.objective.storage.reading import read_yaml
 from sharpen.paper_repro.grids.registration import RegisteredTask, Registration
+from sharpen.paper_repro.grids.rules import Rules, rules_hash
 
-SCALES = ("embedded", "real", "paper")
-Scale = Literal["embedded", "real", "paper"]
-OWN_GRIDS = {"real": "real.yaml"}  # the other scales share grid.yaml
+SCALES = ("embedded", "dial", "real", "paper")
+Scale = Literal["embedded", "dial", "real", "paper"]
+OWN_GRIDS = {"dial": "dial.yaml", "real": "real.yaml"}  # the other scales share grid.yaml
 Kind = Literal["train", "sample", "theory", "toy"]
 
 
@@ -165,12 +166,16 @@ class Grid(Settings):
         rates: The cost model's start.
         experiments: In the order in which a budget is spent.
         registration: What claims about tasks are decided by, where the grid is a study of several tasks.
+        rules: What claims are decided by, where it is a study of several base models.
+        rules_hash: Of the file, where it has rules or a registration; :func:`load_grid` sets it.
     """
 
     claims: dict[str, str]
     rates: Rates
     experiments: tuple[Experiment, ...] = Field(min_length=1)
     registration: Registration | None = None
+    rules: Rules | None = None
+    rules_hash: str | None = None
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> Self:
@@ -214,9 +219,13 @@ def load_grid(path: Path | None = None, scale: str = "embedded") -> Grid:
     source = Path(str(files("sharpen.paper_repro"))) / own if path is None else path
     declared = read_yaml(source, "grid")
     try:
-        return Grid.model_validate(declared)
+        grid = Grid.model_validate(declared)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(shorten(part, 60).strip("'") for part in first["loc"])
         wrong = f"{where}: {first['msg']}, got {shorten(first['input'])}"
         raise InputError("grid", str(path or own), f"a grid of experiments ({wrong})") from error
+    registered = grid.rules is not None or grid.registration is not None
+    return grid.model_copy(
+        update={"rules_hash": rules_hash(source.read_text(encoding="utf-8")) if registered else None}
+    )

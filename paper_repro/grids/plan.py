@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Config = TypeVar("Config", bound=BaseModel)
 # Mean responses over the regimes, and the answers of short tasks; fixed-length responses fill max_length.
-FREE_TOKENS = {"embedded": 24, "smollm2": 8}
+FREE_TOKENS = {"embedded": 24, "dial": 16, "smollm2": 8}
 PAPER_TOKENS = 600  # likewise of the paper's models; the dry run gives the upper bound max_length
 PROBLEMS = {"math": 5000, "math500": 500, "minerva": 272, "aime24": 30}  # of the parts that are asked
 UNKNOWN = 500  # for data whose size is not known before it is read
@@ -42,6 +42,7 @@ class Run:
         identity: The same without fields that have their default, so that a new setting leaves old results valid; a
             changed default is a change of code.
         scale: Where it was asked for.
+        rules: Hash of the rules that its claims are decided by; None where none were fixed beforehand.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Run:
     settings: dict[str, Any]
     identity: dict[str, Any]
     scale: str = "embedded"
+    rules: str | None = None
 
     @cached_property
     def settings_hash(self) -> str:
@@ -75,7 +77,7 @@ class Run:
         if kind in ("theory", "toy"):
             return {"trained": 0, "evaluated": 0}
         model = settings["config"]
-        free = FREE_TOKENS.get(model["model"], PAPER_TOKENS)
+        free = next((tokens for name, tokens in FREE_TOKENS.items() if model["model"].startswith(name)), PAPER_TOKENS)
         asked = answers(settings["evaluate"])
         if kind == "sample":
             return {"trained": 0, "evaluated": asked * free * _draws(model)}
@@ -107,7 +109,11 @@ def expand(grid: Grid, scale: str) -> list[Run]:
     Raises:
         InputError: there is no such scale, or settings that no run can have.
     """
-    runs = [replace(run, scale=scale) for experiment in grid.of_scale(scale) for run in _runs(experiment)]
+    runs = [
+        replace(run, scale=scale, rules=grid.rules_hash)
+        for experiment in grid.of_scale(scale)
+        for run in _runs(experiment)
+    ]
     seen: dict[str, Run] = {}
     for run in runs:
         if run.id in seen:

@@ -72,6 +72,7 @@ def computed(run: Run, folder: Path) -> dict[str, Any]:
         "expected_tokens": run.tokens,
         "result": result,
         "provenance": {**_provenance(), "command": run.command, "seed": run.seed, "tokens": tokens}
+        | ({"rules": run.rules} if run.rules is not None else {})
         | {"seconds": spent[0], "cpu_seconds": spent[1]},
     }
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -137,25 +136,6 @@ def test_the_page_is_self_contained_and_every_link_has_a_target(page: Path) -> N
     assert set(links) <= targets
     assert "cpu &lt;test&gt;" in body  # what a result says is text, not markup
     assert "base-s1 (code has changed since)" in body
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("no chromium and chromedriver on this machine: apt-get install chromium chromium-driver")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
-    options = Options()
-    options.binary_location = chromium
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    found = webdriver.Chrome(options=options, service=Service(driver))
-    yield found
-    found.quit()
 
 
 def test_the_page_works_in_a_browser(page: Path, browser: Any) -> None:
