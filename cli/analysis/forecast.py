@@ -109,9 +109,9 @@ def forecast(
     ks = [int(one) for one in _numbers(k, "k", "whole numbers >= 1", lambda one: one >= 1 and one == int(one))]
     _at_least_two(problems=problems, samples=samples, particles=particles)
     if outcomes is not None:
-        from sharpen.theory.forecast.tables import read_trees
+        from sharpen.theory.audit.outcomes import OUTCOMES, read_known
 
-        read_trees(outcomes, [])  # before an hour of work
+        read_known(outcomes / OUTCOMES)  # before an hour of work
     if plot is not None:
         from sharpen.figures.style import check_figure_path
 
@@ -253,12 +253,12 @@ def _forecast(
 ) -> dict[str, Any]:
     import numpy as np
 
+    from sharpen.theory.audit.outcomes import OUTCOMES, known_of, read_known
     from sharpen.theory.core.intervals import UNIT, Resampler
     from sharpen.theory.forecast.report import forecast as forecast_from
-    from sharpen.theory.forecast.tables import read_trees
 
     prompts = samples_of(records, greedy)
-    trees = None if outcomes is None else read_trees(outcomes, [one.id for one in records])
+    trees = None if outcomes is None else known_of(read_known(outcomes / OUTCOMES), [one.id for one in records])
     found = forecast_from(prompts, alphas, tilts, ks, seed, known, trees)
     if greedy:
         right = np.array([one.correct[0] for one in greedy], dtype=float)

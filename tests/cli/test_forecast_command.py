@@ -174,17 +174,18 @@ def test_help_imports_nothing_heavy() -> None:
 def test_known_outcomes_replace_the_estimates(finished: Path, tmp_path: Path) -> None:
     """The seen responses as outcomes, their missing mass as frontier."""
     records = store.read(finished / "samples" / "records.jsonl")
-    rows: dict[str, list[Any]] = {"prompt_id": [], "logprob": [], "reward": []}
-    front: dict[str, list[Any]] = {"prompt_id": [], "logprob": []}
+    rows: dict[str, list[Any]] = {"prompt_id": [], "logprob": [], "reward": [], "length": []}
+    front: dict[str, list[Any]] = {"prompt_id": [], "logprob": [], "depth": []}
     for one in records:
         seen = {
             text: (log_p, float(good))
             for text, log_p, good in zip(one.responses, one.logprob or [], one.correct, strict=True)
         }
         for log_p, good in seen.values():
-            for name, value in zip(rows, (one.id, log_p, good), strict=True):
+            for name, value in zip(rows, (one.id, log_p, good, 1), strict=True):
                 rows[name].append(value)
         front["prompt_id"].append(one.id)
+        front["depth"].append(1)
         front["logprob"].append(np.log(max(1e-9, 1 - sum(np.exp(log_p) for log_p, _ in seen.values()))))
     parquet.write_table(pa.table(rows), tmp_path / "outcomes.parquet")
     parquet.write_table(pa.table(front), tmp_path / "frontier.parquet")

@@ -8,6 +8,7 @@ Such norms fall in alpha, so that of the nearest exponent below bounds the one t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from sharpen.objective import InputError, Objective
 from sharpen.theory.audit.certified import Interval, Seen, expected_reward, log_normalizer
 from sharpen.theory.core.problem import FloatArray
 
-FRONTIER = "frontier.parquet"
+OUTCOMES, FRONTIER = "outcomes.parquet", "frontier.parquet"
 SEEN_COLUMNS, FRONTIER_COLUMNS = ("logprob", "reward", "length"), ("depth", "logprob", "alpha")
 
 
@@ -106,11 +107,26 @@ def _highest(log_t: FloatArray, alpha: float) -> FloatArray:
     return np.where(x <= -1, -x * np.exp(x), math.exp(-1)) if alpha > 1 else np.zeros_like(log_t)
 
 
+def known_of(known: Sequence[Known], names: Sequence[str]) -> list[Known]:
+    """Return what is known of some prompts, in their order.
+
+    Raises:
+        InputError: nothing is known of one of them.
+    """
+    by_name = {one.name: one for one in known}
+    missing = next((name for name in names if name not in by_name), None)
+    if missing is not None:
+        has = f"{', '.join(list(by_name)[:3])}{', …' if len(by_name) > 3 else ''}"
+        raise InputError("problem", missing, f"one of the {len(by_name)} problems with known outcomes: {has}")
+    return [by_name[name] for name in names]
+
+
 def read_known(file: Path) -> list[Known]:
     """Return the known outcomes of every prompt, in the file's order.
 
     Args:
-        file: ``outcomes.parquet``, with ``frontier.parquet`` beside it.
+        file: ``outcomes.parquet``, with ``frontier.parquet`` beside it; a frontier without the column ``alpha`` has
+            prefixes only.
 
     Raises:
         InputError: a file cannot be read or lacks a column, or a number in it is not allowed.
@@ -137,12 +153,15 @@ def _rows(file: Path, columns: tuple[str, ...]) -> dict[str, FloatArray]:
     from pyarrow import parquet
 
     try:
-        table: Any = parquet.read_table(file, columns=["prompt_id", *columns])
+        table: Any = parquet.read_table(file)
+        if "alpha" in columns and "alpha" not in table.column_names:
+            table = table.append_column("alpha", pa.nulls(table.num_rows, pa.float64()))
         rows = np.stack([np.array(table[name].to_pylist(), dtype=np.float64) for name in columns], axis=1)
+        prompts = table["prompt_id"].to_pylist()
     except (OSError, pa.ArrowException, ValueError, TypeError, KeyError) as error:
         allowed = f"a table of sharpen llm outcomes, with the columns prompt_id, {', '.join(columns)}"
         raise InputError("problems", str(file), allowed) from error
     places: dict[str, list[int]] = {}
-    for place, name in enumerate(table["prompt_id"].to_pylist()):
+    for place, name in enumerate(prompts):
         places.setdefault(str(name), []).append(place)
     return {name: rows[own] for name, own in places.items()}

@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit, rel_entr
 
 from sharpen.objective import InputError, Objective
-from sharpen.theory.audit.certified import Seen
+from sharpen.theory.audit.outcomes import Known
 from sharpen.theory.core.intervals import SURE, UNIT, Resampler
 from sharpen.theory.core.problem import FloatArray
 from sharpen.theory.forecast.estimate import KL, REWARD, Estimate, estimate
@@ -32,7 +32,7 @@ def forecast(
     ks: Sequence[int] = (),
     seed: int = 0,
     known: Mapping[float, FloatArray] | None = None,
-    trees: Sequence[Seen] | None = None,
+    trees: Sequence[Known] | None = None,
 ) -> dict[str, Any]:
     """Return what sharpening and the task reward would do, told from samples of p.
 

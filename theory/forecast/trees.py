@@ -9,6 +9,7 @@ import numpy as np
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory.audit.certified import Interval, Seen, expected_reward, pass_at_k
+from sharpen.theory.audit.outcomes import Known
 from sharpen.theory.core.intervals import SURE, UNIT, Resampler
 from sharpen.theory.core.problem import FloatArray
 
@@ -16,12 +17,12 @@ WIDEST = 0.1  # mean width of the prompts' bounds, above which no number is give
 
 
 def certified(
-    seen: Sequence[Seen], alpha: float, ks: Sequence[int], base: FloatArray, resampler: Resampler
+    known: Sequence[Known], alpha: float, ks: Sequence[int], base: FloatArray, resampler: Resampler
 ) -> dict[str, Any]:
     """Return what the known outcomes of P prompts say of one exponent.
 
     Args:
-        seen: The known part of each prompt, its frontier cut together at this exponent, at a smaller one or at none.
+        known: What is known of each prompt's outcomes; what was cut together is bounded at this exponent.
         alpha: Exponent, at least 1.
         ks: Numbers of samples of pass@k.
         base: Accuracy of p on every prompt, shape [P].
@@ -36,9 +37,9 @@ def certified(
     Raises:
         InputError: alpha < 1, or another number of prompts than the resampler has.
     """
-    if len(seen) != resampler.prompts:
-        raise InputError("outcomes", f"those of {len(seen)} problems", f"of the {resampler.prompts} that are asked")
-    objective = Objective(alpha=alpha)
+    if len(known) != resampler.prompts:
+        raise InputError("outcomes", f"those of {len(known)} problems", f"of the {resampler.prompts} that are asked")
+    objective, seen = Objective(alpha=alpha), [one.seen(alpha) for one in known]
     reward = _ends(seen, lambda one: expected_reward(one, objective))
     row: dict[str, Any] = {"certain": reward.mean(axis=0).tolist()}
     if np.diff(row["certain"])[0] > WIDEST:

@@ -21,6 +21,9 @@ from sharpen.llm.outcomes.record import Record
 from sharpen.llm.outcomes.run import SUMMARY, TREES, OutcomesReport, run_outcomes
 from sharpen.llm.outcomes.tree import Growth, grow
 from sharpen.llm.rollout.requests import eos_token_ids
+from sharpen.theory.audit.outcomes import OUTCOMES, known_of, read_known
+from sharpen.theory.core.intervals import Resampler
+from sharpen.theory.forecast.trees import certified
 
 ASK = ["--problems", "3", "--alpha", "1,2", "--max-response", "5", "--budget", "40"]
 TABLES = ("outcomes.parquet", "frontier.parquet", SUMMARY, TREES)
@@ -49,6 +52,28 @@ def test_the_tables_have_the_fixed_columns_and_their_masses_sum_to_one(finished:
     for name, own in outcomes.groupby("prompt_id"):
         rest = plain[plain.prompt_id == name].logprob
         assert np.exp(own.logprob).sum() + np.exp(rest).sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_forecast_reads_the_sums_of_its_own_exponent(tmp_path: Path) -> None:
+    """Nearly all responses (.999 of the mass) as the truth: a coarse tree bounds it, closer than sums at 1 would."""
+    ask = ["--problems", "2", "--max-length", "48", "--alpha", "2,4", "--width", "1e-12"]
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    assert run("llm", "outcomes", *ask, "--threshold", "5e-5", "--budget", "3000", "--out", str(whole)) == 0
+    assert run("llm", "outcomes", *ask, "--threshold", "0.01", "--out", str(part)) == 0
+    everything = parquet.read_table(whole / "outcomes.parquet").to_pandas()
+    by_prompt = everything.groupby("prompt_id", sort=False)
+    assert (np.exp(everything.logprob).groupby(everything.prompt_id).sum() > 0.99).all()
+    known = known_of(read_known(part / OUTCOMES), list(by_prompt.groups))
+    loose = [one._replace(sums={1.0: one.sums[1.0]}) for one in known]
+    for alpha in (2.0, 4.0):
+        weights = [(np.exp(alpha * own.logprob), own.reward) for _, own in by_prompt]
+        truth = np.mean([(w * r).sum() / w.sum() for w, r in weights])
+        assert truth > 0.1
+        (low, high), (least, most) = (
+            certified(one, alpha, [], np.zeros(2), Resampler(2, 0))["certain"] for one in (known, loose)
+        )
+        assert low - 1e-6 <= truth <= high + 1e-6
+        assert most - least > 1.5 * (high - low)
 
 
 def test_log_probabilities_are_those_of_a_plain_pass() -> None:

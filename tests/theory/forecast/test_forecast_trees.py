@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from sharpen.objective import InputError, Objective
-from sharpen.theory.audit.certified import Seen, expected_reward
+from sharpen.theory.audit.certified import expected_reward
+from sharpen.theory.audit.outcomes import OUTCOMES, Known, known_of, read_known
 from sharpen.theory.core.intervals import Resampler
 from sharpen.theory.core.problem import Problem
 from sharpen.theory.forecast.report import forecast
 from sharpen.theory.forecast.samples import Samples
-from sharpen.theory.forecast.tables import read_trees
 from sharpen.theory.forecast.trees import certified
 
 
@@ -33,10 +33,10 @@ def truth(found: Sequence[Problem], alpha: float) -> np.ndarray:
     return np.array([one.base**alpha @ one.reward / np.sum(one.base**alpha) for one in found])
 
 
-def known(one: Problem, least: float) -> Seen:
+def known(one: Problem, least: float) -> Known:
     """Return the outcomes of at least so much mass, and the others as a frontier."""
     seen = one.base >= least
-    return Seen.of(one.log_base[seen], one.reward[seen], one.log_base[~seen])
+    return Known("", one.log_base[seen], one.reward[seen], one.length[seen], one.log_base[~seen], {})
 
 
 @given(st.integers(0, 1000), st.sampled_from([0.001, 0.01, 0.05]), st.sampled_from([1.25, 2.0, 4.0]))
@@ -75,14 +75,15 @@ def test_all_outcomes_give_the_exact_curve_and_the_verdict_reads_it() -> None:
 
 def test_bounds_that_are_too_wide_are_no_number() -> None:
     found = problems(2)
-    nothing = [Seen.of([], [], [0.0]) for _ in found]
+    nothing = [Known("", np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(1), {}) for _ in found]
     row = certified(nothing, 2.0, [], np.zeros(6), Resampler(6, 0))
     assert row == {"certain": [0.0, 1.0]}
     with pytest.raises(InputError, match="outcomes"):
         certified(nothing[:-1], 2.0, [], np.zeros(6), Resampler(6, 0))
 
 
-def test_a_folder_of_outcomes_is_read_and_what_is_cut_together_bounds_every_exponent(tmp_path: Path) -> None:
+def test_tables_without_exponents_bound_every_exponent(tmp_path: Path) -> None:
+    """Each row of a frontier with the fixed columns alone is a prefix, or a sum of several."""
     found = problems(3, 3)
     rows: dict[str, list[Any]] = {"prompt_id": [], "response": [], "logprob": [], "reward": [], "length": []}
     front: dict[str, list[Any]] = {"prompt_id": [], "depth": [], "logprob": []}
@@ -95,18 +96,24 @@ def test_a_folder_of_outcomes_is_read_and_what_is_cut_together_bounds_every_expo
         for mass in (rest[:3].sum(), *rest[3:]):  # three cut together
             for name, value in zip(front, (f"p{place}", 1, math.log(mass)), strict=True):
                 front[name].append(value)
-    parquet.write_table(pa.table(rows), tmp_path / "outcomes.parquet")
+    parquet.write_table(pa.table(rows), tmp_path / OUTCOMES)
     parquet.write_table(pa.table(front), tmp_path / "frontier.parquet")
-    names = ["p2", "p0", "p1"]
-    seen = read_trees(tmp_path, names)
-    for one, part in zip([found[2], found[0], found[1]], seen, strict=True):
+    read = read_known(tmp_path / OUTCOMES)
+    for one, part in zip([found[2], found[0], found[1]], known_of(read, ["p2", "p0", "p1"]), strict=True):
         for alpha in (1.0, 2.0, 4.0):
-            low, high = expected_reward(part, Objective(alpha=alpha))
+            low, high = expected_reward(part.seen(alpha), Objective(alpha=alpha))
             assert low - 1e-9 <= truth([one], alpha)[0] <= high + 1e-9
-    with pytest.raises(InputError, match="of p9 it has none"):
-        read_trees(tmp_path, ["p9"])
-    with pytest.raises(InputError, match="outcomes"):
-        read_trees(tmp_path / "nowhere", [])
-    parquet.write_table(pa.table({"prompt_id": ["p0"], "depth": [1]}), tmp_path / "frontier.parquet")
-    with pytest.raises(InputError, match="logprob"):
-        read_trees(tmp_path, ["p0"])
+    with pytest.raises(InputError, match="p9"):
+        known_of(read, ["p9"])
+
+
+def test_what_was_cut_together_is_bounded_at_the_exponent() -> None:
+    """A hundred children of .002 that were cut: at alpha = 2 they weigh at most their own squares, not .2 squared."""
+    cut = {alpha: np.array([math.log(100 * 0.002**alpha) / alpha]) for alpha in (1.0, 2.0)}
+    both = np.log([0.5, 0.3]), np.array([1.0, 0.0]), np.ones(2), np.zeros(0)
+    row, loose = (
+        certified([Known("", *both, sums)] * 6, 2.0, [], np.full(6, 0.5), Resampler(6, 0))["certain"]
+        for sums in (cut, {1.0: cut[1.0]})
+    )
+    assert row == pytest.approx([0.25 / 0.3404, 0.2504 / 0.3404])
+    assert loose == pytest.approx([0.25 / 0.38, 0.29 / 0.38])
