@@ -78,6 +78,7 @@ def _as_json(objective: Objective, problem: Problem, best: Optimum, found: Fixed
     """Return the command's JSON object; infinite eigenvalues are the strings "inf" and "-inf"."""
     from sharpen.theory.instability.families import stationary_families
 
+    families = stationary_families(objective, problem) if objective.utility == "identity" else ()
     return {
         "objective": objective.to_dict(),
         "regime": objective.regime,
@@ -95,7 +96,7 @@ def _as_json(objective: Objective, problem: Problem, best: Optimum, found: Fixed
             }
             for point in found.points
         ],
-        "families": [_family_as_json(family) for family in stationary_families(objective, problem)],
+        "families": [_family_as_json(family) for family in families],
         "total": count_json(found.total),
         "complete": found.complete,
     }
@@ -105,7 +106,7 @@ def _policy_as_json(point: Optimum | FixedPoint) -> dict[str, Any]:
     return {
         "support": list(point.support),
         "probabilities": point.probabilities.tolist(),
-        "value": point.value,
+        "value": point.value if point.value > float("-inf") else "-inf",
         "expected_reward": point.expected_reward,
     }
 

@@ -159,10 +159,10 @@ def _report(spec: Objective, problem: Problem, answers: list[int] | None, top: i
     w = spec.coefficients
     frozen = spec.refresh_every is None
     try:
-        softmax = row(log_softmax_limit(spec, problem, problem.base))
+        softmax = None if spec.utility != "identity" else row(log_softmax_limit(spec, problem, problem.base))
     except InputError:  # the flow passes so near a saddle that rounding decides
         softmax = None
-    face = None
+    face, has_limits = None, frozen and w.w_h > 0.0 and spec.utility == "identity"
     if frozen and w.w_h == 0.0:
         kept = best.log_probabilities > -np.inf
         face = {"size": best.support_size, "base_mass": math.exp(np.logaddexp.reduce(problem.log_base[kept]))}
@@ -176,9 +176,27 @@ def _report(spec: Objective, problem: Problem, answers: list[int] | None, top: i
         "softmax_gradient": softmax,
         "answer_optimum": None if answers is None else row(log_answer_optimum(spec, problem, answers)),
         "face": face,
-        "limits": {name: row(law) for name, law in limits(spec, problem).items()} if frozen and w.w_h > 0.0 else None,
+        "solutions": _solutions(spec, problem),
+        "limits": {name: row(law) for name, law in limits(spec, problem).items()} if has_limits else None,
         "pareto": _hull(spec, problem),
     }
+
+
+def _solutions(spec: Objective, problem: Problem) -> list[dict[str, Any]] | None:
+    """Return every solution of the equation for the success rate; None without a utility or without entropy."""
+    from sharpen.theory.optima.utilities import solutions
+
+    if spec.utility == "identity" or spec.coefficients.w_h == 0.0:
+        return None
+    return [
+        {
+            "kind": each.kind,
+            "success": each.success,
+            "log_odds": each.log_odds if math.isfinite(each.log_odds) else None,
+            "tilt": each.tilt if math.isfinite(each.tilt) else None,
+        }
+        for each in solutions(spec, problem)
+    ]
 
 
 def _policy(spec: Objective, problem: Problem, log_policy: Any, top: int) -> dict[str, Any]:
@@ -250,6 +268,8 @@ def _own_ray(spec: Objective, problem: Problem, kl: float) -> dict[str, Any] | N
     from sharpen.theory.optima.frontier import at_kl
 
     w = spec.coefficients
+    if not spec.is_plain:  # its optima are on no ray
+        return None
     if spec.refresh_every is None and w.w_r == 0.0 and w.w_p == w.w_h:  # the optimum is the base: a ray of no length
         return None
     found = at_kl(spec, problem, kl)
@@ -284,7 +304,11 @@ def _print(spec: Objective, report: dict[str, Any]) -> None:
     for line, row in zip(cells, shown.values(), strict=True):
         table.add_row(*line, _likeliest(row, WIDTH - taken))
     console.print(table)
-    for name in (name for name, row in rows.items() if row is None):
+    for each in report["solutions"] or []:
+        tilt = "" if each["tilt"] is None else f", right answers' odds times {math.exp(min(each['tilt'], 700)):.4g}"
+        console.print(f"utility {spec.utility}: {each['kind']} at E[r] = {each['success']:.6g}{tilt}")
+    if spec.utility == "identity" and rows["softmax gradient"] is None:
+        name = "softmax gradient"
         console.print(f"{name}: not decided, the flow passes too near a saddle")
     if report["face"] is not None:
         size, mass = report["face"]["size"], report["face"]["base_mass"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,7 +40,12 @@ def response(
 
     Without flags: the tempered objective on five outcomes whose likeliest one is wrong.
     """
-    spec = chosen.build(default="tempered")
+    if over == "beta_inv" and chosen.beta_inv is None and chosen.utility is not None:
+        chosen = replace(chosen, beta_inv=1.0)  # not read, but a utility is one of a reward
+        spec = chosen.build(default="tilted")
+        chosen = replace(chosen, beta_inv=None)
+    else:
+        spec = chosen.build(default="tempered")
 
     import numpy as np
 
@@ -59,7 +65,7 @@ def response(
     found = curve(spec, problem, parameter, np.linspace(low, high, points))
     turns: tuple[TurningPoint, ...] = ()
     turn = Turn(None, None)
-    if over == "alpha":
+    if over == "alpha" and spec.utility == "identity":
         try:
             turns, turn = turning_points(spec, problem, low, high), stops_helping(problem, spec)
         except InputError as error:
@@ -102,6 +108,9 @@ def _print_response(spec: Objective, found: Curve, turns: tuple[TurningPoint, ..
     for t, reward, slope in zip(*columns, strict=True):
         table.add_row(f"{t:.6g}", f"{reward:.6g}", f"{slope:.4g}")
     console.print(table)
+    if spec.utility != "identity":
+        console.print(f"utility {spec.utility}: the optimum in which the flow from the base ends")
+        return
     if found.over == "beta_inv":
         console.print("the derivative is Var(r) >= 0: a task reward can only help")
         return

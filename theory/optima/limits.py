@@ -17,7 +17,7 @@ def limits(objective: Objective, problem: Problem) -> dict[str, FloatArray]:
     - ``beta_inv``: beta_inv to infinity, p exp((alpha - 1) s) conditioned on arg max r; p^alpha there without lengths.
     - ``alpha``: alpha to infinity, p exp(-s + beta_inv r) conditioned on arg max s; without lengths and reward uniform
       on arg max p.
-    - ``base``: alpha to 1 and beta_inv to 0, p.
+    - ``base``: alpha to 1 and beta_inv to 0, p; not with an exponent of right answers, which leaves p.
 
     Each is exp(offset) conditioned on the highest slope of the family in that parameter.
 
@@ -40,4 +40,4 @@ def limits(objective: Objective, problem: Problem) -> dict[str, FloatArray]:
         # The slope is the reward for beta_inv and made of log p for alpha.
         face = top_face(slope, (reward_scale if over == "beta_inv" else own_scale)(members.slope))
         found[over] = backend.condition(members.offset + members.slope, face)  # the slope is constant on the face
-    return {**found, "base": problem.log_base}
+    return found if objective.alpha_right is not None else {**found, "base": problem.log_base}
