@@ -188,6 +188,9 @@ def train(
     processes: Annotated[
         int | None, typer.Option(help="For --dry-run: of how many processes; default: of this launch.")
     ] = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="For --dry-run: on this GPU (h100, h200, b200, a100, a100-40, l40s, 4090, 3090).")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Delete an earlier run in --out first.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print evaluation.json (or the plan) on stdout.")] = False,
 ) -> None:
@@ -204,8 +207,10 @@ def train(
     settings = resolved(chosen, given(flags), recipe, config, set_ or [])
     if processes is not None and not dry_run:
         fail(f"processes: got {processes}, allowed: with --dry-run only; torchrun starts several processes")
+    if gpu is not None and not dry_run:
+        fail(f"gpu: got {gpu}, allowed: with --dry-run only; --device says where a run computes")
     if dry_run:
-        _plan(settings, processes, json_output)
+        _plan(settings, processes, gpu, json_output)
     else:
         _train(settings, out or default_folder(settings), force, json_output)
 
@@ -288,7 +293,8 @@ def _train(config: TrainConfig, out: Path, force: bool, as_json: bool) -> None:
         print_result(result, out)
 
 
-def _plan(config: TrainConfig, processes: int | None, as_json: bool) -> None:
+def _plan(config: TrainConfig, processes: int | None, gpu: str | None, as_json: bool) -> None:
+    from sharpen.llm.distributed.fit import too_large
     from sharpen.llm.distributed.plan import plan
     from sharpen.llm.distributed.world import World, launched
     from sharpen.llm.preflight.checks import for_plan
@@ -298,10 +304,11 @@ def _plan(config: TrainConfig, processes: int | None, as_json: bool) -> None:
     world = launched()
     if processes is not None and processes < 1:
         fail(f"processes: got {processes}, allowed: a whole number >= 1")
-    found = plan(config, processes or world.size)
+    found = plan(config, processes or world.size, gpu)
     if not world.first:
         return
-    missing = for_plan(config, World(0, processes or world.size))
+    large = too_large(found)
+    missing = [*([] if large is None else [large]), *for_plan(config, World(0, processes or world.size))]
     here = no_gpu()
     assumed = found.device == "cuda" and here is not None
     if as_json:

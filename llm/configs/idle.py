@@ -74,6 +74,7 @@ TRAIN: dict[str, Effect] = {
     "optimizer.warmup_start": Effect(lambda c: c.optimizer.warmup_steps > 0, "with warm-up steps"),
     "engine_memory": _VLLM,
     "engine_sleep": _VLLM,
+    "optimizer_offload": _VLLM,
     "tensor_parallel": _VLLM,
     "reference_every": Effect(
         lambda c: not (c.objective.coefficients.w_p or c.objective.coefficients.w_h),

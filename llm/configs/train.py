@@ -165,6 +165,11 @@ class TrainConfig(Settings):
     engine: Literal["auto", "vllm", "transformers"] = "auto"
     engine_memory: float = Field(default=0.6, gt=0, lt=1, description="Share of GPU memory that vLLM may take.")
     engine_sleep: bool = Field(default=True, description="vLLM gives its GPU memory back during the update.")
+    optimizer_offload: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="AdamW's moments lie in the machine's memory while vLLM samples on a GPU; auto: where a step's "
+        "rows do not fit beside them.",
+    )
     engine_restarts: int = Field(default=2, ge=0, description="How often a step starts an engine that died again.")
     tensor_parallel: int = Field(default=1, ge=1, description="Processes that share one vLLM engine.")
     temperature: float = Field(

@@ -79,7 +79,24 @@ def card_like(described: str) -> Card | None:
         >>> card_like("NVIDIA A100-SXM4-40GB").name, card_like("NVIDIA H100 80GB HBM3").name
         ('a100-40', 'h100')
     """
-    text = described.lower()
+    text = described.lower().partition(" (")[0]
+    if text in CARDS:
+        return CARDS[text]
     if "a100" in text and "40gb" in text:
         return CARDS["a100-40"]
     return next((found for name, found in CARDS.items() if name in text), None)
+
+
+def there(name: str | None = None) -> tuple[str, int]:
+    """Return name and bytes of the GPU that a plan is for: the one named, else this machine's, else :data:`DEFAULT`.
+
+    Raises:
+        InputError: there is no card of this name.
+    """
+    import torch
+
+    if name is None and torch.cuda.is_available():
+        found = torch.cuda.get_device_properties(torch.cuda.current_device())
+        return found.name, found.total_memory
+    chosen = card(name or DEFAULT)
+    return chosen.name if name else f"{chosen.name} (assumed; --gpu names another)", chosen.memory

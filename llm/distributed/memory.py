@@ -18,7 +18,9 @@ activations     b m [2 h + 2 q + 2 k + 4 i] + 16 m h a layer, for m tokens of a 
 logits          (b + 12) times the logits of one chunk, or of all tokens whose graph is kept: model's dtype, float32,
                 softmax and gradient
 engine weights  b N / (tensor parallel): the engine's copy; 0 if it samples from the trained model itself
-KV cache        2 k b (layers) for each token of the process's samples at full length
+KV cache        2 k b (layers) for each token of the process's samples at full length; beside a trainer on a GPU at most
+                what is free there (``engine_room.py``)
+engine work     of vLLM: 12 times the vocabulary for each row at a time, b (2 h + 2 q + 4 i) a token of prompts it reads
 ==============  =====================================================================================================
 
 A GPU's process also needs memory of the machine (:class:`Host`), W the same: 4 N to load the master copy, b N for the
@@ -34,6 +36,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sharpen.llm.configs.train import TrainConfig
+from sharpen.llm.distributed.engine_room import BLOCK, MOST_ROWS, RESERVE, EngineRoom, engine_room
 
 MASTER, MOMENTS = 4, 8  # bytes a parameter: float32 weights; AdamW's two float32 moments
 GRAPH = 2**31  # bytes that `graph_tokens: auto` may take
@@ -88,7 +91,10 @@ class Memory:
     logits: int
     engine_weights: int
     kv_cache: int
+    engine_work: int
+    engine_rows: int
     engine_sleeps: bool
+    optimizer_leaves: bool
 
     @property
     def update(self) -> int:
@@ -99,8 +105,9 @@ class Memory:
 
     @property
     def rollout(self) -> int:
-        """While the engine samples; gradients are freed by then."""
-        return self.parameters + self.optimizer + self.reference + self.engine_weights + self.kv_cache
+        """While the engine samples; gradients are freed by then, and the optimizer's state may have left."""
+        held = self.parameters + self.reference + (0 if self.optimizer_leaves else self.optimizer)
+        return held + self.engine_weights + self.kv_cache + self.engine_work
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it."""
@@ -129,6 +136,16 @@ def shape_of(architecture: Any, lora: Any = None) -> Shape:
         architecture: The config.
         lora: The adapters' settings, if any.
     """
+    key = architecture.to_json_string(use_diff=False), None if lora is None else lora.rank
+    if key not in _shapes:
+        _shapes[key] = _measured(architecture, lora)
+    return _shapes[key]
+
+
+_shapes: dict[tuple[str, int | None], Shape] = {}  # a model on no device takes a second to build
+
+
+def _measured(architecture: Any, lora: Any) -> Shape:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -163,7 +180,16 @@ def _count(module: Any) -> int:
     return sum(weight.numel() for weight in module.parameters())
 
 
-def estimate(config: TrainConfig, shape: Shape, *, processes: int, device: str, dtype: str, divided: bool) -> Memory:
+def estimate(
+    config: TrainConfig,
+    shape: Shape,
+    *,
+    processes: int,
+    device: str,
+    dtype: str,
+    divided: bool,
+    gpu_memory: int | None = None,
+) -> Memory:
     """Return the bytes on each GPU.
 
     Args:
@@ -173,6 +199,7 @@ def estimate(config: TrainConfig, shape: Shape, *, processes: int, device: str, 
         device: ``cpu`` or ``cuda``.
         dtype: Of the passes.
         divided: Whether the weights are sharded.
+        gpu_memory: Bytes that the GPU has; None: as many as are needed.
     """
     from sharpen.llm.models.logprobs import CHUNK_LOGITS
 
@@ -183,19 +210,55 @@ def estimate(config: TrainConfig, shape: Shape, *, processes: int, device: str, 
     kept = min(graph_tokens(config, lambda: shape, dtype), kept)
     microbatch = config.tokens_per_microbatch
     tokens = max(microbatch, kept)
+    parameters = MASTER * shape.parameters // W + (b * shape.base if dtype != "float32" and not divided else 0)
+    optimizer, reference = MOMENTS * shape.trained // W, _reference(config, shape, b, W, device, divided)
+    weights = b * shape.base // config.tensor_parallel if apart else 0
+    free = None if gpu_memory is None else gpu_memory - RESERVE - parameters - optimizer - reference - weights
+    engine = _engine_room(config, shape, rows, b, device, free, gpu_memory, optimizer)
     return Memory(
-        parameters=MASTER * shape.parameters // W + (b * shape.base if dtype != "float32" and not divided else 0),
+        parameters=parameters,
         gradients=MASTER * shape.trained // W,
-        optimizer=MOMENTS * shape.trained // W,
+        optimizer=optimizer,
         temporaries=_temporaries(shape, device) // W,
         gathered=_gathered(shape, b) if divided else 0,
-        reference=_reference(config, shape, b, W, device, divided),
+        reference=reference,
         activations=activations(shape, tokens, b, checkpointing=config.gradient_checkpointing),
         logits=(b + 12) * max(min(CHUNK_LOGITS, microbatch * shape.vocabulary), kept * shape.vocabulary),
-        engine_weights=b * shape.base // config.tensor_parallel if apart else 0,
-        kv_cache=kv_cache(shape, rows * config.max_length, b),
+        engine_weights=weights,
+        kv_cache=engine.kv_cache,
+        engine_work=engine.work,
+        engine_rows=engine.rows,
+        optimizer_leaves=engine.offload,
         engine_sleeps=device == "cuda" and config.engine_sleep and config.engine != "transformers",
     )
+
+
+def _engine_room(
+    config: TrainConfig, shape: Shape, rows: int, b: int, device: str, free: int | None, gpu: int | None, moments: int
+) -> EngineRoom:
+    if device != "cuda" or config.engine == "transformers":
+        return EngineRoom(rows, kv_cache(shape, rows * config.max_length, b), 0, offload=False)
+    T = config.tensor_parallel
+    return engine_room(
+        rows=rows * T,
+        **_needs(shape, config.max_length, b, T),
+        room=free,
+        movable=moments,
+        most=None if gpu is None else int(config.engine_memory * gpu) - b * shape.base // T,
+        offload={"auto": None, "always": True, "never": False}[config.optimizer_offload],
+    )
+
+
+def _needs(shape: Shape, max_length: int, b: int, T: int) -> dict[str, Any]:
+    length = -(-max_length // BLOCK) * BLOCK
+    read = b * (2 * shape.hidden + 2 * shape.query + 4 * shape.intermediate)
+    return {"row": kv_cache(shape, length, b) // T, "vocabulary": shape.vocabulary, "read": read // T}
+
+
+def rows_beside(shape: Shape, max_length: int, bytes_each: int, share: int) -> int:
+    """Return how many rows an engine may sample at a time that has ``share`` bytes for itself, its weights included."""
+    room = share - bytes_each * shape.base
+    return max(1, engine_room(rows=MOST_ROWS, **_needs(shape, max_length, bytes_each, 1), room=room).rows)
 
 
 def graph_tokens(config: TrainConfig, shape: Callable[[], Shape], dtype: Any) -> int:
@@ -218,7 +281,9 @@ def host(config: TrainConfig, shape: Shape, memory: Memory, *, processes: int, d
     offloaded = b * shape.base // processes if copied and config.reference_offload else 0
     return Host(
         start=MASTER * shape.base + (b * shape.base if copied else 0) if divided else 0,
-        steps=(memory.engine_weights if memory.engine_sleeps else 0) + offloaded,
+        steps=(memory.engine_weights if memory.engine_sleeps else 0)
+        + (memory.optimizer if memory.optimizer_leaves else 0)
+        + offloaded,
         checkpoint=b * shape.base + trainer_state(config, shape, dtype),
     )
 

@@ -6,9 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sharpen.llm.configs.train import TrainConfig
+from sharpen.llm.distributed.cards import Card, card_like, there
+from sharpen.llm.distributed.engine_room import RESERVE
 from sharpen.llm.distributed.memory import BYTES, Host, Memory, Shape, estimate, host, shape_of, trainer_state
+from sharpen.llm.distributed.times import Times, times
+from sharpen.objective import InputError
 
 GIB = 2**30
+NOT_BYTES = ("update", "rollout", "engine_sleeps", "engine_rows", "optimizer_leaves")
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,10 @@ class Plan:
         shape: Sizes of the model.
         memory: Bytes on each GPU.
         host: Bytes of the machine's memory beside each GPU; None without GPUs, where ``memory`` is the machine's.
+        card: The GPU whose times are told; None without GPUs.
+        divided: Whether the weights are sharded.
+        gpu: What GPU the plan is for, in words; None on a CPU.
+        gpu_memory: Its bytes.
     """
 
     config: TrainConfig
@@ -32,6 +41,24 @@ class Plan:
     shape: Shape
     memory: Memory
     host: Host | None
+    card: Card | None = None
+    divided: bool = False
+    gpu: str | None = None
+    gpu_memory: int | None = None
+
+    def times(self) -> Times | None:
+        """Return the seconds of each phase of a step, and hours; None without GPUs."""
+        if self.card is None:
+            return None
+        return times(
+            self.config,
+            self.shape,
+            self.card,
+            processes=self.processes,
+            dtype=self.dtype,
+            divided=self.divided,
+            evaluated=int(self.budget()["evaluation_responses"]),
+        )
 
     def budget(self) -> dict[str, int | float]:
         """Return upper bounds of what the run samples, computes and stores.
@@ -64,11 +91,14 @@ class Plan:
             "processes": self.processes,
             "device": self.device,
             "dtype": self.dtype,
+            "gpu": self.gpu,
+            "gpu_memory": self.gpu_memory,
             "parameters": self.shape.parameters,
             "trained": self.shape.trained,
             "memory": self.memory.to_dict(),
             "host": None if self.host is None else asdict(self.host),
             "budget": self.budget(),
+            "times": None if (told := self.times()) is None else told.to_dict(),
         }
 
     def text(self) -> str:
@@ -76,11 +106,13 @@ class Plan:
         import yaml
 
         settings = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False).rstrip()
-        return "\n".join((settings, "", *self._memory_lines(), "", *self._budget_lines()))
+        told = self.times()
+        clock = [] if told is None else ["", *told.lines()]
+        return "\n".join((settings, "", *self._memory_lines(), "", *self._budget_lines(), *clock))
 
     def _memory_lines(self) -> list[str]:
         held = self.memory.to_dict()
-        names = [name for name in held if name not in ("update", "rollout", "engine_sleeps")]
+        names = [name for name in held if name not in NOT_BYTES]
         width = max(len(name) for name in names) + 1
         engine = "asleep" if self.memory.engine_sleeps else "awake"
         lines = [
@@ -91,12 +123,10 @@ class Plan:
         lines.append(
             f"#   {'update':<{width}} {held['update'] / GIB:9.3f}   backward pass or AdamW's step, engine {engine}"
         )
-        lines.append(f"#   {'rollout':<{width}} {held['rollout'] / GIB:9.3f}   every response at full length")
-        if self.device == "cuda":
-            lines.append(
-                f"#   vLLM takes {self.config.engine_memory:.0%} of the GPU for its weights and KV cache, and lets "
-                "responses wait that do not fit"
-            )
+        lines.append(f"#   {'rollout':<{width}} {held['rollout'] / GIB:9.3f}   {self._sampling()}")
+        if self.gpu is not None and self.gpu_memory is not None:
+            kept = f"{RESERVE / GIB:.0f} GiB of it for what is not counted"
+            lines.append(f"#   {'GPU':<{width}} {self.gpu_memory / GIB:9.3f}   {self.gpu}, {kept}")
         if self.host is not None:
             start, steps, stored = (bytes_ / GIB for bytes_ in (self.host.start, self.host.steps, self.host.checkpoint))
             lines.append(
@@ -104,6 +134,10 @@ class Plan:
             )
             lines.append(f"#   and {stored:,.1f} more for a checkpoint: the first to write it, all to continue from it")
         return lines
+
+    def _sampling(self) -> str:
+        rows = f"{self.memory.engine_rows:,} row(s) at a time at full length"
+        return rows + (", optimizer in the machine's memory" if self.memory.optimizer_leaves else "")
 
     def _budget_lines(self) -> list[str]:
         budget = self.budget()
@@ -116,15 +150,15 @@ class Plan:
         ]
 
 
-def plan(config: TrainConfig, processes: int = 1) -> Plan:
+def plan(config: TrainConfig, processes: int = 1, gpu: str | None = None) -> Plan:
     """Return the plan of a run of ``processes`` processes; nothing is loaded but the model's architecture.
 
     ``device: auto`` means what it means for a run: this machine's GPU, or its CPU where it has none. Only for a model
-    that no run computes on a CPU unless it is told to (:data:`~sharpen.llm.distributed.placement.LARGE`), a GPU is
-    assumed.
+    that no run computes on a CPU unless it is told to (:data:`~sharpen.llm.distributed.placement.LARGE`), or where one
+    is named, a GPU is assumed: the one named, else this machine's, else :data:`~sharpen.llm.distributed.cards.DEFAULT`.
 
     Raises:
-        InputError: there is no such model, or the processes cannot share the work.
+        InputError: there is no such model or GPU, the processes cannot share the work, or a GPU is named for a CPU.
     """
     from sharpen.llm.distributed.placement import LARGE, check_processes, is_sharded_run, placement
     from sharpen.llm.distributed.world import World
@@ -133,11 +167,15 @@ def plan(config: TrainConfig, processes: int = 1) -> Plan:
     source = resolve(config.model)
     check_processes(config, World(0, processes))
     shape = shape_of(load_architecture(source), config.lora)
-    assumed = {"device": "cuda"} if config.device == "auto" and shape.base >= LARGE else {}
+    if gpu is not None and config.device == "cpu":
+        raise InputError("gpu", gpu, "without --device cpu")
+    assumed = {"device": "cuda"} if config.device == "auto" and (gpu or shape.base >= LARGE) else {}
     device, dtype = placement(config.model_copy(update=assumed))
     divided = is_sharded_run(config, World(0, processes), dtype, device)
-    memory = estimate(config, shape, processes=processes, device=device, dtype=dtype, divided=divided)
-    beside = None
-    if device == "cuda":
-        beside = host(config, shape, memory, processes=processes, dtype=dtype, divided=divided)
-    return Plan(config, processes, device, dtype, shape, memory, beside)
+    run: dict[str, Any] = {"processes": processes, "dtype": dtype, "divided": divided}
+    if device != "cuda":
+        return Plan(config, processes, device, dtype, shape, estimate(config, shape, device=device, **run), None)
+    name, size = there(gpu)
+    memory = estimate(config, shape, device=device, **run, gpu_memory=size)
+    beside = host(config, shape, memory, **run)
+    return Plan(config, processes, device, dtype, shape, memory, beside, card_like(name), divided, name, size)

@@ -306,6 +306,7 @@ def _look_at_machine(found: Findings, config: TrainConfig, source: ModelSource, 
     found.attempt(lambda: check_device(config.device, source))
     if source.name == "embedded" or len(found.errors) > before:
         return
+    from sharpen.llm.distributed.fit import too_large
     from sharpen.llm.distributed.placement import placement
     from sharpen.llm.distributed.plan import plan
 
@@ -322,7 +323,12 @@ def _look_at_machine(found: Findings, config: TrainConfig, source: ModelSource, 
         "reference": held.reference,
     }
     here = world.size if device == "cpu" else 1
-    found.attempt(lambda: check_memory("model", config.model, sure, here, device, "--lora-rank 16, or more processes"))
+    large = too_large(planned)
+    if large is not None:
+        found.errors.append(large)
+    else:
+        mend = "--lora-rank 16, or more processes"
+        found.attempt(lambda: check_memory("model", config.model, sure, here, device, mend))
     there = sum(file.stat().st_size for file in (out / "checkpoints").rglob("*") if file.is_file())
     stored = int(planned.budget()["disk_bytes"]) - there
     free = room_on_disk(out)

@@ -37,6 +37,8 @@ def make_engine(
     memory_share: float = 0.6,
     tensor_parallel: int = 1,
     sleeps: bool = False,
+    rows: int | None = None,
+    cache_bytes: int | None = None,
 ) -> Engine:
     """Return the rollout engine ``name``, ready to sample from ``model``'s current weights.
 
@@ -53,6 +55,8 @@ def make_engine(
         memory_share: Share of the GPU's memory that vLLM may take.
         tensor_parallel: Processes that hold one vLLM engine together; see :mod:`sharpen.llm.rollout.shared`.
         sleeps: Whether vLLM gives its GPU memory back between calls of ``sleep`` and the next.
+        rows: Most rows that vLLM samples at a time; None: as it takes without being told.
+        cache_bytes: Of vLLM's KV cache on a GPU, instead of what ``memory_share`` leaves.
 
     Raises:
         InputError: the name is unknown, ``vllm`` is asked for and not installed, or vLLM does not start.
@@ -68,6 +72,7 @@ def make_engine(
         options = {"location": folder_of(str(location)), "max_length": max_length, "seed": seed, "eos_ids": eos_ids}
         try:
             more = {"memory_share": memory_share, "tensor_parallel": tensor_parallel, "sleeps": sleeps}
+            more |= {"rows": rows, "cache_bytes": cache_bytes}
             return VLLMEngine(model, **options, tokenizer=tokenizer, dtype=dtype, **more)  # type: ignore[arg-type]
         except InputError:
             raise
@@ -100,5 +105,18 @@ def load_to_sample(config: Sampled) -> tuple[Engine, PreTrainedModel, PreTrained
         tokenizer=tokenizer,
         dtype=dtype,
         memory_share=config.engine_memory,
+        rows=_rows(config, model, device, dtype),
     )
     return engine, model, tokenizer
+
+
+def _rows(config: Sampled, model: Any, device: str, dtype: str) -> int | None:
+    """Return how many rows of full length fit into the share of the GPU that an engine beside one model gets."""
+    if device != "cuda" or config.engine == "transformers" or not vllm_available():
+        return None
+    import torch
+
+    from sharpen.llm.distributed.memory import BYTES, rows_beside, shape_of
+
+    share = int(config.engine_memory * torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
+    return rows_beside(shape_of(model.config), config.max_length, BYTES[dtype], share)

@@ -30,7 +30,7 @@ PUSH_TOLERANCE = {"float32": 1e-4, "float16": 0.1, "bfloat16": 1.0}
 # A model that moved by more than this between two pushes, in nats on a probe token, moves an engine of any dtype.
 STALE_MOVE = 1e-4
 PROBE_TOKENS = 16
-MAX_ROWS = 256
+ROWS = 256  # at a time, where nobody says how many there is memory for
 # For vLLM on a CPU; docs/rollout.md says what was found.
 CPU_OPTIONS: dict[str, Any] = {
     "enforce_eager": True,
@@ -62,6 +62,8 @@ class VLLMEngine:
             make the same calls; :class:`sharpen.llm.rollout.shared.SharedEngine` sees to it.
         sleeps: Whether :meth:`sleep` frees the GPU's memory, where the platform can.
         tokenizer: Finds the tokens that complete a stop string; needed where there are some.
+        rows: Most rows that are sampled at a time; None: :data:`ROWS`.
+        cache_bytes: Of the KV cache on a GPU, whatever ``memory_share`` is.
 
     Raises:
         InputError: a setting cannot be used.
@@ -83,6 +85,8 @@ class VLLMEngine:
         tensor_parallel: int = 1,
         sleeps: bool = False,
         tokenizer: Any = None,
+        rows: int | None = None,
+        cache_bytes: int | None = None,
     ) -> None:
         if dtype not in PUSH_TOLERANCE:
             raise InputError("dtype", dtype, ", ".join(PUSH_TOLERANCE))
@@ -106,7 +110,7 @@ class VLLMEngine:
                     dtype=dtype,  # pyright: ignore[reportArgumentType]
                     seed=seed,
                     max_model_len=max_length,
-                    max_num_seqs=MAX_ROWS,
+                    max_num_seqs=rows or ROWS,
                     skip_tokenizer_init=True,  # prompts and responses are token ids
                     load_format="dummy",  # the weights are pushed below
                     logprobs_mode="processed_logprobs",  # those of the tempered, truncated distribution
@@ -114,7 +118,7 @@ class VLLMEngine:
                     tensor_parallel_size=tensor_parallel,
                     enable_sleep_mode=self._sleeps,
                     use_tqdm_on_load=False,
-                    **self._platform_options(memory_share),
+                    **self._platform_options(memory_share, cache_bytes),
                 )
         self._vocabulary = vocabulary = model.config.get_text_config().vocab_size
         length = min(PROBE_TOKENS, max_length - 1)
@@ -243,10 +247,14 @@ class VLLMEngine:
                 f"after a push the engine's weights add up to {loaded.held:x} and the model's to {loaded.pushed:x}"
             )
 
-    def _platform_options(self, memory_share: float) -> dict[str, Any]:
+    def _platform_options(self, memory_share: float, cache_bytes: int | None) -> dict[str, Any]:
         if self._on_cpu:
             return CPU_OPTIONS
-        return {"gpu_memory_utilization": memory_share}
+        if cache_bytes is None:
+            return {"gpu_memory_utilization": memory_share}
+        # The share then is only what vLLM wants to see free at the start; a trainer may lie there already.
+        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+        return {"gpu_memory_utilization": min(memory_share, cache_bytes / total), "kv_cache_memory_bytes": cache_bytes}
 
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:

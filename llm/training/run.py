@@ -218,9 +218,10 @@ def _tell_overlap(config: TrainConfig, out: Path, ready: Ready, report: Report) 
 
 def _trainer(config: TrainConfig, setup: Setup, ready: Ready) -> Trainer:
     from sharpen.llm.rewards.firewall import reward_for
+    from sharpen.llm.training.offload import Away, RoomyEngine
     from sharpen.llm.training.trainer import Trainer
 
-    return Trainer(
+    trainer = Trainer(
         config,
         setup.model,
         setup.tokenizer,
@@ -233,6 +234,9 @@ def _trainer(config: TrainConfig, setup: Setup, ready: Ready) -> Trainer:
         compute=setup.compute,
         master=setup.master,
     )
+    if setup.optimizer_leaves:
+        trainer.engine = RoomyEngine(setup.engine, Away(trainer.optimizer))
+    return trainer
 
 
 def _train(trainer: Trainer, setup: Setup, out: Path, report: Report) -> None:

@@ -10,12 +10,13 @@ from sharpen.llm.configs.train import TrainConfig
 from sharpen.llm.distributed import world as processes
 from sharpen.llm.distributed.placement import check_processes, is_sharded_run, placement
 from sharpen.llm.distributed.world import World
-from sharpen.llm.models.registry import ModelSource, check_device, load_model, load_tokenizer
+from sharpen.llm.models.registry import ModelSource, check_device, load_architecture, load_model, load_tokenizer
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
+    from sharpen.llm.distributed.memory import Memory
     from sharpen.llm.rollout import Engine
     from sharpen.llm.training.master import MasterWeights
     from sharpen.llm.training.reference import Reference
@@ -36,6 +37,7 @@ class Setup:
         device: ``cpu`` or ``cuda``.
         world: The processes that train together.
         master: The float32 weights of a model that computes in less precision and is not sharded.
+        optimizer_leaves: Whether the optimizer's state makes room for the engine while it samples.
     """
 
     source: ModelSource
@@ -48,6 +50,7 @@ class Setup:
     device: str
     world: World
     master: MasterWeights | None = None
+    optimizer_leaves: bool = False
 
 
 def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
@@ -85,6 +88,7 @@ def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
         del precise
     # A sharded or adapted policy cannot generate by itself: the engine then samples from a copy.
     apart = divided or config.lora is not None
+    planned = _planned(config, source, world, device, dtype, divided)
     copies = iter([copy_of(plain, dtype=compute, device=device) if apart else plain])
 
     def start() -> Engine:
@@ -92,7 +96,7 @@ def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
         sampler = next(copies, None)
         if sampler is None:
             sampler = load_model(source, device, dtype)
-        return _engine(config, source, sampler, tokenizer, dtype, world)
+        return _engine(config, source, sampler, tokenizer, dtype, world, planned)
 
     engine = ResilientEngine(start, world, config.engine_restarts)
     model = plain if config.lora is None else with_adapters(plain, config.lora.rank, config.lora.alpha)
@@ -104,10 +108,33 @@ def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
     if divided:
         _divide(model, reference, config, compute, device)
     template = template_of(config, source)
-    return Setup(source, model, tokenizer, engine, reference, template, compute, device, world, master)
+    leaves = config.optimizer_offload == "always" or (planned is not None and planned.optimizer_leaves)
+    return Setup(source, model, tokenizer, engine, reference, template, compute, device, world, master, leaves)
 
 
-def _engine(config: TrainConfig, source: ModelSource, sampler: Any, tokenizer: Any, dtype: str, world: World) -> Engine:
+def _planned(
+    config: TrainConfig, source: ModelSource, world: World, device: str, dtype: str, divided: bool
+) -> Memory | None:
+    """Return what the dry run says about this GPU; None where vLLM does not share it with the trainer."""
+    from sharpen.llm.distributed.memory import estimate, shape_of
+    from sharpen.llm.preflight.machine import memory
+    from sharpen.llm.rollout import vllm_available
+
+    if device != "cuda" or config.engine == "transformers" or not vllm_available():
+        return None
+    run: dict[str, Any] = {"processes": world.size, "device": device, "dtype": dtype, "divided": divided}
+    return estimate(config, shape_of(load_architecture(source), config.lora), **run, gpu_memory=memory(device))
+
+
+def _engine(
+    config: TrainConfig,
+    source: ModelSource,
+    sampler: Any,
+    tokenizer: Any,
+    dtype: str,
+    world: World,
+    planned: Memory | None,
+) -> Engine:
     """Start an engine that samples from ``sampler``'s weights; vLLM keeps a copy of its own."""
     from sharpen.llm.rollout import make_engine
     from sharpen.llm.rollout.shared import SharedEngine
@@ -123,6 +150,8 @@ def _engine(config: TrainConfig, source: ModelSource, sampler: Any, tokenizer: A
         memory_share=config.engine_memory,
         tensor_parallel=config.tensor_parallel,
         sleeps=config.engine_sleep,
+        rows=None if planned is None else planned.engine_rows,
+        cache_bytes=None if planned is None else planned.kv_cache,
     )
     return engine if config.tensor_parallel == 1 else SharedEngine(engine, world, config.tensor_parallel)
 

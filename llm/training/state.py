@@ -15,6 +15,7 @@ from sharpen.llm.distributed.world import World
 from sharpen.llm.models.finite import NonFiniteError, listed, non_finite
 from sharpen.llm.models.logprobs import token_logprobs
 from sharpen.llm.models.weights import gathered, own_part
+from sharpen.llm.training.offload import present
 from sharpen.objective import InputError
 
 Tensors = dict[str, Tensor]
@@ -51,12 +52,12 @@ def require_finite_policy(model: Any, prompt: list[int], world: World) -> None:
 
 def optimizer_state(optimizer: torch.optim.Optimizer, model: Any, *, keep: bool) -> Tensors:
     """Return the optimizer's tensors as ``parameter|entry``, whole and on the CPU; see :func:`parameters`."""
-    entries = {
-        f"{name}|{entry}": tensor
-        for name, weight in model.named_parameters()
-        for entry, tensor in sorted(optimizer.state.get(weight, {}).items())
-    }
-    return _on_cpu(entries, keep)
+    found: Tensors = {}
+    for name, weight in model.named_parameters():
+        for entry, tensor in sorted(optimizer.state.get(weight, {}).items()):
+            with present(optimizer, tensor):  # one at a time, where they make room for the engine
+                found |= _on_cpu({f"{name}|{entry}": tensor}, keep)
+    return found
 
 
 def load_parameters(model: Any, tensors: Mapping[str, Tensor], where: str, *, trained_only: bool = False) -> None:

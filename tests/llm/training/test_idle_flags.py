@@ -76,6 +76,7 @@ ALWAYS = {
             "config",
             "set_",
             "dry_run",
+            "gpu",
             "force",
             "json_output",
         ),
