@@ -48,6 +48,7 @@ class Rounds:
 
 def power_of_a_round(objective: Objective) -> float | None:
     """Return alpha if a round is pi -> pi^alpha / Z, that is without reward and length normalisation, else None."""
+    objective.require_plain("self-sharpening")
     w = objective.coefficients
     return objective.alpha if w.w_r == 0.0 and (objective.length_exponent == 0.0 or w.w_p == w.w_h) else None
 

@@ -29,6 +29,10 @@ MODULES = {
     "T14": "estimators",
     "T15": "audit",
     "T16": "audit",
+    "T17": "utilities",
+    "T18": "utilities",
+    "T19": "utilities",
+    "T20": "utilities",
     "T21": "forecast",
     "T22": "forecast",
     "T23": "forecast",
@@ -48,7 +52,7 @@ def select(names: Iterable[str] = ()) -> list[str]:
 
     Example:
         >>> select(["t7", "T1", "T7"]), len(select())
-        (['T1', 'T7'], 21)
+        (['T1', 'T7'], 25)
     """
     wanted = set()
     for name in names:

@@ -136,6 +136,27 @@ SAID = {
         "with another feature KL(pi || q) - KL(pi || s) = KL(s || q): so",
         "For the feature ell_i the family is the powers, exp(theta*ell_i + ell_i) = ",
     ],
+    "T17": [
+        "With the exponents alpha_right and alpha_wrong of right and wrong answers, u = ",
+        "so log odds_right = alpha_right*(",
+        "and log odds_wrong = alpha_wrong*(",
+        "at 0 of the first, (log odds_right at alpha_right = 0) = 0",
+        "has the slope d/dalpha_right (E[r]) = Cov(r, r log p)",
+    ],
+    "T18": [
+        "is a tilt, as KL(pi || p) - KL(q || p) = KL(pi || q)",
+        "up to a base of log-odds x_fold = -2*sqrt(1 + beta^(-2)) + 2*asinh(beta); there P_fold = ",
+        "the divergence's slope is lost against the utility's, lim[epsilon -> 0] ",
+    ],
+    "T19": [
+        "to the order G - 1 if all-wrong groups are set to zero, E_zero = slope_zero",
+        "to the order G if they count as a loss, E_minus = slope_minus. In pairs (slope_zero at G = 2) = 1",
+    ],
+    "T20": [
+        "A verifier with errors gives E[verdict] = f + (-f + t)*r_i, so dE[verdict] = (-f + t)*dE[r]",
+        "With g > 0 the success rate rises, with -g < 0 it falls",
+        "The signal is lost where the rates meet, lim[g -> 0] ",
+    ],
     "T21": [
         "forecast the sharpened policy, ... = E[r], and so many of them count as one: ",
         "= sum_i(exp((2*alpha - 1)*ell_i))/sum_i(exp(alpha*ell_i))^2",
