@@ -13,6 +13,7 @@ from sharpen.cli.shared.terminal import say
 from sharpen.cli.theory import coverage as theory_coverage
 from sharpen.cli.theory import derive as theory_derive
 from sharpen.cli.theory import estimators as theory_estimators
+from sharpen.cli.theory import known
 from sharpen.cli.theory import optimum as theory_optimum
 from sharpen.cli.theory import phase as theory_phase
 from sharpen.cli.theory import response as theory_response
@@ -44,6 +45,8 @@ def group() -> None:
 def fixed_points(
     chosen: options.ObjectiveFlags,
     outcomes: options.ProblemFlags,
+    problems: known.Problems = None,
+    one: known.OneProblem = None,
     limit: Annotated[int, typer.Option(help="List at most this many fixed points.")] = 4096,
     plot: Annotated[
         Path | None, typer.Option(help="Draw optimum and fixed points to a .png, .pdf or .svg file.")
@@ -59,7 +62,9 @@ def fixed_points(
     from sharpen.theory.instability.stationary import fixed_points as find
     from sharpen.theory.optima.optimum import optimum
 
-    problem = outcomes.build(spec.length_exponent != 0.0)
+    known.instead_of(problems, one, outcomes)
+    seen = None if problems is None else known.single(problems, one)
+    problem = outcomes.build(spec.length_exponent != 0.0) if seen is None else seen.problem()
     best = optimum(spec, problem)
     found = find(spec, problem, limit)
     if plot is not None:
@@ -69,8 +74,11 @@ def fixed_points(
     if json_output:
         import json
 
-        say(json.dumps(_as_json(spec, problem, best, found), allow_nan=False))
+        of = {} if seen is None else {"prompt_id": seen.name, "unseen_mass": seen.unseen_mass}
+        say(json.dumps(_as_json(spec, problem, best, found) | of, allow_nan=False))
     else:
+        if seen is not None:
+            terminal.plain_console().print(known.left_out(seen), soft_wrap=True)
         _print_tables(spec, problem, best, found)
 
 

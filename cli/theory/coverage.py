@@ -9,6 +9,7 @@ import typer
 
 from sharpen.cli.shared import options, terminal
 from sharpen.cli.shared.terminal import say
+from sharpen.cli.theory import known
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -35,6 +36,8 @@ def coverage(
         ),
     ] = None,
     mix: Annotated[Path | None, typer.Option(help="JSON file of several prompts.", rich_help_panel=MIX)] = None,
+    problems: known.Problems = None,
+    one: known.OneProblem = None,
     k: Annotated[str, typer.Option(help="Numbers of samples, a comma list.")] = KS,
     k_max: Annotated[int, typer.Option(help="Largest k to look for the base overtaking at.")] = 10**6,
     majority: Annotated[bool, typer.Option(help="Whether to compute maj@k, which costs more.")] = True,
@@ -57,6 +60,13 @@ def coverage(
     spec = chosen.build(default="tempered")
 
     from sharpen.theory.optima.mix import compare_coverage
+
+    known.instead_of(problems, one, outcomes, answers=answers, mix=mix, best_of=best_of, plot=plot)
+    if problems is not None:
+        options.only_where(False, "one problem, without --problems", marginal=marginal or None)
+        found = known.chosen_of(problems, one)
+        known.report_coverage(spec, found, _whole_numbers(k, "k"), k_max, json_output)
+        return
 
     prompts = _prompts(outcomes, answers, mix, spec.length_exponent != 0.0)
     counts = _whole_numbers(k, "k")

@@ -10,6 +10,7 @@ import typer
 
 from sharpen.cli.shared import options, terminal
 from sharpen.cli.shared.terminal import say
+from sharpen.cli.theory import known
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -37,13 +38,8 @@ def register(app: typer.Typer) -> None:
 def optimum(
     chosen: options.ObjectiveFlags,
     outcomes: options.ProblemFlags,
-    problems: Annotated[
-        Path | None,
-        typer.Option(
-            help="outcomes.parquet of sharpen llm outcomes instead of --base: certain bounds for each prompt.",
-            show_default=False,
-        ),
-    ] = None,
+    problems: known.Problems = None,
+    one: known.OneProblem = None,
     kl: Annotated[
         str | None,
         typer.Option(help="Also the best policies at these KLs to the base, nats, a comma list.", show_default=False),
@@ -77,12 +73,9 @@ def optimum(
     Without flags: the tempered objective (alpha 2) on five outcomes whose likeliest one is wrong.
     """
     spec = chosen.build(default="tempered")
+    known.instead_of(problems, one, outcomes, kl=kl, plot=plot, points=points, answers=answers, top=top)
     if problems is not None:
-        from sharpen.cli.theory.known import report_known
-
-        flags = {"base": outcomes.base, "reward": outcomes.reward, "length": outcomes.length, "kl": kl, "plot": plot}
-        options.only_where(False, "one problem, without --problems", **flags, points=points, answers=answers, top=top)
-        report_known(spec, problems, json_output)
+        known.report_known(spec, known.chosen_of(problems, one), json_output)
         return
 
     from sharpen.objective import InputError

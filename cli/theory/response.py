@@ -11,6 +11,7 @@ import typer
 
 from sharpen.cli.shared import options, terminal
 from sharpen.cli.shared.terminal import say
+from sharpen.cli.theory import known
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -30,9 +31,14 @@ def response(
     chosen: options.ObjectiveFlags,
     outcomes: options.ProblemFlags,
     over: Annotated[str, typer.Option(help="alpha or beta_inv; the other one is the objective's.")] = "alpha",
-    low: Annotated[float, typer.Option("--from", help="First value.")] = 0.0,
+    low: Annotated[
+        float | None,
+        typer.Option("--from", help="First value. Default 0; of alpha with --problems 1.", show_default=False),
+    ] = None,
     high: Annotated[float, typer.Option("--to", help="Last value.")] = 4.0,
     points: Annotated[int, typer.Option(help="Number of values, evenly spaced.")] = 9,
+    problems: known.Problems = None,
+    one: known.OneProblem = None,
     plot: Annotated[Path | None, typer.Option(help="Draw reward and derivative to a .png, .pdf or .svg file.")] = None,
     json_output: options.JsonOutput = False,
 ) -> None:
@@ -58,8 +64,14 @@ def response(
     options.only_where(over != "beta_inv", "--over alpha", beta_inv=chosen.beta_inv)
     if not 2 <= points <= MOST_GRID:
         raise InputError("points", points, f"a whole number from 2 to {MOST_GRID:,}")
+    known.instead_of(problems, one, outcomes, plot=plot)
+    low = float(problems is not None and over == "alpha") if low is None else low
     if not 0.0 <= low < high < math.inf:
         raise InputError("from, to", [low, high], "0 <= from < to, both finite")
+    if problems is not None:
+        grid = np.linspace(low, high, points).tolist()
+        known.report_response(spec, known.chosen_of(problems, one), over, grid, json_output)
+        return
     problem = outcomes.build(spec.length_exponent != 0.0)
     parameter = "alpha" if over == "alpha" else "beta_inv"
     found = curve(spec, problem, parameter, np.linspace(low, high, points))

@@ -16,7 +16,7 @@ import numpy as np
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory.audit.certified import Interval, Seen, expected_reward, log_normalizer
-from sharpen.theory.core.problem import FloatArray
+from sharpen.theory.core.problem import FloatArray, Problem
 
 OUTCOMES, FRONTIER = "outcomes.parquet", "frontier.parquet"
 SEEN_COLUMNS, FRONTIER_COLUMNS = ("logprob", "reward", "length"), ("depth", "logprob", "alpha")
@@ -59,6 +59,16 @@ class Known(NamedTuple):
             InputError: alpha < 1.
         """
         return Seen.of(self.logprob, self.reward, np.concatenate([self.prefixes, self.cut(alpha)]))
+
+    def problem(self) -> Problem:
+        """Return the seen outcomes alone, in their order, as a problem: p on them, divided by their mass.
+
+        Raises:
+            InputError: none was seen.
+        """
+        if not self.logprob.size:
+            raise InputError("problem", self.name, "one with outcomes that were seen")
+        return Problem.from_log(self.logprob - np.logaddexp.reduce(self.logprob), self.reward, self.length)
 
     @property
     def unseen_mass(self) -> float:
