@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from sharpen.llm.configs.train import TrainConfig
 from sharpen.llm.configs.train import resolve as settings
 from sharpen.llm.distributed import world as processes
 from sharpen.llm.distributed.sharding import shard
@@ -76,6 +77,25 @@ def flop_of_update(config: Any, parameters: int, rows: int, length: int) -> floa
     return rows * length * (6 * parameters + attention)
 
 
+def step_settings(
+    rows: int, length: int, microbatch: int, *, checkpointing: bool = True, lora: int | None = None
+) -> TrainConfig:
+    """Return the settings of a step of ``rows`` responses in groups of 8 to which the reference adds no pass."""
+    return settings(
+        {
+            "objective": PRESETS["sharpening"].to_dict() | {"reference": "policy"},
+            "prompts_per_step": rows // 8,
+            "samples_per_prompt": 8,
+            "max_length": length,
+            "tokens_per_microbatch": microbatch,
+            "gradient_checkpointing": checkpointing,
+            "lora": None if lora is None else {"rank": lora},
+            "importance": "none",
+            "engine_tolerance": 1e9,
+        }
+    )
+
+
 def update(
     fields: dict[str, Any],
     device: str,
@@ -113,17 +133,7 @@ def update(
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.train()
     shard(model, compute=dtype)
-    run = settings(
-        {
-            "objective": PRESETS["sharpening"].to_dict() | {"reference": "policy"},
-            "prompts_per_step": rows // 8,
-            "samples_per_prompt": 8,
-            "max_length": length,
-            "tokens_per_microbatch": microbatch,
-            "importance": "none",
-            "engine_tolerance": 1e9,
-        }
-    )
+    run = step_settings(rows, length, microbatch, checkpointing=checkpointing, lora=lora)
     prompts = PromptSet("random", tuple(Prompt(str(i), f"{10 + i % 80}+11+12=") for i in range(rows // 8)))
     engine = RandomEngine(config.vocab_size, length)
     tokenizer = load_tokenizer(resolve("embedded"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -15,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 FOLDER = Path(__file__).parents[3] / "benchmarks"
-PARTS = ("device", "agreement", "update", "plain", "lora", "logprobs", "kernels", "jax", "regime")
+PARTS = ("device", "agreement", "update", "plain", "lora", "regimes", "smollm2", "jax", "logprobs", "kernels")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,17 @@ def test_the_flop_are_those_that_torch_counts(benchmark: ModuleType, length: int
 
 @pytest.mark.slow
 def test_every_part_is_rehearsed(tmp_path: Path) -> None:
-    command = [sys.executable, str(FOLDER / "gpu_check.py"), "--smoke", "--out", str(tmp_path), "--only", *PARTS]
+    command = [
+        sys.executable,
+        str(FOLDER / "gpu_check.py"),
+        "--tiny",
+        "--seconds",
+        "800",
+        "--out",
+        str(tmp_path),
+        "--only",
+        *PARTS,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     found = {part: json.loads((tmp_path / f"{part}.json").read_text(encoding="utf-8")) for part in PARTS}
@@ -52,10 +63,15 @@ def test_every_part_is_rehearsed(tmp_path: Path) -> None:
     assert found["agreement"]["float32"]["trainer_minus_float64"]["largest"] < 1e-3
     update = found["update"]
     assert update["update_tokens_per_second"] == pytest.approx(16 * 64 / update["update_seconds"])
+    assert update["predicted_update_seconds"] > update["predicted_logprob_seconds"] > 0
+    assert update["planned_memory_gib"] > 0
     assert update["mfu"] is None  # no peak is known of a CPU
     assert found["logprobs"]["chunked"]["seconds"] > 0
     assert sum(kernel["share"] for kernel in found["kernels"]["kernels"]) == pytest.approx(1, abs=0.5)
-    assert found["regime"]["tempered-s0"]["steps"] == 2
+    assert {
+        name: run["steps"] for name, run in found["regimes"].items() if isinstance(run, dict) and "steps" in run
+    } == {f"{preset}-s0": 2 for preset in ("task-reward", "sharpening", "tempered", "tilted")}
+    assert "skipped" in found["smollm2"] or found["smollm2"]["steps"] == 2
 
 
 def test_a_part_that_fails_is_told_and_the_next_one_runs(tmp_path: Path) -> None:
@@ -66,3 +82,25 @@ def test_a_part_that_fails_is_told_and_the_next_one_runs(tmp_path: Path) -> None
     assert done.returncode == 1
     for part in ("device", "logprobs"):
         assert json.loads((tmp_path / f"{part}.json").read_text(encoding="utf-8"))["failed"] == "exit status 1"
+
+
+def test_no_part_starts_when_the_time_is_up(tmp_path: Path) -> None:
+    command = [sys.executable, str(FOLDER / "gpu_check.py"), "--tiny", "--out", str(tmp_path), "--seconds", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    results = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in tmp_path.glob("*.json")}
+    assert {"device", "agreement", "update", "plain", "lora", "regimes", "smollm2", "jax"} == set(results)
+    assert all(found["failed"].startswith("no time was left") for found in results.values())
+    assert "failed: device, agreement" in done.stdout
+
+
+def test_a_part_out_of_its_box_is_stopped_and_the_next_one_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    check = importlib.import_module("gpu_check")
+    kept: dict[str, dict[str, object]] = {}
+    monkeypatch.setitem(check.EVERY, "logprobs", (check.EVERY["logprobs"][0], 0.05))
+    monkeypatch.setitem(check.EVERY, "device", (check.EVERY["device"][0], 0.05))
+    assert check.checked(["device", "logprobs"], False, 100, kept.__setitem__) == ["device", "logprobs"]
+    assert all(found["failed"] == "took more than its 0 s" for found in kept.values())
