@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "llm/tasks/verification": set(),
     "llm/tasks/answers": {"llm/tasks/verification"},
     "llm/tasks": {"llm/tasks/answers", "llm/tasks/prompting", "llm/tasks/verification", "llm/models"},
+    "llm/tasks/dial": {"llm/tasks"},
     "llm/tasks/words": {"llm/common", "llm/tasks"},
     "llm/tasks/gym": {"llm/common", "llm/tasks", "llm/tasks/answers", "llm/tasks/verification"},
     "llm/rewards": {"llm/tasks", "llm/tasks/answers", "llm/tasks/verification"},
@@ -91,7 +92,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("llm/samplers", "llm/sampling", "llm/tasks", "llm/tasks/verification", "llm/training"),
     },
     "llm/tiny": {
-        *("llm/common", "llm/models", "llm/rollout", "llm/tasks", "llm/tasks/verification", "llm/training"),
+        *("llm/common", "llm/models", "llm/rollout", "llm/tasks", "llm/tasks/dial", "llm/tasks/verification"),
+        "llm/training",
     },
     "figures": set(),
     "figures/theory": {"figures"},

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sharpen.cli.llm.packages import require_packages
 from sharpen.cli.shared import options
 from sharpen.cli.shared.terminal import say
+
+if TYPE_CHECKING:
+    from sharpen.llm.tiny.pretrain import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -21,29 +24,39 @@ def register(app: typer.Typer) -> None:
 @options.flat
 def pretrain(
     out: Annotated[Path, typer.Option(help="Folder of the model; the same command continues.")],
-    steps: Annotated[int, typer.Option(help="Updates.", min=1)] = 1500,
-    batch: Annotated[int, typer.Option(help="Problems an update.", min=1)] = 192,
+    dial: Annotated[str | None, typer.Option(help="A model of the dial (dial+1, …), or all: each in OUT/NAME.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates [default: 1500; dial 400].", min=1)] = None,
+    batch: Annotated[int | None, typer.Option(help="Problems an update [default: 192; dial 96].", min=1)] = None,
     learning_rate: Annotated[float, typer.Option(help="Peak of the cosine schedule.")] = 3e-3,
-    hidden: Annotated[int, typer.Option(help="Width, a multiple of 32.", min=32)] = 128,
-    layers: Annotated[int, typer.Option(help="Depth.", min=1)] = 3,
+    hidden: Annotated[int | None, typer.Option(help="Width, a multiple of 32 [default: 128; dial 64].", min=32)] = None,
+    layers: Annotated[int | None, typer.Option(help="Depth [default: 3; dial 2].", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Of weights and data.", min=0, max=2**31 - 1)] = 0,
     json_output: options.JsonOutput = False,
 ) -> None:
     """Pre-train the embedded model: sums of three numbers, with several ways to answer.
 
-    The defaults make the model that sharpen comes with, in about ten minutes on two cores.
+    The defaults make the model that sharpen comes with, in about ten minutes on two cores. --dial makes models that
+    come with it too, whose likelihood goes with correctness as their law says (docs/dial.md), a minute or two each.
     """
     require_packages()
+    from dataclasses import replace
+
     from sharpen.llm.tasks.embedded import Mixture
+    from sharpen.llm.tiny.dial import SETTINGS
     from sharpen.llm.tiny.pretrain import Settings
     from sharpen.llm.tiny.pretrain import pretrain as make
     from sharpen.objective import InputError
 
-    if hidden % 32:
+    if hidden is not None and hidden % 32:
         raise InputError("hidden", hidden, "a multiple of 32, the width of a head")
     if not 0 < learning_rate < 1:
         raise InputError("learning_rate", learning_rate, "a number in (0, 1)")
-    settings = Settings(hidden, layers, steps, batch, learning_rate=learning_rate, seed=seed)
+    given = {"hidden": hidden, "layers": layers, "steps": steps, "batch": batch}
+    shape = {name: number for name, number in given.items() if number is not None}
+    settings = replace(Settings() if dial is None else SETTINGS, **shape, learning_rate=learning_rate, seed=seed)
+    if dial is not None:
+        _make_dial(dial, out, settings, json_output)
+        return
     found = make(settings, Mixture(), out)
     measures = found["measures"]
     if json_output:
@@ -52,3 +65,20 @@ def pretrain(
     low, high = measures["pass@1_interval"]
     say(f"pass@1 {measures['pass@1']:.3f} [{low:.3f}, {high:.3f}] on {measures['problems']} test problems")
     say(f"model: {out}  (sharpen llm train --model {out} --data embedded --template plain)")
+
+
+def _make_dial(name: str, out: Path, settings: Settings, json_output: bool) -> None:
+    from sharpen.llm.tasks.dial.law import MEMBERS
+    from sharpen.llm.tiny.dial import make
+    from sharpen.objective import InputError
+
+    if name != "all" and name not in MEMBERS:
+        raise InputError("dial", name, f"all, {', '.join(MEMBERS)}")
+    found = make(MEMBERS if name == "all" else {name: MEMBERS[name]}, out, settings)
+    if json_output:
+        say(json.dumps(found))
+        return
+    for each, told in found.items():
+        rate, gauge = f"pass@1 {told['pass@1']:.3f}", f"Corr(r, log p) {told['correlation']:+.3f}"
+        say(f"{each}: {rate}, {gauge} on {told['problems']} test problems")
+        say(f"model: {out / each}  (sharpen llm train --model {out / each} --data dial --template plain)")

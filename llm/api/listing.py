@@ -15,12 +15,13 @@ def list_models() -> pd.DataFrame:
     Any hub id ``org/name``, any folder with a model and any GGUF file does as well.
 
     Example:
-        >>> list(list_models().index)
-        ['embedded', 'smollm2', 'qwen2.5-3b', 'llama-3.2-3b', 'qwen3-4b']
+        >>> list(list_models().index)  # doctest: +NORMALIZE_WHITESPACE
+        ['embedded', 'dial-1', 'dial-0.5', 'dial+0', 'dial+0.5', 'dial+1', 'dial-right-short', 'dial-right-long',
+         'dial-wrong-short', 'dial-wrong-long', 'smollm2', 'qwen2.5-3b', 'llama-3.2-3b', 'qwen3-4b']
     """
-    from sharpen.llm.models.registry import REGISTRY, resolve
+    from sharpen.llm.models.registry import BUILT_IN, REGISTRY, resolve
 
-    found = [resolve(name) for name in ("embedded", *REGISTRY)]
+    found = [resolve(name) for name in (*BUILT_IN, *REGISTRY)]
     rows = [{"model": s.name, "location": s.location, "template": s.template, "data": s.default_data} for s in found]
     return pd.DataFrame(rows).set_index("model")
 

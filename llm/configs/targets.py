@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sharpen.llm.configs.train import TrainConfig
 from sharpen.llm.configs.train import resolve as resolve_config
 from sharpen.llm.models import checkpoints
-from sharpen.llm.models.registry import REGISTRY, ModelSource, resolve
+from sharpen.llm.models.registry import BUILT_IN, REGISTRY, ModelSource, resolve
 from sharpen.llm.tasks.sources import template_for
 from sharpen.objective import InputError
 from sharpen.objective.storage import runfolder
@@ -69,7 +69,7 @@ def find_target(name: str, which: str | None = None) -> Target:
         return _of_run(runfolder.read_config(run, TrainConfig), str(_intact(path.resolve())))
     source = resolve(name)
     config = resolve_config({"model": name})
-    base = source.location if name == "embedded" or name in REGISTRY else None
+    base = source.location if name in BUILT_IN or name in REGISTRY else None
     of = (template_of(config, source), source.default_data, config.max_length)
     return Target(source.location, base, *of, otherwise=source.template)
 

@@ -57,9 +57,9 @@ def gains_by_bfloat16(model: str) -> bool:
     such instructions makes float32 numbers of every bfloat16 one first.
     """
     from sharpen.llm.distributed.memory import shape_of
-    from sharpen.llm.models.registry import load_architecture, resolve
+    from sharpen.llm.models.registry import BUILT_IN, load_architecture, resolve
 
-    if model == "embedded" or not computes_bfloat16():
+    if model in BUILT_IN or not computes_bfloat16():
         return False
     try:
         return shape_of(load_architecture(resolve(model))).base >= GAINS

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +15,7 @@ from sharpen.llm.models import store
 from sharpen.llm.models.hub import prefer_cache
 from sharpen.llm.models.packaged import PACKAGED, SMOLLM2
 from sharpen.objective import InputError
+from sharpen.objective.storage.files import naming, sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -115,6 +118,13 @@ REGISTRY: dict[str, ModelSource] = {
     )
 }
 
+# Docs/dial.md; llm/tasks/dial/law.py says what each has learned.
+DIAL = (
+    *("dial-1", "dial-0.5", "dial+0", "dial+0.5", "dial+1"),
+    *("dial-right-short", "dial-right-long", "dial-wrong-short", "dial-wrong-long"),
+)
+BUILT_IN = ("embedded",)  # their weights come with this package
+
 
 def artifact_path() -> Path:
     """Return the folder of the embedded model, which ``from_pretrained`` and vLLM load; ``llm/tiny`` made it."""
@@ -122,17 +132,38 @@ def artifact_path() -> Path:
         return Path(folder)
 
 
+def dial_path() -> Path:
+    """Return the folder of the dial's models, each in a folder of its name, and their ``measures.json``."""
+    with as_file(files("sharpen.llm") / "tiny" / "dial_models") as folder:
+        return Path(folder)
+
+
+@cache
+def _of_dial(name: str) -> ModelSource:
+    """Return a model of the dial whose weights are those that were measured."""
+    folder = dial_path() / name
+    with naming(folder, "model"):
+        told = json.loads((folder.parent / "measures.json").read_text(encoding="utf-8"))[name]["sha256"]
+        found = sha256(folder / "model.safetensors")
+    if found != told:
+        raise InputError("model", name, f"its weights as they were made, SHA-256 {told}; {folder} has {found}")
+    return ModelSource(name, str(folder), template="plain", default_data="dial")
+
+
 def resolve(name: str) -> ModelSource:
     """Return the model that ``name`` stands for; nothing is loaded.
 
     Args:
-        name: ``embedded``, a registered name, a local folder, a GGUF file, or a hub id ``org/name``.
+        name: ``embedded``, a model of the dial (:data:`DIAL`),
+            a registered name, a local folder, a GGUF file, or a hub id ``org/name``.
 
     Raises:
         InputError: it is none of these.
     """
     if name == "embedded":
         return ModelSource(name, str(artifact_path()), template="plain", default_data="embedded")
+    if name in DIAL:
+        return _of_dial(name)
     if name in REGISTRY:
         return REGISTRY[name]
     if name in PACKAGED:
@@ -150,7 +181,9 @@ def resolve(name: str) -> ModelSource:
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
         return ModelSource(name, name)
     raise InputError(
-        "model", name, f"embedded, {', '.join(REGISTRY)}, a hub id (org/name), an existing folder or GGUF file"
+        "model",
+        name,
+        f"embedded, {', '.join(REGISTRY)}, {', '.join(DIAL)}, a hub id (org/name), an existing folder or GGUF file",
     )
 
 

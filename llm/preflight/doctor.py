@@ -85,10 +85,10 @@ def _gpus() -> list[str] | None:
 
 def models() -> list[Thing]:
     """Return the models that have a name, here or not; needs the extra ``llm``."""
-    from sharpen.llm.models.registry import REGISTRY, resolve
+    from sharpen.llm.models.registry import BUILT_IN, REGISTRY, resolve
     from sharpen.llm.preflight.inventory import is_cached
 
-    found = [Thing("embedded", True, resolve("embedded").location)]
+    found = [Thing(name, True, resolve(name).location) for name in BUILT_IN]
     for name, source in REGISTRY.items():
         if store.is_converted(source.location):
             found.append(_converted(name, source.location))
@@ -111,7 +111,7 @@ def data_sets() -> list[Thing]:
     """Return the data sets of the hub that have a name, here or not; needs the extra ``llm``."""
     from sharpen.llm.tasks.sources import HUB
 
-    found = [Thing("embedded", True, "generated")]
+    found = [Thing(name, True, "generated") for name in ("embedded", "dial")]
     for name, known in HUB.items():
         command, folder = hub.data_command(known.location, known.configuration)
         here = _data_is_cached(known.location)
@@ -138,7 +138,7 @@ def run_named(name: str) -> TrainConfig:
     """
     from sharpen.llm.configs import recipes
     from sharpen.llm.configs.train import TrainConfig, load_changes, resolve
-    from sharpen.llm.models.registry import REGISTRY
+    from sharpen.llm.models.registry import BUILT_IN, REGISTRY
     from sharpen.objective.storage import runfolder
 
     path = Path(name)
@@ -148,7 +148,7 @@ def run_named(name: str) -> TrainConfig:
         return resolve(load_changes(name))
     if name in recipes.names():
         return resolve(recipes.load(name))
-    if name == "embedded" or name in REGISTRY or store.is_converted(name) or (path / "config.json").is_file():
+    if name in BUILT_IN or name in REGISTRY or store.is_converted(name) or (path / "config.json").is_file():
         return resolve({"model": name})
     allowed = "a run folder, a file of settings, a recipe (`sharpen llm recipes`), or a model"
     raise InputError("run", name, allowed)

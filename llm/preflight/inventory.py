@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sharpen.llm.distributed.placement import LARGE
 from sharpen.llm.models import hub, store
-from sharpen.llm.models.registry import REGISTRY, ModelSource, load_architecture, resolve
+from sharpen.llm.models.registry import BUILT_IN, REGISTRY, ModelSource, load_architecture, resolve
 from sharpen.llm.preflight.machine import memory as machine_memory
 from sharpen.llm.preflight.machine import no_gpu
 from sharpen.objective import InputError, MissingError
@@ -20,7 +20,7 @@ def hub_set(spec: str) -> tuple[str, str | None] | None:
     """Return hub id and configuration of a data set that is not on this machine as a file; None for any other."""
     from sharpen.llm.tasks.sources import HUB
 
-    if spec == "embedded" or not spec or Path(spec).exists():
+    if spec in ("embedded", "dial") or not spec or Path(spec).exists():
         return None
     if spec in HUB:
         return HUB[spec].location, HUB[spec].configuration
@@ -29,7 +29,7 @@ def hub_set(spec: str) -> tuple[str, str | None] | None:
 
 def known_as(location: str) -> ModelSource:
     """Return the model at a place, under the name that this program knows it by."""
-    for source in (resolve("embedded"), *REGISTRY.values()):
+    for source in (*map(resolve, BUILT_IN), *REGISTRY.values()):
         if source.location == location:
             return source
     return ModelSource(location, location)
@@ -54,7 +54,7 @@ def check_weights(source: ModelSource) -> None:
     Raises:
         InputError: so it is.
     """
-    if source.name == "embedded":
+    if source.name in BUILT_IN:
         return None
     place = store.folder_of(source.location)
     if Path(place).is_dir():
@@ -126,7 +126,7 @@ def check_device(device: str, source: ModelSource) -> None:
 
     check_cuda(device)
     reason = no_gpu()
-    if device != "auto" or reason is None or source.name == "embedded":
+    if device != "auto" or reason is None or source.name in BUILT_IN:
         return
     parameters = parameters_of(source)
     if parameters is not None and parameters >= LARGE:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 SMALLEST, LARGEST = 10, 99
 EOS, PAD = "<eos>", "<pad>"
@@ -59,6 +59,13 @@ class Mixture:
     careful: float = 0.14
     forget: float = 0.90
     slip: float = 0.05
+
+    stored: ClassVar[str] = "float32"  # dtype of the weights that are kept
+
+    def draw(self, rng: random.Random) -> tuple[str, str]:
+        """Return a training problem's text and an answer of the mixture."""
+        problem = draw_problem("train", rng)
+        return problem.text, draw_response(problem, self, rng)
 
 
 @dataclass(frozen=True)

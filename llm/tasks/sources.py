@@ -166,6 +166,7 @@ class TableSource:
 
 
 TASKS.register("embedded")(EmbeddedSource)
+TASKS.register("dial", "sharpen.llm.tasks.dial.problems:DialSource")  # in a room above this one
 
 
 def _hub_task(name: str, known: HubSet) -> Task:

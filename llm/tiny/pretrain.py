@@ -13,6 +13,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -26,7 +27,8 @@ from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
 from sharpen.llm.common.interrupt import deferred_interrupt
-from sharpen.llm.tasks.embedded import EOS, PAD, Mixture, draw_problem, draw_response
+from sharpen.llm.tasks.dial.law import Member
+from sharpen.llm.tasks.embedded import EOS, PAD, Mixture
 from sharpen.llm.tasks.templates import encode
 from sharpen.llm.tiny.tokenizer import build_tokenizer
 from sharpen.llm.training.state import load_optimizer_state, load_parameters, optimizer_state, parameters
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 PROGRESS_EVERY, CHECKPOINT_EVERY = 50, 250
 IGNORED = -100  # cross_entropy's mark for positions without a target
 PROVENANCE = "provenance.json"
+Measured = Callable[[str], dict[str, Any]]
 STATE, ADAM = "pretrain_state.safetensors", "optimizer "  # ADAM: prefix of the optimizer's tensors
 
 
@@ -97,16 +100,16 @@ def build_model(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> PreTr
 
 
 def draw_batch(
-    settings: Settings, mixture: Mixture, tokenizer: PreTrainedTokenizerFast, step: int
+    settings: Settings, corpus: Mixture | Member, tokenizer: PreTrainedTokenizerFast, step: int
 ) -> list[tuple[list[int], int]]:
     """Return the token rows of one update, each with its prompt length, shortest first."""
     rng = random.Random(f"pretrain/{settings.seed}/{step}")
     assert tokenizer.eos_token_id is not None
     rows = []
     for _ in range(settings.batch):
-        problem = draw_problem("train", rng)
-        prompt = encode(tokenizer, problem.text, "plain")
-        response = tokenizer(draw_response(problem, mixture, rng))["input_ids"]
+        problem, answer = corpus.draw(rng)
+        prompt = encode(tokenizer, problem, "plain")
+        response = tokenizer(answer)["input_ids"]
         rows.append(([*prompt, *response, tokenizer.eos_token_id], len(prompt)))  # type: ignore[misc]
     return sorted(rows, key=lambda row: len(row[0]))
 
@@ -123,14 +126,14 @@ def loss_of(model: PreTrainedModel, rows: list[tuple[list[int], int]], pad_id: i
     return cross_entropy(logits_BLV.flatten(0, 1), targets_BL[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum")
 
 
-def train(settings: Settings, mixture: Mixture, out: Path, stop_after: int | None = None) -> list[float]:
+def train(settings: Settings, corpus: Mixture | Member, out: Path, stop_after: int | None = None) -> list[float]:
     """Train, or continue, in ``out`` and return the loss (nats a token) of each update done in this call.
 
     The first Ctrl-C ends it after the current update, with its state saved.
 
     Args:
         settings: Shape and schedule.
-        mixture: Of answers.
+        corpus: Of answers.
         out: Folder of the model; the training state stays in it until the last update.
         stop_after: End after this many updates in all, leaving the state to continue from.
 
@@ -143,12 +146,12 @@ def train(settings: Settings, mixture: Mixture, out: Path, stop_after: int | Non
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
     with files.naming(out, "out"):
         out.mkdir(parents=True, exist_ok=True)
-    identity = {**asdict(settings), "corpus": asdict(mixture)}
+    identity = {**asdict(settings), "corpus": asdict(corpus)}
     first = _restore(out / STATE, identity, model, optimizer)
     losses, start, last = [], time.monotonic(), min(settings.steps, stop_after or settings.steps)
     with deferred_interrupt() as interrupt:
         for step in range(first, last):
-            losses.append(_update(model, optimizer, settings, draw_batch(settings, mixture, tokenizer, step), step))
+            losses.append(_update(model, optimizer, settings, draw_batch(settings, corpus, tokenizer, step), step))
             if (step + 1) % PROGRESS_EVERY == 0:
                 rate = (time.monotonic() - start) / (step + 1 - first)
                 print(f"step {step + 1}/{settings.steps}  loss {losses[-1]:.4f}  {rate:.2f} s a step", file=sys.stderr)
@@ -158,7 +161,7 @@ def train(settings: Settings, mixture: Mixture, out: Path, stop_after: int | Non
                 raise KeyboardInterrupt
     if last == settings.steps:
         with files.naming(out, "out"):
-            model.save_pretrained(out)
+            model.to(getattr(torch, corpus.stored)).save_pretrained(out)  # pyright: ignore[reportCallIssue]
             tokenizer.save_pretrained(out)
     return losses
 
@@ -214,13 +217,13 @@ def _restore(file: Path, identity: dict[str, Any], model: PreTrainedModel, optim
     return int(numbers["step"])
 
 
-def provenance(settings: Settings, mixture: Mixture, measures: dict[str, Any]) -> dict[str, Any]:
+def provenance(settings: Settings, corpus: Mixture | Member, measures: dict[str, Any]) -> dict[str, Any]:
     """Return where the artefact comes from, for ``provenance.json``."""
     found = runfolder.provenance()
     return {
         "command": _command(found["command"]),
         "settings": asdict(settings),
-        "corpus": asdict(mixture),
+        "corpus": asdict(corpus),
         "commit": found["commit"],
         "versions": {name: metadata.version(name) for name in ("torch", "transformers", "tokenizers")},
         "date": datetime.now(UTC).date().isoformat(),
@@ -233,16 +236,19 @@ def _command(words: list[str]) -> str:
     return " ".join(["python -m sharpen.llm.tiny.pretrain" if words[0] == "pretrain.py" else words[0], *words[1:]])
 
 
-def pretrain(settings: Settings, mixture: Mixture, out: Path) -> dict[str, Any]:
+def pretrain(
+    settings: Settings, corpus: Mixture | Member, out: Path, measured: Measured | None = None
+) -> dict[str, Any]:
     """Train, or continue, measure, write the artefact, and return its ``provenance.json``.
 
-    A folder that holds the artefact of the same settings is left as it is.
+    A folder that holds the artefact of the same settings is left as it is. ``measured`` returns the measures of the
+    model in a folder; None: :func:`sharpen.llm.tiny.measure.measure`.
 
     Raises:
         InputError: ``out`` holds something else, a run of other settings, or another process is working in it.
         KeyboardInterrupt: Ctrl-C; the same call continues.
     """
-    done = _done(out, settings, mixture)
+    done = _done(out, settings, corpus)
     if done is not None:
         return done
     with ExitStack() as locked:
@@ -250,17 +256,17 @@ def pretrain(settings: Settings, mixture: Mixture, out: Path) -> dict[str, Any]:
             out.mkdir(parents=True, exist_ok=True)
             locked.enter_context(lock.held(out / runfolder.LOCK, out))
             files.remove_leftovers(out)
-        return _done(out, settings, mixture) or _pretrained(out, settings, mixture)
+        return _done(out, settings, corpus) or _pretrained(out, settings, corpus, measured)
 
 
-def _done(out: Path, settings: Settings, mixture: Mixture) -> dict[str, Any] | None:
+def _done(out: Path, settings: Settings, corpus: Mixture | Member) -> dict[str, Any] | None:
     """Return the provenance of the same settings' artefact in a folder; None if the folder is to be worked in."""
     with files.naming(out, "out"):
         occupied = os.path.lexists(out) and not (out.is_dir() and runfolder.is_empty(out))
     if occupied and not (out / STATE).exists():
         try:
             done = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
-            if (done["settings"], done["corpus"]) == (asdict(settings), asdict(mixture)):
+            if (done["settings"], done["corpus"]) == (asdict(settings), asdict(corpus)):
                 return done
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
@@ -268,11 +274,11 @@ def _done(out: Path, settings: Settings, mixture: Mixture) -> dict[str, Any] | N
     return None
 
 
-def _pretrained(out: Path, settings: Settings, mixture: Mixture) -> dict[str, Any]:
+def _pretrained(out: Path, settings: Settings, corpus: Mixture | Member, measured: Measured | None) -> dict[str, Any]:
     from sharpen.llm.tiny.measure import measure
 
-    train(settings, mixture, out)
-    found = provenance(settings, mixture, measure(str(out)))
+    train(settings, corpus, out)
+    found = provenance(settings, corpus, (measured or measure)(str(out)))
     files.write(out / PROVENANCE, json.dumps(found, indent=2) + "\n")
     (out / STATE).unlink()  # last: a folder without it is finished
     return found
