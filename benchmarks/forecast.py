@@ -100,7 +100,7 @@ def compared(arm: Arm, data: str, names: list[str], prompts: Sequence[Samples]) 
         return None
     group, objective = found
     forecast = foretold(prompts, objective)
-    effective = arm.effective_alpha() if arm.kind == "train" else None
+    effective = arm.slope() if arm.kind == "train" else None
     row = {
         "arm": arm.name,
         "data": data,

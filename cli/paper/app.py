@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="The paper, regenerated: experiments, figures, verdicts.")
 
 ScaleOption = Annotated[
-    str, typer.Option(help="embedded, real (SmolLM2 on two cores), or paper (its models, on GPUs).")
+    str, typer.Option(help="embedded, dial (four base models), real (SmolLM2 on two cores), or paper (on GPUs).")
 ]
 ResultsOption = Annotated[Path | None, typer.Option(help="Folder of results.", rich_help_panel="Folders")]
 WorkOption = Annotated[Path | None, typer.Option(help="Folder of unfinished work.", rich_help_panel="Folders")]
@@ -36,7 +36,7 @@ def group() -> None:
 
 @app.command("list")
 def list_(
-    scale: Annotated[str | None, typer.Option(help="Only this scale: embedded, real or paper.")] = None,
+    scale: Annotated[str | None, typer.Option(help="Only this scale: embedded, dial, real or paper.")] = None,
     runs: Annotated[bool, typer.Option("--runs", help="One line a run instead of one an experiment.")] = False,
     results: ResultsOption = None,
     work: WorkOption = None,
@@ -171,7 +171,9 @@ def report(
 
     declared = load_grid(grid, scale)
     store = open_store(scale, results, work)
-    written = write_report(declared, expand(declared, scale), store, page=out, folder=folder, gallery=gallery)
+    written = write_report(
+        declared, expand(declared, scale), store, page=out, folder=folder, gallery=gallery, declared=grid
+    )
     if json_output:
         verdicts = [verdict.to_dict() for verdict in written.verdicts]
         say(
@@ -204,9 +206,12 @@ def verify(
 ) -> None:
     """Recompute a sample of the results from nothing and compare number by number.
 
-    Exit status 1 if a result is not even close: pass@1 further than 0.1 away for a model, any number in theory and toy.
+    Exit status 1 if a result is not even close (pass@1 further than 0.1 away for a model, any number in theory and
+    toy), or if the study's rules are not known to be older than its runs: then there is no verdict.
     """
+    from sharpen.paper_repro.analysis.verdict import standing_of
     from sharpen.paper_repro.grids.grid import load_grid
+    from sharpen.paper_repro.grids.order import order
     from sharpen.paper_repro.grids.plan import CostModel, choose, expand
     from sharpen.paper_repro.grids.store import open_store
     from sharpen.paper_repro.work.verify import choose_sample
@@ -219,6 +224,8 @@ def verify(
     runs = expand(declared, scale)
     cost = CostModel(declared.rates, store.everything())
     known = store.current(runs)
+    found = order(declared, scale, known, grid)
+    say(f"verdicts: {standing_of(found)}", file=sys.stderr)
     if run:
         chosen = [one for one in choose(runs, run, []) if one.id in known]
     else:
@@ -237,8 +244,8 @@ def verify(
         left = sum(store.state(one) == "stale-code" for one in runs)
         say(f"{left} results are still of older code" if left else "no result is of older code", file=sys.stderr)
     if json_output:
-        say(json.dumps({"checks": [asdict(check) for check in checks]}))
-    if not all(check.close for check in checks):
+        say(json.dumps({"checks": [asdict(check) for check in checks], "rules": asdict(found)}))
+    if not all(check.close for check in checks) or (found.rules is not None and not found.registered):
         raise typer.Exit(1)
 
 

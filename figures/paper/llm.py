@@ -34,7 +34,7 @@ class ArmLike(Protocol):
     def curve(self, metric: str) -> FloatArray: ...  # noqa: D102
     def scores(self, measure: str, checkpoint: str | None = None) -> FloatArray: ...  # noqa: D102
     def selection(self) -> tuple[list[int], FloatArray]: ...  # noqa: D102
-    def effective_alpha(self, checkpoint: str = "last") -> FloatArray | None: ...  # noqa: D102
+    def slope(self, *, own: bool = True, checkpoint: str | None = None) -> FloatArray | None: ...  # noqa: D102
 
 
 METRICS = {
@@ -227,7 +227,7 @@ def effective_alpha(arms: Sequence[tuple[float, ArmLike]], runs: Sequence[str]) 
     Raises:
         MissingDataError: no arm has one.
     """
-    found = [(target, arm, arm.effective_alpha()) for target, arm in arms]
+    found = [(target, arm, arm.slope()) for target, arm in arms]
     need([slopes for _, _, slopes in found if slopes is not None], "tempered arms with log-probabilities")
     with paper_style():
         from matplotlib.figure import Figure
@@ -252,15 +252,16 @@ def effective_alpha(arms: Sequence[tuple[float, ArmLike]], runs: Sequence[str]) 
                 label = "trained with fixed length" if fixed else "trained with free length"
                 x, _, y, _ = zip(*points, strict=True)
                 ax.plot(x, y, mark, ms=4, color=color_of("tempered"), mfc="none" if fixed else None, label=label)
-            rows += [{"arm": name, "target": t, "seed": seed, "effective_alpha": y} for t, seed, y, name in points]
+            rows += [{"arm": name, "target": t, "seed": seed, "alpha_own": y} for t, seed, y, name in points]
         ax.set_xticks(targets, [f"{target:g}" for target in targets])
         ax.set_xlabel("α of the objective", fontsize=7)
-        ax.set_ylabel("effective α of the policy", fontsize=7)
+        ax.set_ylabel("slope on own samples", fontsize=7)
         ax.tick_params(labelsize=6)
         ax.legend(fontsize=6.5)
     seeds = _range(sorted({len(arm.seeds) for _, arm in arms}))
     caption = (
-        "Effective α, the slope of log π on log p within a problem over the policy's own samples on held-out problems, "
+        "The slope of log π on log p within a problem over the policy's own samples, not the base's, on held-out "
+        "problems, "
         f"of tempered runs (last checkpoint); {seeds} seeds an objective, a point each, "
         f"{arms[0][1].scores('pass@1').shape[1]} problems with 16 samples."
     )

@@ -111,13 +111,35 @@ class Arm:
         rows = [result["result"]["selection"] for result in self.results]
         return [row["step"] for row in rows[0]], np.array([[row["pass@1"] for row in one] for one in rows])
 
-    def effective_alpha(self, checkpoint: str = "last") -> FloatArray | None:
-        """Return the slope of log pi on log p within problems, of each seed; None if log pi was not measured."""
+    def slope(self, *, own: bool = True, checkpoint: str | None = None) -> FloatArray | None:
+        """Return the slope of log pi on log p within problems, of each seed; None where it was not measured.
+
+        Args:
+            own: Over samples of the policy (``alpha_own``); False: over samples of the base, scored by the policy
+                (``alpha_base``). The two agree on a path of p^alpha, and nowhere else.
+            checkpoint: One of :attr:`checkpoints`; None for :attr:`final`.
+        """
         tables = self.problems(checkpoint)
+        if not own:
+            return _base_slopes(tables)
         if any("alpha_xx" not in table for table in tables):
             return None
         ratios = [(sum(table["alpha_xy"]), sum(table["alpha_xx"])) for table in tables]
         return np.array([xy / xx if xx > 1e-9 else np.nan for xy, xx in ratios])
+
+
+def _base_slopes(tables: list[Mapping[str, Any]]) -> FloatArray | None:
+    if any("cross" not in table for table in tables):
+        return None
+    found = []
+    for table in tables:
+        # In ``cross`` the base samples: its own score is called logprob, the policy's base_logprob.
+        log_p, log_pi = (
+            [np.asarray(column, dtype=float) for column in table["cross"][name]] for name in ("logprob", "base_logprob")
+        )
+        x, y = (np.concatenate([column - column.mean() for column in columns]) for columns in (log_p, log_pi))
+        found.append(float(x @ y / (x @ x)) if x @ x > 1e-9 else np.nan)
+    return np.array(found)
 
 
 def gather(results: Iterable[Mapping[str, Any]], prefix: str = "") -> dict[str, Arm]:

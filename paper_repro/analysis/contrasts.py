@@ -184,9 +184,9 @@ def summary(arm: Arm, checkpoint: str | None = None) -> dict[str, Any]:
         row["kl_base"] = asdict_interval(hierarchical_interval(kl))
     else:
         row["kl_base"] = None
-    slopes = arm.effective_alpha(checkpoint or arm.final)
+    slopes = arm.slope(checkpoint=checkpoint)
     known = slopes[np.isfinite(slopes)] if slopes is not None else np.empty(0)
-    row["effective_alpha"] = asdict_interval(seed_interval(known)) if known.size else None
+    row["alpha_own"] = asdict_interval(seed_interval(known)) if known.size else None
     return row
 
 

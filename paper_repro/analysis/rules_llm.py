@@ -216,12 +216,12 @@ def effective_alpha_stays_away(evidence: Evidence) -> list[Part]:
     for name, arm in evidence.trained(regime="tempered").items():
         assert arm.objective is not None
         target = arm.objective.alpha
-        slopes = arm.effective_alpha()
+        slopes = arm.slope()
         if target == 1.0 or slopes is None or not np.isfinite(slopes).all():
             continue
         way = (slopes - 1.0) / (target - 1.0)
         found = seed_interval(way)
-        test = f"{name} goes less than half of the way from effective alpha 1 to {target:g}"
+        test = f"{name} goes less than half of the way from 1 to {target:g} by the slope on its own samples"
         outcome: Outcome = "undecided"
         if len(slopes) >= 2:
             outcome = (
@@ -229,6 +229,6 @@ def effective_alpha_stays_away(evidence: Evidence) -> list[Part]:
             )
         slope = seed_interval(slopes)
         shown = show(slope) if len(slopes) > 1 else f"{slope.mean:.3f}"
-        reason = f"effective alpha {shown}, share of the way {way.mean():.2f}"
+        reason = f"slope of log pi on log p over its own samples {shown}, share of the way {way.mean():.2f}"
         parts.append(Part(test, outcome, reason, runs_of(arm)))
     return parts or missing("tempered runs stay away from their alpha", [TEMPERED])

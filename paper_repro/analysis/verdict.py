@@ -12,12 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from sharpen.paper_repro.analysis import rules_exact, rules_llm, rules_tasks
+from sharpen.paper_repro.analysis import rules_dial, rules_exact, rules_llm, rules_tasks
 from sharpen.paper_repro.analysis.evidence import Evidence, Part
+from sharpen.paper_repro.analysis.members import Members
 from sharpen.paper_repro.analysis.tasks import Study
 from sharpen.paper_repro.grids.grid import Grid
+from sharpen.paper_repro.grids.order import Order
 
-Outcome = Literal["supported", "contradicted", "undecided"]
+Outcome = Literal["supported", "contradicted", "undecided", "refused"]
+EXPLORATORY = "exploratory: its rules were not fixed before its runs"
 Rule = Callable[[Evidence], list[Part]]
 
 RULES: Mapping[str, tuple[Rule, ...]] = {
@@ -45,7 +48,8 @@ class Verdict:
     Args:
         claim: Its id.
         statement: What is claimed.
-        outcome: ``supported``, ``contradicted`` or ``undecided``.
+        outcome: ``supported``, ``contradicted``, ``undecided``, or ``refused``: the rules are younger than the runs.
+        standing: Whether the rules were there before the runs, in words.
         parts: What was tested, with the numbers.
         runs: Ids of the results that the numbers come from.
     """
@@ -55,34 +59,61 @@ class Verdict:
     outcome: Outcome
     parts: list[Part]
     runs: list[str] = field(default_factory=list)
+    standing: str = EXPLORATORY
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as JSON."""
         parts = [{"test": part.test, "outcome": part.outcome, "reason": part.reason} for part in self.parts]
         return {"claim": self.claim, "statement": self.statement, "outcome": self.outcome, "parts": parts} | {
-            "runs": self.runs
+            "runs": self.runs,
+            "standing": self.standing,
         }
 
 
-def judge(grid: Grid, evidences: Sequence[Evidence], study: Study | None = None) -> list[Verdict]:
+def judge(
+    grid: Grid,
+    evidences: Sequence[Evidence],
+    study: Study | None = None,
+    members: Members | None = None,
+    order: Order | None = None,
+) -> list[Verdict]:
     """Return the verdict on every claim of the grid, in its order; a claim without a rule is undecided.
 
     Args:
         grid: The claims.
         evidences: One a model; a claim has to hold for all of them.
         study: Of several tasks, where the grid is one; its claims are judged over all tasks together.
+        members: Of several base models, likewise.
+        order: Whether the rules were there first; None: no rules were fixed.
     """
+    standing = standing_of(order)
     verdicts = []
     for claim, statement in grid.claims.items():
         parts: list[Part] = []
-        for rule in RULES.get(claim, ()):
+        for rule in RULES.get(claim, ()) if members is None else ():
             for evidence in evidences:
                 parts += [part for part in _of_model(rule(evidence), evidence, evidences) if part not in parts]
         if study is not None and claim in rules_tasks.RULES:
             parts += rules_tasks.RULES[claim](study)
+        if members is not None and claim in rules_dial.RULES:
+            parts += rules_dial.RULES[claim](members)
         runs = sorted({run for part in parts for run in part.runs})
-        verdicts.append(Verdict(claim, statement.strip(), conclude(parts), parts, runs))
+        refused = order is not None and order.rules is not None and not order.registered
+        outcome: Outcome = "refused" if refused and runs else conclude(parts)
+        verdicts.append(Verdict(claim, statement.strip(), outcome, parts, runs, standing))
     return verdicts
+
+
+def standing_of(order: Order | None) -> str:
+    """Return whether a study's rules were there before its runs, in words."""
+    if order is None or order.rules is None:
+        return EXPLORATORY
+    if not order.registered:
+        first = next(iter(order.younger.items()), ("none", "no commit has these rules"))
+        count = len(order.younger)
+        return f"refused: {count} results are not known to follow the rules {order.rules} ({': '.join(first)})"
+    clock = f"; {len(order.by_clock)} results by their clock alone" if order.by_clock else ""
+    return f"registered: rules {order.rules}, fixed by commit {(order.since or '')[:12]}, before every run{clock}"
 
 
 def _of_model(parts: list[Part], evidence: Evidence, evidences: Sequence[Evidence]) -> list[Part]:

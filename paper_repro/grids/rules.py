@@ -78,7 +78,7 @@ class Optimiser(Settings):
         prefix: How the names of these runs begin; then follows the candidate, then the member's prefix.
         candidates: What is tried, smaller rates first: the first of equals wins.
         stays_kl: KL to the base, nats, up to which the control counts as at the base.
-        stays_accuracy: Likewise the difference in pass@1.
+        stays_accuracy: Likewise the change of held-out pass@1 (of 512 answers before and after: .024 by chance).
     """
 
     prefix: Prefix
@@ -136,7 +136,7 @@ class Rules(Settings):
     members: dict[Name, Member] = Field(min_length=1)
     arms: Arms
     search: Optimiser
-    seeds: int = Field(ge=5)
+    seeds: int = Field(ge=2)
     significance: Share
     effect: Share
     null_margin: Share

@@ -9,12 +9,15 @@ from pathlib import Path
 from sharpen.objective import InputError
 from sharpen.objective.storage import files
 from sharpen.paper_repro.analysis.evidence import by_model, by_task
+from sharpen.paper_repro.analysis.members import by_member
 from sharpen.paper_repro.analysis.tasks import study
-from sharpen.paper_repro.analysis.verdict import Verdict, judge
+from sharpen.paper_repro.analysis.verdict import Verdict, judge, standing_of
 from sharpen.paper_repro.grids.grid import Grid
+from sharpen.paper_repro.grids.order import order
 from sharpen.paper_repro.grids.plan import Run
 from sharpen.paper_repro.grids.store import Store, rounded
-from sharpen.paper_repro.report.gallery import draw_all
+from sharpen.paper_repro.report.gallery import draw_all, draw_members
+from sharpen.paper_repro.report.members import write_members
 from sharpen.paper_repro.report.page import render
 from sharpen.paper_repro.report.tables import task_row, write_study, write_tables
 
@@ -41,7 +44,14 @@ class Written:
 
 
 def write_report(
-    grid: Grid, runs: list[Run], store: Store, *, page: Path, folder: Path | None = None, gallery: Path | None = None
+    grid: Grid,
+    runs: list[Run],
+    store: Store,
+    *,
+    page: Path,
+    folder: Path | None = None,
+    gallery: Path | None = None,
+    declared: Path | None = None,
 ) -> Written:
     """Write the report of the results that there are.
 
@@ -52,6 +62,7 @@ def write_report(
         page: The HTML file.
         folder: For figures, tables and verdicts; None for ``report`` beside the results.
         gallery: A folder that gets a copy of every PNG.
+        declared: The grid's file, where it is not the scale's own.
 
     Raises:
         InputError: there is no result, or a file cannot be written.
@@ -61,9 +72,16 @@ def write_report(
         raise InputError("results", str(store.results), "a folder with at least one result of `sharpen paper run`")
     folder = folder if folder is not None else store.results / "report"
     found = study(results, grid.registration) if grid.registration is not None else None
-    evidences = by_model(results) if grid.registration is None else list(by_task(results, grid.registration).values())
-    verdicts = judge(grid, evidences, found)
-    drawn, missing = draw_all(evidences)
+    members = by_member(results, grid.rules) if grid.rules is not None else None
+    if members is not None:
+        evidences = list(members.evidence.values())
+    elif grid.registration is not None:
+        evidences = list(by_task(results, grid.registration).values())
+    else:
+        evidences = by_model(results)
+    known = order(grid, runs[0].scale, results, declared)
+    verdicts = judge(grid, evidences, found, members, known)
+    drawn, missing = draw_members(members) if members is not None else draw_all(evidences)
     stale = [run.id for run in runs if run.id in results and store.state(run) == "stale-code"]
     context = {
         "scale": runs[0].scale,
@@ -71,12 +89,16 @@ def write_report(
         "total": len(runs),
         "missing": missing,
         "stale": stale,
+        "standing": standing_of(known),
+        "picked": known.picked if len(known.picked) > 1 else (),
         "tasks": [task_row(found, name) for name in found.areas] if found is not None else [],
     }
     try:
         write_tables(evidences, folder)
         if found is not None:
             write_study(found, folder)
+        if members is not None:
+            write_members(members, folder)
         judged = [verdict.to_dict() for verdict in verdicts]
         files.write(folder / "verdicts.json", json.dumps(rounded(judged), indent=1, ensure_ascii=False) + "\n")
         for figure in drawn:

@@ -8,10 +8,12 @@ from dataclasses import replace
 from sharpen.figures.paper import exact as paper_exact
 from sharpen.figures.paper import front as paper_front
 from sharpen.figures.paper import llm as paper_llm
+from sharpen.figures.paper import members as paper_members
 from sharpen.figures.paper.style import MissingDataError, PaperFigure
 from sharpen.objective.settings import as_name
 from sharpen.paper_repro.analysis.arms import Arm, FloatArray
 from sharpen.paper_repro.analysis.evidence import Evidence, runs_of
+from sharpen.paper_repro.analysis.members import Members, alignment, contrast, path
 from sharpen.paper_repro.analysis.rules_llm import NULL, SHARPENING, TASK, TEMPERED
 from sharpen.paper_repro.analysis.stats import hierarchical_interval
 
@@ -38,6 +40,65 @@ def draw_all(evidences: Sequence[Evidence]) -> tuple[list[PaperFigure], dict[str
             name if len(evidences) == 1 else f"{name}, {evidence.model}": what for name, what in lacking.items()
         }
     return list(drawn.values()), missing
+
+
+def draw_members(study: Members) -> tuple[list[PaperFigure], dict[str, str]]:
+    """Return the figures of a study of several base models, and for each that cannot be drawn what is missing."""
+    drawn, missing = [], {}
+    makers: dict[str, Callable[[Members], PaperFigure]] = {
+        "gain-against-alignment": _gain_against_alignment,
+        "accuracy-against-kl": _accuracy_against_kl,
+    }
+    for name, make in makers.items():
+        try:
+            drawn.append(make(study))
+        except MissingDataError as error:
+            missing[name] = str(error)
+    return drawn, missing
+
+
+def _of_members(study: Members) -> tuple[dict[str, str], str, list[str]]:
+    """Return the regimes of the arms that are not the control, the note on sizes, and the runs."""
+    names = study.rules.arms
+    arms = [arm for one in study.evidence.values() for arm in one.arms.values() if arm.objective is not None]
+    regimes = {
+        name: arm.regime
+        for name in (names.sharpening, names.tempered, names.task_reward)
+        for arm in arms
+        if arm.name == name
+    }
+    table = arms[0].problems()[0] if arms else {"ids": (), "samples": 0}
+    seeds = max((len(arm.seeds) for arm in arms), default=0)
+    note = f"{len(table['ids'])} problems with {table['samples']} samples, {seeds} seeds"
+    return regimes, note, runs_of(*arms)
+
+
+def _gain_against_alignment(study: Members) -> PaperFigure:
+    regimes, note, runs = _of_members(study)
+    known = {name: alignment(one.base) for name, one in study.evidence.items() if one.base is not None}
+    points = {name: (found.mean, found.low, found.high) for name, found in known.items() if found is not None}
+    told = {name: (found.mean, found.low, found.high) for name, found in study.forecasts.items()}
+    gains: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for arm in regimes:
+        for name in points:
+            left = study.difference(name, arm, study.rules.arms.control)
+            if left is not None:
+                found = contrast(left)
+                gains.setdefault(arm, {})[name] = (found.mean, found.low, found.high)
+    exponent = study.rules.arms.tempered_alpha
+    return paper_members.gain_against_alignment(points, told, gains, regimes, exponent, note, runs)
+
+
+def _accuracy_against_kl(study: Members) -> PaperFigure:
+    regimes, _, runs = _of_members(study)
+    panels = {
+        name: {arm: path(one.arms[arm])[1:] for arm in regimes if arm in one.arms}
+        for name, one in study.evidence.items()
+    }
+    some = [one.arms[arm] for one in study.evidence.values() for arm in regimes if arm in one.arms]
+    asked = some[0].config["evaluation"] if some else {"problems": 0, "samples": 0}
+    note = f"{asked['problems']} problems with {asked['samples']} samples, {len(some[0].seeds) if some else 0} seeds"
+    return paper_members.accuracy_against_kl(panels, regimes, note, runs)
 
 
 def draw(evidence: Evidence) -> tuple[list[PaperFigure], dict[str, str]]:

@@ -49,6 +49,8 @@ def render(
         front=_figures([front] if front is not None else []),
         figures=_figures(figure for figure in drawn if figure is not front),
         verdicts=verdicts,
+        standing=context.get("standing", ""),
+        picked=context.get("picked", ()),
         tasks=context.get("tasks", []),
         measures=list(tables.MEASURES.values()),
         models=[_model(evidence, place == 0) for place, evidence in enumerate(evidences)],

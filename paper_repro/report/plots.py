@@ -21,7 +21,7 @@ METRICS = {
     "entropy": "entropy, nats a token",
     "kl_ref": "KL(π‖p), nats",
     "ref_logprob": "log p(x), nats",
-    "effective_alpha": "effective α",
+    "effective_alpha": "slope on own samples",
 }
 LAYOUT: dict[str, Any] = {"template": "simple_white", "height": 420, "margin": {"l": 60, "r": 20, "t": 60, "b": 50}}
 

@@ -21,7 +21,7 @@ MEASURES = {
     "distinct": "distinct of 16",
     "base_logprob": "log p(x)",
     "kl_base": "KL to base",
-    "effective_alpha": "effective α",
+    "alpha_own": "slope on own samples",
 }
 TESTED = ("pass@1", "pass@16", "response_length")
 

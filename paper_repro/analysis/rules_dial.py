@@ -1,0 +1,284 @@
+"""Rules of the study of several base models; every threshold is its registration's (``dial.yaml``).
+
+Primary contrasts are corrected by Holm over the members. The other claims are secondary: 95 % intervals as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from sharpen.paper_repro.analysis.arms import Arm, gather
+from sharpen.paper_repro.analysis.contrasts import BASE
+from sharpen.paper_repro.analysis.endings import collapsed, falls_back
+from sharpen.paper_repro.analysis.evidence import Outcome, Part, missing, runs_of, show
+from sharpen.paper_repro.analysis.members import Members, at_kl, contrast, unsolved
+from sharpen.paper_repro.analysis.rules_tasks import own_objective, pick
+from sharpen.paper_repro.analysis.stats import Interval, holm
+
+SECONDARY = "secondary, not corrected"
+
+
+def primary(study: Members) -> dict[str, tuple[Interval, float]]:
+    """Return sharpening less the null control in pass@1 by member, with the p-value that Holm has corrected.
+
+    Empty until every member has its runs: the family is all of them.
+    """
+    arms = study.rules.arms
+    found = {name: study.difference(name, arms.sharpening, arms.control) for name in study.rules.members}
+    if any(one is None for one in found.values()):
+        return {}
+    intervals = {name: contrast(one) for name, one in found.items() if one is not None}
+    adjusted = holm([1.0 if one.p is None else one.p for one in intervals.values()])
+    return {name: (one, float(p)) for (name, one), p in zip(intervals.items(), adjusted, strict=True)}
+
+
+def helps_where_right(study: Members) -> list[Part]:
+    """Sharpening less the null control is above 0 where the likeliest answers are right."""
+    return _signed(study, "right", 1.0)
+
+
+def harms_where_wrong(study: Members) -> list[Part]:
+    """Sharpening less the null control is below 0 where the likeliest answers are wrong."""
+    return _signed(study, "wrong", -1.0)
+
+
+def _signed(study: Members, likeliest: str, sign: float) -> list[Part]:
+    rules, found, parts = study.rules, primary(study), []
+    word = "raises" if sign > 0 else "lowers"
+    for name in (one for one, member in rules.members.items() if member.likeliest == likeliest):
+        test = f"{name}: sharpening {word} pass@1 over the null control"
+        if name not in found:
+            parts += missing(
+                test, [f"{rules.seeds} seeds of {rules.arms.sharpening} and {rules.arms.control} everywhere"]
+            )
+            continue
+        interval, p = found[name]
+        best = sign * (interval.high if sign > 0 else interval.low)
+        outcome: Outcome = "undecided"
+        if p < rules.significance:
+            outcome = "supported" if sign * interval.mean > 0 else "contradicted"
+        elif best < rules.effect:
+            outcome = "contradicted"
+        arms = study.arms(name, rules.arms.sharpening, rules.arms.control) or []
+        reason = (
+            f"primary: {show(interval)}, Holm over {len(found)} p = {p:.2g}; smallest that matters {rules.effect:g}"
+        )
+        parts.append(Part(test, outcome, reason, runs_of(*arms)))
+    return parts
+
+
+def null_stays(study: Members) -> list[Part]:
+    """The null control's pass@1 is that of the base within the margin."""
+    margin, control = study.rules.null_margin, study.rules.arms.control
+    test = f"the null control stays within {margin:g} of the base in pass@1"
+    return _within(study, test, lambda name: study.difference(name, control, BASE), margin, (control, BASE))
+
+
+def forecast(study: Members) -> list[Part]:
+    """Tempered less the null control is what base samples forecast, within the margin."""
+    rules = study.rules
+    arms, margin = rules.arms, rules.forecast_margin
+
+    def gap(name: str) -> np.ndarray | None:
+        reached, foretold = study.difference(name, arms.tempered, arms.control), study.forecasts.get(name)
+        return None if reached is None or foretold is None else reached - foretold.mean
+
+    test = f"tempered less the null control is within {margin:g} of the forecast in pass@1"
+    parts = _within(study, test, gap, margin, (arms.tempered, arms.control, BASE))
+    notes = {name: f"forecast {show(found)}; " for name, found in study.forecasts.items()}
+    named = list(zip(rules.members, parts, strict=True))
+    return [Part(part.test, part.outcome, notes.get(name, "") + part.reason, part.runs) for name, part in named]
+
+
+def _within(
+    study: Members, test: str, values: Callable[[str], np.ndarray | None], margin: float, arms: tuple[str, ...]
+) -> list[Part]:
+    parts: list[Part] = []
+    for name in study.rules.members:
+        found = values(name)
+        if found is None:
+            parts += missing(f"{name}: {test}", arms)
+            continue
+        interval = contrast(found)
+        inside = -margin <= interval.low and interval.high <= margin
+        outside = interval.low > margin or interval.high < -margin
+        outcome: Outcome = "supported" if inside else "contradicted" if outside else "undecided"
+        used = study.arms(name, *arms) or []
+        parts.append(Part(f"{name}: {test}", outcome, f"{SECONDARY}: {show(interval)}", runs_of(*used)))
+    return parts
+
+
+def coverage(study: Members) -> list[Part]:
+    """Sharpening less the null control is below 0 in pass@k of the registered k."""
+    rules = study.rules
+    arms, parts = rules.arms, []
+    for name in rules.members:
+        test = f"{name}: sharpening loses {rules.coverage} against the null control"
+        found = study.difference(name, arms.sharpening, arms.control, rules.coverage)
+        if found is None:
+            parts += missing(test, [arms.sharpening, arms.control])
+            continue
+        interval = contrast(found)
+        outcome: Outcome = "supported" if interval.high < 0 else "undecided"
+        if interval.low > -rules.coverage_margin:
+            outcome = "contradicted"
+        used = study.arms(name, arms.sharpening, arms.control) or []
+        parts.append(Part(test, outcome, f"{SECONDARY}: {show(interval)}", runs_of(*used)))
+    return parts
+
+
+def endings(study: Members, name: str, arm: str) -> tuple[bool, bool, str] | None:
+    """Return whether an arm collapses, whether it falls back, and the numbers; None while runs are missing."""
+    found = study.arms(name, arm, study.rules.arms.control, BASE)
+    if found is None:
+        return None
+    own, control, base = found
+    last, distinct = own.scores("pass@1").mean(axis=1), own.scores("distinct").mean(axis=1)
+    gone, seeds = collapsed(last, distinct, float(base.scores("pass@1").mean()), study.rules)
+    back, fall = falls_back(own.selection()[1], control.selection()[1], study.rules)
+    reason = f"{seeds.mean:.0%} of {len(last)} seeds collapsed; fall from the best less control's {show(fall)}"
+    return gone, back, reason
+
+
+def task_reward_stable(study: Members) -> list[Part]:
+    """Task reward less the null control is above 0, and it neither collapses nor falls back."""
+    arms, parts = study.rules.arms, []
+    for name in study.rules.members:
+        test = f"{name}: task reward raises pass@1 over the null control, and neither collapses nor falls back"
+        found, end = study.difference(name, arms.task_reward, arms.control), endings(study, name, arms.task_reward)
+        if found is None or end is None:
+            parts += missing(test, [arms.task_reward, arms.control, BASE])
+            continue
+        interval = contrast(found)
+        outcome: Outcome = "supported" if interval.low > 0 and not (end[0] or end[1]) else "undecided"
+        if interval.high < 0 or end[0] or end[1]:
+            outcome = "contradicted"
+        used = study.arms(name, arms.task_reward, arms.control, BASE) or []
+        parts.append(Part(test, outcome, f"{SECONDARY}: {show(interval)}; {end[2]}", runs_of(*used)))
+    return parts
+
+
+def sharpening_collapses(study: Members) -> list[Part]:
+    """Sharpening collapses or falls back in each member."""
+    arm, parts = study.rules.arms.sharpening, []
+    for name in study.rules.members:
+        test, end = f"{name}: sharpening collapses or falls back", endings(study, name, arm)
+        if end is None:
+            parts += missing(test, [arm, study.rules.arms.control, BASE])
+            continue
+        used = study.arms(name, arm, study.rules.arms.control, BASE) or []
+        parts.append(Part(test, "supported" if end[0] or end[1] else "contradicted", end[2], runs_of(*used)))
+    return parts
+
+
+def new_skill(study: Members) -> list[Part]:
+    """Of the problems that the base never solves task reward solves a share, in the registered number of samples."""
+    rules, parts = study.rules, []
+    for name in rules.members:
+        test = f"{name}: task reward solves at least {rules.new_skill:g} of the problems that the base never solves"
+        found = study.arms(name, rules.arms.task_reward, rules.arms.control, BASE)
+        evidence = study.evidence.get(name)
+        if found is None or evidence is None or evidence.base is None:
+            parts += missing(test, [rules.arms.task_reward, rules.arms.control, BASE])
+            continue
+        never = unsolved(evidence.base, rules.never)
+        if never.sum() < 2:
+            parts.append(Part(test, "undecided", "the base solves all problems but one or none", runs_of(*found)))
+            continue
+        solved = [(arm.scores("correct")[:, never] > 0).astype(float) for arm in found[:2]]
+        interval = contrast(solved[0] - solved[1])
+        outcome: Outcome = "supported" if interval.low >= rules.new_skill else "undecided"
+        outcome = "contradicted" if interval.high < rules.new_skill else outcome
+        shown = f"{SECONDARY}: {int(never.sum())} problems, solved less by the control {show(interval)}"
+        parts.append(Part(test, outcome, shown, runs_of(*found)))
+    return parts
+
+
+def equal_kl(study: Members) -> list[Part]:
+    """At equal KL to the base task reward's pass@1 is above sharpening's, where both reach it in enough seeds."""
+    rules, parts = study.rules, []
+    for name in rules.members:
+        for nats in rules.matched_kl:
+            test = f"{name}: at a KL of {nats:g} nats task reward is more accurate than sharpening"
+            found = study.arms(name, rules.arms.task_reward, rules.arms.sharpening)
+            if found is None:
+                parts += missing(test, [rules.arms.task_reward, rules.arms.sharpening])
+                continue
+            gap = at_kl(found[0], nats) - at_kl(found[1], nats)
+            gap = gap[np.isfinite(gap)]
+            if len(gap) < rules.seeds:
+                reason = f"both reach it in {len(gap)} of {rules.seeds} seeds"
+                parts.append(Part(test, "undecided", reason, runs_of(*found)))
+                continue
+            interval = contrast(gap[:, None])
+            outcome: Outcome = "supported" if interval.low > 0 else "contradicted" if interval.high < 0 else "undecided"
+            parts.append(Part(test, outcome, f"{SECONDARY}: {show(interval)}", runs_of(*found)))
+    return parts
+
+
+def optimiser(study: Members) -> list[Part]:
+    """All arms have the optimiser that the search picks."""
+    test = "every arm has the optimiser that the search picks"
+    found = picked(study)
+    if found is None:
+        return missing(test, ["the search of the optimiser"])
+    name, shown = found
+    trained = [arm for one in study.evidence.values() for arm in one.arms.values() if arm.kind == "train"]
+    if name is None:
+        outcome: Outcome = "contradicted" if trained else "undecided"
+        return [Part(test, outcome, f"{shown}; with none does the null control stay", list(study.search))]
+    if not trained:
+        return [Part(test, "undecided", f"{shown}; picked {name}; nothing is trained yet", list(study.search))]
+    wanted = study.rules.search.candidates[name]
+    used = all({key: arm.config["optimizer"][key] for key in wanted} == wanted for arm in trained)
+    return [Part(test, "supported" if used else "contradicted", f"{shown}; picked {name}", list(study.search))]
+
+
+def picked(study: Members) -> tuple[str | None, str] | None:
+    """Return the candidate that the search picks, None if the null control stays with none, and the numbers.
+
+    None while runs are missing.
+    """
+    from scipy.stats import rankdata
+
+    search, arms = study.rules.search, gather(study.search.values())
+    own: dict[str, dict[str, tuple[Arm, Arm]]] = {}
+    for candidate in search.candidates:
+        start = f"{search.prefix}{candidate}-"
+        for name, member in study.rules.members.items():
+            pair = [
+                arms.get(f"{start}{member.prefix}{one}")
+                for one in (study.rules.arms.control, study.rules.arms.tempered)
+            ]
+            if pair[0] is not None and pair[1] is not None:
+                own.setdefault(candidate, {})[name] = (pair[0], pair[1])
+    if set(own) != set(search.candidates) or len({tuple(one) for one in own.values()}) > 1:
+        return None
+    notes, stays = [], []
+    for candidate, members in own.items():
+        kl = max(float((one.scores("logprob") - one.scores("base_logprob")).mean()) for one, _ in members.values())
+        moved = max(abs(float(one.selection()[1][0, -1] - one.selection()[1][0, 0])) for one, _ in members.values())
+        stays += [candidate] if abs(kl) <= search.stays_kl and moved <= search.stays_accuracy else []
+        notes.append(f"{candidate}: null at KL {kl:.3f}, pass@1 moved {moved:.3f}")
+    if not stays:
+        return None, "; ".join(notes)
+    values = np.array([[own_objective(tempered) for _, tempered in own[one].values()] for one in stays])
+    ranks = np.mean([rankdata(-column) for column in values.T], axis=0)
+    best = pick({float(place): float(rank) for place, rank in enumerate(ranks)})
+    return stays[int(best)], "; ".join(notes)
+
+
+RULES: Mapping[str, Callable[[Members], list[Part]]] = {
+    "helps-where-right": helps_where_right,
+    "harms-where-wrong": harms_where_wrong,
+    "null-stays": null_stays,
+    "forecast": forecast,
+    "coverage": coverage,
+    "task-reward-stable": task_reward_stable,
+    "sharpening-collapses": sharpening_collapses,
+    "new-skill": new_skill,
+    "equal-kl": equal_kl,
+    "optimiser": optimiser,
+}
