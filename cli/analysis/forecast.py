@@ -335,6 +335,7 @@ def _print(result: dict[str, Any], out: Path | None) -> None:
     if result["tilts"]:
         console.print(_curve(result["tilts"], "alpha", "beta_inv"))
     console.print(_measures(result))
+    _print_calibration(console, result["calibration"])
     console.print(result["verdict"])
     if out is not None:
         console.print(f"results: {out}", soft_wrap=True)
@@ -354,6 +355,18 @@ def _curve(rows: list[dict[str, Any]], *names: str) -> Any:
 
 def _cell(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
+
+
+def _print_calibration(console: Any, found: dict[str, Any]) -> None:
+    """Print accuracy by fifths of log p within problems, and how often the curve against alpha can turn."""
+    from sharpen.figures.llm.forecast import turns
+
+    ends = zip(found["low"], found["high"], strict=True)
+    table = terminal.number_table(["fifth by log p", "least likely", "2nd", "3rd", "4th", "likeliest"])
+    table.add_row("accuracy", *(f"{value:.3f}" for value in found["expected_reward"]))
+    table.add_row("[95 %]", *(f"{low:.3f} {high:.3f}" for low, high in ends))
+    console.print(table)
+    console.print(turns(found).replace("α", "alpha") + ".")
 
 
 def _measures(result: dict[str, Any]) -> Any:

@@ -1,4 +1,7 @@
-"""What sharpening would do to a model: accuracy against alpha, with the task reward's ceiling and greedy decoding."""
+"""What sharpening would do to a model: accuracy against alpha, with the task reward's ceiling and greedy decoding.
+
+Beside it how accuracy goes with log p within problems, whose turns bound those of the curve (T22).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from sharpen.figures.style import BASE_COLOR, REGIME_COLORS, drawing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SIZE = (5.0, 3.6)  # inches: at 400 pixels of width the text is still legible
+SIZE = (5.0, 5.6)  # inches: at 400 pixels of width the text is still legible
+FIFTHS = ("least\nlikely", "2nd", "3rd", "4th", "likeliest")
 GREEDY_COLOR = "#000000"
 REACHED_COLOR = REGIME_COLORS["sharpening"]
 
@@ -28,14 +32,16 @@ def plot_forecast(
     Args:
         result: As returned, or as ``forecast.json`` holds it.
         path: A .png, .pdf or .svg file; None writes nothing.
-        axes: A panel to draw in; None makes a figure.
+        axes: A panel for the curve alone; None makes a figure, with the calibration below.
         reached: What training reached, by alpha: accuracy and the ends of its interval.
 
     Raises:
         InputError: the path's suffix is unknown, or the file cannot be written.
     """
-    with drawing(path, axes, SIZE) as (_, panels):
-        (panel,) = panels
+    with drawing(path, axes, SIZE, _two, 1 if axes is not None else 2) as (_, panels):
+        panel, *below = panels
+        for one in below:
+            _calibration(one, result["calibration"])
         _ceiling(panel, result["task_reward"], "task reward: any right sample", REGIME_COLORS["task-reward"])
         _curve(panel, result["curve"])
         if "greedy" in result:
@@ -80,6 +86,40 @@ def title(result: Mapping[str, Any]) -> str:
     else:
         first = f"Accuracy under p^α cannot be told from {_short(base['expected_reward'])} at α = 1"
     return f"{first}\n({result['problems']} problems × {result['samples']} samples, 95 % intervals over problems)"
+
+
+def turns(found: Mapping[str, Any]) -> str:
+    """Return what the turns of a calibration say of the curve against alpha (T22).
+
+    Example:
+        >>> turns({"turns": 0})
+        'Accuracy does not turn in log p: nor can it in α'
+        >>> turns({"turns": 1})
+        'Accuracy turns once in log p: at most so often in α'
+    """
+    if not found["turns"]:
+        return "Accuracy does not turn in log p: nor can it in α"
+    often = {1: "once", 2: "twice"}.get(found["turns"], f"{found['turns']} times")
+    return f"Accuracy turns {often} in log p: at most so often in α"
+
+
+def _two(fig: Any) -> Any:
+    return fig.subplots(2, 1, gridspec_kw={"height_ratios": [3, 1.5]})
+
+
+def _calibration(panel: Axes, found: Mapping[str, Any]) -> None:
+    """Draw accuracy by fifths of log p within problems."""
+    x, values = list(range(len(FIFTHS))), found["expected_reward"]
+    bars = [
+        [value - low for value, low in zip(values, found["low"], strict=True)],
+        [high - value for value, high in zip(values, found["high"], strict=True)],
+    ]
+    panel.errorbar(x, values, bars, fmt="D-", ms=4, lw=1.2, capsize=3, color=BASE_COLOR)
+    panel.set_xticks(x, FIFTHS)
+    panel.set_ylim(-0.02, 1.02)
+    panel.set_xlabel(r"samples by $\log p$ within their problem, fifths")
+    panel.set_ylabel("accuracy")
+    panel.set_title(turns(found), fontsize=9)
 
 
 def _short(value: float) -> str:

@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from sharpen.cli.analysis.forecast import samples_of
 from sharpen.cli.main import main
-from sharpen.figures.llm.forecast import plot_forecast, title
+from sharpen.figures.llm.forecast import plot_forecast, title, turns
 from sharpen.llm.evaluation import records as store
 from sharpen.theory.forecast.report import forecast
 
@@ -89,6 +89,9 @@ def test_what_is_printed_fits_eighty_columns(finished: Path, capsys: pytest.Capt
     assert max(len(line.rstrip()) for line in named) <= 80
     assert any("Task reward can reach" in line for line in lines)
     assert any("slope at alpha = 1" in line for line in lines)
+    found = json.loads((finished / "forecast.json").read_text())["calibration"]
+    assert any(line.split()[1:] == [f"{one:.3f}" for one in found["expected_reward"]] for line in lines if line)
+    assert any(line.startswith("Accuracy") and "in log p" in line for line in lines)
 
 
 def test_answers_that_are_not_told_have_no_number(tmp_path: Path) -> None:
@@ -116,7 +119,31 @@ def test_answers_that_are_not_told_have_no_number(tmp_path: Path) -> None:
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert "cannot be told" in title(found)
     plot_forecast(found, tmp_path / "none.svg")
-    assert "cannot be told" in (tmp_path / "none.svg").read_text()
+    drawn = (tmp_path / "none.svg").read_text()
+    assert "cannot be told" in drawn
+    assert turns(found["calibration"]) in drawn
+
+
+def test_the_turns_of_accuracy_in_log_p_are_drawn_and_bound_those_in_alpha() -> None:
+    """Right is the second likeliest of five: accuracy rises and falls in log p, and so it does in alpha."""
+    from matplotlib.figure import Figure
+
+    from sharpen.theory.forecast.samples import Samples
+
+    rng = np.random.default_rng(0)
+    p = np.array([0.35, 0.3, 0.12, 0.12, 0.11])
+    at = rng.choice(5, size=(40, 64), p=p)
+    found = forecast(
+        [Samples.of(np.log(p)[one], one == 1, response=[str(x) for x in one]) for one in at], alphas=[1.5, 8]
+    )
+    curve = [row["expected_reward"] for row in found["curve"]]
+    exact = [float(p[1] ** alpha / np.sum(p**alpha)) for alpha in (1, 1.5, 8)]
+    assert curve == pytest.approx(exact, abs=0.03)
+    assert exact[0] < exact[1] > exact[2]
+    assert found["calibration"]["turns"] == 1
+    panel = Figure().subplots()
+    plot_forecast(found, axes=panel)
+    assert "log p" not in panel.get_xlabel()
 
 
 @pytest.mark.parametrize(
