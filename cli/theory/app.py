@@ -13,6 +13,7 @@ from sharpen.cli.shared.terminal import say
 from sharpen.cli.theory import coverage as theory_coverage
 from sharpen.cli.theory import derive as theory_derive
 from sharpen.cli.theory import estimators as theory_estimators
+from sharpen.cli.theory import fold as theory_fold
 from sharpen.cli.theory import known
 from sharpen.cli.theory import optimum as theory_optimum
 from sharpen.cli.theory import phase as theory_phase
@@ -209,4 +210,5 @@ theory_coverage.register(app)
 theory_sensitivity.register(app)
 theory_optimum.register(app)
 theory_response.register(app)
+theory_fold.register(app)
 theory_selfsharpening.register(app)

@@ -279,7 +279,7 @@ def test_printed_formulas_mean_what_sympy_holds() -> None:
     ("arguments", "field"),
     [
         (["T0"], "theorem"),
-        (["T17"], "theorem"),
+        (["T99"], "theorem"),
         (["1"], "theorem"),
         (["--seed", "-1"], "seed"),
         (["--latex", "--json"], "latex"),
