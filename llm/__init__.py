@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from sharpen.llm.api.training import train
     from sharpen.llm.common.report import Report
     from sharpen.llm.configs.evaluation import EvalConfig
+    from sharpen.llm.configs.outcomes import OutcomesConfig
     from sharpen.llm.configs.sampling import SampleConfig
     from sharpen.llm.configs.train import TrainConfig
     from sharpen.llm.learners.parts.registry import LEARNERS
+    from sharpen.llm.outcomes.run import run_outcomes
     from sharpen.llm.rewards.registry import REWARDS, Scoring, reward
     from sharpen.llm.samplers.registry import SAMPLERS
     from sharpen.llm.tasks.listed import problems
@@ -51,6 +53,8 @@ __getattr__, __dir__, _ = lazy.exports(
         "TrainConfig": "sharpen.llm.configs.train:TrainConfig",
         "EvalConfig": "sharpen.llm.configs.evaluation:EvalConfig",
         "SampleConfig": "sharpen.llm.configs.sampling:SampleConfig",
+        "OutcomesConfig": "sharpen.llm.configs.outcomes:OutcomesConfig",
+        "run_outcomes": "sharpen.llm.outcomes.run:run_outcomes",
         "LEARNERS": "sharpen.llm.learners.parts.registry:LEARNERS",
         "REWARDS": "sharpen.llm.rewards.registry:REWARDS",
         "SAMPLERS": "sharpen.llm.samplers.registry:SAMPLERS",
@@ -69,6 +73,7 @@ __all__ = [  # the same names, where a type checker reads them
     "TRACKERS",
     "EvalConfig",
     "Evaluation",
+    "OutcomesConfig",
     "Report",
     "Run",
     "SampleConfig",
@@ -83,6 +88,7 @@ __all__ = [  # the same names, where a type checker reads them
     "pass_at_k",
     "problems",
     "reward",
+    "run_outcomes",
     "sample",
     "train",
     "verify",

@@ -13,10 +13,29 @@ from sharpen.objective import lazy
 if TYPE_CHECKING:
     from sharpen.objective.counts import maj_at_k, pass_at_k
     from sharpen.theory import sequences
+    from sharpen.theory.audit.certified import Interval, Seen
+    from sharpen.theory.audit.certified import expected_reward as certified_reward
+    from sharpen.theory.audit.certified import pass_at_k as certified_pass_at_k
+    from sharpen.theory.audit.counted import Counted, pass_hat_k
+    from sharpen.theory.audit.counted import answers as answer_changes
+    from sharpen.theory.audit.deviance import Split as DevianceSplit
+    from sharpen.theory.audit.deviance import split as deviance_split
+    from sharpen.theory.audit.outcomes import Known, read_known
+    from sharpen.theory.audit.outcomes import kl_to_base as certified_kl
+    from sharpen.theory.audit.price import Calibration, pass_at_k_slope
+    from sharpen.theory.audit.price import calibration as calibration_curve
+    from sharpen.theory.audit.price import price as sharpening_price
+    from sharpen.theory.audit.report import audit_split
+    from sharpen.theory.audit.sampled import Pooled, Scored
     from sharpen.theory.core.flow import limit, softmax_field, softmax_limit, vector_field
+    from sharpen.theory.core.intervals import Resampler
     from sharpen.theory.core.problem import Problem
     from sharpen.theory.core.problem import parse_problem as problem
     from sharpen.theory.estimators.report import EstimatorReport, estimator_report
+    from sharpen.theory.forecast.estimate import Estimate
+    from sharpen.theory.forecast.estimate import estimate as estimate_optimum
+    from sharpen.theory.forecast.report import forecast as forecast_from_samples
+    from sharpen.theory.forecast.samples import Samples
     from sharpen.theory.instability.families import StationaryFamily, stationary_families
     from sharpen.theory.instability.phase import Portrait, portrait
     from sharpen.theory.instability.rounds import Rounds, self_sharpening
@@ -91,6 +110,30 @@ _NAMES = {
     "EstimatorReport": "sharpen.theory.estimators.report:EstimatorReport",
     "theorem": "sharpen.theory.proofs.catalogue:theorem",
     "derive": "sharpen.theory.proofs.catalogue:derive",
+    "forecast_from_samples": "sharpen.theory.forecast.report:forecast",
+    "Samples": "sharpen.theory.forecast.samples:Samples",
+    "estimate_optimum": "sharpen.theory.forecast.estimate:estimate",
+    "Estimate": "sharpen.theory.forecast.estimate:Estimate",
+    "Known": "sharpen.theory.audit.outcomes:Known",
+    "read_known": "sharpen.theory.audit.outcomes:read_known",
+    "certified_kl": "sharpen.theory.audit.outcomes:kl_to_base",
+    "Interval": "sharpen.theory.audit.certified:Interval",
+    "Seen": "sharpen.theory.audit.certified:Seen",
+    "certified_reward": "sharpen.theory.audit.certified:expected_reward",
+    "certified_pass_at_k": "sharpen.theory.audit.certified:pass_at_k",
+    "audit_split": "sharpen.theory.audit.report:audit_split",
+    "Pooled": "sharpen.theory.audit.sampled:Pooled",
+    "Scored": "sharpen.theory.audit.sampled:Scored",
+    "deviance_split": "sharpen.theory.audit.deviance:split",
+    "DevianceSplit": "sharpen.theory.audit.deviance:Split",
+    "Counted": "sharpen.theory.audit.counted:Counted",
+    "pass_hat_k": "sharpen.theory.audit.counted:pass_hat_k",
+    "answer_changes": "sharpen.theory.audit.counted:answers",
+    "Resampler": "sharpen.theory.core.intervals:Resampler",
+    "Calibration": "sharpen.theory.audit.price:Calibration",
+    "calibration_curve": "sharpen.theory.audit.price:calibration",
+    "sharpening_price": "sharpen.theory.audit.price:price",
+    "pass_at_k_slope": "sharpen.theory.audit.price:pass_at_k_slope",
     "pass_at_k": "sharpen.objective.counts:pass_at_k",
     "maj_at_k": "sharpen.objective.counts:maj_at_k",
     "sequences": "sharpen.theory.sequences",
@@ -98,34 +141,54 @@ _NAMES = {
 
 __getattr__, __dir__, _ = lazy.exports(__name__, _NAMES)
 __all__ = [  # the same names, where a type checker reads them
+    "Calibration",
+    "Counted",
     "Coverage",
     "CoverageReport",
     "Curve",
+    "DevianceSplit",
+    "Estimate",
     "EstimatorReport",
     "FixedPoint",
     "FixedPoints",
     "Frontier",
     "Hull",
+    "Interval",
     "KlCurve",
+    "Known",
     "Optimum",
+    "Pooled",
     "Portrait",
     "Problem",
     "Prompt",
+    "Resampler",
     "Rounds",
+    "Samples",
+    "Scored",
+    "Seen",
     "SourceEffect",
     "StationaryFamily",
     "TurningPoint",
+    "answer_changes",
     "answer_optimum",
     "at_kl",
+    "audit_split",
     "best_of_n",
     "best_of_n_kl",
+    "calibration_curve",
+    "certified_kl",
+    "certified_pass_at_k",
+    "certified_reward",
     "collapse",
     "compare_at_equal_kl",
     "coverage",
     "crossover",
     "derive",
+    "deviance_split",
+    "estimate_optimum",
     "estimator_report",
     "fixed_points",
+    "forecast_from_samples",
     "frontier",
     "hull",
     "jacobian",
@@ -136,15 +199,19 @@ __all__ = [  # the same names, where a type checker reads them
     "mode_conflict",
     "optimum",
     "pass_at_k",
+    "pass_at_k_slope",
+    "pass_hat_k",
     "policy_coverage",
     "portrait",
     "problem",
+    "read_known",
     "read_mix",
     "response",
     "samples_to_cover",
     "self_sharpening",
     "sensitivity",
     "sequences",
+    "sharpening_price",
     "softmax_field",
     "softmax_limit",
     "stationary_families",
