@@ -75,6 +75,7 @@ TRAIN: dict[str, Effect] = {
     "engine_memory": _VLLM,
     "engine_sleep": _VLLM,
     "optimizer_offload": _VLLM,
+    "rollout_noise": _VLLM,
     "tensor_parallel": _VLLM,
     "reference_every": Effect(
         lambda c: not (c.objective.coefficients.w_p or c.objective.coefficients.w_h),

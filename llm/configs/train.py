@@ -127,7 +127,7 @@ class EvaluationSettings(Settings):
 
 
 # What a stored run without these settings did, which had not been there yet.
-BEFORE: dict[str, Any] = {"share_prompts": "never", "graph_tokens": 0}
+BEFORE: dict[str, Any] = {"rollout_noise": "rows", "share_prompts": "never", "graph_tokens": 0}
 
 
 class TrainConfig(Settings):
@@ -169,6 +169,11 @@ class TrainConfig(Settings):
         default="auto",
         description="AdamW's moments lie in the machine's memory while vLLM samples on a GPU; auto: where a step's "
         "rows do not fit beside them.",
+    )
+    rollout_noise: Literal["auto", "rows", "batch"] = Field(
+        default="auto",
+        description="Whose generators rollouts draw from: each row's, so that a row is the same in any batch, or the "
+        "batch's; auto: the batch's with vLLM on a GPU, whose fast samplers take no generators of rows.",
     )
     engine_restarts: int = Field(default=2, ge=0, description="How often a step starts an engine that died again.")
     tensor_parallel: int = Field(default=1, ge=1, description="Processes that share one vLLM engine.")

@@ -61,6 +61,13 @@ def random_states_kept() -> Iterator[None]:
             np.random.set_state(states[1])  # noqa: NPY002
 
 
+def seed_everything(seed: int) -> None:
+    """Seed what vLLM draws the noise of rows without seeds from: torch's generators, or NumPy's, by its version."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    torch.manual_seed(seed)  # of all devices
+
+
 def _set_log_level() -> None:
     """Apply the level also where vLLM was imported before, so that it reads its variable no more."""
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"].upper())

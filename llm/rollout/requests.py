@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -84,6 +84,19 @@ def row_seed(seed: int, prompt: int, sample: int) -> int:
     """Return a 63-bit seed for one row that is independent of every other row's."""
     state = np.random.SeedSequence(seed, spawn_key=(prompt, sample)).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
+
+
+def batch_seed(seeds: Sequence[int]) -> int:
+    """Return a 63-bit seed of a whole batch, given those of its rows: another order is another batch."""
+    state = np.random.SeedSequence(list(seeds)).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
+
+
+def noise_for(asked: str, engine: str, device: str) -> Literal["rows", "batch"]:
+    """Return whose generators a run's rollouts draw from; ``auto``: the batch's where that is faster, vLLM on a GPU."""
+    if asked == "auto":
+        return "batch" if engine == "vllm" and device == "cuda" else "rows"
+    return "batch" if asked == "batch" else "rows"
 
 
 def row_uniforms(seed: int, count: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from sharpen.objective import InputError
 
@@ -22,6 +22,10 @@ class Sampling:
         ignore_eos: Go on after an EOS token and a stop string, so that every response has the same length.
         stop: Strings that end a response as EOS does, by the token that completes one; :mod:`sharpen.llm.rollout.stops`
             says which tokens do.
+        noise: ``rows``: each row draws from a generator of its own seed, and is the same in any batch. ``batch``: the
+            engine may draw all rows' noise from one generator, seeded by all rows' seeds: the same call gives the same
+            rows, in another batch a row is another. vLLM draws from generators of rows one after the other, and has no
+            fast sampler for them; the transformers engine draws each row's own in any case.
 
     Raises:
         InputError: a setting is out of range.
@@ -32,6 +36,7 @@ class Sampling:
     top_p: float = 1.0
     ignore_eos: bool = False
     stop: tuple[str, ...] = ()
+    noise: Literal["rows", "batch"] = "rows"
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:

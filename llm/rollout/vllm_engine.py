@@ -16,8 +16,8 @@ from sharpen.llm.models.finite import NonFiniteError
 from sharpen.llm.models.logprobs import token_logprobs
 from sharpen.llm.rollout.agreement import agreement
 from sharpen.llm.rollout.loading import Loaded, load
-from sharpen.llm.rollout.process import contained, random_states_kept
-from sharpen.llm.rollout.requests import evaluating, response_limits, seeds_of_rows
+from sharpen.llm.rollout.process import contained, random_states_kept, seed_everything
+from sharpen.llm.rollout.requests import batch_seed, evaluating, response_limits, seeds_of_rows
 from sharpen.llm.rollout.stepping import sample_rows
 from sharpen.llm.rollout.stops import stops_for
 from sharpen.llm.rollout.types import Rollout, Sampling, WeightSyncError
@@ -47,8 +47,8 @@ CPU_OPTIONS: dict[str, Any] = {
 class VLLMEngine:
     """Samples with vLLM from a copy of the policy that every push brings up to date.
 
-    Each row is a request with a seed of its own, and the prefix cache is emptied before each call, so what is sampled
-    does not depend on what was sampled before.
+    Each row is a request with a seed of its own, or all rows have one together (``Sampling.noise``), and the prefix
+    cache is emptied before each call, so what is sampled does not depend on what was sampled before.
 
     Args:
         model: The torch model that is being trained; the engine starts with its weights.
@@ -158,7 +158,7 @@ class VLLMEngine:
                 top_p=sampling.top_p,
                 ignore_eos=sampling.ignore_eos,
                 stop_token_ids=None if sampling.ignore_eos else ends,
-                seed=own_seed,
+                seed=own_seed if sampling.noise == "rows" else None,
                 logprobs=0,  # the sampled token's only
                 detokenize=False,
             )
@@ -166,6 +166,8 @@ class VLLMEngine:
         ]
         self._llm.reset_prefix_cache()  # a cached prefix is computed in another order, so it rounds differently
         with self._undisturbed():
+            if sampling.noise == "batch":
+                seed_everything(batch_seed(seeds))
             answers = sample_rows(self._llm, [prompts[p] for p in rows], parameters, stops)
         logprobs = [answer.logprobs for answer in answers]
         broken = sum(not np.isfinite(row).all() for row in logprobs)

@@ -30,7 +30,7 @@ from sharpen.llm.models.weights import without_adapters
 from sharpen.llm.rewards.firewall import BoundReward, Scoring
 from sharpen.llm.rollout import Engine, Rollout, Sampling
 from sharpen.llm.rollout.agreement import require_agreement
-from sharpen.llm.rollout.requests import row_seed
+from sharpen.llm.rollout.requests import noise_for, row_seed
 from sharpen.llm.tasks.data import PromptSet
 from sharpen.llm.tasks.templates import encode, stops
 from sharpen.llm.training.master import MasterWeights
@@ -247,9 +247,9 @@ class Trainer:
         prompts = [self.prompt_ids[index] for index in chosen]
         # The engine cuts every response where prompt and response together fill max_length.
         room = config.max_length - min(len(ids) for ids in prompts)
-        sampling = Sampling(room, temperature=config.temperature, ignore_eos=config.ignore_eos, stop=self.stop)
-        seed = derive_seed(config.seed, ROLLOUT, round_index)
-        G = config.samples_per_prompt
+        noise = noise_for(config.rollout_noise, self.engine.name, self.model.device.type)
+        sampling = Sampling(room, config.temperature, ignore_eos=config.ignore_eos, stop=self.stop, noise=noise)
+        seed, G = derive_seed(config.seed, ROLLOUT, round_index), config.samples_per_prompt
         # By the prompt's place in the whole batch, so that samples do not depend on the number of processes.
         row_seeds = [row_seed(seed, place, sample) for place in self.share for sample in range(G)]
         return chosen, self.engine.generate(prompts, G, sampling, seed, row_seeds=row_seeds)

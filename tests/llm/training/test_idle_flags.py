@@ -35,6 +35,8 @@ TRAIN_MODES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "optimizer.warmup_start": ({"optimizer": {"warmup_steps": 2}}, {"optimizer": {"warmup_steps": 0}}),
     "engine_memory": ({"engine": "vllm"}, {"engine": "transformers"}),
     "engine_sleep": ({"engine": "auto"}, {"engine": "transformers"}),
+    "optimizer_offload": ({"engine": "vllm"}, {"engine": "transformers"}),
+    "rollout_noise": ({"engine": "vllm"}, {"engine": "transformers"}),
     "tensor_parallel": ({"engine": "vllm"}, {"engine": "transformers"}),
     "reference_every": ({"objective": TASK}, {"objective": TEMPERED}),
     "reference_offload": ({"device": "cuda"}, {"shard": "never"}),
