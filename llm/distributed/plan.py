@@ -58,6 +58,8 @@ class Plan:
             dtype=self.dtype,
             divided=self.divided,
             evaluated=int(self.budget()["evaluation_responses"]),
+            rows_at_once=max(1, self.memory.engine_rows),
+            optimizer_leaves=self.memory.optimizer_leaves,
         )
 
     def budget(self) -> dict[str, int | float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sharpen.llm.distributed.cards import Card
@@ -70,22 +70,20 @@ class Times:
             f"# seconds of a step on {self.processes} x {self.card.name}, every response at full length",
             "#              at least  expected   most of it is",
         ]
-        for name, work in self.work.items():
+        for name, work in {**self.work, "evaluation": self.evaluation}.items():
             bound = WORDS[work.bound(self.likely)] if work.seconds(self.likely) > 0 else "nothing to do"
-            lines.append(f"#   {name:<9}{_three(work, self)}   {bound}")
+            if name == "evaluation":
+                lines.append(f"#   {'step':<10}{self.step(self.least):9.2f}{self.step(self.likely):10.2f}")
+                bound += ", once"
+            lines.append(f"#   {name:<10}{work.seconds(self.least):9.2f}{work.seconds(self.likely):10.2f}   {bound}")
         least, likely = self.hours(self.least), self.hours(self.likely)
         lines += [
-            f"#   {'step':<9}{self.step(self.least):10.2f}{self.step(self.likely):10.2f}",
-            f"#   evaluation: {_three(self.evaluation, self).strip()} in all",
             f"# {self.steps} steps and evaluation: {least:,.1f} h at least, {likely:,.1f} h expected "
             f"({likely * self.processes:,.1f} GPU-hours)",
-            "#   at least: by the data sheet; expected: rates seen on an H100 and an H200, vLLM not among them",
+            "#   at least: by the data sheet; expected: the trainer's rates on an H100 and",
+            "#   an H200; vLLM was not measured there",
         ]
         return lines
-
-
-def _three(work: Work, times: Times) -> str:
-    return f"{work.seconds(times.least):10.2f}{work.seconds(times.likely):10.2f}"
 
 
 def times(
@@ -123,5 +121,7 @@ def times(
         optimizer_leaves=optimizer_leaves,
     )
     decoded = decode_step(shape, rows_at_once, config.max_length / 2, BYTES[dtype])
+    if config.engine != "transformers":
+        decoded = replace(decoded, kernels=0.0)  # vLLM replays a graph of them
     evaluation = decoded * (config.max_length * evaluated / rows_at_once / processes)
     return Times(card, processes, config.steps, work, evaluation, ceiling(card, processes), expected(card, processes))

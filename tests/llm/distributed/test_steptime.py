@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from sharpen.cli.main import main
 from sharpen.llm.configs.train import TrainConfig, resolve
 from sharpen.llm.distributed.memory import Shape, shape_of
 from sharpen.llm.distributed.steptime import Rates, Work, backward, decode_step, forward, step_work
@@ -174,3 +175,29 @@ def test_work_adds_up() -> None:
     assert Work(flop=10, memory=10, host=9).seconds(rates) == 2 + 2 + 9
     assert Work(flop=10, memory=10, network=9).seconds(replace(rates, network=1.0)) == 9  # beside them
     assert (Work(flop=1, kernels=2) + Work(flop=1) * 3) == Work(flop=4, kernels=2)
+
+
+def dry_run(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(["llm", "train", "--dry-run", *flags])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_the_dry_run_tells_times_of_the_card_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    run = ("--recipe", "qwen2.5-3b/tempered-2-0", "--processes", "4", "--gpu")
+    found = {card: json.loads(dry_run(capsys, *run, card, "--json"))["times"] for card in ("h100", "h200")}
+    rollout = {card: times["seconds"]["rollout"]["least"] for card, times in found.items()}
+    assert rollout["h200"] < rollout["h100"]  # their bandwidths differ, their products do not
+    assert found["h200"]["hours"]["least"] < found["h100"]["hours"]["least"]
+    for times in found.values():
+        assert times["hours"]["least"] < times["hours"]["expected"]
+        assert times["seconds"]["update"]["bound_by"] == "products"
+    text = dry_run(capsys, *run, "h100")
+    assert "# seconds of a step on 4 x h100" in text
+    update = next(line for line in text.splitlines() if line.startswith("#   update") and line.endswith("products"))
+    assert float(update.split()[3]) == pytest.approx(found["h100"]["seconds"]["update"]["expected"], abs=0.01)
+
+
+def test_a_plan_for_a_cpu_tells_no_times(capsys: pytest.CaptureFixture[str]) -> None:
+    assert json.loads(dry_run(capsys, "--device", "cpu", "--json"))["times"] is None
