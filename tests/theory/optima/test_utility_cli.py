@@ -61,7 +61,7 @@ def test_an_exponent_of_right_answers_has_an_optimum_and_limits(answer: Callable
         (["optimum", "--utility", "arcsin"], "beta_inv: got 0.0 with utility arcsin"),
         (["optimum", "--utility", "cube", "--beta-inv", "1"], "utility"),
         (["phase", "--utility", "log", "--beta-inv", "1", "--base", ".5,.3,.2"], "utility: got 'log'"),
-        (["self-sharpening", "--alpha-right", "0"], "reference"),
+        (["self-sharpening", "--alpha-right", "0"], "alpha_right: got 0.0"),
         (["sensitivity", "--alpha-right", "0"], "alpha_right: got 0.0"),
         (["estimators", "--utility", "log", "--beta-inv", "1"], "utility: got 'log'"),
     ],
