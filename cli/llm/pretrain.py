@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,9 +25,11 @@ def register(app: typer.Typer) -> None:
 def pretrain(
     out: Annotated[Path, typer.Option(help="Folder of the model; the same command continues.")],
     dial: Annotated[str | None, typer.Option(help="A model of the dial (dial+1, …), or all: each in OUT/NAME.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Updates [default: 1500; dial 400].", min=1)] = None,
-    batch: Annotated[int | None, typer.Option(help="Problems an update [default: 192; dial 96].", min=1)] = None,
-    learning_rate: Annotated[float, typer.Option(help="Peak of the cosine schedule.")] = 3e-3,
+    steps: Annotated[int | None, typer.Option(help="Updates [default: 1500; dial 900].", min=1)] = None,
+    batch: Annotated[int | None, typer.Option(help="Problems an update [default: 192; dial 32].", min=1)] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak of the cosine schedule [default: 0.003; dial 0.005].")
+    ] = None,
     hidden: Annotated[int | None, typer.Option(help="Width, a multiple of 32 [default: 128; dial 64].", min=32)] = None,
     layers: Annotated[int | None, typer.Option(help="Depth [default: 3; dial 2].", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Of weights and data.", min=0, max=2**31 - 1)] = 0,
@@ -49,11 +51,11 @@ def pretrain(
 
     if hidden is not None and hidden % 32:
         raise InputError("hidden", hidden, "a multiple of 32, the width of a head")
-    if not 0 < learning_rate < 1:
+    if learning_rate is not None and not 0 < learning_rate < 1:
         raise InputError("learning_rate", learning_rate, "a number in (0, 1)")
-    given = {"hidden": hidden, "layers": layers, "steps": steps, "batch": batch}
-    shape = {name: number for name, number in given.items() if number is not None}
-    settings = replace(Settings() if dial is None else SETTINGS, **shape, learning_rate=learning_rate, seed=seed)
+    given = {"hidden": hidden, "layers": layers, "steps": steps, "batch": batch, "learning_rate": learning_rate}
+    changed: dict[str, Any] = {name: number for name, number in given.items() if number is not None}
+    settings = replace(Settings() if dial is None else SETTINGS, **changed, seed=seed)
     if dial is not None:
         _make_dial(dial, out, settings, json_output)
         return

@@ -24,7 +24,7 @@ from sharpen.objective.storage import files
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SETTINGS = Settings(hidden=64, layers=2, steps=400, batch=96, micro_batch=96, warmup=40)  # of every member
+SETTINGS = Settings(64, 2, steps=900, batch=32, micro_batch=32, learning_rate=5e-3, warmup=50)  # of every member
 ALPHAS = (1.0, 1.25, 1.5, 2.0, 4.0)
 ROWS = 1024  # answers of one forward pass
 MEASURES = "measures.json"

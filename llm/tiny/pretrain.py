@@ -105,12 +105,12 @@ def draw_batch(
     """Return the token rows of one update, each with its prompt length, shortest first."""
     rng = random.Random(f"pretrain/{settings.seed}/{step}")
     assert tokenizer.eos_token_id is not None
+    drawn = [corpus.draw(rng) for _ in range(settings.batch)]
+    responses: Any = tokenizer([answer for _, answer in drawn])["input_ids"]
     rows = []
-    for _ in range(settings.batch):
-        problem, answer = corpus.draw(rng)
+    for (problem, _), response in zip(drawn, responses, strict=True):
         prompt = encode(tokenizer, problem, "plain")
-        response = tokenizer(answer)["input_ids"]
-        rows.append(([*prompt, *response, tokenizer.eos_token_id], len(prompt)))  # type: ignore[misc]
+        rows.append(([*prompt, *response, tokenizer.eos_token_id], len(prompt)))
     return sorted(rows, key=lambda row: len(row[0]))
 
 
