@@ -163,6 +163,14 @@ class Objective(Settings):
         """
         if self.alpha_right is not None:
             raise InputError("alpha_right", self.alpha_right, f"none for {who}, which has one exponent")
+        self.refuse_utility(who)
+
+    def refuse_utility(self, who: str) -> None:
+        """Refuse a utility other than the identity where none is known.
+
+        Raises:
+            InputError: the objective has one.
+        """
         if self.utility != "identity":
             raise InputError("utility", self.utility, f"identity for {who}, which has no other utility")
 

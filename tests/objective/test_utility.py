@@ -156,19 +156,12 @@ def test_a_utility_has_no_potential_without_a_success_rate() -> None:
         Objective(beta_inv=1.0, utility="log").potential(reward=REWARD, ref_logprob=LOG_P)
 
 
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
-        ({"alpha_right": 0.0}, "alpha_right: got 0.0, allowed: none for the toy"),
-        ({"beta_inv": 1.0, "utility": "log"}, "utility: got 'log', allowed: identity for the toy"),
-    ],
-)
-def test_backends_that_cannot_train_one_say_so(fields: dict[str, object], said: str) -> None:
+def test_backends_that_cannot_train_one_say_so() -> None:
     from sharpen.objective.checked import checked
     from sharpen.toy import SimulateConfig
 
-    with pytest.raises(InputError, match=said):
-        checked(SimulateConfig, {"objectives": {"new": fields}})
+    with pytest.raises(InputError, match="utility: got 'log', allowed: identity for the toy"):
+        checked(SimulateConfig, {"objectives": {"new": {"beta_inv": 1.0, "utility": "log"}}})
 
 
 @pytest.mark.parametrize("fields", [{"alpha_right": 0.0}, {"beta_inv": 1.0, "utility": "log"}])

@@ -63,9 +63,9 @@ def check_size(objective: Objective, problems: Iterable[Problem], step_size: flo
         step_size: The largest eta.
 
     Raises:
-        InputError: it is so, or the objective has a utility or an exponent of right answers.
+        InputError: it is so, or the objective has a utility of the success rate.
     """
-    objective.require_plain("the toy")
+    objective.refuse_utility("the toy")
     sizes = [potential_scale(objective, one.reward, one.log_base, one.length).max() for one in problems]
     if not max(1.0, step_size) * max(sizes) <= LARGEST:
         given = f"alpha={objective.alpha:g} and beta_inv={objective.beta_inv:g} with step_size={step_size:g}"
@@ -93,8 +93,8 @@ def setting(
         base_noise: See :class:`Setting`.
 
     Raises:
-        InputError: an outcome lies outside its base's support (no policy ever gives it mass: leave it out), or see
-            :func:`check_size`.
+        InputError: an outcome lies outside its base's support (no policy ever gives it mass: leave it out), rewards are
+            noisy with an exponent of right answers, or see :func:`check_size`.
     """
     problems = [prompts] if isinstance(prompts, Problem) else prompts
     if not all(np.all(problem.support) for problem in problems):
@@ -114,6 +114,10 @@ def setting(
         )
         for name in ("reward", "reference", "policy")
     )
+    if objective.alpha_right is not None:  # which of the two exponents an outcome has is known of each outcome
+        if reward_noise:
+            raise InputError("reward_noise", reward_noise, "0 with alpha_right, whose answers are right or not")
+        on_reference = on_reference + objective.right_weight * reward * objective.score(np.ones_like(reward), length)
     every = objective.refresh_every
     return Setting(
         reward,
