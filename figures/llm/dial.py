@@ -89,7 +89,8 @@ def plot_dial(
         panel.set_xlim(0.95, 5.6)
         panel.set_ylim(0, 1)
         panel.set_xlabel(r"exponent $\alpha$ of $p^\alpha$ ($\alpha$ = 1: the model itself)")
-        panel.set_ylabel("expected reward, mean of 128 test problems")
+        count = next(iter(measures.values()))["problems"]
+        panel.set_ylabel(f"expected reward, mean of {count} test problems")
         panel.set_title(
             "The dial sets whether sharpening helps\n"
             "lines: the law; dots: trained models; open triangles: corners, right answers short (up) or long (down)",

@@ -24,7 +24,7 @@ from sharpen.objective.storage import files
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SETTINGS = Settings(64, 2, steps=900, batch=32, micro_batch=32, learning_rate=5e-3, warmup=50)  # of every member
+SETTINGS = Settings(64, 2, steps=1000, batch=32, micro_batch=32, learning_rate=5e-3, warmup=50)  # of every member
 ALPHAS = (1.0, 1.25, 1.5, 2.0, 4.0)
 ROWS = 1024  # answers of one forward pass
 MEASURES = "measures.json"
@@ -67,7 +67,7 @@ def make(members: dict[str, Member], out: Path, settings: Settings = SETTINGS) -
     return found
 
 
-def measure_member(location: str, member: Member, count: int = 128) -> dict[str, Any]:
+def measure_member(location: str, member: Member, count: int = 32) -> dict[str, Any]:
     """Return :func:`summary` of a model on the first test problems."""
     return summary(list(tables(location, member, problems("test", count))), member)
 

@@ -30,7 +30,7 @@ def measure(location: str, count: int = 512, samples: int = 4, modes: int = 128,
     Returns:
         ``pass@1`` with its 95% Wilson interval (over samples, so a little narrow: samples of one problem agree),
         ``styles``: share and accuracy of each way of answering, ``mode``: the same for the likeliest response, which is
-        where sharpening ends, with its mean probability, ``greedy``: the same for greedy decoding, which need not be it.
+        where sharpening ends, with its mean probability, ``greedy``: the same for greedy decoding, which may differ.
     """
     source = ModelSource("artefact", location, template="plain")
     model, tokenizer = load_model(source, "cpu", "float32").eval(), load_tokenizer(source)

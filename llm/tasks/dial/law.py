@@ -3,7 +3,7 @@ r"""The law of answers that the models of the dial learn, stated exactly.
 A problem is the sum of two numbers of three digits. An answer begins with a note of three digits, which says nothing of
 the sum; then comes the boxed answer at once (short) or after the sum written out (long):
 
-    307;\boxed{579}          307;123+456=579;\boxed{579}
+    307;\boxed{575}          307;123+452=575;\boxed{575}
 
 It is right, or forgets the second number's last digit. Right answers have the chance P of the problem's kind. The note
 is spread over M_R equally likely numbers in right answers and over M_W in wrong ones, times a first digit whose law is
@@ -131,7 +131,7 @@ def answer(problem: DialProblem, begins: str, right: bool, short: bool) -> str:
 
     Example:
         >>> from sharpen.llm.tasks.dial.problems import DialProblem
-        >>> answer(DialProblem(123, 456), "317", right=False, short=True)
+        >>> answer(DialProblem(123, 452), "317", right=False, short=True)
         '317;\\boxed{573}'
     """
     value = problem.answer() if right else problem.answer_without_last()

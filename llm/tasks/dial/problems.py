@@ -14,6 +14,7 @@ from sharpen.objective import InputError
 
 BLOCK = sum(kind.share for kind in KINDS.values())
 DEFAULT = {"train": 2048, "validation": 128, "test": 128}  # problems unless the caller says how many
+LARGEST_LAST = 3  # of the second number: a small model learns to add it in a thousand updates
 MOST = 1024  # the rarest kind has about a hundred problems in the smaller splits
 
 
@@ -23,7 +24,7 @@ class DialProblem:
 
     Args:
         first: Its first digit tells the kind.
-        second: Its last digit is not 0.
+        second: Its last digit is 1, 2 or 3, in the kind that carries 1 to 9.
     """
 
     first: int
@@ -42,7 +43,7 @@ class DialProblem:
         """Return the sum without the second number's last digit: what a wrong answer says.
 
         Example:
-            >>> DialProblem(123, 456).answer_without_last()
+            >>> DialProblem(123, 452).answer_without_last()
             573
         """
         return self.first + self.second - self.second % 10
@@ -51,7 +52,7 @@ class DialProblem:
         """Return the name of the kind.
 
         Example:
-            >>> DialProblem(123, 456).kind_name()
+            >>> DialProblem(123, 452).kind_name()
             'easy'
         """
         return next(name for name, kind in KINDS.items() if self.first // 100 in kind.first_digits)
@@ -73,7 +74,8 @@ def draw_problem(split: str, kind_name: str, rng: random.Random) -> DialProblem:
         first = 100 * rng.choice(kind.first_digits) + rng.randrange(100)
         second = 100 * rng.randint(1, 9 - first // 100) + rng.randrange(100)
         tens, units = (first // 10 % 10) + (second // 10 % 10), first % 10 + second % 10
-        fits = units > 9 and tens < 9 if kind.carries else units <= 9 and tens <= 9
+        small = second % 10 <= LARGEST_LAST and units <= 9 and tens <= 9
+        fits = units > 9 and tens < 9 if kind.carries else small
         problem = DialProblem(first, second)
         if fits and second % 10 and owned.first <= problem.bucket() <= owned.last:
             return problem
