@@ -363,8 +363,8 @@ def _print_calibration(console: Any, found: dict[str, Any]) -> None:
 
     ends = zip(found["low"], found["high"], strict=True)
     table = terminal.number_table(["fifth by log p", "least likely", "2nd", "3rd", "4th", "likeliest"])
-    table.add_row("accuracy", *(f"{value:.3f}" for value in found["expected_reward"]))
-    table.add_row("[95 %]", *(f"{low:.3f} {high:.3f}" for low, high in ends))
+    table.add_row("accuracy", *(f"{value:.2f}" for value in found["expected_reward"]))
+    table.add_row("[95 %]", *(f"{low:.2f} {high:.2f}" for low, high in ends))
     console.print(table)
     console.print(turns(found).replace("α", "alpha") + ".")
 

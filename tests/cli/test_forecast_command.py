@@ -89,8 +89,9 @@ def test_what_is_printed_fits_eighty_columns(finished: Path, capsys: pytest.Capt
     assert max(len(line.rstrip()) for line in named) <= 80
     assert any("Task reward can reach" in line for line in lines)
     assert any("slope at alpha = 1" in line for line in lines)
+    assert "…" not in "".join(named)
     found = json.loads((finished / "forecast.json").read_text())["calibration"]
-    assert any(line.split()[1:] == [f"{one:.3f}" for one in found["expected_reward"]] for line in lines if line)
+    assert any(line.split()[1:] == [f"{one:.2f}" for one in found["expected_reward"]] for line in lines if line)
     assert any(line.startswith("Accuracy") and "in log p" in line for line in lines)
 
 
