@@ -18,6 +18,7 @@ Mode = Literal["sampling", "optimization"]
 Normalization = Literal["none", "sum", "mean", "weighted_mean"]
 MODES: tuple[str, ...] = ("sampling", "optimization")
 NORMALIZATIONS: tuple[str, ...] = ("none", "sum", "mean", "weighted_mean")
+MOST_RIGHT = 1e6  # beyond it the optimum is the limit to every digit, and products of exponents overflow
 LATER = ("alpha_right", "utility")  # fields that stored objectives of older versions lack
 REFERENCE_FORMS = "frozen, policy or refresh:K with a whole number K >= 1"
 
@@ -39,8 +40,8 @@ class Objective(Settings):
         weight: The length exponent w of ``weighted_mean``; required there and refused elsewhere.
         reference: What p is during training: ``frozen``, ``policy`` (p is the current policy) or ``refresh:K`` (p is
             replaced by the policy every K updates).
-        alpha_right: Exponent of the reference likelihood for right answers (r = 1), ``alpha`` being that of wrong ones;
-            None for one exponent. Between them, for a partial score r, alpha + (alpha_right - alpha) r.
+        alpha_right: Exponent of the reference likelihood for right answers (r = 1), at most 10^6, ``alpha`` being that
+            of wrong ones; None for one exponent. Between them, for a partial score r, alpha + (alpha_right - alpha) r.
         utility: f of the success rate E[r]: ``identity``, ``log``, ``pass@K`` or ``arcsin``
             (:func:`sharpen.objective.functional.utility`).
 
@@ -60,7 +61,7 @@ class Objective(Settings):
     normalization: Normalization = "sum"
     weight: float | None = None
     reference: str = "frozen"
-    alpha_right: float | None = Field(default=None, ge=0.0)
+    alpha_right: float | None = Field(default=None, ge=0.0, le=MOST_RIGHT)
     utility: str = "identity"
 
     if TYPE_CHECKING:  # pydantic makes it, of every frozen model

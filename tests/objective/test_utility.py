@@ -132,6 +132,7 @@ def test_new_fields_survive_every_round_trip(fields: dict[str, object]) -> None:
         ({"utility": "pass@", "beta_inv": 1}, "utility"),
         ({"utility": "log"}, "beta_inv: got 0.0 with utility log"),
         ({"alpha_right": -1}, "alpha_right"),
+        ({"alpha_right": 1e7}, "alpha_right"),
         ({"alpha_right": float("nan")}, "alpha_right"),
         ({"alpha_right": 1, "normalization": "none"}, "alpha_right: got 1.0 with normalization none"),
         ({"alpha_right": 1, "alpha": 0.5, "beta_inv": 1e-320}, "beta_inv"),

@@ -86,6 +86,8 @@ def fold(base_success: float, beta: float, group: int | None = None) -> Fold:
         ('only certainty', 0.571, 0.724)
     """
     start = _log_odds(base_success)
+    if group is not None:
+        _check_group(group)
     if not 0.0 < beta < math.inf:
         raise InputError("beta", beta, "a finite number > 0")
     least, equal = least_beta(base_success), equal_beta(base_success)
@@ -157,8 +159,7 @@ def group_slope(log_odds: FloatArray | float, group: int) -> FloatArray:
     """
     from scipy.special import gammaln, log_expit
 
-    if not 2 <= group <= MOST_SAMPLES:
-        raise InputError("group", group, f"a whole number from 2 to {MOST_SAMPLES}")
+    _check_group(group)
     x = np.asarray(log_odds, dtype=np.float64)
     c = np.arange(1, group)
     chance = gammaln(group + 1) - gammaln(c + 1) - gammaln(group - c + 1)
@@ -202,6 +203,11 @@ def _of_a_group(start: float, beta: float, group: int) -> list[Optimum]:
     places = np.flatnonzero(np.sign(signs[1:]) != np.sign(signs[:-1]))
     roots = [float(brentq(excess, grid[i], grid[i + 1], xtol=1e-12)) for i in places]  # pyright: ignore
     return [Optimum(MINIMUM if i % 2 else MAXIMUM, _sigmoid(x), x, None) for i, x in enumerate(roots)]
+
+
+def _check_group(group: int) -> None:
+    if not 2 <= group <= MOST_SAMPLES:
+        raise InputError("group", group, f"a whole number from 2 to {MOST_SAMPLES}")
 
 
 def _log_odds(p: float) -> float:
