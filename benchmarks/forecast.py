@@ -13,8 +13,8 @@ without any training. Effective alpha is the slope of log pi on log p on the pol
 alpha is not its alpha has not reached its target, and the forecast at the effective alpha is given beside it. What else
 the training did only an audit of its samples tells; stored results keep none.
 
-Writes ``benchmarks/results/forecast.json``, and ``forecast.png`` and ``forecast-curves.png`` beside it. The base
-samples stay in ``build/forecast``.
+Writes ``benchmarks/results/forecast.json``, and ``docs/images/forecast-reached.png`` and ``forecast-curves.png``; with
+``--out`` the figures stand beside it. The base samples stay in ``build/forecast``.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
+FIGURES = ROOT / "docs" / "images"
 SEED, RESAMPLES, CONFIDENCE = 2025, 2000, 0.95  # of the base samples: no run has this seed
 SEARCHES = ("rate-", "lora-")
 APART = 0.01  # forecasts that are closer say nothing of an order
 FloatArray = NDArray[np.float64]
+TRAINED = ("tempered", "tilted", "sharpening", "task-reward")  # groups in the figure's title
 GROUPS = {
     "tempered": "tempered",
     "tilted": "tilted",
@@ -106,6 +108,7 @@ def compared(arm: Arm, data: str, names: list[str], prompts: Sequence[Samples]) 
         "data": data,
         "group": group,
         "seeds": len(arm.seeds),
+        "problems": len(names),
         "objective": objective.to_dict(),
         "forecast": forecast["values"],
         "told": forecast["told"],
@@ -178,7 +181,8 @@ def pairs_in_order(forecast: FloatArray, reached: FloatArray) -> FloatArray:
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the agreement of each group whose forecasts can be told, and of tempered and tilted together."""
     sets = {name: [row for row in rows if row["group"] == name] for name in GROUPS}
-    sets = {"tempered and tilted": sets["tempered"] + sets["tilted"], **sets}
+    trained = [row for name in TRAINED for row in sets[name]]
+    sets = {"tempered and tilted": sets["tempered"] + sets["tilted"], "trained": trained, **sets}
     found = {}
     for name, members in sets.items():
         told = [row for row in members if row["told"]]
@@ -236,25 +240,43 @@ def plot(rows: list[dict[str, Any]], found: Mapping[str, Any], out: Path) -> Non
                 (x, left, right), (y, below, above) = (list(row[name].values()) for name in ("forecast", "reached"))
                 bars: dict[str, Any] = {"xerr": [[x - left], [right - x]], "yerr": [[y - below], [above - y]]}
                 style = {"fmt": marker, "ms": 5, "color": color, "elinewidth": 0.8}
-                style |= {"mfc": "white"} if row["data"] == "embedded" else {}
+                style |= {"mfc": "white"} if row["data"] == "embedded" and marker != "x" else {}
                 panel.errorbar(x, y, **bars, **style, label=GROUPS[group] if place == len(told) - 1 else None)
-        both = found["tempered and tilted"]
-        error, order = both["mean_absolute_error"], both["pairs_in_order"]
-        panel.set_title(
-            "What base samples forecast, and what training reached\n"
-            f"{both['arms']} tempered and tilted arms: {order['value']:.0%} of pairs in order, mean error "
-            f"{error['value']:.2f}",
-            fontsize=9,
-        )
-        if len({row["data"] for row in rows}) > 1:
-            panel.text(
-                0.02, 0.96, "open: embedded model\nfilled: SmolLM2", transform=panel.transAxes, va="top", fontsize=8
-            )
+        panel.set_title(headline(rows, found), fontsize=9.5)
+        models = "\n(open: embedded model, filled: SmolLM2)" if len({row["data"] for row in rows}) > 1 else ""
+        panel.text(0.02, 0.98, f"{sizes(rows, found)}{models}", transform=panel.transAxes, va="top", fontsize=8)
         panel.set_xlim(-0.03, 1.03)
         panel.set_ylim(-0.03, 1.03)
-        panel.set_xlabel("accuracy forecast from samples of the base model")
-        panel.set_ylabel("held-out accuracy reached")
-        panel.legend(loc="lower right")
+        panel.set_xlabel("accuracy forecast before training (share of samples)")
+        panel.set_ylabel("held-out accuracy after it (share of samples)")
+        panel.legend(loc="lower right", fontsize=8.5)
+
+
+def headline(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> str:
+    """Return what the figure shows of the trained arms, in two lines."""
+    told = [row for row in rows if row["group"] in TRAINED and row["told"]]
+    tasks = len({row["data"] for row in told})
+    both = found["trained"]
+    error = both["mean_absolute_error"]
+    order = f", {100 * both['pairs_in_order']['value']:.0f} % of pairs in order" if "pairs_in_order" in both else ""
+    return (
+        "Base samples forecast the accuracy that training reaches\n"
+        f"{len(told)} arms, {tasks} task{'s' if tasks > 1 else ''}: mean error {error['value']:.2f}{order}"
+    )
+
+
+def sizes(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> str:
+    """Return how many problems and seeds are behind a point, what its bars are, and the interval of the mean error."""
+
+    def span(name: str) -> str:
+        least, most = (pick(row[name] for row in rows) for pick in (min, max))
+        return f"{least}" if least == most else f"{least} to {most}"
+
+    error = found["trained"]["mean_absolute_error"]
+    return (
+        f"a point: {span('problems')} problems, {span('seeds')} seeds\nbars: 95 % over problems\n"
+        f"mean error, 95 %: {error['low']:.3f} to {error['high']:.3f}"
+    )
 
 
 def plot_curves(rows: list[dict[str, Any]], bases: Mapping[str, Sequence[Samples]], out: Path) -> None:
@@ -351,8 +373,9 @@ def main() -> None:
         "arms": lines,
     }
     given.out.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    plot(lines, totals, given.out.with_suffix(".png"))
-    plot_curves(lines, bases, given.out.with_name(f"{given.out.stem}-curves.png"))
+    figures = FIGURES if given.out == RESULTS / "forecast.json" else given.out.parent
+    plot(lines, totals, figures / "forecast-reached.png")
+    plot_curves(lines, bases, figures / "forecast-curves.png")
     print(table(lines))
     print(json.dumps(totals, indent=1))
 

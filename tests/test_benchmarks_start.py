@@ -47,3 +47,35 @@ def test_the_benchmark_of_a_real_model_runs_on_the_embedded_one() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert "| this commit (float32) |" in done.stdout
     assert "tokens_per_cpu_second" in done.stdout
+
+
+def test_the_figure_of_forecasts_states_its_finding(tmp_path: Path) -> None:
+    """Two tasks, one arm off by .12: its title and its note are computed from the arms that are drawn."""
+    pytest.importorskip("matplotlib")
+    import runpy
+
+    import numpy as np
+
+    names = runpy.run_path(str(ROOT / "benchmarks" / "forecast.py"))
+    rows: list[dict[str, object]] = []
+    for place, (data, forecast, reached) in enumerate(
+        [("a", 0.2, 0.2), ("a", 0.5, 0.62), ("b", 0.7, 0.7), ("b", 0.9, 0.9)]
+    ):
+        common = {
+            "arm": str(place),
+            "group": "tempered",
+            "told": True,
+            "seeds": 3,
+            "problems": 48 if data == "a" else 64,
+        }
+        values = {"forecast": np.full(48, forecast), "reached": np.full(48, reached), "base": np.full(48, 0.1)}
+        rows.append(common | {"data": data} | values)
+    found = names["summary"](rows)
+    assert names["headline"](rows, found).endswith("4 arms, 2 tasks: mean error 0.03, 100 % of pairs in order")
+    assert names["sizes"](rows, found).splitlines() == [
+        "a point: 48 to 64 problems, 3 seeds",
+        "bars: 95 % over problems",
+        "mean error, 95 %: 0.030 to 0.030",
+    ]
+    names["plot"]([names["shown"](row) for row in rows], found, tmp_path / "reached.svg")
+    assert "4 arms, 2 tasks" in (tmp_path / "reached.svg").read_text()

@@ -344,10 +344,11 @@ def _print(result: dict[str, Any], out: Path | None) -> None:
 def _curve(rows: list[dict[str, Any]], *names: str) -> Any:
     ks = [int(name.removeprefix("pass@")) for name in rows[0] if name.startswith("pass@") and "_" not in name]
     voted = [f"pass@{max(ks)}", f"maj@{max(ks)}"] if ks else []
-    table = terminal.number_table([*names, "accuracy", "[95 %]", *voted, "tokens", "KL", "price", "ESS"])
+    priced = ["price"] if "beta_inv" not in names else []  # of sharpening alone; a tilt's row is wider
+    table = terminal.number_table([*names, "accuracy", "[95 %]", *voted, "tokens", "KL", *priced, "ESS"])
     for row in rows:
         between = f"needs ~{row['needs']}" if "needs" in row else f"{row['low']:.3f} {row['high']:.3f}"
-        digits = {**dict.fromkeys(voted, 3), "length": 1, "kl": 2, "price": 2, "ess": 1}
+        digits = {**dict.fromkeys(voted, 3), "length": 1, "kl": 2, **dict.fromkeys(priced, 2), "ess": 1}
         cells = [_cell(row.get(name), places) for name, places in digits.items()]
         table.add_row(*(f"{row[name]:g}" for name in names), _cell(row["expected_reward"], 3), between, *cells)
     return table
