@@ -1,11 +1,7 @@
-"""The dial's models beside their law: the table of docs/dial.md and its figure.
-
-``python -m sharpen.figures.llm.dial`` writes both anew from the measures that come with the models.
-"""
+"""The dial's models beside their law: a table and a figure of their measures."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +12,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIZE = (5.2, 3.8)  # inches
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 HEADINGS = (
     *("model", "pass@1", "Cov(r, log p)", "Corr", "mode right", "short, right / wrong", "tokens, right / wrong"),
     *("0 of 256 / < 1 / 1–10 / 10–60 / > 60 %", "E[r] at α = 2", "of the law", "seen"),
@@ -96,19 +91,3 @@ def plot_dial(
             "lines: the law; dots: trained models; open triangles: corners, right answers short (up) or long (down)",
             fontsize="small",
         )
-
-
-def main() -> None:
-    """Write the table into docs/dial.md and draw docs/images/dial.png."""
-    from sharpen.llm.models.registry import dial_path
-
-    measures = json.loads((dial_path() / "measures.json").read_text(encoding="utf-8"))
-    page = Path("docs/dial.md")
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    page.write_text(f"{before}{BEGIN}\n{dial_table(measures)}\n{END}{after}", encoding="utf-8")
-    plot_dial(measures, "docs/images/dial.png")
-
-
-if __name__ == "__main__":
-    main()

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sharpen.llm.models import store
 from sharpen.llm.models.hub import prefer_cache
 from sharpen.llm.models.packaged import PACKAGED, SMOLLM2
-from sharpen.objective import InputError
+from sharpen.objective import InputError, MissingError
 from sharpen.objective.storage.files import naming, sha256
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ REGISTRY: dict[str, ModelSource] = {
     )
 }
 
-# Docs/dial.md; llm/tasks/dial/law.py says what each has learned.
+# docs/dial.md; llm/tasks/dial/law.py says what each learns.
 DIAL = (
     *("dial-1", "dial-0.5", "dial+0", "dial+0.5", "dial+1"),
     *("dial-right-short", "dial-right-long", "dial-wrong-short", "dial-wrong-long"),
@@ -133,17 +132,23 @@ def artifact_path() -> Path:
 
 
 def dial_path() -> Path:
-    """Return the folder of the dial's models, each in a folder of its name, and their ``measures.json``."""
-    with as_file(files("sharpen.llm") / "tiny" / "dial_models") as folder:
-        return Path(folder)
+    """Return the folder of the dial's models in the user's cache, each in a folder of its name."""
+    return store.cache() / "dial"
 
 
-@cache
 def _of_dial(name: str) -> ModelSource:
-    """Return a model of the dial whose weights are those that were measured."""
+    """Return a model of the dial whose weights are those that were made and measured.
+
+    Raises:
+        MissingError: it was not made on this machine; the command that makes it is told.
+        InputError: its weights are not those that were made.
+    """
     folder = dial_path() / name
+    if not (folder / "provenance.json").is_file():
+        get = [f"sharpen llm pretrain --dial {name} --out {folder.parent}"]
+        raise MissingError("model", name, "its weights, which one command makes in some minutes", get)
     with naming(folder, "model"):
-        told = json.loads((folder.parent / "measures.json").read_text(encoding="utf-8"))[name]["sha256"]
+        told = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["measures"]["sha256"]
         found = sha256(folder / "model.safetensors")
     if found != told:
         raise InputError("model", name, f"its weights as they were made, SHA-256 {told}; {folder} has {found}")

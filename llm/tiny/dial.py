@@ -24,7 +24,7 @@ from sharpen.objective.storage import files
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SETTINGS = Settings(64, 2, steps=1000, batch=32, micro_batch=32, learning_rate=5e-3, warmup=50)  # of every member
+SETTINGS = Settings(64, 2, steps=1500, batch=128, micro_batch=128)  # of every member
 ALPHAS = (1.0, 1.25, 1.5, 2.0, 4.0)
 ROWS = 1024  # answers of one forward pass
 MEASURES = "measures.json"
@@ -52,7 +52,7 @@ def make(members: dict[str, Member], out: Path, settings: Settings = SETTINGS) -
     """Pre-train and measure each member in ``out/NAME``, and write ``out/measures.json``; what is done is kept.
 
     Returns:
-        For each name ``sha256`` of the weights, ``member`` (the row of the law's table), and the measures.
+        For each name ``member`` (the row of the law's table), ``sha256`` of the weights, and the measures.
 
     Raises:
         InputError: a folder holds something else or a run of other settings.
@@ -61,15 +61,15 @@ def make(members: dict[str, Member], out: Path, settings: Settings = SETTINGS) -
     found = {}
     for name, member in members.items():
         told = pretrain(settings, member, out / name, partial(measure_member, member=member))
-        weights = files.sha256(out / name / "model.safetensors")
-        found[name] = {"sha256": weights, "member": asdict(member), **told["measures"]}
+        found[name] = {"member": asdict(member), **told["measures"]}
     files.write(out / MEASURES, json.dumps(found, indent=1) + "\n")
     return found
 
 
 def measure_member(location: str, member: Member, count: int = 32) -> dict[str, Any]:
-    """Return :func:`summary` of a model on the first test problems."""
-    return summary(list(tables(location, member, problems("test", count))), member)
+    """Return ``sha256`` of a model's weights, and :func:`summary` of it on the first test problems."""
+    weights = files.sha256(Path(location) / "model.safetensors")
+    return {"sha256": weights, **summary(list(tables(location, member, problems("test", count))), member)}
 
 
 def tables(location: str, member: Member, asked: Sequence[DialProblem]) -> Iterator[Table]:
@@ -149,7 +149,9 @@ def summary(found: Sequence[Table], member: Member) -> dict[str, Any]:
     means = np.mean([_moments(one) for one in found], axis=0)
     covariance, variance, spread, with_length, length_variance = (float(x) for x in means)
     correct = [bool(one.right_N[one.logprob_N.argmax()]) for one in found]
-    kinds = {name: pass_P[[one.kind == name for one in found]] for name in KINDS}
+    kinds = {
+        name: pass_P[[one.kind == name for one in found]] for name in KINDS if any(one.kind == name for one in found)
+    }
     return {
         "problems": len(found),
         "seen": float(mass_P.mean()),

@@ -12,7 +12,7 @@ import pytest
 
 from sharpen.cli.main import main
 from sharpen.llm.configs.train import resolve
-from sharpen.llm.models.registry import REGISTRY
+from sharpen.llm.models.registry import DIAL, REGISTRY
 from sharpen.llm.preflight import doctor, inventory
 from sharpen.llm.tasks.sources import HUB
 from sharpen.objective.storage import runfolder
@@ -30,8 +30,8 @@ def test_it_names_every_model_and_every_data_set(capsys: pytest.CaptureFixture[s
     status, out, _ = asked(capsys, "--json")
     told = json.loads(out)
     assert status == 0
-    assert {one["name"] for one in told["models"]} == {"embedded", *REGISTRY}
-    assert {one["name"] for one in told["data"]} == {"embedded", *HUB}
+    assert {one["name"] for one in told["models"]} == {"embedded", *REGISTRY, *DIAL}
+    assert {one["name"] for one in told["data"]} == {"embedded", "dial", *HUB}
     assert told["models"][0]["here"]
     base = {one["name"]: one for one in told["packages"]["base"]}
     assert base["numpy"] == {"name": "numpy", "here": True, "note": metadata.version("numpy")}
