@@ -115,7 +115,7 @@ def _language_model(ax: Any, arms: Sequence[ArmLike], base: ArmLike, interval: I
     for place, arm in enumerate((base, *arms)):
         name = "base" if arm is base else label_of(arm.name)
         color = BASE_COLOR if arm is base else color_of(arm.regime)
-        x, y = (interval(arm.scores(measure)) for measure in ("response_length", "pass@1"))
+        x, y = (interval(arm.scores(measure), measure) for measure in ("response_length", "pass@1"))
         errors = [[[max(0.0, m - low)], [max(0.0, high - m)]] for m, low, high in (x, y)]
         mark = MARKS[place % len(MARKS)]
         ax.errorbar(x[0], y[0], xerr=errors[0], yerr=errors[1], fmt=mark, ms=3.5, color=color, lw=1, label=name)

@@ -17,7 +17,7 @@ from sharpen.figures.style import BASE_COLOR, paper_style
 
 FloatArray = NDArray[np.float64]
 Interval = tuple[float, float, float]  # mean, low, high
-IntervalOf = Callable[[FloatArray], Interval]
+IntervalOf = Callable[[FloatArray, str], Interval]  # numbers and the measure that they are of
 
 
 class ArmLike(Protocol):
@@ -130,7 +130,7 @@ def coverage_curves(arms: Sequence[ArmLike], base: ArmLike, interval: IntervalOf
             for ax, kind in zip(line, ("pass", "maj"), strict=True):
                 for which, source, dash in (("base", base, "-"), ("best", arm, (0, (4, 1.5))), ("last", arm, "-")):
                     checkpoint = None if which == "base" else which
-                    points = [interval(source.scores(f"{kind}@{k}", checkpoint)) for k in ks]
+                    points = [interval(source.scores(f"{kind}@{k}", checkpoint), f"{kind}@{k}") for k in ks]
                     mean, low, high = (np.array(column) for column in zip(*points, strict=True))
                     color = BASE_COLOR if which == "base" else color_of(arm.regime)
                     mark = {"base": "s", "best": "^", "last": "o"}[which]
@@ -173,7 +173,7 @@ def bars(
         name: Of the figure.
         groups: Arms under headings.
         base: Drawn as a line across, if given.
-        interval: From scores, shape [S, P], to mean, low, high.
+        interval: From scores, shape [S, P], and the measure to mean, low, high.
         runs: Ids of the results.
         text: First sentence of the caption.
 
@@ -193,7 +193,7 @@ def bars(
         for heading, members in groups:
             for arm in members:
                 for ax, measure in zip(axes, measures, strict=True):
-                    mean, low, high = interval(arm.scores(measure))
+                    mean, low, high = interval(arm.scores(measure), measure)
                     error = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
                     mark = MARKS[1] if "fixed" in arm.name else MARKS[0]
                     ax.errorbar(mean, y, xerr=error, fmt=mark, ms=3, lw=1, color=color_of(arm.regime))
@@ -207,7 +207,7 @@ def bars(
             y -= 0.6
         for ax, (measure, title) in zip(axes, measures.items(), strict=True):
             if base is not None:
-                ax.axvline(interval(base.scores(measure))[0], color=BASE_COLOR, lw=0.9, ls="--")
+                ax.axvline(interval(base.scores(measure), measure)[0], color=BASE_COLOR, lw=0.9, ls="--")
             ax.set_title(title, fontsize=6.5)
             ax.tick_params(labelsize=5.5)
             ax.margins(x=0.12)

@@ -1,4 +1,7 @@
-"""From arms to numbers: each arm against the base model, with intervals, corrected p-values, effects and stability."""
+"""From arms to numbers: each arm against the base model, with intervals, p-values, effects and stability.
+
+None of this was registered before its runs: p-values are not corrected, and what they say is exploratory.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,11 @@ from typing import Any
 import numpy as np
 
 from sharpen.paper_repro.analysis.arms import Arm, common_seeds, difference
+from sharpen.paper_repro.analysis.bounded import bounded_interval, bounds_of, of_difference
 from sharpen.paper_repro.analysis.stats import (
     Interval,
-    benjamini_hochberg,
     bootstrap_interval,
     effect,
-    hierarchical_interval,
-    holm,
-    seed_interval,
     share,
     worst_drawdown,
     worst_drawdown_to_last,
@@ -37,12 +37,10 @@ class Comparison:
         measure: What is compared.
         seeds: Number of common seeds.
         problems: Number of problems.
-        difference: First minus second, hierarchical interval over seeds and problems, with its p-value.
+        difference: First minus second, interval over seeds and problems within what can be, with its p-value.
         bootstrap: The paired bootstrap's interval.
         standardized: Effect size d_z over problems; None if all differences are equal.
         wins: Share of problems on which the first is better, ties counted half.
-        holm: p-value corrected for all comparisons of the family by Holm; None outside a family.
-        fdr: The same by Benjamini and Hochberg.
     """
 
     arm: str
@@ -54,18 +52,16 @@ class Comparison:
     bootstrap: Interval
     standardized: float | None
     wins: float
-    holm: float | None = None
-    fdr: float | None = None
 
     @property
     def larger(self) -> bool:
-        """Whether the first is larger: the interval lies above 0 and the corrected p-value below 0.05."""
-        return self.difference.low > 0 and (self.holm is None or self.holm < 0.05)
+        """Whether the first is larger: the 95% interval lies above 0."""
+        return self.difference.low > 0
 
     @property
     def smaller(self) -> bool:
         """Whether the first is smaller, likewise."""
-        return self.difference.high < 0 and (self.holm is None or self.holm < 0.05)
+        return self.difference.high < 0
 
 
 def compare(a: Arm, b: Arm, measure: str = "pass@1", data: str | None = None) -> Comparison | None:
@@ -82,7 +78,7 @@ def compare(a: Arm, b: Arm, measure: str = "pass@1", data: str | None = None) ->
         measure,
         seeds,
         problems,
-        hierarchical_interval(found),
+        bounded_interval(found, of_difference(bounds_of(measure))),
         bootstrap_interval(found),
         size.standardized,
         size.wins,
@@ -90,7 +86,7 @@ def compare(a: Arm, b: Arm, measure: str = "pass@1", data: str | None = None) ->
 
 
 def against_base(arms: Mapping[str, Arm], measure: str = "pass@1", base: str = BASE) -> dict[str, Comparison]:
-    """Return every arm against the base model, p-values corrected over all of them.
+    """Return every arm against the base model.
 
     Args:
         arms: All arms; without the base the result is empty.
@@ -100,20 +96,7 @@ def against_base(arms: Mapping[str, Arm], measure: str = "pass@1", base: str = B
     if base not in arms:
         return {}
     pairs = {name: compare(arm, arms[base], measure) for name, arm in arms.items() if name != base}
-    return corrected({name: found for name, found in pairs.items() if found is not None})
-
-
-def corrected(family: Mapping[str, Comparison]) -> dict[str, Comparison]:
-    """Return the comparisons with the p-values of Holm and of Benjamini and Hochberg over all of them."""
-    p = [found.difference.p if found.difference.p is not None else 1.0 for found in family.values()]
-    if not p:
-        return {}
-    adjusted = zip(family.items(), holm(p), benjamini_hochberg(p), strict=True)
-    return {name: _with(found, float(one), float(other)) for (name, found), one, other in adjusted}
-
-
-def _with(found: Comparison, family_wise: float, discoveries: float) -> Comparison:
-    return Comparison(**{**found.__dict__, "holm": family_wise, "fdr": discoveries})
+    return {name: found for name, found in pairs.items() if found is not None}
 
 
 @dataclass(frozen=True)
@@ -170,23 +153,25 @@ SUMMARY = ("pass@1", "pass@16", "maj@16", "response_length", "finished", "distin
 
 
 def summary(arm: Arm, checkpoint: str | None = None) -> dict[str, Any]:
-    """Return an arm's measures with hierarchical intervals, and its effective alpha with an interval over seeds."""
+    """Return an arm's measures with intervals, and the slope on its own samples with an interval over seeds."""
     row: dict[str, Any] = {"arm": arm.name, "regime": arm.regime, "seeds": len(arm.seeds)}
     samples = arm.problems(checkpoint)[0]["samples"]
     for name in SUMMARY:
         measure = name.replace("@16", f"@{samples}") if samples < 16 else name
-        row[name] = asdict_interval(hierarchical_interval(arm.scores(measure, checkpoint)))
+        row[name] = asdict_interval(bounded_interval(arm.scores(measure, checkpoint), bounds_of(measure)))
     table = arm.problems(checkpoint)[0]
     for name in ("base_logprob", "logprob"):
-        row[name] = asdict_interval(hierarchical_interval(arm.scores(name, checkpoint))) if name in table else None
+        row[name] = (
+            asdict_interval(bounded_interval(arm.scores(name, checkpoint), bounds_of(name))) if name in table else None
+        )
     if "logprob" in table and "base_logprob" in table:
         kl = arm.scores("logprob", checkpoint) - arm.scores("base_logprob", checkpoint)
-        row["kl_base"] = asdict_interval(hierarchical_interval(kl))
+        row["kl_base"] = asdict_interval(bounded_interval(kl, bounds_of("kl_base")))
     else:
         row["kl_base"] = None
     slopes = arm.slope(checkpoint=checkpoint)
     known = slopes[np.isfinite(slopes)] if slopes is not None else np.empty(0)
-    row["alpha_own"] = asdict_interval(seed_interval(known)) if known.size else None
+    row["alpha_own"] = asdict_interval(bounded_interval(known[:, None])) if known.size > 1 else None
     return row
 
 

@@ -56,7 +56,7 @@ class Evidence:
 
     @cached_property
     def accuracy(self) -> dict[str, Comparison]:
-        """pass@1 of each arm against the base, corrected over all arms."""
+        """pass@1 of each arm against the base."""
         return against_base(self.arms, "pass@1", self.base_arm)
 
     @property
@@ -81,9 +81,17 @@ class Evidence:
         }
 
     @property
-    def without_reward(self) -> dict[str, Arm]:
-        """Trained arms of sharpening and tempered sampling, of any length and normalization, by name."""
-        return {name: arm for name, arm in self.arms.items() if arm.objective and not arm.objective.needs_reward}
+    def as_published(self) -> dict[str, Arm]:
+        """Trained arms without a reward that the paper ran too, by name: free length, likelihood as a sum, alpha > 1.
+
+        The null control is none of them: what it gains is not sharpening's.
+        """
+        kinds = {**self.trained(regime="sharpening"), **self.trained(regime="tempered")}
+        return {
+            name: arm
+            for name, arm in kinds.items()
+            if arm.objective is not None and (arm.regime == "sharpening" or arm.objective.alpha > 1)
+        }
 
     def stability(self, arm: Arm) -> Stability | None:
         """Return how an arm's runs end; None without the base model."""

@@ -12,17 +12,17 @@ from sharpen.figures.paper import members as paper_members
 from sharpen.figures.paper.style import MissingDataError, PaperFigure
 from sharpen.objective.settings import as_name
 from sharpen.paper_repro.analysis.arms import Arm, FloatArray
+from sharpen.paper_repro.analysis.bounded import bounded_interval, bounds_of
 from sharpen.paper_repro.analysis.evidence import Evidence, runs_of
 from sharpen.paper_repro.analysis.members import Members, alignment, contrast, path
 from sharpen.paper_repro.analysis.rules_llm import NULL, SHARPENING, TASK, TEMPERED
-from sharpen.paper_repro.analysis.stats import hierarchical_interval
 
 TILTED = "tilted-2-100"
 
 
-def interval(scores_SP: FloatArray) -> tuple[float, float, float]:
-    """Return mean, low and high over seeds and problems."""
-    found = hierarchical_interval(scores_SP)
+def interval(scores_SP: FloatArray, measure: str) -> tuple[float, float, float]:
+    """Return mean, low and high over seeds and problems, within what the measure can be."""
+    found = bounded_interval(scores_SP, bounds_of(measure))
     return found.mean, found.low, found.high
 
 

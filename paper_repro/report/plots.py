@@ -85,7 +85,7 @@ def coverage(arms: Mapping[str, Arm]) -> Figure:
     for kind in ("pass", "maj"):
         for arm in arms.values():
             ks = [k for k in KS if k <= arm.problems()[0]["samples"]]
-            mean, low, high = np.array([interval(arm.scores(f"{kind}@{k}")) for k in ks]).T
+            mean, low, high = np.array([interval(arm.scores(f"{kind}@{k}"), f"{kind}@{k}") for k in ks]).T
             fig.add_scatter(
                 x=ks,
                 y=_json(mean),
@@ -114,7 +114,7 @@ def landscape(arms: Mapping[str, Arm]) -> Figure:
 
     fig = go.Figure()
     for arm in arms.values():
-        x, y = (interval(arm.scores(measure)) for measure in ("response_length", "pass@1"))
+        x, y = (interval(arm.scores(measure), measure) for measure in ("response_length", "pass@1"))
         fig.add_scatter(
             x=[x[0]],
             y=[y[0]],

@@ -8,9 +8,9 @@ from typing import Any
 
 from sharpen.figures.paper.style import write_csv
 from sharpen.paper_repro.analysis import contrasts
+from sharpen.paper_repro.analysis.bounded import bounded_interval, bounds_of
 from sharpen.paper_repro.analysis.contrasts import Comparison, Stability, summary
 from sharpen.paper_repro.analysis.evidence import Evidence
-from sharpen.paper_repro.analysis.stats import hierarchical_interval
 from sharpen.paper_repro.analysis.tasks import Study, correlation
 
 MEASURES = {
@@ -36,7 +36,7 @@ def arms_table(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def comparisons(evidence: Evidence) -> dict[str, dict[str, Comparison]]:
-    """Return every arm against the base in pass@1, pass@16 and length, each measure one corrected family."""
+    """Return every arm against the base in pass@1, pass@16 and length, each measure by itself."""
     from sharpen.paper_repro.analysis.contrasts import against_base
 
     return {
@@ -75,7 +75,7 @@ def write_study(study: Study, folder: Path) -> None:
     write_csv(folder / "tasks.csv", [task_row(study, name) for name in study.areas])
     rows = [
         {"task": task, "arm": arm.name, "checkpoint": arm.final, "seeds": len(arm.seeds), "measure": measure}
-        | contrasts.asdict_interval(hierarchical_interval(arm.scores(measure)))
+        | contrasts.asdict_interval(bounded_interval(arm.scores(measure), bounds_of(measure)))
         for task, evidence in study.tasks.items()
         for arm in evidence.arms.values()
         for measure in KEPT
@@ -94,7 +94,7 @@ def task_row(study: Study, name: str) -> dict[str, Any]:
     table = base.problems()[0]
     asked = [one for one in table if one.startswith(("greedy", "forecast", "ess"))]
     for measure in filter(base.has, ("pass@1", "pass@16", "maj@16", *asked)):
-        found[measure] = hierarchical_interval(base.scores(measure))
+        found[measure] = bounded_interval(base.scores(measure), bounds_of(measure))
     kind = "aligned" if name in study.of_kind(True) else "not-aligned"
     expected = study.registration.tasks[name].expected
     row: dict[str, Any] = {"task": name, "kind": kind, "expected": expected, "problems": len(table["ids"])}
@@ -124,8 +124,6 @@ def _comparison_row(found: Comparison) -> dict[str, Any]:
         "bootstrap low": found.bootstrap.low,
         "bootstrap high": found.bootstrap.high,
         "p": found.difference.p,
-        "p Holm": found.holm,
-        "p Benjamini-Hochberg": found.fdr,
         "d_z": found.standardized,
         "wins": found.wins,
     }

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.stats
 
 from sharpen.paper_repro.analysis import rules_exact, rules_llm
 from sharpen.paper_repro.analysis.arms import difference, gather
-from sharpen.paper_repro.analysis.contrasts import compare, corrected, stability
+from sharpen.paper_repro.analysis.contrasts import compare, stability
 from sharpen.paper_repro.analysis.evidence import Evidence, Part, by_model
 from sharpen.paper_repro.analysis.verdict import RULES, conclude, judge
 from sharpen.paper_repro.grids.grid import load_grid
@@ -47,12 +46,10 @@ def test_other_problems_are_not_compared(story: Results) -> None:
     assert compare(arms["task-reward-0-1"], arms["base"]) is None
 
 
-def test_families_are_corrected_together(story: Results) -> None:
+def test_no_comparison_claims_more_than_its_seeds_support(story: Results) -> None:
     family = Evidence(story).accuracy
-    raw = [found.difference.p for found in family.values()]
-    assert [found.fdr for found in family.values()] == pytest.approx(scipy.stats.false_discovery_control(raw))
-    assert all(found.holm >= found.difference.p for found in family.values())  # type: ignore[operator]
-    assert corrected({}) == {}
+    assert all(found.difference.p >= 0.25 for found in family.values())  # type: ignore[operator]
+    assert all(-1 <= found.difference.low <= found.difference.high <= 1 for found in family.values())
 
 
 def test_stability_counts_seeds_that_collapse(story: Results, made: Callable[..., dict[str, Any]]) -> None:
@@ -109,32 +106,18 @@ def test_the_opposite_story_is_contradicted(made: Callable[..., dict[str, Any]])
         assert outcomes(parts) == ["contradicted"] * len(parts), (rule.__name__, parts)
 
 
-def test_a_gain_at_fixed_length_alone_contradicts_limited_gains(
-    story: Results, made: Callable[..., dict[str, Any]]
-) -> None:
+def test_arms_that_the_paper_never_ran_decide_nothing(story: Results, made: Callable[..., dict[str, Any]]) -> None:
     rows = dict(story)
     for seed in (1, 2, 3):
-        row = made("sharpening-1-0-fixed", seed, SHARPENING, 0.8, length=36.0, fixed=True)
-        rows[row["id"]] = row
-    parts = {part.test: part.outcome for part in rules_llm.sharpening_gains_little(Evidence(rows))}
-    assert parts.pop("sharpening-1-0-fixed raises pass@1 by less than 0.1") == "contradicted"
-    assert set(parts.values()) == {"supported"}
+        fixed = made("sharpening-1-0-fixed", seed, SHARPENING, 0.8, length=36.0, fixed=True)
+        mean = made("sharpening-1-0-mean", seed, {**SHARPENING, "normalization": "mean"}, 0.8)
+        null = made("tempered-1-0", seed, {"mode": "sampling", "alpha": 1.0, "beta_inv": 0.0}, 0.8)
+        rows |= {row["id"]: row for row in (fixed, mean, null)}
+    found = [part.test for part in rules_llm.sharpening_gains_little(Evidence(rows))]
+    assert found == [f"{name} raises pass@1 by less than 0.1" for name in ("sharpening-1-0", "tempered-2-0")]
     verdict = next(v for v in judge(load_grid(), [Evidence(rows, "embedded")]) if v.claim == "limited-gains")
-    assert verdict.outcome == "contradicted"
-
-
-@pytest.mark.parametrize(("rate", "outcome"), [(0.8, "contradicted"), (0.02, "supported")])
-def test_stability_is_judged_at_fixed_length_too(
-    rate: float, outcome: str, story: Results, made: Callable[..., dict[str, Any]]
-) -> None:
-    rows = dict(story)
-    for seed in (1, 2, 3):
-        for row in (
-            made("sharpening-1-0-fixed", seed, SHARPENING, rate, fixed=True),
-            made("task-reward-0-1-fixed", seed, TASK, 0.95, fixed=True),
-        ):
-            rows[row["id"]] = row
-    assert outcomes(rules_llm.sharpening_unstable(Evidence(rows))) == ["supported", outcome]
+    assert verdict.outcome == "supported"
+    assert verdict.standing.startswith("exploratory")
 
 
 def test_no_difference_is_undecided(made: Callable[..., dict[str, Any]]) -> None:
