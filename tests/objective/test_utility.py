@@ -62,7 +62,8 @@ def test_the_pseudo_reward_drives_the_gradient_of_the_value(fields: dict[str, ob
         reward=REWARD, ref_logprob=LOG_P, policy_logprob=log_pi, length=LENGTH, success=float(pi @ REWARD)
     )
     expected = pi * (advantage - pi @ advantage)
-    np.testing.assert_allclose(approx_fprime(theta, value, 1e-6), expected, atol=2e-5)
+    slopes = np.asarray(approx_fprime(theta, value, 1e-6))
+    np.testing.assert_allclose(slopes, expected, atol=2e-5)
 
 
 def test_the_value_is_the_utility_of_the_success_rate_less_the_kl() -> None:

@@ -253,7 +253,7 @@ def likelihood_order(d: Derivation, *, zero: sp.Expr = GROUP - 1, minus: sp.Expr
         d.cases(say("All groups of right and wrong samples, one by one."), claims[-1], pairs, say("{}", sizes))
         series = [
             (
-                sp.diff(-sum((1 - SUCCESS) ** k / k for k in range(1, int(order.subs(GROUP, size)) + 1)), SUCCESS),
+                sp.diff(-sum((1 - SUCCESS) ** k / k for k in range(1, last(order, size) + 1)), SUCCESS),
                 utility.value.subs(GROUP, int(size)),
             )
             for size in sizes
@@ -274,6 +274,11 @@ def likelihood_order(d: Derivation, *, zero: sp.Expr = GROUP - 1, minus: sp.Expr
         "are set to zero, {}, and to the order {} if they count as a loss, {}. In pairs {}.",
         score, zero, claims[0], minus, claims[1], pair,
     )  # fmt: skip
+
+
+def last(order: Any, size: Any) -> int:
+    """Return the order for groups of a size, a number."""
+    return int(order.subs(GROUP, size))
 
 
 def groups_mean(size: int, empty: int) -> Any:
