@@ -65,7 +65,9 @@ class Comparison:
 
 
 def compare(a: Arm, b: Arm, measure: str = "pass@1", data: str | None = None) -> Comparison | None:
-    """Return how two arms differ; None if they share no seed or were asked different problems."""
+    """Return how two arms differ; None if they share no seed, other problems were asked, or too few samples."""
+    if not (a.has(measure) and b.has(measure)):
+        return None
     found = difference(a, b, measure, data)
     if found is None or found.size < 2:
         return None
