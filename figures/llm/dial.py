@@ -88,6 +88,6 @@ def plot_dial(
         panel.set_ylabel(f"expected reward, mean of {count} test problems")
         panel.set_title(
             "The dial sets whether sharpening helps\n"
-            "lines: the law; dots: trained models; open triangles: corners, right answers short (up) or long (down)",
+            "lines: law; dots: models; triangles: corners, right short (up), long (down)",
             fontsize="small",
         )
