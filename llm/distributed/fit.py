@@ -53,8 +53,7 @@ def _terms(memory: Memory, phase: str) -> dict[str, int]:
     if phase == "rollout":
         names = ["parameters", "reference", *ENGINE, *([] if memory.optimizer_leaves else ["optimizer"])]
         return {name: held[name] for name in names}
-    backward = memory.gathered + memory.activations + memory.logits
-    smaller = ("temporaries",) if backward >= memory.temporaries else ("gathered", "activations", "logits")
+    smaller = ("temporaries",) if memory.backward >= memory.temporaries else ("gathered", "activations", "logits")
     names = [name for name in (*UPDATE, *(() if memory.engine_sleeps else ENGINE)) if name not in smaller]
     return {name: held[name] for name in names}
 

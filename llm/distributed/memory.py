@@ -8,8 +8,10 @@ gradients       4 N_t / W
 optimizer       8 N_t / W: AdamW's two moments
 temporaries     during AdamW's step: 4 N_t / W on a GPU, where it works on all weights at once; on a CPU it works on one
                 at a time, 12 bytes a number of the largest
-gathered        sharded runs: b (E + 2 L) for the weights of embedding and head E and of two layers L that are whole at
-                a time, and (b + 4) max(E, L) for a gradient before it is summed over processes
+gathered        sharded runs: b (E + 3 L) for the weights of embedding and head E and of three layers L that are whole
+                at a time (two in one process), b E for the head's gradient, (b + 4) L for a layer's before it is
+                summed over processes, and 4 b m h for gradients of hidden states; of E and L where they are trained,
+                and with adapters b m i for what one adds to its layer's output
 reference       b N / W; 0 if it is offloaded, the policy itself, or the model without adapters
 activations     b m [2 h + 2 q + 2 k + 4 i] + 16 m h a layer, for m tokens of a microbatch (of a step, if its graph is
                 kept), hidden size h, query and key-value widths q and k, MLP width i: what the backward pass
@@ -17,6 +19,9 @@ activations     b m [2 h + 2 q + 2 k + 4 i] + 16 m h a layer, for m tokens of a 
                 activation checkpointing b m h a layer, one layer's whole, and the last norm's
 logits          (b + 12) times the logits of one chunk, or of all tokens whose graph is kept: model's dtype, float32,
                 softmax and gradient
+backward        the most of these three at a time: at the head the logits beside what the layers keep; in the last layer
+                its activations; at the embedding its two gradients, of which one is summed: b (3 E) + 4 E. Without
+                sharding the sum of activations and logits
 engine weights  b N / (tensor parallel): the engine's copy; 0 if it samples from the trained model itself
 KV cache        2 k b (layers) for each token of the process's samples at full length; beside a trainer on a GPU at most
                 what is free there (``engine_room.py``)
@@ -32,7 +37,7 @@ moving reference, and b N of the weights: on the disk, in the first process when
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sharpen.llm.configs.train import TrainConfig
@@ -59,6 +64,7 @@ class Shape:
         key_value: Key-value heads times head width.
         intermediate: Width of the MLP.
         vocabulary: Tokens.
+        head_norms: Whether queries and keys are normalised, which keeps float32 copies of them.
     """
 
     parameters: int
@@ -72,6 +78,7 @@ class Shape:
     key_value: int
     intermediate: int
     vocabulary: int
+    head_norms: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,7 @@ class Memory:
     reference: int
     activations: int
     logits: int
+    backward: int
     engine_weights: int
     kv_cache: int
     engine_work: int
@@ -101,7 +109,7 @@ class Memory:
         """During the backward pass or the optimizer's step, whichever holds more."""
         held = self.parameters + self.gradients + self.optimizer + self.reference
         engine = 0 if self.engine_sleeps else self.engine_weights + self.kv_cache
-        return held + engine + max(self.gathered + self.activations + self.logits, self.temporaries)
+        return held + engine + max(self.backward, self.temporaries)
 
     @property
     def rollout(self) -> int:
@@ -173,6 +181,7 @@ def _measured(architecture: Any, lora: Any) -> Shape:
         key_value=(getattr(text, "num_key_value_heads", None) or heads) * width,
         intermediate=text.intermediate_size,
         vocabulary=text.vocab_size,
+        head_norms=any(name.endswith("q_norm.weight") for name, _ in model.named_parameters()),
     )
 
 
@@ -215,15 +224,26 @@ def estimate(
     weights = b * shape.base // config.tensor_parallel if apart else 0
     free = None if gpu_memory is None else gpu_memory - RESERVE - parameters - optimizer - reference - weights
     engine = _engine_room(config, shape, rows, b, device, free, gpu_memory, optimizer)
+    acts = activations(shape, tokens, b, checkpointing=config.gradient_checkpointing)
+    logits = (b + 12) * max(min(CHUNK_LOGITS, microbatch * shape.vocabulary), kept * shape.vocabulary)
+    gathered = _gathered(shape, b, tokens, 3 if W > 1 else 2) if divided else 0
+    backward = acts + logits
+    if divided:
+        layer = activations(replace(shape, layers=1), tokens, b, checkpointing=False) - 8 * tokens * shape.hidden
+        outside = shape.outside if shape.trained == shape.parameters else 0
+        at_head = acts - layer * config.gradient_checkpointing + logits + b * (shape.outside + shape.layer + outside)
+        at_embedding = b * (shape.outside + 2 * outside) + MASTER * outside
+        backward = max(at_head, acts + gathered, at_embedding)
     return Memory(
         parameters=parameters,
         gradients=MASTER * shape.trained // W,
         optimizer=optimizer,
         temporaries=_temporaries(shape, device) // W,
-        gathered=_gathered(shape, b) if divided else 0,
+        gathered=gathered,
         reference=reference,
-        activations=activations(shape, tokens, b, checkpointing=config.gradient_checkpointing),
-        logits=(b + 12) * max(min(CHUNK_LOGITS, microbatch * shape.vocabulary), kept * shape.vocabulary),
+        activations=acts,
+        logits=logits,
+        backward=backward,
         engine_weights=weights,
         kv_cache=engine.kv_cache,
         engine_work=engine.work,
@@ -298,7 +318,8 @@ def trainer_state(config: TrainConfig, shape: Shape, dtype: str) -> int:
 def activations(shape: Shape, tokens: int, bytes_each: int, *, checkpointing: bool) -> int:
     """Return the bytes that the backward pass of a microbatch needs."""
     widths = 2 * shape.hidden + 2 * shape.query + 2 * shape.key_value + 4 * shape.intermediate
-    layer, last_norm = tokens * (bytes_each * widths + 16 * shape.hidden), 8 * tokens * shape.hidden
+    norms = 4 * (shape.query + shape.key_value) if shape.head_norms else 0
+    layer, last_norm = tokens * (bytes_each * widths + 16 * shape.hidden + norms), 8 * tokens * shape.hidden
     if checkpointing:
         return shape.layers * tokens * bytes_each * shape.hidden + layer + last_norm
     return shape.layers * layer + last_norm
@@ -309,8 +330,13 @@ def kv_cache(shape: Shape, tokens: int, bytes_each: int) -> int:
     return 2 * shape.layers * shape.key_value * bytes_each * tokens
 
 
-def _gathered(shape: Shape, b: int) -> int:
-    return b * (shape.outside + 2 * shape.layer) + (b + 4) * max(shape.outside, shape.layer)
+def _gathered(shape: Shape, b: int, tokens: int, layers: int) -> int:
+    whole = shape.trained == shape.parameters
+    adapted = 0 if whole else b * tokens * shape.intermediate  # an adapter's output beside its layer's
+    gradients = (
+        b * shape.outside * whole + adapted + (b + MASTER) * (shape.layer if whole else shape.trained // shape.layers)
+    )
+    return b * (shape.outside + layers * shape.layer) + gradients + 4 * b * tokens * shape.hidden
 
 
 def _temporaries(shape: Shape, device: str) -> int:
