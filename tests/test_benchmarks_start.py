@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,11 +58,11 @@ def test_the_figure_of_forecasts_states_its_finding(tmp_path: Path) -> None:
     import numpy as np
 
     names = runpy.run_path(str(ROOT / "benchmarks" / "forecast.py"))
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for place, (data, forecast, reached) in enumerate(
         [("a", 0.2, 0.2), ("a", 0.5, 0.62), ("b", 0.7, 0.7), ("b", 0.9, 0.9)]
     ):
-        common = {
+        common: dict[str, Any] = {
             "arm": str(place),
             "group": "tempered",
             "told": True,

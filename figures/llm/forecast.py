@@ -110,11 +110,9 @@ def _two(fig: Any) -> Any:
 def _calibration(panel: Axes, found: Mapping[str, Any]) -> None:
     """Draw accuracy by fifths of log p within problems."""
     x, values = list(range(len(FIFTHS))), found["expected_reward"]
-    bars = [
-        [value - low for value, low in zip(values, found["low"], strict=True)],
-        [high - value for value, high in zip(values, found["high"], strict=True)],
-    ]
-    panel.errorbar(x, values, bars, fmt="D-", ms=4, lw=1.2, capsize=3, color=BASE_COLOR)
+    below = [max(0.0, value - low) for value, low in zip(values, found["low"], strict=True)]
+    above = [max(0.0, high - value) for value, high in zip(values, found["high"], strict=True)]
+    panel.errorbar(x, values, [below, above], fmt="D-", ms=4, lw=1.2, capsize=3, color=BASE_COLOR)
     panel.set_xticks(x, FIFTHS)
     panel.set_ylim(-0.02, 1.02)
     panel.set_xlabel(r"samples by $\log p$ within their problem, fifths")

@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from sharpen.cli.analysis.forecast import samples_of
 from sharpen.cli.main import main
-from sharpen.figures.llm.forecast import plot_forecast, title, turns
+from sharpen.figures.llm.forecast import _calibration, plot_forecast, title, turns
 from sharpen.llm.evaluation import records as store
 from sharpen.theory.forecast.report import forecast
 
@@ -142,7 +142,11 @@ def test_the_turns_of_accuracy_in_log_p_are_drawn_and_bound_those_in_alpha() -> 
     assert curve == pytest.approx(exact, abs=0.03)
     assert exact[0] < exact[1] > exact[2]
     assert found["calibration"]["turns"] == 1
-    panel = Figure().subplots()
+    found["calibration"]["low"][0] = found["calibration"]["expected_reward"][0] + 0.01  # few problems: outside it
+    panels = Figure().subplots(2)
+    _calibration(panels[1], found["calibration"])
+    assert panels[1].get_title(loc="left") + panels[1].get_title() == turns(found["calibration"])
+    panel = panels[0]
     plot_forecast(found, axes=panel)
     assert "log p" not in panel.get_xlabel()
 
