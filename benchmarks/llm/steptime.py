@@ -115,7 +115,7 @@ def compared(model: str) -> dict[str, Any]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    vars(trainer)["time"] = SimpleNamespace(perf_counter=time.process_time)  # the clock of the phases
+    trainer.__dict__["time"] = SimpleNamespace(perf_counter=time.process_time)  # the clock of the phases
     asked = sys.argv[1:] or CASES
     models = [name for name in asked if name == "embedded" or store.is_ready(resolve(name).location)]
     found = {model: compared(model) for model in models}
