@@ -14,6 +14,7 @@ import typer
 from sharpen.cli import figures
 from sharpen.cli.analysis import app as analysis
 from sharpen.cli.doctor import doctor
+from sharpen.cli.explore import explore
 from sharpen.cli.llm import app as llm
 from sharpen.cli.paper import app as paper
 from sharpen.cli.shared.errors import BAD_INPUT, INTERRUPTED, describe, describe_usage, details, fail
@@ -55,6 +56,7 @@ app.add_typer(llm.app, name="llm")
 app.add_typer(figures.app, name="figures")
 app.add_typer(paper.app, name="paper")
 app.command()(doctor)
+app.command()(explore)
 
 
 def main(arguments: list[str] | None = None) -> None:
