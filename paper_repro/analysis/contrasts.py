@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from sharpen.paper_repro.analysis.arms import Arm, common_seeds, difference
-from sharpen.paper_repro.analysis.bounded import bounded_interval, bounds_of, of_difference
-from sharpen.paper_repro.analysis.stats import (
+from sharpen.paper_repro.intervals.bounded import bounded_interval, bounds_of, of_difference
+from sharpen.paper_repro.intervals.stats import (
     Interval,
     bootstrap_interval,
     effect,

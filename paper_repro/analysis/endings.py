@@ -10,9 +10,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sharpen.paper_repro.analysis.bounded import bounded_interval
-from sharpen.paper_repro.analysis.stats import Interval, share
 from sharpen.paper_repro.grids.rules import Rules
+from sharpen.paper_repro.intervals.bounded import bounded_interval
+from sharpen.paper_repro.intervals.stats import Interval, share
 
 
 def collapsed(last_S: ArrayLike, distinct_S: ArrayLike, base: float, rules: Rules) -> tuple[bool, Interval]:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from sharpen.paper_repro.analysis.arms import Arm, gather
 from sharpen.paper_repro.analysis.contrasts import BASE, Comparison, Stability, against_base, stability
-from sharpen.paper_repro.analysis.stats import Interval
 from sharpen.paper_repro.grids.registration import Registration
+from sharpen.paper_repro.intervals.stats import Interval
 
 SEARCH = "search"
 Outcome = Literal["supported", "contradicted", "undecided"]

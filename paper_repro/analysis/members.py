@@ -14,10 +14,10 @@ import numpy as np
 
 from sharpen.objective import Objective
 from sharpen.paper_repro.analysis.arms import Arm, FloatArray, at_seeds
-from sharpen.paper_repro.analysis.bounded import UNIT, bounded_interval, of_difference
 from sharpen.paper_repro.analysis.evidence import Evidence
-from sharpen.paper_repro.analysis.stats import Interval
 from sharpen.paper_repro.grids.rules import Member, Rules
+from sharpen.paper_repro.intervals.bounded import UNIT, bounded_interval, of_difference
+from sharpen.paper_repro.intervals.stats import Interval
 
 SMOOTH = 5  # updates whose KL is averaged: a single one has 64 samples
 RESOLUTION = 50  # points between checkpoints at which accuracy and KL are interpolated

@@ -15,7 +15,7 @@ from sharpen.paper_repro.analysis.endings import collapsed, falls_back
 from sharpen.paper_repro.analysis.evidence import Outcome, Part, missing, runs_of, show
 from sharpen.paper_repro.analysis.members import Members, at_kl, contrast, unsolved
 from sharpen.paper_repro.analysis.rules_tasks import own_objective, pick
-from sharpen.paper_repro.analysis.stats import Interval, holm
+from sharpen.paper_repro.intervals.stats import Interval, holm
 
 SECONDARY = "secondary, not corrected"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from sharpen.paper_repro.analysis.arms import Arm
-from sharpen.paper_repro.analysis.bounded import UNIT, bounded_interval
 from sharpen.paper_repro.analysis.contrasts import Comparison, compare
 from sharpen.paper_repro.analysis.evidence import Evidence, Outcome, Part, missing, runs_of, show
-from sharpen.paper_repro.analysis.stats import seed_interval
+from sharpen.paper_repro.intervals.bounded import UNIT, bounded_interval
+from sharpen.paper_repro.intervals.stats import seed_interval
 
 TASK, SHARPENING, TEMPERED, NULL = "task-reward-0-1", "sharpening-1-0", "tempered-2-0", "tempered-1-0"
 LARGE, SMALL = 0.1, 0.02  # of pass@1: what counts as a large gain, and as none

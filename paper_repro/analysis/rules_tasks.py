@@ -10,8 +10,8 @@ import numpy as np
 from sharpen.paper_repro.analysis.arms import Arm, FloatArray, gather
 from sharpen.paper_repro.analysis.contrasts import BASE
 from sharpen.paper_repro.analysis.evidence import Outcome, Part, missing, runs_of, show
-from sharpen.paper_repro.analysis.stats import Interval, bootstrap_interval, hierarchical_interval, holm
 from sharpen.paper_repro.analysis.tasks import Study, gain, paired
+from sharpen.paper_repro.intervals.stats import Interval, bootstrap_interval, hierarchical_interval, holm
 
 
 @dataclass(frozen=True)

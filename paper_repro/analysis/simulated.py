@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from sharpen.paper_repro.analysis.bounded import UNIT, bounded_interval, of_difference
 from sharpen.paper_repro.analysis.endings import collapsed, falls, falls_back
-from sharpen.paper_repro.analysis.stats import holm
 from sharpen.paper_repro.grids.rules import Rules
+from sharpen.paper_repro.intervals.bounded import UNIT, bounded_interval, of_difference
+from sharpen.paper_repro.intervals.stats import holm
 
 FloatArray = NDArray[np.float64]
 LEVELS = {"never": (0.0, 16), "hard": (1 / 17, 24), "medium": (1 / 3, 40), "easy": (4 / 5, 48)}  # P(right), problems

@@ -14,8 +14,8 @@ import numpy as np
 
 from sharpen.paper_repro.analysis.arms import Arm, FloatArray, at_seeds
 from sharpen.paper_repro.analysis.evidence import SEARCH, Evidence, by_task
-from sharpen.paper_repro.analysis.stats import Interval, bootstrap_interval
 from sharpen.paper_repro.grids.registration import Registration
+from sharpen.paper_repro.intervals.stats import Interval, bootstrap_interval
 
 
 @dataclass(frozen=True)

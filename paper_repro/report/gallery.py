@@ -12,10 +12,10 @@ from sharpen.figures.paper import members as paper_members
 from sharpen.figures.paper.style import MissingDataError, PaperFigure
 from sharpen.objective.settings import as_name
 from sharpen.paper_repro.analysis.arms import Arm, FloatArray
-from sharpen.paper_repro.analysis.bounded import bounded_interval, bounds_of
 from sharpen.paper_repro.analysis.evidence import Evidence, runs_of
 from sharpen.paper_repro.analysis.members import Members, alignment, contrast, path
 from sharpen.paper_repro.analysis.rules_llm import NULL, SHARPENING, TASK, TEMPERED
+from sharpen.paper_repro.intervals.bounded import bounded_interval, bounds_of
 
 TILTED = "tilted-2-100"
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from sharpen.figures.paper.style import write_csv
 from sharpen.paper_repro.analysis.arms import Arm, FloatArray
-from sharpen.paper_repro.analysis.bounded import LINE, UNIT, Bounds, bounded_interval, bounds_of, of_difference
 from sharpen.paper_repro.analysis.contrasts import BASE
 from sharpen.paper_repro.analysis.members import Members, at_kl, unsolved
 from sharpen.paper_repro.analysis.rules_dial import endings
-from sharpen.paper_repro.analysis.stats import Interval
+from sharpen.paper_repro.intervals.bounded import LINE, UNIT, Bounds, bounded_interval, bounds_of, of_difference
+from sharpen.paper_repro.intervals.stats import Interval
 
 MEASURES = (
     *("pass@1", "pass@4", "pass@16", "pass@64", "pass^4", "maj@16", "response_length", "answer_entropy", "kl_base"),

@@ -8,10 +8,10 @@ from typing import Any
 
 from sharpen.figures.paper.style import write_csv
 from sharpen.paper_repro.analysis import contrasts
-from sharpen.paper_repro.analysis.bounded import bounded_interval, bounds_of
 from sharpen.paper_repro.analysis.contrasts import Comparison, Stability, summary
 from sharpen.paper_repro.analysis.evidence import Evidence
 from sharpen.paper_repro.analysis.tasks import Study, correlation
+from sharpen.paper_repro.intervals.bounded import bounded_interval, bounds_of
 
 MEASURES = {
     "pass@1": "pass@1",

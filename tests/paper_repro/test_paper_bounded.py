@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import t
 
-from sharpen.paper_repro.analysis.bounded import (
+from sharpen.paper_repro.analysis.simulated import Design, coverage, draw, power, seed_scale, shift_for
+from sharpen.paper_repro.intervals.bounded import (
     LINE,
     NEGATIVE,
     POSITIVE,
@@ -22,7 +23,6 @@ from sharpen.paper_repro.analysis.bounded import (
     floor_of,
     of_difference,
 )
-from sharpen.paper_repro.analysis.simulated import Design, coverage, draw, power, seed_scale, shift_for
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "results" / "paper_statistics.json"
 

@@ -11,7 +11,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sharpen.paper_repro.analysis import stats
+from sharpen.paper_repro.intervals import stats
 
 
 def simulated(rng: np.random.Generator, S: int, P: int, seed: float, problem: float, rest: float) -> np.ndarray:

@@ -9,8 +9,8 @@ import pytest
 import sympy as sp
 
 from sharpen.theory.proofs.result import EXHAUSTIVE, SYMBOLIC, Theorem
-from sharpen.theory.proofs.theorems import utilities
-from sharpen.theory.proofs.theorems.utilities import T17, T18, T19, T20
+from sharpen.theory.proofs.theorems.family import utilities
+from sharpen.theory.proofs.theorems.family.utilities import T17, T18, T19, T20
 
 FALSE: list[tuple[Theorem, str, Any]] = [
     (T17, "power", utilities.WRONG_POWER),

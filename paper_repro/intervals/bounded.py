@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sharpen.paper_repro.analysis.stats import CONFIDENCE, Interval, mean_squares
+from sharpen.paper_repro.intervals.stats import CONFIDENCE, Interval, mean_squares
 
 Bounds = tuple[float, float]
 UNIT: Bounds = (0.0, 1.0)

@@ -1,7 +1,7 @@
 """The tables of docs/real-study.md from the report of the study on a real model.
 
     sharpen paper report --scale real
-    python benchmarks/real_study.py
+    python docs/site/real_study.py
 
 Each table stands between two comments of the page, ``<!-- table: NAME -->`` and ``<!-- end -->``. A test compares the
 page with what this writes.
@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 REPORT = ROOT / "paper_repro" / "results" / "real" / "report"
 PAGE = ROOT / "docs" / "real-study.md"
 ARMS = {

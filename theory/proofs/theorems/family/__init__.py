@@ -1,0 +1,1 @@
+"""Theorems on the wider family: utilities of the success rate, exponents that depend on the reward."""
