@@ -68,9 +68,8 @@ def measured(measure: str, digits: int, interval: bool = True) -> Callable[[], s
         found: dict[str, dict[str, str]] = {}
         for row in rows("measures.csv"):
             if row["measure"] == measure:
-                half = (float(row["high"]) - float(row["low"])) / 2
-                shown = f"{float(row['mean']):.{digits}f}"
-                found.setdefault(row["arm"], {})[row["task"]] = f"{shown} ± {half:.{digits}f}" if interval else shown
+                mean, low, high = (f"{float(row[name]):.{digits}f}" for name in ("mean", "low", "high"))
+                found.setdefault(row["arm"], {})[row["task"]] = f"{mean} [{low}, {high}]" if interval else mean
         tasks = [row["task"] for row in rows("tasks.csv")]
         body = [[title, *(found[arm].get(task, "") for task in tasks)] for arm, title in ARMS.items() if arm in found]
         return table(["arm", *tasks], body)

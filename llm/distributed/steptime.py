@@ -34,7 +34,7 @@ from sharpen.llm.distributed.memory import BYTES, MOMENTS, Shape, graph_tokens, 
 if TYPE_CHECKING:
     from sharpen.llm.configs.train import TrainConfig
 
-SHARE = 0.65  # fitted on one H200 (update and scoring of 3 B); the H100's times test it
+SHARE = 0.65  # fitted, with the times of one H200 and one H100 in sight (docs/scale.md)
 LARGE_PRODUCT, COPY = 0.80, 0.90  # of the data sheet's rates: what an 8192^3 product and a large copy reach
 NODE, BETWEEN = 8, 50e9  # cards of a machine; bytes a second that each sends to another one (400 Gb/s, assumed)
 ROWS = 256  # rows that an engine samples at a time

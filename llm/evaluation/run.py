@@ -126,8 +126,10 @@ def _ask_the_rest(
     from sharpen.llm.common.schedule import EVALUATION as PURPOSE
     from sharpen.llm.common.schedule import derive_seed
     from sharpen.llm.evaluation.ask import Exam, ask
+    from sharpen.llm.evaluation.own_parts import own_parts
     from sharpen.llm.rollout import Sampling
-    from sharpen.llm.tasks.templates import stops
+    from sharpen.llm.tasks.sources import task_origins
+    from sharpen.llm.tasks.templates import stops, template_origin
     from sharpen.llm.tasks.verification.verify import Verifier
 
     with Verifier() as verifier:
@@ -135,7 +137,8 @@ def _ask_the_rest(
         report.note(f"sampled by {examinee.engine.name}")
         try:
             if out is not None:
-                runfolder.annotate(out, engine=examinee.engine.name)
+                origins = {f"template {config.template}": template_origin(config.template), **task_origins(config.data)}
+                runfolder.annotate(out, engine=examinee.engine.name, **own_parts(out, origins, report.note))
             asked = (config.template, config.chat_options)
             exam = Exam.encoded(prompts, answers, examinee.tokenizer, *asked, categories=data.categories())
             ends = stops(config.template)

@@ -37,11 +37,14 @@ class Findings:
             raise one_or_several(self.errors)
 
     def say_once(self) -> None:
-        """Join what is missing for the same reason: one data set may serve several purposes."""
+        """Join what is missing or wrong for the same reason: one data set may serve several purposes."""
         joined: dict[tuple[object, ...], InputError] = {}
         for error in self.errors:
             if not isinstance(error, MissingError):
-                joined[(id(error),)] = error
+                same = (repr(error.value), error.allowed) if type(error) is InputError else (id(error),)
+                first = joined.setdefault(same, error)
+                if first is not error and error.field not in first.field.split(", "):
+                    joined[same] = InputError(f"{first.field}, {error.field}", error.value, error.allowed)
                 continue
             key = (error.value, error.why)
             earlier = joined.get(key)

@@ -124,6 +124,18 @@ def load_state(checkpoint: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str
     return tensors, manifest["numbers"]
 
 
+def stored_dtype(folder: Path) -> str | None:
+    """Return the dtype of the newest checkpoint's weights, which is that of the passes; None without a checkpoint."""
+    from safetensors import safe_open
+
+    found = listed(folder)
+    for file in sorted(found[-1].glob("*.safetensors")) if found else []:
+        with safe_open(file, framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118  # it is no mapping
+                return str(weights.get_tensor(name).dtype).removeprefix("torch.")
+    return None
+
+
 def _manifest(checkpoint: Path) -> dict[str, Any] | None:
     """Return the trainer's manifest, or None if there is none of this format and step."""
     try:

@@ -13,6 +13,7 @@ from sharpen.llm.common.report import Report
 from sharpen.llm.configs.train import TrainConfig
 from sharpen.llm.distributed.placement import placement
 from sharpen.llm.distributed.world import World, connect, disconnect, launched
+from sharpen.llm.evaluation.own_parts import Origin, own_parts
 from sharpen.llm.learners.parts.registry import LEARNERS
 from sharpen.llm.preflight.checks import EVALUATION as REPORTED
 from sharpen.llm.preflight.checks import SELECTION as CHOOSING
@@ -73,7 +74,20 @@ def train(config: TrainConfig, out: Path, *, force: bool = False, report: Report
             if world.size > 1:
                 disconnect()
             return finished
+        config = _as_begun(config, out)
         return _run(config, ready or for_training(config, world, out), world, out, report, new=new)
+
+
+def _as_begun(config: TrainConfig, out: Path) -> TrainConfig:
+    """Return the configuration with the dtype that this run began with, where it leaves the choice to the machine.
+
+    Runs of before that was recorded have it in their checkpoint's weights.
+    """
+    if config.dtype != "auto":
+        return config
+    kept = json.loads((out / runfolder.PROVENANCE).read_text(encoding="utf-8")).get("dtype")
+    dtype = kept or checkpoint.stored_dtype(out / "checkpoints")
+    return config if dtype is None else config.model_copy(update={"dtype": dtype})
 
 
 def _run(config: TrainConfig, ready: Ready, world: World, out: Path, report: Report, *, new: bool) -> dict[str, Any]:
@@ -120,32 +134,24 @@ def _record(config: TrainConfig, ready: Ready, setup: Setup, out: Path, report: 
     if setup.world.first:
         _tell_overlap(config, out, ready, report)
         told = {"template": setup.template, "left_out": ready.left_out}
-        parts = _own_parts(config, setup.template, out, report)
+        parts = own_parts(out, _origins(config, setup.template), report.note)
+        told["dtype"] = str(setup.compute).removeprefix("torch.")
         runfolder.annotate(out, labels=owed, engine=setup.engine.name, **told, **parts)
     return owed
 
 
-def _own_parts(config: TrainConfig, template: str, out: Path, report: Report) -> dict[str, Any]:
-    """Return what provenance.json says of parts that are the user's: each version of their files that the run had."""
-    earlier = json.loads((out / runfolder.PROVENANCE).read_text(encoding="utf-8")).get("parts", {})
+def _origins(config: TrainConfig, template: str) -> dict[str, Origin]:
+    """Return where the parts of a run come from, by kind and name; None for the package's."""
     named = [
         (LEARNERS, config.learner.kind),
         (REWARDS, config.reward.kind),
         *((TRACKERS, name) for name in config.tracking),
     ]
-    found = {f"{registry.kind} {name}": registry.origin(name) for registry, name in named}
+    found: dict[str, Origin] = {f"{registry.kind} {name}": registry.origin(name) for registry, name in named}
     found[f"template {template}"] = template_origin(template)
     for spec in (config.data, config.evaluation.data):
         found |= {} if spec is None else task_origins(spec)
-    parts = {}
-    for name, origin in found.items():
-        if origin is None:
-            continue
-        before = earlier.get(name, [])
-        if before and before[-1] != origin:
-            report.note(f"{name} has changed since this run was started: its numbers are of both versions")
-        parts[name] = before if before and before[-1] == origin else [*before, origin]
-    return {"parts": parts} if parts else {}
+    return found
 
 
 def _is_finished(out: Path, config: TrainConfig, force: bool) -> bool:

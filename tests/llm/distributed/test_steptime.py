@@ -79,7 +79,7 @@ def case(measured: dict[str, Any]) -> tuple[TrainConfig, Shape]:
 
 @pytest.mark.parametrize("name", ["update", "h100/update", "plain", "lora"])
 def test_phases_measured_on_gpus_are_predicted(name: str) -> None:
-    """Within 20 %; the only fitted number, SHARE, is of the first of the four."""
+    """Within 20 %; the only fitted number, SHARE, was chosen with these times in sight."""
     measured = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     device = json.loads((RESULTS / name).with_name("device.json").read_text(encoding="utf-8"))
     rates = Rates(device["product_flop_per_second"], device["copy_bytes_per_second"])
