@@ -1,10 +1,10 @@
-"""The tables of docs/real-study.md from the report of the study on a real model.
+"""The tables of docs/real-study.md and README.md from the report of the study on a real model.
 
     sharpen paper report --scale real
     python docs/site/real_study.py
 
-Each table stands between two comments of the page, ``<!-- table: NAME -->`` and ``<!-- end -->``. A test compares the
-page with what this writes.
+Each table stands between two comments of a page, ``<!-- table: NAME -->`` and ``<!-- end -->``. A test compares the
+pages with what this writes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = ROOT / "paper_repro" / "results" / "real" / "report"
-PAGE = ROOT / "docs" / "real-study.md"
+PAGES = (ROOT / "docs" / "real-study.md", ROOT / "README.md")
 ARMS = {
     "base": "base",
     "tempered-1-0": "null control (alpha 1)",
@@ -112,8 +112,9 @@ def filled(page: str) -> str:
 
 
 def main() -> None:
-    """Write the page again."""
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    """Write the pages again."""
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
