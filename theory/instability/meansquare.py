@@ -23,6 +23,7 @@ ch. 13). ``tests/theory/instability/test_theory_meansquare.py`` compares with su
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,7 @@ from sharpen.objective import InputError
 from sharpen.theory.core.problem import FloatArray
 
 MAX_OUTCOMES = 64  # the map has n^2 (n - 1)^2 / 4 entries: 32 MB, and seconds
+MAX_WITH_MOMENTUM = 16  # the map with momentum has 9 (n - 1)^4 entries and is not symmetric
 LEAST = 1e-9  # a smaller probability's eigenvalue of Sigma would be mostly rounding
 
 
@@ -112,6 +114,54 @@ def largest_stable_step(base: ArrayLike, group: int, tokens: int = 1, alpha: flo
     moments = _moments(_law(base, alpha), _group(group), _tokens(tokens))
     scale = np.sqrt(moments.drift)
     return float(1.0 / np.linalg.eigvalsh(moments.noise / np.outer(scale, scale))[-1])
+
+
+def momentum_radius(
+    base: ArrayLike, group: int, step: float, momentum: float = 0.9, tokens: int = 1, alpha: float = 1.0
+) -> float:
+    """Return :func:`spectral_radius` for averaged gradients: m' = b m - (1 - b) M u, u' = u + eta m'.
+
+    What Adam does, after its first updates, with gradients far below its eps, for eta = rate / eps and b = beta1. The
+    map is that of E[u u'], E[u m'] and E[m m'] together; it needs E[M] = Sigma and E[M C M] only, and keeps equal
+    blocks for equal tokens as in the module's equations. Radius 1 is the border here too, but that it is crossed once
+    as eta grows is not shown.
+
+    Args:
+        base: As in :func:`second_moment_map`, at most 16 outcomes.
+        group: G, at least 2.
+        step: eta.
+        momentum: b, in [0, 1).
+        tokens: T.
+        alpha: The power of p that the pseudo-reward aims at.
+
+    Returns:
+        The factor by which E |u|^2 ends up changing at each step.
+
+    Raises:
+        InputError: if an argument is outside its range.
+
+    Example:
+        >>> [round(momentum_radius([0.5, 0.3, 0.15, 0.05], group=4, step=step), 3) for step in (5, 10)]
+        [0.972, 1.041]
+    """
+    law, b, step = _law(base, alpha), _decay("momentum", momentum), _positive("step", step)
+    if law.size > MAX_WITH_MOMENTUM:
+        raise InputError("base", base, f"at most {MAX_WITH_MOMENTUM} outcomes with momentum")
+    noise, values = _second(_moments(law, _group(group), _tokens(tokens)))
+    d = values.size
+
+    def after(flat: FloatArray) -> FloatArray:
+        """Return the moments [uu, um, mm], each [d, d], after a step, from those before; `uu` made symmetric."""
+        uu, um, mm = flat.reshape(3, d, d)
+        uu, mm = (uu + uu.T) / 2, (mm + mm.T) / 2
+        mu = um.T * values  # E[m u'] S
+        new_mm = b**2 * mm - b * (1 - b) * (mu + mu.T) + (1 - b) ** 2 * noise(uu)
+        cross = b * um - (1 - b) * uu * values  # E[u m''], m'' the new average
+        new_uu = uu + step * (cross + cross.T) + step**2 * new_mm
+        return np.concatenate([new_uu, cross + step * new_mm, new_mm]).ravel()
+
+    matrix = np.column_stack([after(unit) for unit in np.eye(3 * d * d)])
+    return float(np.max(np.abs(np.linalg.eigvals(matrix))))
 
 
 def safe_step(group: int, tokens: int = 1) -> float:
@@ -266,10 +316,7 @@ class _Adam:
         self.rate, self.eps = _positive("rate", rate), eps
         if not 0 <= eps < np.inf:
             raise InputError("eps", eps, "a finite number >= 0")
-        for name, beta in (("beta1", beta1), ("beta2", beta2)):
-            if not 0 <= beta < 1:
-                raise InputError(name, beta, "a number in [0, 1)")
-        self.beta1, self.beta2, self.count = beta1, beta2, 0
+        self.beta1, self.beta2, self.count = _decay("beta1", beta1), _decay("beta2", beta2), 0
         self.first = self.second = np.zeros(())
 
     def step(self, gradient: FloatArray) -> FloatArray:
@@ -296,6 +343,20 @@ def _moments(law: FloatArray, group: int, tokens: int) -> _Moments:
     cumulant = fourth - 2.0 * sandwich - trace
     noise = cumulant / group + sandwich + (sandwich + tokens * trace) / (group - 1)
     return _Moments(values[i] + values[j], noise)
+
+
+def _second(moments: _Moments) -> tuple[Callable[[FloatArray], FloatArray], FloatArray]:
+    """Return C -> E[M C M] on symmetric matrices, shape [d, d], and the eigenvalues of S, shape [d]."""
+    size = int(np.sqrt(2 * moments.drift.size))  # d (d + 1) / 2 coordinates
+    i, j = np.triu_indices(size)
+    scale = np.where(i == j, 1.0, np.sqrt(2.0))
+
+    def noise(C: FloatArray) -> FloatArray:
+        found = np.zeros((size, size))
+        found[i, j] = found[j, i] = moments.noise @ (C[i, j] * scale) / scale
+        return found
+
+    return noise, moments.drift[i == j] / 2
 
 
 def _law(base: ArrayLike, alpha: float) -> FloatArray:
@@ -326,4 +387,10 @@ def _tokens(tokens: int) -> int:
 def _positive(name: str, value: float) -> float:
     if not 0 < value < np.inf:
         raise InputError(name, value, "a finite number above 0")
+    return value
+
+
+def _decay(name: str, value: float) -> float:
+    if not 0 <= value < 1:
+        raise InputError(name, value, "a number in [0, 1)")
     return value

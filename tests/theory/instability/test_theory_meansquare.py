@@ -18,6 +18,7 @@ from sharpen.theory.instability.meansquare import (
     adam_runs,
     adam_steps,
     largest_stable_step,
+    momentum_radius,
     safe_step,
     second_moment_map,
     sign_step_mean_square,
@@ -89,6 +90,27 @@ def test_radius_and_limit_against_every_group(n: int, tokens: int, group: int, a
         assert (exact < 1) == (part < 1)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize(("n", "tokens", "group", "alpha"), [(3, 1, 3, 1.0), (2, 2, 2, 2.0), (3, 2, 2, 1.0)])
+def test_momentum_against_every_group(n: int, tokens: int, group: int, alpha: float, momentum: float) -> None:
+    base = np.random.default_rng(n).dirichlet(np.full(n, 2.0)) + 0.02
+    law, tangent = sharpened(base, alpha), tangent_space(n, tokens)
+    one, stable = np.eye(tangent.shape[1]), []
+    for part in (0.5, 1.5, 6.0):
+        step, total = part * largest_stable_step(base, group, tokens, alpha), 0.0
+        for flat in itertools.product(range(n), repeat=tokens * group):
+            samples = np.reshape(flat, (group, tokens))
+            covariance = np.cov(np.eye(n)[samples].reshape(group, -1), rowvar=False)
+            fresh = (1 - momentum) * tangent.T @ covariance @ tangent
+            after = np.block([[one - step * fresh, step * momentum * one], [-fresh, momentum * one]])
+            total = total + np.prod(law[samples]) * np.kron(after, after)
+        exact = np.abs(np.linalg.eigvals(total)).max()
+        assert momentum_radius(base, group, step, momentum, tokens, alpha) == pytest.approx(exact, rel=1e-7)
+        stable.append(exact < 1)
+    assert stable[0]
+    assert not stable[-1]
+
+
 @pytest.mark.parametrize(("n", "tokens", "group", "alpha"), SMALL)
 def test_second_moments_against_every_group(n: int, tokens: int, group: int, alpha: float) -> None:
     base = np.random.default_rng(n).dirichlet(np.full(n, 2.0)) + 0.02
@@ -118,7 +140,7 @@ def test_the_map_is_that_of_rloo_itself_near_the_optimum(tokens: int, group: int
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.0])
-@pytest.mark.parametrize("part", [0.5, 1.6])
+@pytest.mark.parametrize("part", [0.5, 1.4])
 def test_runs_of_rloo_shrink_below_the_limit_and_grow_above(part: float, alpha: float) -> None:
     rng, chains, tokens, group, updates = np.random.default_rng(7), 10000, 3, 4, 8
     step = part * largest_stable_step(BASE, group, tokens, alpha)
@@ -132,7 +154,7 @@ def test_runs_of_rloo_shrink_below_the_limit_and_grow_above(part: float, alpha: 
         noise = -np.log(rng.random((chains, group, tokens, 4)))
         theta = theta + step * rloo(theta, np.log(BASE), alpha, np.argmin(noise / pi[:, None], axis=-1))
     expected = mean_squares(BASE, group, step, tokens, alpha, updates)
-    np.testing.assert_allclose(np.log(np.array(found[1:]) / found[0]), np.log(expected[1:]), atol=0.25)
+    np.testing.assert_allclose(np.log(np.array(found[1:]) / found[0]), np.log(expected[1:]), atol=0.3)
     assert found[-1] < found[0] / 3 if part < 1 else found[-1] > 3 * found[0]
 
 
@@ -301,6 +323,10 @@ def test_bad_input(change: dict[str, Any], field: str) -> None:
 def test_bad_input_of_the_steps() -> None:
     with pytest.raises(InputError, match="distance"):
         sign_step_mean_square(0.0, 0.5, 4, 0.1)
+    with pytest.raises(InputError, match="momentum"):
+        momentum_radius(BASE, 4, 1.0, momentum=1.0)
+    with pytest.raises(InputError, match="at most 16"):
+        momentum_radius([1.0] * 17, 4, 1.0)
     for setting in ({"rate": -1.0}, {"eps": -1.0}, {"beta1": 1.0}, {"beta2": 1.0}):
         with pytest.raises(InputError, match=next(iter(setting))):
             adam_steps(GRADIENTS, **({"rate": 0.1} | setting))
