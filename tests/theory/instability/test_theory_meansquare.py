@@ -158,6 +158,24 @@ def test_runs_of_rloo_shrink_below_the_limit_and_grow_above(part: float, alpha: 
     assert found[-1] < found[0] / 3 if part < 1 else found[-1] > 3 * found[0]
 
 
+def test_above_the_limit_the_mean_square_can_be_carried_by_few_runs() -> None:
+    rng, chains, group, updates, optimum = np.random.default_rng(0), 1000, 8, 40, np.log(BASE)
+    step = 1.05 * largest_stable_step(BASE, group)
+    start = rng.standard_normal((chains, 1, 4))
+    start = 1e-6 * (start - start.mean(-1, keepdims=True))
+    theta = optimum + start
+    for _ in range(updates):
+        pi = np.exp(theta) / np.exp(theta).sum(-1, keepdims=True)
+        noise = -np.log(rng.random((chains, group, 1, 4)))
+        theta = theta + step * rloo(theta, np.log(BASE), 1.0, np.argmin(noise / pi[:, None], axis=-1))
+    deviation = theta - optimum
+    deviation -= deviation.mean(-1, keepdims=True)
+    ratios = np.sum(deviation**2, axis=(1, 2)) / np.sum(start**2, axis=(1, 2))
+    assert np.mean(ratios < 1) > 0.8
+    assert np.mean(ratios) > 1000 * np.median(ratios)
+    assert mean_squares(BASE, group, step, 1, 1.0, updates)[-1] > 300
+
+
 @given(base=LAWS, group=GROUPS, tokens=st.integers(1, 200), alpha=st.sampled_from([0.5, 1.0, 2.0]))
 def test_the_radius_crosses_one_at_the_limit_and_not_below_the_safe_step(
     base: list[float], group: int, tokens: int, alpha: float
