@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from sharpen.theory.forecast.report import forecast as forecast_from_samples
     from sharpen.theory.forecast.samples import Samples
     from sharpen.theory.instability.families import StationaryFamily, stationary_families
+    from sharpen.theory.instability.fold import Fold, fold
+    from sharpen.theory.instability.meansquare import largest_stable_step
     from sharpen.theory.instability.phase import Portrait, portrait
     from sharpen.theory.instability.rounds import Rounds, self_sharpening
     from sharpen.theory.instability.selfsharpening import collapse
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from sharpen.theory.optima.response import Curve, TurningPoint, stops_helping, turning_points
     from sharpen.theory.optima.response import curve as response
     from sharpen.theory.optima.sensitivity import jacobian
+    from sharpen.theory.optima.utilities import Solution, solutions
     from sharpen.theory.proofs.catalogue import derive, theorem
 
 _NAMES = {
@@ -104,6 +107,11 @@ _NAMES = {
     "self_sharpening": "sharpen.theory.instability.rounds:self_sharpening",
     "Rounds": "sharpen.theory.instability.rounds:Rounds",
     "collapse": "sharpen.theory.instability.selfsharpening:collapse",
+    "fold": "sharpen.theory.instability.fold:fold",
+    "Fold": "sharpen.theory.instability.fold:Fold",
+    "largest_stable_step": "sharpen.theory.instability.meansquare:largest_stable_step",
+    "solutions": "sharpen.theory.optima.utilities:solutions",
+    "Solution": "sharpen.theory.optima.utilities:Solution",
     "portrait": "sharpen.theory.instability.phase:portrait",
     "Portrait": "sharpen.theory.instability.phase:Portrait",
     "estimator_report": "sharpen.theory.estimators.report:estimator_report",
@@ -151,6 +159,7 @@ __all__ = [  # the same names, where a type checker reads them
     "EstimatorReport",
     "FixedPoint",
     "FixedPoints",
+    "Fold",
     "Frontier",
     "Hull",
     "Interval",
@@ -166,6 +175,7 @@ __all__ = [  # the same names, where a type checker reads them
     "Samples",
     "Scored",
     "Seen",
+    "Solution",
     "SourceEffect",
     "StationaryFamily",
     "TurningPoint",
@@ -188,11 +198,13 @@ __all__ = [  # the same names, where a type checker reads them
     "estimate_optimum",
     "estimator_report",
     "fixed_points",
+    "fold",
     "forecast_from_samples",
     "frontier",
     "hull",
     "jacobian",
     "kl_curve",
+    "largest_stable_step",
     "limit",
     "limits",
     "maj_at_k",
@@ -214,6 +226,7 @@ __all__ = [  # the same names, where a type checker reads them
     "sharpening_price",
     "softmax_field",
     "softmax_limit",
+    "solutions",
     "stationary_families",
     "stops_helping",
     "theorem",
