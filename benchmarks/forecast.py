@@ -70,7 +70,8 @@ def base_samples(asked: Mapping[str, Any], samples: int) -> tuple[list[str], lis
     from sharpen.objective.settings import as_name
 
     config = EvalConfig.as_written(complete({**asked, "samples": samples, "seed": SEED, "engine": "transformers"}))
-    folder = ROOT / "build" / "forecast" / as_name(f"{asked['model']}-{config.data}-{config.split}-{samples}")
+    name = as_name(f"{asked['model']}-{config.data}-{config.split}-{samples}-{config.dtype}")
+    folder = ROOT / "build" / "forecast" / name
     _, records = run_evaluation(config, folder)
     return [record.id for record in records], samples_of(records, [])
 
