@@ -66,7 +66,7 @@ def bounded_interval(x_SP: ArrayLike, bounds: Bounds = LINE, null: float = 0.0) 
         ValueError: there is a single number, or one that is not finite.
 
     Example:
-        >>> found = bounded_interval([[0.9, 1.0, 1.0], [1.0, 1.0, 0.8]], UNIT)
+        >>> found = bounded_interval([[0.9, 1.0, 1.0], [1.0, 1.0, 0.8], [0.9, 0.8, 1.0]], UNIT)
         >>> 0 < found.low < found.mean < found.high < 1
         True
     """

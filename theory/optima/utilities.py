@@ -67,7 +67,7 @@ def solutions(objective: Objective, problem: Problem) -> Rows[Solution]:
     Example:
         >>> spec = Objective(beta_inv=0.5, utility="arcsin")
         >>> [(each.kind, round(each.success, 3)) for each in solutions(spec, Problem([0.95, 0.05], [0, 1]))]
-        [('maximum', 0.167), ('minimum', 0.995), ('certainty', 1.0)]
+        [('maximum', 0.167), ('minimum', 0.997), ('certainty', 1.0)]
         >>> spec = Objective(beta_inv=2, utility="arcsin")
         >>> [each.kind for each in solutions(spec, Problem([0.95, 0.05], [0, 1]))]
         ['certainty']

@@ -62,6 +62,7 @@ EVAL_MODES = {"base": ({}, {"likelihoods": False}), "top_p": ({}, {"temperature"
 ALWAYS = {
     "train": {
         *("preset", "objective", "alpha", "beta_inv", "mode", "normalization", "weight", "reference"),
+        *("utility", "alpha_right"),
         *("steps", "seed", "checkpoint_every", "data", "split", "problems", "template", "wandb", "tracker"),
         *("prompts_per_step", "samples_per_prompt", "max_length", "ignore_eos", "temperature", "engine", "learner"),
         *("epochs", "aggregation", "importance", "learning_rate", "warmup_steps", "weight_decay", "gradient_clip"),
