@@ -132,6 +132,8 @@ def test_every_flag_is_a_setting() -> None:
         "engine_restarts",
         "evaluation.alpha_prompts",
         "graph_tokens",
+        "optimizer_offload",
+        "rollout_noise",
         "learner.options",
         "learner.rank_penalty",
         "learner.dynamic_rounds",
