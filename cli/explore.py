@@ -9,6 +9,7 @@ import typer
 
 from sharpen.cli.shared import options
 from sharpen.cli.shared.terminal import say
+from sharpen.cli.theory import known
 
 if TYPE_CHECKING:
     from sharpen.figures.theory.explorer import Shown
@@ -19,13 +20,7 @@ HERE = "127.0.0.1"  # the page is for this machine only
 @options.flat
 def explore(
     outcomes: options.ProblemFlags,
-    problems: Annotated[
-        Path | None,
-        typer.Option(
-            help="outcomes.parquet of sharpen llm outcomes instead of --base: every prompt of a real model.",
-            show_default=False,
-        ),
-    ] = None,
+    problems: known.Problems = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the page to this .html file instead of serving it.", show_default=False)
     ] = None,
@@ -37,41 +32,39 @@ def explore(
     """
     from sharpen.figures.theory.explorer import explorer_page
     from sharpen.objective import InputError
+    from sharpen.objective.storage import files
 
     if out is not None and out.suffix != ".html":
         raise InputError("out", str(out), "a file that ends in .html")
     if not 0 <= port <= 65535:
         raise InputError("port", port, "a number from 0 to 65535")
-    if problems is not None:
-        flags = {"base": outcomes.base, "reward": outcomes.reward, "length": outcomes.length}
-        options.only_where(False, "one problem, without --problems", **flags)
-        page = explorer_page(_known(problems), f"Outcomes of {problems}")
-    else:
-        page = explorer_page([_one(outcomes)], "One problem")
+    known.instead_of(problems, None, outcomes)
+    shown = [_one(outcomes)] if problems is None else _known(problems)
+    page = explorer_page(shown, "One problem" if problems is None else f"Outcomes of {problems}")
     if out is None:
         _serve(page, port)
     else:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, encoding="utf-8")
+        with files.naming(out, "out"):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            files.write(out, page)
         say(f"{out}: open it in a browser")
 
 
 def _one(outcomes: options.ProblemFlags) -> Shown:
     from sharpen.figures.theory.explorer import Shown
 
-    problem = outcomes.build(False)
+    problem = outcomes.build()
     return Shown("the problem", problem.log_base, problem.reward, problem.length.astype(float))
 
 
 def _known(file: Path) -> list[Shown]:
     from sharpen.figures.theory.explorer import Shown
     from sharpen.objective import InputError
-    from sharpen.theory.audit.outcomes import read_known
 
-    known = [one for one in read_known(file) if one.logprob.size]
-    if not known:
+    found = [one for one in known.chosen_of(file, None) if one.logprob.size]
+    if not found:
         raise InputError("problems", str(file), "at least one prompt with an outcome")
-    return [Shown(one.name, one.logprob, one.reward, one.length, unseen=one.unseen_mass) for one in known]
+    return [Shown(one.name, one.logprob, one.reward, one.length, unseen=one.unseen_mass) for one in found]
 
 
 def _serve(page: str, port: int) -> None:

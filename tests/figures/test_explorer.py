@@ -103,8 +103,10 @@ def test_of_many_outcomes_the_likeliest_are_shown_and_the_rest_is_told() -> None
 
 def test_the_command_writes_a_page_or_serves_it_on_this_machine(tmp_path: Path, spawn: Callable[..., Any]) -> None:
     command = [sys.executable, "-m", "sharpen.cli.main", "explore"]
-    written = spawn([*command, "--out", str(tmp_path / "a" / "page.html"), "--base", "zipf:6", "--reward", "0"])
+    flags = ["--base", "zipf:6", "--reward", "0", "--length", "1,2,3,4,5,6"]
+    written = spawn([*command, "--out", str(tmp_path / "a" / "page.html"), *flags])
     assert written.wait(60) == 0
+    assert '"length": [1.0, 2.0, 3.0' in (tmp_path / "a" / "page.html").read_text(encoding="utf-8")
     assert "Where does this objective lead?" in (tmp_path / "a" / "page.html").read_text(encoding="utf-8")
     serving = spawn(command, stdout=subprocess.PIPE, text=True)
     line = serving.stdout.readline()
@@ -124,6 +126,7 @@ def test_the_command_writes_a_page_or_serves_it_on_this_machine(tmp_path: Path, 
         (["--out", "page.txt"], "out: got 'page.txt'"),
         (["--port", "70000"], "port: got 70000"),
         (["--problems", "no.parquet"], "no.parquet"),
+        (["--out", "/proc/nowhere/page.html"], "out: got '/proc/nowhere"),
         (["--problems", "no.parquet", "--base", "zipf:3"], "base"),
     ],
 )
