@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ def own_parts(out: Path, origins: Mapping[str, Origin], note: Callable[[str], No
         origins: Module, file and SHA-256 of each part, by its kind and name; None for the package's own.
         note: Told of a part that has changed since the folder was begun.
     """
-    earlier = json.loads((out / runfolder.PROVENANCE).read_text(encoding="utf-8")).get("parts", {})
+    earlier = runfolder.read_provenance(out).get("parts", {})
     parts = {}
     for name, origin in origins.items():
         if origin is None:

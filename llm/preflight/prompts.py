@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -93,7 +92,7 @@ def fitting(asked: PromptSet, flag: str, tokenizer: PreTrainedTokenizerBase, roo
 def without(asked: PromptSet, out: Path | None) -> Fitting:
     """Return the problems of a finished evaluation or sampling run, for which no tokenizer has to be there."""
     try:
-        told = json.loads((out / runfolder.PROVENANCE).read_text(encoding="utf-8")) if out is not None else {}
+        told = runfolder.read_provenance(out) if out is not None else {}
         left = list(told.get(LEFT_OUT, []))
     except (OSError, ValueError, AttributeError, TypeError):
         left = []

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -99,8 +100,13 @@ class Problem:
 
     def bucket(self) -> int:
         """Return the hash bucket, 0 to 99, the same for every order of the numbers."""
-        digest = hashlib.sha256(repr(sorted(self.numbers)).encode()).digest()
-        return int.from_bytes(digest[:8], "big") % 100
+        return bucket_of(self.numbers)
+
+
+def bucket_of(numbers: Iterable[int]) -> int:
+    """Return the hash bucket of a sum, 0 to 99, the same for every order of its numbers."""
+    digest = hashlib.sha256(repr(sorted(numbers)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") % 100
 
 
 def draw_problem(split: str, rng: random.Random) -> Problem:

@@ -85,7 +85,7 @@ def _as_begun(config: TrainConfig, out: Path) -> TrainConfig:
     """
     if config.dtype != "auto":
         return config
-    kept = json.loads((out / runfolder.PROVENANCE).read_text(encoding="utf-8")).get("dtype")
+    kept = runfolder.read_provenance(out).get("dtype")
     dtype = kept or checkpoint.stored_dtype(out / "checkpoints")
     return config if dtype is None else config.model_copy(update={"dtype": dtype})
 

@@ -95,8 +95,17 @@ def abandon(out: Path, made: Sequence[str]) -> None:
 
 def annotate(out: Path, **told: Any) -> None:
     """Add to a run's ``provenance.json`` what was not known when its folder was opened."""
-    known = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
-    files.write(out / PROVENANCE, json.dumps({**known, **told}, indent=2) + "\n")
+    files.write(out / PROVENANCE, json.dumps({**read_provenance(out), **told}, indent=2) + "\n")
+
+
+def read_provenance(out: Path) -> dict[str, Any]:
+    """Return what a run's ``provenance.json`` says.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON.
+    """
+    return json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
 
 
 @contextmanager
@@ -132,14 +141,14 @@ def _refuse_something_else(place: Path, out: Path) -> None:
 def _is_ours(out: Path) -> bool:
     """Return whether a run made the folder: many a project has a config.yaml, and --force deletes."""
     try:
-        return "sharpen-rl" in json.loads((out / PROVENANCE).read_text(encoding="utf-8"))["versions"]
+        return "sharpen-rl" in read_provenance(out)["versions"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
 def _made_by_it(out: Path) -> list[str]:
     """Return the patterns of what the run in a folder made."""
-    made = json.loads((out / PROVENANCE).read_text(encoding="utf-8")).get("made")
+    made = read_provenance(out).get("made")
     if not (isinstance(made, list) and all(isinstance(pattern, str) for pattern in made)):
         raise InputError(
             "force",

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sharpen.paper_repro.grids.rules import Rules
 from sharpen.paper_repro.intervals.bounded import bounded_interval
-from sharpen.paper_repro.intervals.stats import Interval, share
+from sharpen.paper_repro.intervals.stats import Interval, share, worst_drawdown_to_last
 
 
 def collapsed(last_S: ArrayLike, distinct_S: ArrayLike, base: float, rules: Rules) -> tuple[bool, Interval]:
@@ -36,8 +36,7 @@ def falls(curve_SC: ArrayLike) -> NDArray[np.float64]:
         >>> falls([[0.4, 0.6, 0.5], [0.4, 0.5, 0.6]]).round(2).tolist()
         [0.1, 0.0]
     """
-    curve = np.asarray(curve_SC, dtype=float)
-    return curve.max(axis=1) - curve[:, -1]
+    return np.array([worst_drawdown_to_last(curve) for curve in np.asarray(curve_SC, dtype=float)])
 
 
 def falls_back(arm_SC: ArrayLike, control_SC: ArrayLike, rules: Rules) -> tuple[bool, Interval]:

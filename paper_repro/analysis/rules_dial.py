@@ -14,7 +14,7 @@ from sharpen.paper_repro.analysis.contrasts import BASE
 from sharpen.paper_repro.analysis.endings import collapsed, falls_back
 from sharpen.paper_repro.analysis.evidence import Outcome, Part, missing, runs_of, show
 from sharpen.paper_repro.analysis.members import Members, at_kl, contrast, unsolved
-from sharpen.paper_repro.analysis.rules_tasks import own_objective, pick
+from sharpen.paper_repro.analysis.rules_tasks import own_objective, pick, within
 from sharpen.paper_repro.intervals.stats import Interval, holm
 
 SECONDARY = "secondary, not corrected"
@@ -102,11 +102,10 @@ def _within(
             parts += missing(f"{name}: {test}", arms)
             continue
         interval = contrast(found)
-        inside = -margin <= interval.low and interval.high <= margin
-        outside = interval.low > margin or interval.high < -margin
-        outcome: Outcome = "supported" if inside else "contradicted" if outside else "undecided"
         used = study.arms(name, *arms) or []
-        parts.append(Part(f"{name}: {test}", outcome, f"{SECONDARY}: {show(interval)}", runs_of(*used)))
+        parts.append(
+            Part(f"{name}: {test}", within(interval, margin), f"{SECONDARY}: {show(interval)}", runs_of(*used))
+        )
     return parts
 
 

@@ -115,7 +115,7 @@ def null_stays(study: Study) -> list[Part]:
             parts += missing(test, [f"{registered.tasks[task].prefix}{one}" for one in (BASE, registered.control)])
         else:
             moved = Contrast(test, gain(arms, registered.control, BASE), list(arms.values()), "pass@1 changes by ")
-            parts.append(moved.part(_within(hierarchical_interval(moved.values), registered.null_margin)))
+            parts.append(moved.part(within(hierarchical_interval(moved.values), registered.null_margin)))
     return parts or missing("the null control stays at the base", [registered.control])
 
 
@@ -132,11 +132,12 @@ def forecast(study: Study) -> list[Part]:
             expected, reached = arms[BASE].scores(f"forecast@{alpha}"), arms[name].scores("pass@1")
             note = f"forecast {expected.mean():.3f}, reached {reached.mean():.3f}, difference "
             off = Contrast(test, reached - expected, list(arms.values()), note)
-            parts.append(off.part(_within(hierarchical_interval(off.values), registered.forecast_margin)))
+            parts.append(off.part(within(hierarchical_interval(off.values), registered.forecast_margin)))
     return parts or missing("training reaches what is forecast", list(registered.forecast))
 
 
-def _within(found: Interval, margin: float) -> Outcome:
+def within(found: Interval, margin: float) -> Outcome:
+    """Return whether an interval lies within a margin around 0 (supported) or outside it (contradicted)."""
     if -margin <= found.low and found.high <= margin:
         return "supported"
     return "contradicted" if found.low > margin or found.high < -margin else "undecided"

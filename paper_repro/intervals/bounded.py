@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sharpen.paper_repro.intervals.stats import CONFIDENCE, Interval, mean_squares
+from sharpen.paper_repro.intervals.stats import CONFIDENCE, Interval, standard_error
 
 Bounds = tuple[float, float]
 UNIT: Bounds = (0.0, 1.0)
@@ -75,6 +75,7 @@ def bounded_interval(x_SP: ArrayLike, bounds: Bounds = LINE, null: float = 0.0) 
     x = np.atleast_2d(np.asarray(x_SP, dtype=float))
     mean, error, freedom = standard_error(x)
     S, P = x.shape
+    freedom = max(1.0, min(freedom, float(S - 1) if S > 1 else freedom))
     low, high = bounds
     if error <= 1e-9 * max(1.0, abs(mean)):
         if low < mean < high or not (math.isfinite(low) and math.isfinite(high)):
@@ -88,29 +89,6 @@ def bounded_interval(x_SP: ArrayLike, bounds: Bounds = LINE, null: float = 0.0) 
         return Interval(mean, max(low, mean - quantile * error), min(high, mean + quantile * error), p, freedom)
     half = quantile * error * _slope(mean, bounds)
     return Interval(mean, _back(mean, -half, bounds), _back(mean, half, bounds), p, freedom)
-
-
-def standard_error(x_SP: ArrayLike) -> tuple[float, float, float]:
-    """Return mean, standard error and degrees of freedom of numbers, shape [S, P].
-
-    Var = (MS_seed + MS_problem - MS_rest)/(S P), not less than one mean square alone gives; Satterthwaite's degrees of
-    freedom (1946), at most S - 1 where there are several seeds.
-    """
-    x = np.atleast_2d(np.asarray(x_SP, dtype=float))
-    if x.ndim != 2 or x.size < 2 or not np.isfinite(x).all():
-        raise ValueError(f"x_SP: got shape {np.shape(x_SP)}, allowed: at least two finite numbers")
-    S, P = x.shape
-    squares, freedoms = mean_squares(x)
-    total = squares["seed"] + squares["problem"] - squares["rest"]
-    largest = max(("seed", "problem"), key=lambda name: squares[name])
-    freedom = float(freedoms[largest])
-    if total >= squares[largest]:
-        parts = [(squares[name], freedoms[name]) for name in squares]
-        freedom = total**2 / max(sum(m * m / f for m, f in parts if f), 1e-300) if total > 0 else 1.0
-    else:
-        total = squares[largest]
-    freedom = max(1.0, min(freedom, float(S - 1) if S > 1 else freedom))
-    return float(x.mean()), math.sqrt(total / (S * P)), freedom
 
 
 def _slope(mean: float, bounds: Bounds) -> float:

@@ -60,11 +60,22 @@ def hierarchical_interval(x_SP: ArrayLike) -> Interval:
     """
     from scipy.stats import t
 
+    mean, error, freedom = standard_error(x_SP)
+    if error == 0.0:
+        return Interval(mean, mean, mean, 1.0 if mean == 0.0 else 0.0, freedom)
+    half = float(t.ppf(0.5 + CONFIDENCE / 2, freedom)) * error
+    return Interval(mean, mean - half, mean + half, float(2 * t.sf(abs(mean) / error, freedom)), freedom)
+
+
+def standard_error(x_SP: ArrayLike) -> tuple[float, float, float]:
+    """Return mean, standard error and Satterthwaite's degrees of freedom of numbers, shape [S, P].
+
+    Raises:
+        ValueError: there is a single number, or one that is not finite.
+    """
     x = np.atleast_2d(np.asarray(x_SP, dtype=float))
     if x.ndim != 2 or x.size < 2 or not np.isfinite(x).all():
         raise ValueError(f"x_SP: got shape {np.shape(x_SP)}, allowed: at least two finite numbers")
-    S, P = x.shape
-    mean = float(x.mean())
     squares, freedoms = mean_squares(x)
     total = squares["seed"] + squares["problem"] - squares["rest"]
     largest = max(("seed", "problem"), key=lambda name: squares[name])
@@ -73,11 +84,7 @@ def hierarchical_interval(x_SP: ArrayLike) -> Interval:
         freedom = total**2 / max(sum(m * m / f for m, f in parts if f), 1e-300) if total > 0 else 1.0
     else:
         total, freedom = squares[largest], float(freedoms[largest])
-    error = math.sqrt(total / (S * P))
-    if error == 0.0:
-        return Interval(mean, mean, mean, 1.0 if mean == 0.0 else 0.0, freedom)
-    half = float(t.ppf(0.5 + CONFIDENCE / 2, freedom)) * error
-    return Interval(mean, mean - half, mean + half, float(2 * t.sf(abs(mean) / error, freedom)), freedom)
+    return float(x.mean()), math.sqrt(total / x.size), freedom
 
 
 def mean_squares(x: FloatArray) -> tuple[dict[str, float], dict[str, int]]:

@@ -95,7 +95,7 @@ def fold(base_success: float, beta: float, group: int | None = None) -> Fold:
         optima = _of_a_group(start, beta, group)
         return Fold(Rows(optima), BOTH if len(optima) > 1 else ONE, least, equal)
     found = [
-        Optimum(MAXIMUM if kind == utilities.FOLD else kind, _sigmoid(x), x, value(x, start, beta))
+        Optimum(MAXIMUM if kind == utilities.FOLD else kind, utilities.sigmoid(x), x, value(x, start, beta))
         for x, kind in utilities.roots("arcsin", start, 1.0 / beta)
     ]
     certain = Optimum(CERTAINTY, 1.0, math.inf, math.pi + beta * math.log(base_success))
@@ -145,7 +145,7 @@ def equal_beta(base_success: float) -> float:
 
 def value(x: float, start: float, beta: float) -> float:
     """Return J at log-odds x: 2 arcsin sqrt(P) - beta kl(P, P_0)."""
-    p = _sigmoid(x)
+    p = utilities.sigmoid(x)
     kl = p * (x - start) + float(np.logaddexp(0.0, start) - np.logaddexp(0.0, x))
     return 2.0 * math.atan(math.exp(0.5 * min(x, 1400.0))) - beta * kl
 
@@ -185,7 +185,7 @@ def cusp(group: int) -> tuple[float, float]:
     slope = group_slope(x, group)
     steep = np.gradient(slope, x)
     i = int(np.argmax(steep))
-    return float(steep[i]), _sigmoid(float(x[i] - slope[i] / steep[i]))
+    return float(steep[i]), utilities.sigmoid(float(x[i] - slope[i] / steep[i]))
 
 
 def _of_a_group(start: float, beta: float, group: int) -> list[Optimum]:
@@ -202,7 +202,7 @@ def _of_a_group(start: float, beta: float, group: int) -> list[Optimum]:
     signs = group_slope(grid, group) / beta - (grid - start)
     places = np.flatnonzero(np.sign(signs[1:]) != np.sign(signs[:-1]))
     roots = [float(brentq(excess, grid[i], grid[i + 1], xtol=1e-12)) for i in places]  # pyright: ignore
-    return [Optimum(MINIMUM if i % 2 else MAXIMUM, _sigmoid(x), x, None) for i, x in enumerate(roots)]
+    return [Optimum(MINIMUM if i % 2 else MAXIMUM, utilities.sigmoid(x), x, None) for i, x in enumerate(roots)]
 
 
 def _check_group(group: int) -> None:
@@ -214,7 +214,3 @@ def _log_odds(p: float) -> float:
     if not 0.0 < p < 1.0:
         raise InputError("base-success", p, "a number between 0 and 1")
     return math.log(p) - math.log1p(-p)
-
-
-def _sigmoid(x: float) -> float:
-    return 0.5 * (1.0 + math.tanh(0.5 * x))

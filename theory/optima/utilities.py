@@ -79,7 +79,7 @@ def solutions(objective: Objective, problem: Problem) -> Rows[Solution]:
     for x, kind in roots(objective.utility, start, w):
         tilt = x - start
         policy = backend.gibbs(level + tilt * right)
-        found.append(Solution(float(_sigmoid(x)), x, tilt, kind, policy))
+        found.append(Solution(float(sigmoid(x)), x, tilt, kind, policy))
     if objective.utility == "arcsin" and w > 0.0:
         found.append(Solution(1.0, math.inf, math.inf, CERTAINTY, backend.condition(level, right)))
     return Rows(found)
@@ -136,7 +136,7 @@ def bend_at(name: str, x: float) -> float:
     if name == "arcsin":
         return math.sinh(x / 2.0)
     k = int(name.removeprefix("pass@")) if name != "identity" else 1
-    return -(k - 1) * float(_sigmoid(x)) * slope_at(name)(x)
+    return -(k - 1) * float(sigmoid(x)) * slope_at(name)(x)
 
 
 def log_limit(objective: Objective, problem: Problem) -> FloatArray:
@@ -182,7 +182,7 @@ def _response(objective: Objective, problem: Problem, over: str) -> tuple[float,
         drive = slope_at(objective.utility)(x)
     else:
         drive = _log_odds_slope(objective, problem, backend.gibbs(level), right)
-    p = float(_sigmoid(x))
+    p = float(sigmoid(x))
     return p, p * (1.0 - p) * drive / (1.0 - weight * bend_at(objective.utility, start if weight == 0.0 else x))
 
 
@@ -263,5 +263,6 @@ def _followed(objective: Objective, problem: Problem, barrier: float) -> int:
     return int(last > barrier)
 
 
-def _sigmoid(x: float) -> float:
+def sigmoid(x: float) -> float:
+    """Return the success rate of log-odds x."""
     return 0.5 * (1.0 + math.tanh(0.5 * x))

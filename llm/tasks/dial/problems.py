@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sharpen.llm.tasks.data import AnswerKey, Prompt, PromptSet
 from sharpen.llm.tasks.dial.kinds import KINDS, Kind
-from sharpen.llm.tasks.embedded import SPLITS
+from sharpen.llm.tasks.embedded import SPLITS, bucket_of
 from sharpen.objective import InputError
 
 BLOCK = sum(kind.share for kind in KINDS.values())
@@ -63,8 +62,7 @@ class DialProblem:
 
     def bucket(self) -> int:
         """Return the hash bucket, 0 to 99, the same for both orders of the numbers."""
-        digest = hashlib.sha256(repr(sorted((self.first, self.second))).encode()).digest()
-        return int.from_bytes(digest[:8], "big") % 100
+        return bucket_of((self.first, self.second))
 
 
 def draw_problem(split: str, kind_name: str, rng: random.Random) -> DialProblem:
