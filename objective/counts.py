@@ -5,6 +5,8 @@ one with probability 1 - C(n - c, k)/C(n, k), whose mean over the draws is 1 - (
 the unbiased estimate of pass@k (Chen et al. 2021, "Evaluating Large Language Models Trained on Code",
 arXiv:2107.03374, equation 1). maj@k, likewise unbiased, is the
 probability that the plurality vote of such a set is right.
+
+A utility of the success rate is estimated in the same way, with its slope (:func:`utility_weights`).
 """
 
 from __future__ import annotations
@@ -141,6 +143,113 @@ def _winning_subsets(own: int, others: Sequence[int], k: int, divide: Callable[[
         wins = sum(divide(count, tied + 1) for (drawn, tied), count in ways.items() if drawn == k - votes)
         total += math.comb(own, votes) * wins
     return total
+
+
+def utility_weights(utility: str, n: int) -> FloatArray:
+    """Return what one more right sample is worth where n - 1 others hold k = 0, ..., n - 1 right ones, shape [n].
+
+    Its mean over the others, k ~ binomial(n - 1, P), is the slope of f_n, the polynomial that stands for the utility f:
+
+    ========  ===========================  =======================================================================
+    utility   weight                       f_n
+    ========  ===========================  =======================================================================
+    identity  1                            P
+    pass@K    K C(n-1-k, K-1)/C(n-1, K-1)  1 - (1 - P)^K itself, for K <= n; no estimate is unbiased beyond
+    log       n / (k + 1)                  -sum_{j<=n} (1 - P)^j / j, the series of log P to order n (MaxRL, arXiv
+                                           2602.02710, which a sum over the group's right samples has)
+    arcsin    sqrt((n-k-1)/(k+1))          what GRPO's groups of n samples ascend: slope E[sqrt(m (1 - m))]/(P (1 - P))
+              + sqrt(k/(n-k))              with m the share of right ones
+    ========  ===========================  =======================================================================
+
+    Only polynomials in P of degree below n have an unbiased estimate from n - 1 samples, and this is the one that does
+    not depend on their order.
+
+    Args:
+        utility: One that :func:`sharpen.objective.functional.is_utility` knows.
+        n: Samples, >= 1.
+
+    Raises:
+        InputError: pass@K with K > n.
+
+    Example:
+        >>> utility_weights("log", 4).round(3).tolist(), utility_weights("pass@2", 4).round(3).tolist()
+        ([4.0, 2.0, 1.333, 1.0], [2.0, 1.333, 0.667, 0.0])
+    """
+    k = np.arange(n, dtype=np.float64)
+    if utility == "identity":
+        return np.ones(n)
+    if utility == "log":
+        return n / (k + 1.0)
+    if utility == "arcsin":
+        return np.sqrt((n - k - 1.0) / (k + 1.0)) + np.sqrt(k / (n - k))
+    size = int(utility.removeprefix("pass@"))
+    if size > n:
+        raise InputError("utility", utility, f"pass@K with K up to the number of samples of a prompt, {n}")
+    ratio = 1.0  # C(n-1-k, K-1)/C(n-1, K-1), one k after the other
+    weights = np.empty(n)
+    for right in range(n):
+        weights[right] = size * ratio
+        wrong = n - 1 - right
+        ratio *= max(0, wrong - size + 1) / wrong if wrong else 0.0
+    return weights
+
+
+def utility_slopes(utility: str, rewards: ArrayLike) -> FloatArray:
+    """Return the unbiased estimate of f_n'(P) for each of n samples from the others, shape [..., n].
+
+    Args:
+        utility: See :func:`utility_weights`.
+        rewards: Of the n samples of each problem, from 0 to 1, shape [..., n]. For rewards between 0 and 1 each other
+            sample counts as right with that probability, which keeps the estimate unbiased for the slope at E[r].
+
+    Raises:
+        InputError: a reward is out of range, or pass@K with K > n.
+
+    Example:
+        >>> utility_slopes("log", [1, 1, 0]).tolist()
+        [1.5, 1.5, 1.0]
+    """
+    given = _shares(rewards)
+    n = given.shape[-1]
+    others = np.stack([_number_right(np.delete(given, own, axis=-1)) for own in range(n)], axis=-2)
+    return others @ utility_weights(utility, n)
+
+
+def utility_values(utility: str, rewards: ArrayLike) -> FloatArray:
+    """Return the unbiased estimate of f_n(P) from the rewards of n samples, shape [...]; arguments as above.
+
+    With j right ones that is the sum of the first j weights over n, and a constant: f_n(1) = 0 for ``log``,
+    f_n(1/2) = pi / 2 for ``arcsin``, f_n(0) = 0 for the others.
+
+    Example:
+        >>> utility_values("pass@2", [[1, 0, 0, 0], [0, 0, 0, 0]]).tolist()
+        [0.5, 0.0]
+    """
+    given = _shares(rewards)
+    n = given.shape[-1]
+    values = np.concatenate([[0.0], utility_weights(utility, n).cumsum()]) / n
+    start = {"log": -values[-1], "arcsin": 0.5 * (np.pi - values[-1])}.get(utility, 0.0)
+    return _number_right(given) @ values + start
+
+
+def _shares(rewards: ArrayLike) -> FloatArray:
+    given = np.asarray(rewards, dtype=np.float64)
+    wrong = ~((given >= 0.0) & (given <= 1.0))
+    if np.any(wrong):
+        raise InputError("reward", float(given[wrong].flat[0]), "0 to 1 with a utility of the success rate")
+    return given
+
+
+def _number_right(shares: FloatArray) -> FloatArray:
+    """Return the law of how many of m samples are right, each with its own probability, shape [..., m + 1]."""
+    law = np.zeros((*shares.shape[:-1], shares.shape[-1] + 1))
+    law[..., 0] = 1.0
+    for place in range(shares.shape[-1]):
+        share = shares[..., place, None]
+        moved = law[..., :-1] * share
+        law = law * (1.0 - share)
+        law[..., 1:] += moved
+    return law
 
 
 def _whole(numbers: ArrayLike, name: str, least: int) -> IntArray:

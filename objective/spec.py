@@ -240,6 +240,7 @@ class Objective(Settings):
         policy_logprob: Array | None = None,
         length: Array | None = None,
         success: Array | None = None,
+        slope: Array | None = None,
     ) -> Array:
         """Return the per-sample pseudo-reward that a policy gradient maximises, as a constant (stop-gradient).
 
@@ -252,7 +253,8 @@ class Objective(Settings):
             ref_logprob: log p(x), shape [batch], nats, summed over tokens. Needed unless w_p = w_h = 0.
             policy_logprob: log pi(x), shape [batch]. Needed in mode ``sampling``.
             length: ``|x|`` in tokens (>= 1), shape [batch], integer or floating. Needed if the exponent w is not 0.
-            success: P = E_pi[r] of the prompt, a number or shape [batch]. Needed with a utility.
+            success: P = E_pi[r] of the prompt, a number or shape [batch]. Needed with a utility, or
+            slope: An estimate of f'(P) itself, shape [batch] (:func:`sharpen.objective.counts.utility_slopes`).
 
         Returns:
             Shape [batch]; NumPy, JAX or PyTorch in, the same library and dtype out.
@@ -260,7 +262,7 @@ class Objective(Settings):
         Raises:
             ValueError: an array that the objective weighs is None.
         """
-        slope = self._reward_slope(success)
+        slope = self._reward_slope(success) if slope is None else slope
         w, exponent, right = self.coefficients, self.length_exponent, self.right_weight
         return functional.pseudo_reward(
             w, reward, ref_logprob, policy_logprob, length, exponent, right=right, slope=slope
