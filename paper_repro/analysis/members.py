@@ -65,11 +65,22 @@ class Members:
         return found[0].scores(measure) - found[1].scores(measure)
 
     @cached_property
-    def forecasts(self) -> dict[str, Interval]:
-        """What p^alpha of the tempered arm adds to pass@1, by member, from base samples alone; see :func:`foretold`."""
+    def forecast_gains(self) -> dict[str, FloatArray]:
+        """What p^alpha of the tempered arm adds to pass@1 of each problem, by member; see :func:`foretold`."""
         alpha = self.rules.arms.tempered_alpha
         bases = {name: found.base for name, found in self.evidence.items() if found.base is not None}
         return {name: found for name, base in bases.items() if (found := foretold(base, alpha)) is not None}
+
+    @cached_property
+    def forecasts(self) -> dict[str, Interval]:
+        """The mean of those gains with a 95 % interval over problems, by member."""
+        from sharpen.theory.core.intervals import Resampler
+
+        found: dict[str, Interval] = {}
+        for name, gain in self.forecast_gains.items():
+            low, high = Resampler(len(gain), 16).mean(gain)
+            found[name] = Interval(float(gain.mean()), max(-1.0, low), min(1.0, high))
+        return found
 
 
 def by_member(results: Mapping[str, Mapping[str, Any]], rules: Rules) -> Members:
@@ -86,13 +97,12 @@ def by_member(results: Mapping[str, Mapping[str, Any]], rules: Rules) -> Members
     return Members(rules, evidence, search)
 
 
-def foretold(base: Arm, alpha: float) -> Interval | None:
-    """Return how far pass@1 of p^alpha is forecast from that of p, with a 95 % interval over problems.
+def foretold(base: Arm, alpha: float) -> FloatArray | None:
+    """Return how far pass@1 of p^alpha is forecast from that of p, shape [P], from base samples alone.
 
     The kept samples of all seeds count together; :func:`sharpen.theory.forecast.estimate.estimate` weights them. None
     where no single samples were kept, or they cannot tell.
     """
-    from sharpen.theory.core.intervals import Resampler
     from sharpen.theory.forecast.estimate import REWARD, estimate
 
     tables = base.problems()
@@ -102,9 +112,7 @@ def foretold(base: Arm, alpha: float) -> Interval | None:
     found = estimate(prompts, Objective(mode="sampling", alpha=alpha, beta_inv=0.0))
     if not found.told:
         return None
-    gain = found.values[REWARD] - np.array([one.reward.mean() for one in prompts])
-    low, high = Resampler(len(gain), 16).mean(gain)
-    return Interval(float(gain.mean()), max(-1.0, low), min(1.0, high))
+    return found.values[REWARD] - np.array([one.reward.mean() for one in prompts])
 
 
 def pooled_samples(tables: list[Mapping[str, Any]], place: int) -> Any:

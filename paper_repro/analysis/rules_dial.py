@@ -6,6 +6,7 @@ Primary contrasts are corrected by Holm over the members. The other claims are s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -77,19 +78,22 @@ def null_stays(study: Members) -> list[Part]:
 
 
 def forecast(study: Members) -> list[Part]:
-    """Tempered less the null control is what base samples forecast, within the margin."""
+    """Tempered less the null control is what base samples forecast, within the margin; paired by problem."""
     rules = study.rules
     arms, margin = rules.arms, rules.forecast_margin
 
     def gap(name: str) -> np.ndarray | None:
-        reached, foretold = study.difference(name, arms.tempered, arms.control), study.forecasts.get(name)
-        return None if reached is None or foretold is None else reached - foretold.mean
+        found, foretold = study.arms(name, arms.tempered, arms.control, BASE), study.forecast_gains.get(name)
+        if found is None or foretold is None:
+            return None
+        return found[0].scores("pass@1") - found[1].scores("pass@1") - foretold
 
     test = f"tempered less the null control is within {margin:g} of the forecast in pass@1"
     parts = _within(study, test, gap, margin, (arms.tempered, arms.control, BASE))
+    untold = "no forecast: base samples are missing, or cannot tell; "
     notes = {name: f"forecast {show(found)}; " for name, found in study.forecasts.items()}
     named = list(zip(rules.members, parts, strict=True))
-    return [Part(part.test, part.outcome, notes.get(name, "") + part.reason, part.runs) for name, part in named]
+    return [Part(part.test, part.outcome, notes.get(name, untold) + part.reason, part.runs) for name, part in named]
 
 
 def _within(
@@ -128,8 +132,24 @@ def coverage(study: Members) -> list[Part]:
     return parts
 
 
-def endings(study: Members, name: str, arm: str) -> tuple[bool, bool, str] | None:
-    """Return whether an arm collapses, whether it falls back, and the numbers; None while runs are missing."""
+class Ending(NamedTuple):
+    """How an arm's runs end.
+
+    Args:
+        collapses: By the registered rule.
+        falls: Whether it falls back, by the registered rule.
+        steady: Whether neither, and a fall of the registered size is out of its interval.
+        numbers: Those that it was decided by.
+    """
+
+    collapses: bool
+    falls: bool
+    steady: bool
+    numbers: str
+
+
+def endings(study: Members, name: str, arm: str) -> Ending | None:
+    """Return how an arm ends; None while runs are missing."""
     found = study.arms(name, arm, study.rules.arms.control, BASE)
     if found is None:
         return None
@@ -138,7 +158,7 @@ def endings(study: Members, name: str, arm: str) -> tuple[bool, bool, str] | Non
     gone, seeds = collapsed(last, distinct, float(base.scores("pass@1").mean()), study.rules)
     back, fall = falls_back(own.selection()[1], control.selection()[1], study.rules)
     reason = f"{seeds.mean:.0%} of {len(last)} seeds collapsed; fall from the best less control's {show(fall)}"
-    return gone, back, reason
+    return Ending(gone, back, not gone and fall.high <= study.rules.falls_back, reason)
 
 
 def task_reward_stable(study: Members) -> list[Part]:
@@ -151,24 +171,26 @@ def task_reward_stable(study: Members) -> list[Part]:
             parts += missing(test, [arms.task_reward, arms.control, BASE])
             continue
         interval = contrast(found)
-        outcome: Outcome = "supported" if interval.low > 0 and not (end[0] or end[1]) else "undecided"
-        if interval.high < 0 or end[0] or end[1]:
+        outcome: Outcome = "supported" if interval.low > 0 and end.steady else "undecided"
+        if interval.high < 0 or end.collapses or end.falls:
             outcome = "contradicted"
         used = study.arms(name, arms.task_reward, arms.control, BASE) or []
-        parts.append(Part(test, outcome, f"{SECONDARY}: {show(interval)}; {end[2]}", runs_of(*used)))
+        parts.append(Part(test, outcome, f"{SECONDARY}: {show(interval)}; {end.numbers}", runs_of(*used)))
     return parts
 
 
 def sharpening_collapses(study: Members) -> list[Part]:
-    """Sharpening collapses or falls back in each member."""
+    """Sharpening collapses or falls back in each member; a fall that may be as large decides nothing."""
     arm, parts = study.rules.arms.sharpening, []
     for name in study.rules.members:
         test, end = f"{name}: sharpening collapses or falls back", endings(study, name, arm)
         if end is None:
             parts += missing(test, [arm, study.rules.arms.control, BASE])
             continue
+        outcome: Outcome = "supported" if end.collapses or end.falls else "undecided"
+        outcome = "contradicted" if end.steady else outcome
         used = study.arms(name, arm, study.rules.arms.control, BASE) or []
-        parts.append(Part(test, "supported" if end[0] or end[1] else "contradicted", end[2], runs_of(*used)))
+        parts.append(Part(test, outcome, f"{SECONDARY}: {end.numbers}", runs_of(*used)))
     return parts
 
 
@@ -231,7 +253,8 @@ def optimiser(study: Members) -> list[Part]:
     if not trained:
         return [Part(test, "undecided", f"{shown}; picked {name}; nothing is trained yet", list(study.search))]
     wanted = study.rules.search.candidates[name]
-    used = all({key: arm.config["optimizer"][key] for key in wanted} == wanted for arm in trained)
+    optimizers = [result["settings"]["config"]["optimizer"] for arm in trained for result in arm.results]
+    used = all({key: one.get(key) for key in wanted} == wanted for one in optimizers)
     return [Part(test, "supported" if used else "contradicted", f"{shown}; picked {name}", list(study.search))]
 
 
@@ -257,13 +280,16 @@ def picked(study: Members) -> tuple[str | None, str] | None:
         return None
     notes, stays = [], []
     for candidate, members in own.items():
-        kl = max(float((one.scores("logprob") - one.scores("base_logprob")).mean()) for one, _ in members.values())
-        moved = max(abs(float(one.selection()[1][0, -1] - one.selection()[1][0, 0])) for one, _ in members.values())
-        stays += [candidate] if abs(kl) <= search.stays_kl and moved <= search.stays_accuracy else []
+        nulls = [null for null, _ in members.values()]
+        # Over members the largest, NaN if one is: such a run did not stay.
+        kl = float(np.max([abs((one.scores("logprob") - one.scores("base_logprob")).mean()) for one in nulls]))
+        moved = float(np.max([abs(curve[-1] - curve[0]) for one in nulls for curve in one.selection()[1]]))
+        stays += [candidate] if kl <= search.stays_kl and moved <= search.stays_accuracy else []
         notes.append(f"{candidate}: null at KL {kl:.3f}, pass@1 moved {moved:.3f}")
     if not stays:
         return None, "; ".join(notes)
     values = np.array([[own_objective(tempered) for _, tempered in own[one].values()] for one in stays])
+    values[np.isnan(values)] = -np.inf  # a run that ended in no number comes last
     ranks = np.mean([rankdata(-column) for column in values.T], axis=0)
     best = pick({float(place): float(rank) for place, rank in enumerate(ranks)})
     return stays[int(best)], "; ".join(notes)

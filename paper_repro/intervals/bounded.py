@@ -59,7 +59,7 @@ def bounded_interval(x_SP: ArrayLike, bounds: Bounds = LINE, null: float = 0.0) 
 
     Args:
         x_SP: One number a seed and problem, shape [S, P], or [P] for a single seed; S P > 1.
-        bounds: What the mean lies between.
+        bounds: What the true mean lies between. A mean of samples beyond an end, as of a KL near 0, counts as that end.
         null: The mean that ``p`` is about; ``p`` is two-sided and not below :func:`floor_of` the seeds.
 
     Raises:
@@ -77,6 +77,7 @@ def bounded_interval(x_SP: ArrayLike, bounds: Bounds = LINE, null: float = 0.0) 
     S, P = x.shape
     freedom = max(1.0, min(freedom, float(S - 1) if S > 1 else freedom))
     low, high = bounds
+    mean = min(max(mean, low), high)
     if error <= 1e-9 * max(1.0, abs(mean)):
         if low < mean < high or not (math.isfinite(low) and math.isfinite(high)):
             return Interval(mean, mean, mean, floor_of(S) if mean != null else 1.0, freedom)

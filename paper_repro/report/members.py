@@ -188,7 +188,9 @@ def _endings(study: Members, member: str, arm: str) -> list[Row]:
     """Return how the runs end, and accuracy at each registered KL."""
     found = endings(study, member, arm)
     own = study.evidence[member].arms[arm]
-    row: Row = {"collapses": found[0], "falls back": found[1], "numbers": found[2]} if found is not None else {}
+    row: Row = (
+        {"collapses": found.collapses, "falls back": found.falls, "numbers": found.numbers} if found is not None else {}
+    )
     for nats in study.rules.matched_kl:
         reached = at_kl(own, nats)
         reached = reached[np.isfinite(reached)]
