@@ -15,6 +15,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 REAL_OUT ?= runs/demo-real
 REAL_STEPS ?= 12
 REAL_ASK := --task first-letter --problems 16
+REAL_TRAIN = OMP_NUM_THREADS=1 $(BIN)/sharpen llm train --model smollm2 --task first-letter --steps $(REAL_STEPS) --checkpoint-every 4 \
+  --max-length 96 --eval-problems 32 --set evaluation.samples=8 --set evaluation.alpha_prompts=0
 
 .PHONY: help install browser demo demo-real test lint types unit unit-llm unit-rest mutants format docs site bench gpu-check clean
 .DEFAULT_GOAL := help
@@ -66,10 +68,8 @@ demo-real: $(READY)
 	  --budget 100 --out $(REAL_OUT)/outcomes --plot $(REAL_OUT)/outcomes.png
 	OMP_NUM_THREADS=1 $(BIN)/sharpen llm forecast --model smollm2 $(REAL_ASK) --samples 16 --max-length 96 \
 	  --engine transformers --out $(REAL_OUT)/forecast --plot $(REAL_OUT)/forecast.png
-	for preset in task-reward sharpening; do \
-	  OMP_NUM_THREADS=1 $(BIN)/sharpen llm train --model smollm2 --task first-letter --preset $$preset \
-	    --steps $(REAL_STEPS) --checkpoint-every 4 --max-length 96 --eval-problems 32 \
-	    --set evaluation.samples=8 --set evaluation.alpha_prompts=0 --set reference_every=1 --out $(REAL_OUT)/$$preset || exit; done
+	$(REAL_TRAIN) --preset task-reward --set reference_every=1 --out $(REAL_OUT)/task-reward
+	$(REAL_TRAIN) --preset sharpening --out $(REAL_OUT)/sharpening
 	OMP_NUM_THREADS=1 $(BIN)/sharpen llm audit --policy $(REAL_OUT)/task-reward --problems 16 --samples 16 \
 	  --engine transformers --out $(REAL_OUT)/audit --plot $(REAL_OUT)/audit.png --html $(REAL_OUT)/audit.html
 	$(BIN)/sharpen toy simulate --out $(REAL_OUT)/toy

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from sharpen.cli.main import app
 
@@ -56,3 +58,20 @@ def test_what_is_not_there_is_seen() -> None:
 
 def test_the_pages_show_commands() -> None:
     assert sum(len(commands(page)) for page in PAGES) > 50
+
+
+def test_the_demonstration_asks_for_runs_that_are_allowed() -> None:
+    """The commands that ``make demo-real`` runs for ten minutes: their settings are refused here, not there."""
+    shown = subprocess.run(
+        ["make", "-n", "-o", ".venv/ready", "demo-real", "BIN=bin"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.replace("\\\n", " ")
+    trained = [line.partition("bin/sharpen ")[2] for line in shown.splitlines() if "sharpen llm train" in line]
+    assert len(trained) == 2
+    for line in trained:
+        words = shlex.split(line.replace("--model smollm2", "--model embedded"))
+        told = CliRunner().invoke(app, [*words, "--dry-run"])
+        assert told.exit_code == 0, told.output
