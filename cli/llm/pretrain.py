@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 def pretrain(
     out: Annotated[Path, typer.Option(help="Folder of the model; the same command continues.")],
     dial: Annotated[str | None, typer.Option(help="A model of the dial (dial+1, …), or all: each in OUT/NAME.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Updates [default: 1500; dial 1500].", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates [default: 1500; dial 3000].", min=1)] = None,
     batch: Annotated[int | None, typer.Option(help="Problems an update [default: 192; dial 128].", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak of the cosine schedule [default: 0.003].")] = None,
     hidden: Annotated[int | None, typer.Option(help="Width, a multiple of 32 [default: 128; dial 64].", min=32)] = None,

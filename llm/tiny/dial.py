@@ -24,7 +24,7 @@ from sharpen.objective.storage import files
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SETTINGS = Settings(64, 2, steps=1500, batch=128, micro_batch=128)  # of every member
+SETTINGS = Settings(64, 2, steps=3000, batch=128, micro_batch=128)  # of every member
 ALPHAS = (1.0, 1.25, 1.5, 2.0, 4.0)
 ROWS = 1024  # answers of one forward pass
 MEASURES = "measures.json"
