@@ -3,7 +3,8 @@
 Arrays are floating vectors of shape [n], one entry an outcome; probabilities appear as logarithms in nats, so that
 nothing is lost where exp(log p) underflows. With entropy the optimum is exp(level) / Z with level = u / w_h; without,
 it is the base conditioned on the outcomes of highest u (docs/objective.md). JAX functions may be traced: no branch
-looks at a value. In float64 (`jax.enable_x64`) the two libraries agree to rounding.
+looks at a value. XLA fuses passes itself and is given whole vectors, NumPy blocks of them. In float64
+(`jax.enable_x64`) the two libraries agree to rounding.
 """
 
 from __future__ import annotations
@@ -14,16 +15,12 @@ from typing import Any, Literal, NamedTuple
 from array_api_compat import array_namespace, is_jax_array
 
 from sharpen.objective import Coefficients, Objective, functional
-from sharpen.theory.core.change import kl_terms
+from sharpen.theory.core.change import BLOCK, kl_terms, kl_to_base
 from sharpen.theory.core.ties import potential_scale, top_face
 
 Array = Any  # as in sharpen.objective.functional
 
 Parameter = Literal["alpha", "beta_inv"]
-
-# Numbers in one temporary array. NumPy then works inside the processor's cache, three times as fast as on whole vectors
-# of 10^7; XLA fuses the passes itself and is given whole vectors.
-BLOCK = 2**15
 
 
 class Summary(NamedTuple):
@@ -125,7 +122,7 @@ def summarize(
     if objective.utility != "identity":  # not a sum over outcomes
         return _summarize(objective, log_policy, reward, log_base, length, reference)
     parts = []
-    for at in _blocks(log_policy):
+    for at in blocks(log_policy):
         given = (None if x is None else x[at] for x in (length, reference))
         parts.append(_summarize(objective, log_policy[at], reward[at], log_base[at], *given))
     return Summary(*(sum(numbers[1:], start=numbers[0]) for numbers in zip(*parts, strict=True)))
@@ -144,7 +141,7 @@ def _summarize(
         objective.value(policy_logprob=log_policy, reward=reward, ref_logprob=reference, length=length),
         xp.sum(pi * reward),
         -xp.sum(pi * log_pi),
-        xp.sum(kl_terms(log_base, change)),
+        xp.sum(kl_terms(log_base, change)) if is_jax_array(change) else kl_to_base(log_base, change),
     )
 
 
@@ -187,7 +184,7 @@ def moments(members: Family, grid: Array) -> Moments:
     # Whole grids at once for few outcomes, one point at a time for many.
     width = max(1, BLOCK // members.slope.shape[0])
     chunks = [grid[start : start + width] for start in range(0, grid.shape[0], width)]
-    found = [_merged([_block(members, at, t) for at in _blocks(members.slope)]) for t in chunks]
+    found = [_merged([_block(members, at, t) for at in blocks(members.slope)]) for t in chunks]
     return Moments(*(xp.concat(parts) for parts in zip(*found, strict=True)))
 
 
@@ -244,7 +241,8 @@ def _merged(blocks: list[_Block]) -> Moments:
     return Moments(top + xp.log(total), r_origin[0] + r_mean, s_origin[0] + s_mean, covariance, variance)
 
 
-def _blocks(x: Array) -> Iterator[slice]:
+def blocks(x: Array) -> Iterator[slice]:
+    """Return slices of an array's first axis, short ones for NumPy and one for JAX."""
     n = x.shape[0]
     step = n if is_jax_array(x) else BLOCK
     return (slice(start, start + step) for start in range(0, n, step))

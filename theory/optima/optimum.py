@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sharpen.objective import InputError, Objective
-from sharpen.theory.core import backend
+from sharpen.theory.core import backend, onepass
 from sharpen.theory.core.advantage import advantage_line
 from sharpen.theory.core.backend import Summary
 from sharpen.theory.core.flow import log_limit
@@ -28,7 +28,6 @@ class Optimum:
 
     Attributes:
         log_probabilities: log pi*, shape [n], nats: minus infinity off the support, and nowhere else.
-        probabilities: The policy, shape [n]; entries of the support may underflow to 0.
         value: J there.
         expected_reward: E[r] there.
         entropy: H(pi*), nats.
@@ -37,12 +36,16 @@ class Optimum:
     """
 
     log_probabilities: FloatArray
-    probabilities: FloatArray
     value: float
     expected_reward: float
     entropy: float
     kl_to_base: float
     unique: bool
+
+    @cached_property
+    def probabilities(self) -> FloatArray:
+        """The policy, shape [n], computed when it is first read; entries of the support may underflow to 0."""
+        return np.exp(self.log_probabilities)
 
     @cached_property
     def support(self) -> tuple[int, ...]:
@@ -90,26 +93,25 @@ def optimum(objective: Objective, problem: Problem) -> Optimum:
         >>> best.probabilities.round(4).tolist(), round(best.kl_to_base, 4)
         ([0.6667, 0.1667, 0.1667], 0.0566)
     """
-    moving = objective.refresh_every is not None
-    if moving:
+    if objective.refresh_every is None and objective.coefficients.w_h > 0 and objective.utility == "identity":
+        log_policy, found = onepass.gibbs(objective, problem)
+        return _optimum(log_policy, found, unique=True)
+    if objective.refresh_every is not None:
         log_policy = log_limit(objective, problem, problem.base)
         sign = advantage_line(objective, problem, problem.support).sign
     else:
         log_policy = frozen_optimum(objective, problem)
         sign = int(objective.coefficients.w_h > 0)
-        if sign > 0 and objective.utility != "identity":
+        if sign > 0:
             sign = -sum(each.kind != utilities.MINIMUM for each in utilities.solutions(objective, problem)) + 2
     found = summarize(objective, problem, log_policy)
     one_left = np.count_nonzero(log_policy > -np.inf) == 1
-    return Optimum(
-        log_probabilities=log_policy,
-        probabilities=np.exp(log_policy),
-        value=float(found.value),
-        expected_reward=float(found.expected_reward),
-        entropy=float(found.entropy),
-        kl_to_base=float(found.kl_to_base),
-        unique=sign > 0 or problem.support.sum() == 1 or (sign == 0 and bool(one_left)),
-    )
+    unique = sign > 0 or problem.support.sum() == 1 or (sign == 0 and bool(one_left))
+    return _optimum(log_policy, found, unique=unique)
+
+
+def _optimum(log_policy: FloatArray, found: Summary, *, unique: bool) -> Optimum:
+    return Optimum(log_policy, *(float(number) for number in found), unique=unique)
 
 
 def frozen_optimum(objective: Objective, problem: Problem) -> FloatArray:
@@ -124,13 +126,13 @@ def frozen_optimum(objective: Objective, problem: Problem) -> FloatArray:
         if objective.coefficients.w_p != 0.0 or objective.right_weight != 0.0:
             raise InputError("mode", objective.mode, "sampling with a utility, or alpha 0: there the best is a mixture")
         objective = objective.model_copy(update={"utility": "identity"})  # what rises with P is highest where P is
+    if objective.coefficients.w_h > 0:
+        return onepass.gibbs(objective, problem)[0]
     arrays = (problem.reward, problem.log_base, problem.length)
     with np.errstate(over="ignore", invalid="ignore"):
         level = backend.level(objective, *arrays)
     if np.count_nonzero(np.isfinite(level)) < np.count_nonzero(problem.support):
         raise InputError("alpha", objective.alpha, f"a number whose weights {objective.coefficients} do not overflow")
-    if objective.coefficients.w_h > 0:
-        return backend.gibbs(level)
     with np.errstate(over="ignore"):
         face = top_face(level, potential_scale(objective, *arrays))
     return backend.condition(problem.log_base, face)
