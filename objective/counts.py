@@ -145,6 +145,16 @@ def _winning_subsets(own: int, others: Sequence[int], k: int, divide: Callable[[
     return total
 
 
+def least_samples(utility: str) -> int:
+    """Return how many samples of a problem a utility's estimates take: K for pass@K, else 1.
+
+    Example:
+        >>> least_samples("pass@8"), least_samples("log")
+        (8, 1)
+    """
+    return int(utility.removeprefix("pass@")) if utility.startswith("pass@") else 1
+
+
 def utility_weights(utility: str, n: int) -> FloatArray:
     """Return what one more right sample is worth where n - 1 others hold k = 0, ..., n - 1 right ones, shape [n].
 
@@ -182,7 +192,7 @@ def utility_weights(utility: str, n: int) -> FloatArray:
         return n / (k + 1.0)
     if utility == "arcsin":
         return np.sqrt((n - k - 1.0) / (k + 1.0)) + np.sqrt(k / (n - k))
-    size = int(utility.removeprefix("pass@"))
+    size = least_samples(utility)
     if size > n:
         raise InputError("utility", utility, f"pass@K with K up to the number of samples of a prompt, {n}")
     ratio = 1.0  # C(n-1-k, K-1)/C(n-1, K-1), one k after the other

@@ -143,6 +143,12 @@ class Objective(Settings):
         return self.coefficients.w_r != 0.0 or self.alpha_right is not None or self.utility != "identity"
 
     @property
+    def reads_reference(self) -> bool:
+        """Whether the reference's log-probabilities weigh in it."""
+        w = self.coefficients
+        return w.w_p != 0.0 or w.w_h != 0.0 or self.right_weight != 0.0
+
+    @property
     def is_plain(self) -> bool:
         """Whether it has neither a utility nor an exponent of right answers."""
         return self.alpha_right is None and self.utility == "identity"
@@ -206,6 +212,7 @@ class Objective(Settings):
         ref_logprob: Array | None = None,
         length: Array | None = None,
         success: Array | None = None,
+        slope: Array | None = None,
     ) -> Array:
         """Return u(x), with J(pi) = E[u] + w_h H(pi); see :func:`sharpen.objective.functional.potential`.
 
@@ -215,11 +222,12 @@ class Objective(Settings):
             length: ``|x|``.
             success: The success rate at which a utility's slope is taken. With a utility there is no potential: what
                 is returned then has the gradient of J where E[r] is this, and no other.
+            slope: The slope itself, instead; 0 leaves the reward term out.
 
         Raises:
             InputError: the objective has a utility and no success rate is given.
         """
-        slope = self._reward_slope(success)
+        slope = self._reward_slope(success) if slope is None else slope
         w, exponent, right = self.coefficients, self.length_exponent, self.right_weight
         return functional.potential(w, reward, ref_logprob, length, exponent, right=right, slope=slope)
 

@@ -78,7 +78,7 @@ TRAIN: dict[str, Effect] = {
     "rollout_noise": _VLLM,
     "tensor_parallel": _VLLM,
     "reference_every": Effect(
-        lambda c: not (c.objective.coefficients.w_p or c.objective.coefficients.w_h),
+        lambda c: not c.objective.reads_reference,
         "with an objective that has no reference, task reward alone",
     ),
     "reference_offload": Effect(_offloads, "with a sharded reference on GPUs"),

@@ -62,6 +62,8 @@ def folder_name(model: str, objective: Objective, *, fixed: bool = False, reward
         'qwen2.5-3b-task-reward'
         >>> folder_name("models/Qwen3-4B", Objective(alpha=4, beta_inv=0, mode="sampling"), fixed=True)
         'Qwen3-4B-tempered-4-0-fixed'
+        >>> folder_name("embedded", Objective(beta_inv=10, utility="pass@4"))
+        'embedded-tilted-1-10-pass4'
     """
     known = next((name for name, preset in PRESETS.items() if preset == objective), None)
     name = _name(objective, fixed) if known is None else known + "-fixed" * fixed
@@ -122,6 +124,8 @@ def _name(objective: Objective, fixed: bool) -> str:
     parts = [objective.regime, f"{objective.alpha:g}", f"{objective.beta_inv:g}"]
     parts += ["fixed"] if fixed else []
     parts += [objective.normalization] if objective.normalization != "sum" else []
+    parts += [f"right-{objective.alpha_right:g}"] if objective.alpha_right is not None else []
+    parts += [objective.utility.replace("@", "")] if objective.utility != "identity" else []
     return "-".join(parts)
 
 

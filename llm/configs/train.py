@@ -13,6 +13,7 @@ from sharpen.llm.learners.parts.registry import LEARNERS, make, those
 from sharpen.llm.rewards.firewall import RewardConfig
 from sharpen.llm.trackers.registry import TRACKERS, chosen
 from sharpen.objective import PRESETS, InputError, Objective
+from sharpen.objective.counts import least_samples
 from sharpen.objective.settings import Seed, Settings, Text, is_as_written
 from sharpen.objective.storage.reading import read_mapping
 
@@ -259,8 +260,22 @@ class TrainConfig(Settings):
 
     @model_validator(mode="after")
     def _learner_fits_the_objective(self) -> Self:
-        self.objective.require_plain("sharpen llm")
-        kind, learner = self.learner.kind, self.learner.learner
+        kind, learner, objective = self.learner.kind, self.learner.learner, self.objective
+        if learner.needs_reward and objective.coefficients.w_r == 0:
+            raise ValueError(
+                f"learner.kind: got {kind!r}, allowed: with beta_inv above 0; its advantages are of the task reward"
+            )
+        if objective.utility != "identity" and not learner.takes_utilities:
+            raise ValueError(
+                f"utility: got {objective.utility!r}, allowed: identity for {kind}, which has an advantage of its own; "
+                f"others are for {those(lambda other: other.takes_utilities)}"
+            )
+        needed = least_samples(objective.utility)
+        if self.samples_per_prompt < needed:
+            raise ValueError(
+                f"samples_per_prompt: got {self.samples_per_prompt}, allowed: at least {needed} with utility "
+                f"{objective.utility}; fewer have no unbiased estimate of its slope"
+            )
         if learner.needs_entropy and self.objective.coefficients.w_h == 0:
             raise ValueError(
                 f"learner.kind: got {kind!r}, allowed: with mode sampling; without entropy there is no target"

@@ -245,13 +245,12 @@ class _Process:
 
     def scoring(self, rows: int) -> Work:
         config = self.config
-        weights = config.objective.coefficients
         one = self._passes(rows, forward(self.shape, rows, self.length, self.b))
         work = self._passes(rows, forward(self.shape, rows, self.length, self.b, entropy=True))
         if config.temperature != 1:
             work += one
         if config.objective.reference != "policy":
-            often = 1 if weights.w_p != 0 or weights.w_h != 0 else 1 / config.reference_every
+            often = 1 if config.objective.reads_reference else 1 / config.reference_every
             work += one * often
             if config.reference_offload and config.lora is None:
                 work += Work(host=self.b * self.shape.base / self.W) * often

@@ -14,6 +14,7 @@ import numpy as np
 from sharpen.llm.evaluation.intervals import bootstrap_interval
 from sharpen.llm.evaluation.records import Record
 from sharpen.llm.tasks.data import DataSource
+from sharpen.objective.counts import least_samples, utility_values
 
 if TYPE_CHECKING:
     from sharpen.llm.configs.train import TrainConfig
@@ -41,6 +42,12 @@ def best(rows: Sequence[Mapping[str, Any]], by: str, apart: bool) -> int:
     return int(max(rows, key=lambda row: (row[by], -row["step"]))["step"])
 
 
+def samples(config: TrainConfig) -> int:
+    """Return how many samples of each problem choose: more than usual where the objective's value takes more."""
+    by_value = config.evaluation.choose_by == "objective"
+    return max(SAMPLES, least_samples(config.objective.utility) if by_value else 0)
+
+
 def uses_labels(config: TrainConfig, apart: bool) -> bool:
     """Return whether the choice of the best checkpoint opens gold answers."""
     by = config.evaluation.choose_by
@@ -52,8 +59,9 @@ def uses_labels(config: TrainConfig, apart: bool) -> bool:
 def objective_value(config: TrainConfig, records: Sequence[Record], data: DataSource, seed: int) -> dict[str, Any]:
     """Return the estimate of J(pi) on the samples of ``records`` with its 95% bootstrap interval over problems.
 
-    J(pi) = E[u(x) - w_h log pi(x)], u the objective's potential and p the base model. It opens no answers unless the
-    reward does.
+    J(pi) = E[u(x) - w_h log pi(x)], u the objective's potential and p the base model. A utility of the success rate has
+    no potential: of each problem it is f_n(P), the polynomial nearest to f that n samples estimate without bias
+    (:func:`sharpen.objective.counts.utility_values`). It opens no answers unless the reward does.
 
     Args:
         config: Of the run: its objective and reward.
@@ -65,8 +73,10 @@ def objective_value(config: TrainConfig, records: Sequence[Record], data: DataSo
     policy, base = (np.array([getattr(one, name) for one in records]) for name in ("logprob", "base_logprob"))
     lengths = np.array([record.lengths for record in records], dtype=float)
     reward = _rewards(config, records, data, seed) if objective.needs_reward else None
-    value = objective.potential(reward=reward, ref_logprob=base, length=lengths) - objective.coefficients.w_h * policy
-    by_problem = value.mean(axis=1)
+    w, bent = objective.coefficients, objective.utility != "identity"
+    slope = 0.0 if bent else None  # with a utility, all but the reward term
+    value = objective.potential(reward=reward, ref_logprob=base, length=lengths, slope=slope) - w.w_h * policy
+    by_problem = value.mean(axis=1) + (w.w_r * utility_values(objective.utility, reward) if bent else 0.0)
     return {"objective": float(by_problem.mean()), "objective_interval": bootstrap_interval(by_problem, seed)}
 
 

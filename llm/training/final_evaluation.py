@@ -88,7 +88,7 @@ def _choice(config: TrainConfig, ready: Ready, rows: Sequence[dict[str, Any]]) -
         "labels": selection.uses_labels(config, apart),
         "data": ready.selection.name if ready.selection is not None else None,
         "problems": len(ready.selection.prompts) if ready.selection is not None else 0,
-        "samples": selection.SAMPLES,
+        "samples": selection.samples(config),
         "candidates": [row["step"] for row in rows],
     }
 
@@ -126,7 +126,7 @@ def _selection(
     steps = [0, *scheduled(config)]
     rows = setup.world.from_first(_kept_selection(file, steps, config.evaluation.choose_by) if first else [])
     base = _plain_model(setup, None).eval() if reward is not None and len(rows) < len(steps) else None
-    asking = Asking(prompts, source.answers(), selection.SAMPLES, schedule.SELECTION, reward, base)
+    asking = Asking(prompts, source.answers(), selection.samples(config), schedule.SELECTION, reward, base)
     for step in steps[len(rows) :]:
         path = checkpoint.at(out / "checkpoints", step) if step else None
         if path is not None and not path.is_dir():
@@ -224,7 +224,9 @@ def _effective_alpha(config: TrainConfig, setup: Setup, prompts: PromptSet, last
         world=setup.world,
     )
     # What the objective names as its optimum's slope; a reward or a length normalization bends the line.
-    plain = config.objective.regime == "tempered" and config.objective.length_exponent == 0
+    plain = (
+        config.objective.regime == "tempered" and config.objective.length_exponent == 0 and config.objective.is_plain
+    )
     return {"target": config.objective.alpha if plain else None, "prompts": len(asked), **found}
 
 

@@ -24,6 +24,7 @@ from sharpen.llm.learners.certainty import self_certainty
 from sharpen.llm.learners.experience import Experience, joined
 from sharpen.llm.learners.parts.learner import LossInputs
 from sharpen.llm.learners.parts.loss import Mismatch, aggregated, importance_weights
+from sharpen.llm.learners.parts.utility import advantages
 from sharpen.llm.models.finite import NonFiniteError, in_step, listed, non_finite
 from sharpen.llm.models.logprobs import SHARDED_FORWARD, TokenLogprobs, batches_for, response_logprobs, token_logprobs
 from sharpen.llm.models.weights import without_adapters
@@ -277,8 +278,7 @@ class Trainer:
 
     def _measures_reference(self) -> bool:
         """Whether this step's reference log-probabilities are computed; else those of the policy stand in for them."""
-        weights = self.config.objective.coefficients
-        return weights.w_p != 0 or weights.w_h != 0 or self.step_index % self.config.reference_every == 0
+        return self.config.objective.reads_reference or self.step_index % self.config.reference_every == 0
 
     def _policy_logprobs(self, rollout: Rollout, **options: Any) -> TokenLogprobs:
         return token_logprobs(
@@ -336,7 +336,7 @@ class Trainer:
                 policy_RT = self._policy_logprobs(batch.rollout).logprobs_BT
             pseudo_R = self._learner_rewards(batch, policy_RT)
             inputs = LossInputs(
-                self.learner.advantages(config.learner, batch.grouped(pseudo_R), w_h).flatten(),
+                advantages(self.learner, config.learner, config.objective, batch, pseudo_R).flatten(),
                 weights_RT,
                 batch.policy.logprobs_BT,
                 batch.reference_RT,

@@ -198,11 +198,16 @@ def _validated(
 
 
 def arm_name(objective: Objective, fixed: bool, learner: str) -> str:
-    """Return ``<regime>-<alpha>-<beta_inv>[-fixed][-<normalization>][-<reference>]``, as recipes are named."""
+    """Return ``<regime>-<alpha>-<beta_inv>[-fixed][-<normalization>][-<reference>][-right-<alpha_right>][-<utility>]``.
+
+    As recipes are named.
+    """
     parts = [objective.regime.replace("+", "-"), f"{objective.alpha:g}", f"{objective.beta_inv:g}"]
     parts += ["fixed"] if fixed else []
     parts += [objective.normalization] if objective.normalization != "sum" else []
     parts += [objective.reference.replace(":", "")] if objective.reference != "frozen" else []
+    parts += [f"right-{objective.alpha_right:g}"] if objective.alpha_right is not None else []
+    parts += [objective.utility.replace("@", "")] if objective.utility != "identity" else []
     return "-".join(parts + ([learner] if learner != "rloo" else []))
 
 

@@ -19,6 +19,7 @@ class PPO(Clipped):
     """Several passes over a batch; with one its gradient is that of the leave-one-out policy gradient."""
 
     published: ClassVar[Mapping[str, Any]] = {"epochs": 4}
+    takes_utilities: ClassVar[bool] = True
 
     def advantages(self, settings: LearnerSettings, rewards_PG: Tensor, w_h: float) -> Tensor:
         """Return R minus the mean of the others, shape [P, G]."""

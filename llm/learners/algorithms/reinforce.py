@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sharpen.llm.learners.parts.learner import PolicyGradient
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 class Reinforce(PolicyGradient):
     """The reward itself as the advantage."""
+
+    takes_utilities: ClassVar[bool] = True
 
     def advantages(self, settings: LearnerSettings, rewards_PG: Tensor, w_h: float) -> Tensor:
         """Return R, shape [P, G]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sharpen.llm.learners.parts.advantage import leave_one_out
 from sharpen.llm.learners.parts.learner import PolicyGradient
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 class RLOO(PolicyGradient):
     """The paper's learner: unbiased, no division by a deviation."""
+
+    takes_utilities: ClassVar[bool] = True
 
     def advantages(self, settings: LearnerSettings, rewards_PG: Tensor, w_h: float) -> Tensor:
         """Return R minus the mean of the others, shape [P, G]."""

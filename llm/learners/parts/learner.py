@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from sharpen.llm.learners.parts.loss import clipped_loss, kl_estimate, kl_loss, reinforce_loss
+from sharpen.llm.learners.parts.utility import slopes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,6 +63,10 @@ class Learner(Protocol):
         off_policy: Whether it may learn from samples at another temperature than 1.
         follows_policy: Whether its rewards are those of the policy at each update of a batch, not before the first.
         needs_entropy: Whether the objective must have an entropy, w_h other than 0.
+        needs_reward: Whether it must have a reward term. Of one that has ``reward_advantages(settings, rewards_PG)``,
+            shape [P, G], those are added to the advantages of the rest.
+        takes_utilities: Whether its advantages may be multiplied by a slope for each sample: they are linear in the
+            rewards, and but for a factor a sample's reward less one of the others'.
         resamples: Whether a step takes rounds of rollouts, ``dynamic_rounds`` at most, until it has enough groups that
             :meth:`keeps` keeps.
     """
@@ -75,6 +80,8 @@ class Learner(Protocol):
     off_policy: bool
     follows_policy: bool
     needs_entropy: bool
+    needs_reward: bool
+    takes_utilities: bool
     resamples: bool
 
     def rewards(self, settings: LearnerSettings, objective: Objective, batch: Experience, policy_RT: Tensor) -> Tensor:
@@ -129,6 +136,8 @@ class PolicyGradient(ABC):
     off_policy: ClassVar[bool] = False
     follows_policy: ClassVar[bool] = False
     needs_entropy: ClassVar[bool] = False
+    needs_reward: ClassVar[bool] = False
+    takes_utilities: ClassVar[bool] = False
     resamples: ClassVar[bool] = False
 
     def rewards(self, settings: LearnerSettings, objective: Objective, batch: Experience, policy_RT: Tensor) -> Tensor:
@@ -141,6 +150,7 @@ class PolicyGradient(ABC):
 
         reference_R, policy_R = batch.reference_R, policy_RT.sum(dim=1)
         given = {
+            "slope": slopes(objective, batch),
             "reward": batch.rewards_R,
             "ref_logprob": reference_R,
             "length": torch.tensor(batch.lengths, device=policy_R.device),
