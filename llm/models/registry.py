@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sharpen.llm.models import store
 from sharpen.llm.models.hub import prefer_cache
 from sharpen.llm.models.packaged import PACKAGED, SMOLLM2
-from sharpen.objective import InputError, MissingError
+from sharpen.objective import InputError
 from sharpen.objective.storage.files import naming, sha256
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ DIAL = (
     *("dial-1", "dial-0.5", "dial+0", "dial+0.5", "dial+1"),
     *("dial-right-short", "dial-right-long", "dial-wrong-short", "dial-wrong-long"),
 )
-BUILT_IN = ("embedded",)  # their weights come with this package
+BUILT_IN = ("embedded", *DIAL)  # their weights come with this package
 
 
 def artifact_path() -> Path:
@@ -132,21 +132,18 @@ def artifact_path() -> Path:
 
 
 def dial_path() -> Path:
-    """Return the folder of the dial's models in the user's cache, each in a folder of its name."""
-    return store.cache() / "dial"
+    """Return the folder of the dial's models, each in a folder of its name; ``measures.json`` has what each was."""
+    with as_file(files("sharpen.llm") / "tiny" / "dial_models") as folder:
+        return Path(folder)
 
 
 def _of_dial(name: str) -> ModelSource:
     """Return a model of the dial whose weights are those that were made and measured.
 
     Raises:
-        MissingError: it was not made on this machine; the command that makes it is told.
         InputError: its weights are not those that were made.
     """
     folder = dial_path() / name
-    if not (folder / "provenance.json").is_file():
-        get = [f"sharpen llm pretrain --dial {name} --out {folder.parent}"]
-        raise MissingError("model", name, "its weights, which one command makes in some minutes", get)
     with naming(folder, "model"):
         told = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["measures"]["sha256"]
         found = sha256(folder / "model.safetensors")

@@ -85,7 +85,7 @@ def _gpus() -> list[str] | None:
 
 def models() -> list[Thing]:
     """Return the models that have a name, here or not; needs the extra ``llm``."""
-    from sharpen.llm.models.registry import BUILT_IN, DIAL, REGISTRY, dial_path, resolve
+    from sharpen.llm.models.registry import BUILT_IN, REGISTRY, resolve
     from sharpen.llm.preflight.inventory import is_cached
 
     found = [Thing(name, True, resolve(name).location) for name in BUILT_IN]
@@ -96,11 +96,6 @@ def models() -> list[Thing]:
         command, folder = hub.model_command(source.location)
         here = is_cached(source.location)
         note = f"{source.location} in the cache" if here else f"{command}, then --model {folder}"
-        found.append(Thing(name, here, note))
-    for name in DIAL:
-        folder = dial_path() / name
-        here = (folder / "provenance.json").is_file()
-        note = str(folder) if here else f"sharpen llm pretrain --dial {name} --out {dial_path()}"
         found.append(Thing(name, here, note))
     return found
 
