@@ -137,6 +137,11 @@ def dial_path() -> Path:
         return Path(folder)
 
 
+def folder_of_built_in(name: str) -> Path:
+    """Return where the weights of one of :data:`BUILT_IN` are."""
+    return dial_path() / name if name in DIAL else artifact_path()
+
+
 def _of_dial(name: str) -> ModelSource:
     """Return a model of the dial whose weights are those that were made and measured.
 

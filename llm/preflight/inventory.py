@@ -8,7 +8,14 @@ from pathlib import Path
 
 from sharpen.llm.distributed.placement import LARGE
 from sharpen.llm.models import hub, store
-from sharpen.llm.models.registry import BUILT_IN, REGISTRY, ModelSource, load_architecture, resolve
+from sharpen.llm.models.registry import (
+    BUILT_IN,
+    REGISTRY,
+    ModelSource,
+    folder_of_built_in,
+    load_architecture,
+    resolve,
+)
 from sharpen.llm.preflight.machine import memory as machine_memory
 from sharpen.llm.preflight.machine import no_gpu
 from sharpen.objective import InputError, MissingError
@@ -29,10 +36,11 @@ def hub_set(spec: str) -> tuple[str, str | None] | None:
 
 def known_as(location: str) -> ModelSource:
     """Return the model at a place, under the name that this program knows it by."""
-    for source in (*map(resolve, BUILT_IN), *REGISTRY.values()):
-        if source.location == location:
-            return source
-    return ModelSource(location, location)
+    for name in BUILT_IN:
+        if location == str(folder_of_built_in(name)):
+            return resolve(name)
+    known = (source for source in REGISTRY.values() if source.location == location)
+    return next(known, ModelSource(location, location))
 
 
 def check_engine(name: str) -> None:
