@@ -30,11 +30,12 @@ def main() -> None:
     """Simulate and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=2000)
-    parser.add_argument("--rules", action="store_true", help="Print the block `simulated` of dial.yaml instead.")
+    parser.add_argument("--rules", action="store_true", help="Print the block `simulated` of a study's rules instead.")
+    parser.add_argument("--scale", default="dial", help="Whose rules: dial or delta.")
     arguments = parser.parse_args()
     times = arguments.times
     if arguments.rules:
-        rules = load_grid(None, "dial").rules
+        rules = load_grid(None, arguments.scale).rules
         assert rules is not None
         print(json.dumps(registered(rules, times)))
         return

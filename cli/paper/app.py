@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="The paper, regenerated: experiments, figures, verdicts.")
 
 ScaleOption = Annotated[
-    str, typer.Option(help="embedded, dial (four base models), real (SmolLM2 on two cores), or paper (on GPUs).")
+    str, typer.Option(help="embedded, dial (four base models), delta (five), real (SmolLM2), or paper (on GPUs).")
 ]
 ResultsOption = Annotated[Path | None, typer.Option(help="Folder of results.", rich_help_panel="Folders")]
 WorkOption = Annotated[Path | None, typer.Option(help="Folder of unfinished work.", rich_help_panel="Folders")]
@@ -36,7 +36,7 @@ def group() -> None:
 
 @app.command("list")
 def list_(
-    scale: Annotated[str | None, typer.Option(help="Only this scale: embedded, dial, real or paper.")] = None,
+    scale: Annotated[str | None, typer.Option(help="Only this scale: embedded, dial, delta, real or paper.")] = None,
     runs: Annotated[bool, typer.Option("--runs", help="One line a run instead of one an experiment.")] = False,
     results: ResultsOption = None,
     work: WorkOption = None,

@@ -3,17 +3,17 @@
     sharpen paper report --scale real
     python docs/site/real_study.py
 
-Each table stands between two comments of a page, ``<!-- table: NAME -->`` and ``<!-- end -->``. A test compares the
-pages with what this writes.
+A test compares the pages with what this writes.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from pages import table, write
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = ROOT / "paper_repro" / "results" / "real" / "report"
@@ -44,12 +44,6 @@ def rows(name: str) -> list[dict[str, str]]:
     """Return the rows of a table of the report."""
     with (REPORT / name).open(encoding="utf-8", newline="") as handle:
         return list(csv.DictReader(handle))
-
-
-def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Return a table of Markdown."""
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def base() -> str:
@@ -101,21 +95,5 @@ TABLES: Mapping[str, Callable[[], str]] = {
 }
 
 
-def filled(page: str) -> str:
-    """Return a page with every table as the report says.
-
-    Raises:
-        KeyError: A table of the page is not known.
-    """
-    block = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", flags=re.DOTALL)
-    return block.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}", page)
-
-
-def main() -> None:
-    """Write the pages again."""
-    for page in PAGES:
-        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write(PAGES, TABLES)

@@ -5,7 +5,7 @@ Axis letters: S seeds, P problems, C checkpoints, T updates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -91,7 +91,7 @@ def by_member(results: Mapping[str, Mapping[str, Any]], rules: Rules) -> Members
         name = next((one for one, member in rules.members.items() if result["arm"].startswith(member.prefix)), None)
         if name is not None:
             own[name][run] = result
-        elif result["arm"].startswith(rules.search.prefix):
+        elif rules.search is not None and result["arm"].startswith(rules.search.prefix):
             search[run] = result
     evidence = {name: Evidence(found, name, prefix=rules.members[name].prefix) for name, found in own.items() if found}
     return Members(rules, evidence, search)
@@ -179,3 +179,16 @@ def alignment(base: Arm) -> Interval | None:
 def contrast(values_SP: FloatArray, null: float = 0.0) -> Interval:
     """Return the interval of a mean difference of two shares."""
     return bounded_interval(values_SP, of_difference(UNIT), null)
+
+
+def slope(deltas: Sequence[float], gains: Sequence[FloatArray]) -> Interval:
+    """Return the least-squares slope over members of a mean difference of two shares.
+
+    Args:
+        deltas: Where the members stand, M numbers.
+        gains: Of each, shape [S, P] with the same seeds and problems.
+    """
+    weights_M = np.asarray(deltas) - np.mean(deltas)
+    weights_M /= (weights_M**2).sum()
+    steepest = float(np.abs(weights_M).sum())  # where every difference is 1 or -1
+    return bounded_interval(np.tensordot(weights_M, np.stack(gains), axes=1), (-steepest, steepest))

@@ -14,8 +14,9 @@ from sharpen.paper_repro.analysis.arms import Arm, gather
 from sharpen.paper_repro.analysis.contrasts import BASE
 from sharpen.paper_repro.analysis.endings import collapsed, falls_back
 from sharpen.paper_repro.analysis.evidence import Outcome, Part, missing, runs_of, show
-from sharpen.paper_repro.analysis.members import Members, at_kl, contrast, unsolved
+from sharpen.paper_repro.analysis.members import Members, at_kl, contrast, slope, unsolved
 from sharpen.paper_repro.analysis.rules_tasks import own_objective, pick, within
+from sharpen.paper_repro.grids.rules import Optimiser
 from sharpen.paper_repro.intervals.stats import Interval, holm
 
 SECONDARY = "secondary, not corrected"
@@ -43,6 +44,25 @@ def helps_where_right(study: Members) -> list[Part]:
 def harms_where_wrong(study: Members) -> list[Part]:
     """Sharpening less the null control is below 0 where the likeliest answers are wrong."""
     return _signed(study, "wrong", -1.0)
+
+
+def follows_the_dial(study: Members) -> list[Part]:
+    """Sharpening less the null control has a positive slope in delta over the members, fitted by least squares."""
+    rules = study.rules
+    arms, test = rules.arms, "the slope in delta of sharpening less the null control, in pass@1, is above 0"
+    placed = {name: member.delta for name, member in rules.members.items() if member.delta is not None}
+    left = {name: study.difference(name, arms.sharpening, arms.control) for name in placed}
+    found = [one for one in left.values() if one is not None]
+    if len(found) < max(2, len(placed)) or len({one.shape for one in found}) > 1:
+        return missing(test, [f"{rules.seeds} seeds of {arms.sharpening} and {arms.control} at every delta"])
+    interval = slope(list(placed.values()), found)
+    outcome: Outcome = "undecided"
+    if interval.p is not None and interval.p < rules.significance:
+        outcome = "supported" if interval.mean > 0 else "contradicted"
+    elif interval.high < rules.effect:
+        outcome = "contradicted"
+    used = [arm for name in placed for arm in study.arms(name, arms.sharpening, arms.control) or []]
+    return [Part(test, outcome, f"{show(interval)} a unit of delta, over {len(placed)} members", runs_of(*used))]
 
 
 def _signed(study: Members, likeliest: str, sign: float) -> list[Part]:
@@ -242,8 +262,8 @@ def equal_kl(study: Members) -> list[Part]:
 def optimiser(study: Members) -> list[Part]:
     """All arms have the optimiser that the search picks."""
     test = "every arm has the optimiser that the search picks"
-    found = picked(study)
-    if found is None:
+    found = None if study.rules.search is None else picked(study, study.rules.search)
+    if found is None or study.rules.search is None:
         return missing(test, ["the search of the optimiser"])
     name, shown = found
     trained = [arm for one in study.evidence.values() for arm in one.arms.values() if arm.kind == "train"]
@@ -258,14 +278,14 @@ def optimiser(study: Members) -> list[Part]:
     return [Part(test, "supported" if used else "contradicted", f"{shown}; picked {name}", list(study.search))]
 
 
-def picked(study: Members) -> tuple[str | None, str] | None:
+def picked(study: Members, search: Optimiser) -> tuple[str | None, str] | None:
     """Return the candidate that the search picks, None if the null control stays with none, and the numbers.
 
     None while runs are missing.
     """
     from scipy.stats import rankdata
 
-    search, arms = study.rules.search, gather(study.search.values())
+    arms = gather(study.search.values())
     own: dict[str, dict[str, tuple[Arm, Arm]]] = {}
     for candidate in search.candidates:
         start = f"{search.prefix}{candidate}-"
@@ -298,6 +318,7 @@ def picked(study: Members) -> tuple[str | None, str] | None:
 RULES: Mapping[str, Callable[[Members], list[Part]]] = {
     "helps-where-right": helps_where_right,
     "harms-where-wrong": harms_where_wrong,
+    "follows-the-dial": follows_the_dial,
     "null-stays": null_stays,
     "forecast": forecast,
     "coverage": coverage,

@@ -7,6 +7,7 @@ counted as the study counts them: N samples of each problem.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from sharpen.paper_repro.analysis.endings import collapsed, falls, falls_back
+from sharpen.paper_repro.analysis.members import slope
 from sharpen.paper_repro.grids.rules import Rules
 from sharpen.paper_repro.intervals.bounded import UNIT, bounded_interval, of_difference
 from sharpen.paper_repro.intervals.stats import holm
@@ -136,10 +138,23 @@ def power(design: Design, effect: float, family: int, level: float, times: int, 
     return found / times
 
 
+def slope_power(design: Design, steep: float, deltas: Sequence[float], level: float, times: int, seed: int) -> float:
+    """Return how often a slope in delta counts as there and positive, where the gain in pass@1 is ``steep`` delta."""
+    rng = np.random.default_rng(seed)
+    shifts = [shift_for(steep * delta, design) if steep * delta else 0.0 for delta in deltas]
+    found = 0
+    for _ in range(times):
+        pairs = [draw(design, rng, shift) for shift in shifts]
+        interval = slope(deltas, [arm - control for arm, control in pairs])
+        found += bool(interval.p is not None and interval.p < level and interval.mean > 0)
+    return found / times
+
+
 CHECKPOINTS = 5  # of a run, the base included
 CHECKPOINT_SD = 0.035  # of pass@1 of a checkpoint: seeds .03, and 512 answers
 EFFECTS = (0.03, 0.05, 0.07, 0.1)
 FALLS = (0.1, 0.15)
+SLOPES = (0.0, 0.02, 0.05, 0.1)  # of pass@1, a unit of delta
 OLD_FALL, OLD_SEEDS, OLD_SHAPE = 0.1, (3, 10, 30), (0.03, 4)  # of the first study: sd and number of checkpoints
 
 
@@ -165,6 +180,8 @@ def registered(rules: Rules, times: int, seed: int = 16) -> dict[str, Any]:
         for seeds in OLD_SEEDS:
             old[seeds] += bool(falls(OLD_SHAPE[0] * rng.standard_normal((seeds, OLD_SHAPE[1]))).max() >= OLD_FALL)
     level = rules.significance
+    deltas = [member.delta for member in rules.members.values() if member.delta is not None]
+    steep = {str(one): round(slope_power(design, one, deltas, level, times, seed), 3) for one in SLOPES if deltas}
     return {
         "times": times,
         "any_primary": round(power(design, 0.0, family, level, times, seed), 3),
@@ -173,7 +190,7 @@ def registered(rules: Rules, times: int, seed: int = 16) -> dict[str, Any]:
         "falls_back": round(backs[0.0] / (10 * times), 4),
         "falls_back_power": {str(fall): round(backs[fall] / (10 * times), 3) for fall in FALLS},
         "old_rule": {str(seeds): round(count / (10 * times), 3) for seeds, count in old.items()},
-    }
+    } | ({"slope": steep} if deltas else {})
 
 
 def rules_sd(design: Design) -> float:

@@ -1,4 +1,4 @@
-"""The declared sets of experiments, validated: ``grid.yaml``, ``real.yaml`` and ``dial.yaml``."""
+"""The declared sets of experiments, validated: ``grid.yaml`` and the grids of :data:`OWN_GRIDS`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from sharpen.objective.storage.reading import read_yaml
 from sharpen.paper_repro.grids.registration import RegisteredTask, Registration
 from sharpen.paper_repro.grids.rules import Rules, rules_hash
 
-SCALES = ("embedded", "dial", "real", "paper")
-Scale = Literal["embedded", "dial", "real", "paper"]
-OWN_GRIDS = {"dial": "dial.yaml", "real": "real.yaml"}  # the other scales share grid.yaml
+SCALES = ("embedded", "dial", "delta", "real", "paper")
+Scale = Literal["embedded", "dial", "delta", "real", "paper"]
+OWN_GRIDS = {"dial": "dial.yaml", "delta": "delta.yaml", "real": "real.yaml"}  # the other scales share grid.yaml
 Kind = Literal["train", "sample", "theory", "toy"]
 
 

@@ -40,17 +40,19 @@ class Member(Settings):
 
     Args:
         prefix: Of the names of its arms.
-        likeliest: Whether its likeliest answers are right.
+        likeliest: Whether its likeliest answers are right; ``neither``: as often as not.
         right_answers: Whether the right answers are mostly short.
+        delta: Where it stands on the dial, for claims about all its points.
         base: pass@1 of the model as it was made, exact.
         sharpened: Accuracy of p^alpha of the model as it was made, by alpha, exact; ``mode``: of the likeliest answers.
     """
 
     prefix: Prefix
-    likeliest: Literal["right", "wrong"]
-    right_answers: Literal["short", "long"]
+    likeliest: Literal["right", "wrong", "neither"]
+    right_answers: Literal["short", "long", "both"]
     base: Share
     sharpened: dict[str, float]
+    delta: float | None = None
 
 
 class Arms(Settings):
@@ -98,6 +100,7 @@ class Null(Settings):
         falls_back: The same of counting as falling back.
         falls_back_power: Chance of it where every run ends so far lower.
         old_rule: The same of the first study's rule, a largest fall of 0.1 over seeds, by number of seeds.
+        slope: Chance that a positive slope in delta counts as there, by its size; None without members on the dial.
     """
 
     times: int = Field(ge=1)
@@ -107,6 +110,7 @@ class Null(Settings):
     falls_back: float
     falls_back_power: dict[str, float]
     old_rule: dict[str, float]
+    slope: dict[str, float] | None = None
 
 
 class Rules(Settings):
@@ -115,7 +119,7 @@ class Rules(Settings):
     Args:
         members: By model.
         arms: Those of each.
-        search: Of the optimiser.
+        search: Of the optimiser; None where an earlier stage picked it.
         seeds: Least number of common seeds of a comparison that decides.
         significance: Of p-values that Holm has corrected over the primary contrasts.
         effect: Smallest difference in pass@1 that matters.
@@ -135,7 +139,7 @@ class Rules(Settings):
 
     members: dict[Name, Member] = Field(min_length=1)
     arms: Arms
-    search: Optimiser
+    search: Optimiser | None = None
     seeds: int = Field(ge=2)
     significance: Share
     effect: Share

@@ -16,7 +16,7 @@ from sharpen.paper_repro.analysis.members import Members, at_kl, by_member, path
 from sharpen.paper_repro.analysis.rules_dial import RULES, picked, primary
 from sharpen.paper_repro.analysis.verdict import conclude
 from sharpen.paper_repro.grids.grid import load_grid
-from sharpen.paper_repro.grids.rules import Rules
+from sharpen.paper_repro.grids.rules import Optimiser, Rules
 from sharpen.paper_repro.report.gallery import draw_members
 from sharpen.paper_repro.report.members import tables
 
@@ -41,6 +41,18 @@ def rules() -> Rules:
     found = load_grid(None, "dial").rules
     assert found is not None
     return found
+
+
+@pytest.fixture(scope="module")
+def delta_rules() -> Rules:
+    found = load_grid(None, "delta").rules
+    assert found is not None
+    return found
+
+
+def search_of(rules: Rules) -> Optimiser:
+    assert rules.search is not None
+    return rules.search
 
 
 def table(rules: Rules, rng: np.random.Generator, one: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,7 +123,8 @@ def row(rules: Rules, prefix: str, role: str, seed: int, one: Mapping[str, Any])
 
 def made_study(rules: Rules, changes: Changes | None = None, *, likeliest: str = "", optimizer: str = "") -> Results:
     """Return the results of all members, quiet but for what ``changes`` says of arms, where ``likeliest`` is so."""
-    chosen = rules.search.candidates[optimizer or next(iter(rules.search.candidates))]
+    candidates = {"": {}} if rules.search is None else rules.search.candidates
+    chosen = candidates[optimizer or next(iter(candidates))]
     rows: Results = {}
     for member in rules.members.values():
         there = changes if changes and likeliest in ("", member.likeliest) else {}
@@ -132,8 +145,8 @@ def search_rows(rules: Rules, own: Mapping[str, tuple[float, float, float]]) -> 
     rows: Results = {}
     for candidate, (kl, moved, entropy) in own.items():
         for member in list(rules.members.values())[1:3]:
-            prefix = f"{rules.search.prefix}{candidate}-{member.prefix}"
-            settings = {**QUIET, "optimizer": rules.search.candidates[candidate]}
+            prefix = f"{search_of(rules).prefix}{candidate}-{member.prefix}"
+            settings = {**QUIET, "optimizer": search_of(rules).candidates[candidate]}
             null = row(rules, prefix, "control", 0, {**settings, "kl": kl})
             null["result"]["selection"][-1]["pass@1"] = null["result"]["selection"][0]["pass@1"] + moved
             tempered = row(rules, prefix, "tempered", 0, {**settings, "kl": 2.0 - entropy})
@@ -196,8 +209,35 @@ def test_a_claim_comes_out_as_its_made_up_results_say(
     assert outcome(claim, study) == expected, RULES[claim](study)
 
 
+SLOPES: list[tuple[dict[str, float], dict[str, float], str]] = [
+    ({"rate": 0.6}, {"rate": 0.2}, "supported"),
+    ({"rate": 0.2}, {"rate": 0.6}, "contradicted"),
+    ({}, {}, "contradicted"),  # less than what matters
+    ({"rate": 0.45, **FAR, "shift": 1}, {"rate": 0.4, **FAR}, "undecided"),  # other seeds there
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "expected"), SLOPES)
+def test_the_slope_along_the_dial(
+    delta_rules: Rules, right: dict[str, float], wrong: dict[str, float], expected: str
+) -> None:
+    rows = made_study(delta_rules, {"sharpening": right}, likeliest="right")
+    other = made_study(delta_rules, {"sharpening": wrong}, likeliest="wrong")
+    low = tuple(member.prefix for member in delta_rules.members.values() if member.likeliest == "wrong")
+    study = by_member(rows | {run: one for run, one in other.items() if run.startswith(low)}, delta_rules)
+    parts = RULES["follows-the-dial"](study)
+    assert [part.outcome for part in parts] == [expected], parts
+    gains = [
+        study.difference(name, delta_rules.arms.sharpening, delta_rules.arms.control) for name in delta_rules.members
+    ]
+    deltas = [member.delta for member in delta_rules.members.values()]
+    fitted = np.polyfit(np.array(deltas, dtype=float), [one.mean() for one in gains if one is not None], 1)[0]
+    assert float(parts[0].reason.split()[0].replace("−", "-")) == pytest.approx(fitted, abs=0.006)
+
+
 def test_every_claim_comes_out_in_three_ways() -> None:
     ways = {claim: {expected for name, _, _, expected in CASES if name == claim} for claim in RULES}
+    ways["follows-the-dial"] = {expected for *_, expected in SLOPES}
     del ways["optimiser"]  # below
     assert all(len(found) == 3 for found in ways.values())
 
@@ -289,14 +329,16 @@ def test_the_fall_is_tested_against_the_registered_size(rules: Rules) -> None:
 
 
 def test_the_search_picks_the_best_of_those_that_stay(rules: Rules) -> None:
-    names = list(rules.search.candidates)
-    quiet, away = (0.01, 0.01), (2 * rules.search.stays_kl, 0.01)
-    moved = (0.01, -2 * rules.search.stays_accuracy)
+    names = list(search_of(rules).candidates)
+    quiet, away = (0.01, 0.01), (2 * search_of(rules).stays_kl, 0.01)
+    moved = (0.01, -2 * search_of(rules).stays_accuracy)
     assert len(names) >= 3
 
     def choose(*own: tuple[float, float, float]) -> str | None:
         rest = [(*away, 9.0)] * (len(names) - len(own))
-        found = picked(by_member(search_rows(rules, dict(zip(names, [*own, *rest], strict=True))), rules))
+        found = picked(
+            by_member(search_rows(rules, dict(zip(names, [*own, *rest], strict=True))), rules), search_of(rules)
+        )
         assert found is not None
         return found[0]
 
@@ -309,20 +351,20 @@ def test_the_search_picks_the_best_of_those_that_stay(rules: Rules) -> None:
 
 
 def test_a_null_that_leaves_in_one_member_only_does_not_stay(rules: Rules) -> None:
-    names = list(rules.search.candidates)
-    for far in (2 * rules.search.stays_kl, float("nan")):
+    names = list(search_of(rules).candidates)
+    for far in (2 * search_of(rules).stays_kl, float("nan")):
         for at in (0, 1):
             rows = search_rows(rules, dict.fromkeys(names, (0.0, 0.0, 1.0)))
-            ids = [run for run in rows if f"{rules.search.prefix}{names[0]}-" in run and rules.arms.control in run]
+            ids = [run for run in rows if f"{search_of(rules).prefix}{names[0]}-" in run and rules.arms.control in run]
             table = rows[ids[at]]["result"]["checkpoints"]["last"]["problems"]["dial"]
             table["logprob"] = [value + far for value in table["logprob"]]
-            found = picked(by_member(rows, rules))
+            found = picked(by_member(rows, rules), search_of(rules))
             assert found is not None
             assert found[0] == names[1]
 
 
 def test_all_arms_have_the_picked_optimiser_or_not(rules: Rules) -> None:
-    names = list(rules.search.candidates)
+    names = list(search_of(rules).candidates)
     search = search_rows(rules, {name: (0.01, 0.0, 2.0 if name == names[1] else 1.0) for name in names})
     assert outcome("optimiser", by_member(search, rules)) == "undecided"  # nothing is trained
     right = made_study(rules, optimizer=names[1])
@@ -336,7 +378,7 @@ def test_all_arms_have_the_picked_optimiser_or_not(rules: Rules) -> None:
     assert outcome("optimiser", by_member({**nowhere, **right}, rules)) == "contradicted"
     assert outcome("optimiser", by_member(nowhere, rules)) == "undecided"
     del search[next(iter(search))]
-    assert picked(by_member(search, rules)) is None
+    assert picked(by_member(search, rules), search_of(rules)) is None
 
 
 # --- the report ------------------------------------------------------------------------------------------------------

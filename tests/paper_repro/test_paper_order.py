@@ -43,7 +43,7 @@ def history(tmp_path: Path) -> dict[str, Any]:
     found["early"] = commit(tmp_path, "code.py", "x = 1\n")
     found["fixed"] = commit(tmp_path, "dial.yaml", text)
     found["late"] = commit(tmp_path, "code.py", "x = 2\n")
-    line = "optimizer: *careful}  # the optimiser is"
+    line = "optimizer: *plain}  # the optimiser is"
     assert line in text
     found["picked"] = commit(tmp_path, "dial.yaml", text.replace(line, "optimizer: *fast}  # the optimiser is"))
     return found

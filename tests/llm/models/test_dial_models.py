@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sharpen.figures.llm.dial import dial_table, plot_dial
-from sharpen.llm.models.registry import DIAL, resolve
+from sharpen.llm.models import registry
+from sharpen.llm.models.registry import DIAL, dial_path, resolve
 from sharpen.llm.tasks.dial.kinds import KINDS
 from sharpen.llm.tasks.dial.law import MEMBERS, STEP, Member
 from sharpen.llm.tasks.dial.problems import problems
-from sharpen.llm.tiny.dial import Table, law_tables, make, summary
+from sharpen.llm.tiny.dial import MEASURES, Table, law_tables, make, summary, tables
 from sharpen.llm.tiny.pretrain import Settings
-from sharpen.objective import InputError, MissingError
+from sharpen.objective import InputError
 
 
-def test_a_model_that_was_not_made_is_refused_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SHARPEN_CACHE", str(tmp_path))
-    assert set(DIAL) == set(MEMBERS)
+def test_the_models_of_the_law_come_with_the_package_and_are_what_their_measures_say() -> None:
+    """Each is measured again, on fewer problems: mass, pass@1 and the signs that the dial sets."""
+    measured = json.loads((dial_path() / MEASURES).read_text(encoding="utf-8"))
+    assert set(DIAL) == set(MEMBERS) == set(measured)
     for name in DIAL:
-        with pytest.raises(MissingError, match="its weights, which one command makes") as refused:
-            resolve(name)
-        assert f"--dial {name} --out {tmp_path / 'dial'}" in str(refused.value)
+        told, member = measured[name], MEMBERS[name]
+        assert told["member"] == asdict(member)
+        assert told["seen"] > 0.95
+        assert 0.35 < told["pass@1"] < 0.48
+        assert abs(told["correlation"]) > 0.3 * abs(member.delta)
+        assert np.sign(told["covariance"]) == np.sign(member.delta) or member.delta == 0.0
+        source = resolve(name)
+        assert (source.template, source.default_data) == ("plain", "dial")
+        again = summary(list(tables(source.location, member, problems("test", told["problems"])[:2])), member)
+        both = summary(list(law_tables(member, problems("test", 2))), member)
+        assert again["seen"] > 0.9
+        assert again["pass@1"] == pytest.approx(both["pass@1"], abs=0.15)
 
 
 @pytest.mark.parametrize("name", ["dial+1", "dial-wrong-long"])
@@ -54,7 +67,7 @@ def test_difficulty_and_correlation_by_hand() -> None:
 
 
 def test_a_made_model_is_found_and_its_weights_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SHARPEN_CACHE", str(tmp_path))
+    monkeypatch.setattr(registry, "dial_path", lambda: tmp_path / "dial")
     settings = Settings(hidden=32, layers=1, steps=3, batch=4, micro_batch=4, warmup=1)
     members = {"dial+1": MEMBERS["dial+1"]}
     found = make(members, tmp_path / "dial", settings)["dial+1"]
