@@ -225,7 +225,10 @@ def _log(p: Array) -> Array:
 
 
 def _arcsin(x: Array) -> Array:
-    return math.asin(min(x, 1.0)) if isinstance(x, float) else array_namespace(x).asin(x)
+    if isinstance(x, float):
+        return math.asin(min(x, 1.0))
+    xp = array_namespace(x)
+    return xp.asin(xp.where(x < 1.0, x, xp.ones_like(x)))  # sums of probabilities pass 1 by rounding
 
 
 def stop_gradient(x: Array) -> Array:

@@ -158,11 +158,11 @@ def test_a_utility_has_no_potential_without_a_success_rate() -> None:
         Objective(beta_inv=1.0, utility="log").potential(reward=REWARD, ref_logprob=LOG_P)
 
 
-def test_backends_that_cannot_train_one_say_so() -> None:
+def test_sampled_learners_of_the_toy_say_that_they_cannot_train_one() -> None:
     from sharpen.objective.checked import checked
     from sharpen.toy import SimulateConfig
 
-    with pytest.raises(InputError, match="utility: got 'log', allowed: identity for the toy"):
+    with pytest.raises(InputError, match="utility: got 'log', allowed: identity for the sampled learner rloo"):
         checked(SimulateConfig, {"objectives": {"new": {"beta_inv": 1.0, "utility": "log"}}})
 
 

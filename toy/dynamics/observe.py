@@ -58,7 +58,8 @@ def observer(ks: tuple[int, ...], signal: Signal | None = None, sizes: tuple[flo
     - ``expected_reward`` E[r], ``entropy`` H(pi), ``effective_support`` exp H, ``top1`` the largest probability,
       ``length`` E|x|; ``top_outcome`` which outcome has the largest probability, with one prompt;
     - ``kl_base`` KL(pi || p); ``kl_optimum`` KL(pi || pi*) to the Gibbs optimum, for a frozen reference and w_h > 0;
-      ``face_mass``, for w_h = 0, the probability of the optimal face;
+      ``face_mass``, for w_h = 0, the probability of the optimal face, and of the right answers where a utility ends in
+      certainty, to which the KL is infinite;
     - ``kl_correct`` KL between pi and p, both conditioned on the outcomes of the largest reward: 0 while their ratios
       are the base's;
     - ``kl_from_correct`` KL(p(. | correct) || pi), p conditioned on the largest reward: 0 where task reward's natural
@@ -150,15 +151,19 @@ def _slope(pi: Array, log_pi: Array, log_p: Array, weight: Array) -> dict[str, A
 
 def _distance_to_optimum(setting: Setting, log_pi: Array, weight: Array) -> dict[str, Array]:
     reward, log_p = jnp.asarray(setting.reward), jnp.asarray(setting.log_base)
-    potential = pseudo_reward(setting, reward, log_p, jnp.zeros_like(log_p))  # A at log pi = 0
+    slope = jnp.asarray(setting.end_slope)[..., None]
+    certain = jnp.isinf(slope)  # the end is all right answers, with no entropy between them and wrong ones
+    slope = jnp.where(certain, 1.0, slope)
+    potential = pseudo_reward(setting, reward, log_p, jnp.zeros_like(log_p), slope)  # A at log pi = 0
     w_h, frozen = jnp.asarray(setting.kl_weight), jnp.asarray(setting.refresh_every) == 0
     scaled = potential / jnp.where(w_h > 0, w_h, 1.0)
     gibbs = scaled - _logsumexp(scaled)
     kl = jnp.sum(weight * jnp.sum(jnp.exp(log_pi) * (log_pi - gibbs), axis=-1))
     likelihood = jnp.abs(jnp.asarray(setting.on_reference) * log_p)
     face = top_face(potential, reward_scale(setting.on_reward * reward) + likelihood)
+    face = jnp.where(certain & (w_h > 0), reward > 0, face)
     mass = jnp.sum(weight * jnp.sum(jnp.where(face, jnp.exp(log_pi), 0.0), axis=-1))
     return {
-        "kl_optimum": jnp.where(frozen & (w_h > 0), kl, jnp.nan),
-        "face_mass": jnp.where(frozen & (w_h == 0), mass, jnp.nan),
+        "kl_optimum": jnp.where(frozen & (w_h > 0) & ~jnp.any(certain), kl, jnp.nan),
+        "face_mass": jnp.where(frozen & ((w_h == 0) | jnp.all(certain)), mass, jnp.nan),
     }

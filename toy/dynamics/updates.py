@@ -10,7 +10,7 @@ Axis letters: P prompts, n outcomes of a prompt, G samples of a prompt in one up
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,8 @@ import optax
 from jax import Array
 from jax.experimental.ode import odeint
 
-from sharpen.objective import InputError
+from sharpen.objective import InputError, Objective
+from sharpen.theory.core.problem import Problem
 from sharpen.toy.learners.parts.learner import (
     KL_PLACES,
     Batch,
@@ -34,6 +35,7 @@ from sharpen.toy.learners.parts.learner import (
 from sharpen.toy.learners.registry import LEARNERS
 from sharpen.toy.problems.policies import Family
 from sharpen.toy.problems.setting import Setting
+from sharpen.toy.problems.utility import restoring_rate
 
 FLOW_ACCURACY = {"rtol": 1e-10, "atol": 1e-12}  # of one update; 1e-8 remains after thousands
 OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
@@ -79,6 +81,33 @@ def check(kind: str, options: Options, kl_weight: float, step_size: float, separ
         raise InputError("step_size", step_size, f"below {2.0 / kl_weight:g} for the natural gradient, as eta w_h < 2")
 
 
+def check_utility(
+    kind: str, options: Options, objective: Objective, problems: Iterable[Problem], step_size: float
+) -> None:
+    """Refuse a utility that a learner cannot take, or a step of the natural gradient that jumps over its end.
+
+    Args:
+        kind: Of the learner.
+        options: Of the learner.
+        objective: What is maximised.
+        problems: The outcomes of each prompt.
+        step_size: eta.
+
+    Raises:
+        InputError: it is so.
+    """
+    if objective.utility == "identity":
+        return
+    learner = LEARNERS.get(kind)
+    if isinstance(learner, SampledLearner):
+        objective.refuse_utility(f"the sampled learner {kind}")
+    elif learner.field == "natural" and not learner.flow:
+        rate = max(restoring_rate(objective, problem) for problem in problems)
+        if step_size * rate >= 2.0:
+            allowed = f"below {2.0 / rate:.3g} for the natural gradient, whose steps jump over this optimum"
+            raise InputError("step_size", step_size, allowed)
+
+
 def make(kind: str, setting: Setting, family: Family, options: Options) -> Update:
     """Return the update of a learner by its name; :func:`check` says whether it can run."""
     learner = LEARNERS.get(kind)
@@ -110,8 +139,9 @@ def make(kind: str, setting: Setting, family: Family, options: Options) -> Updat
 
 
 def _lazily_normalised(family: Family, options: Options) -> bool:
-    """Return whether updates that are affine in logits may leave these known up to a constant a prompt."""
-    return family.separate and not options.reference_moves and options.optimizer != "adam"
+    """Return whether updates are affine in logits, and may leave these known up to a constant a prompt."""
+    plain = options.utility == "identity" and not options.reference_moves
+    return family.separate and plain and options.optimizer != "adam"
 
 
 def _renewed(learner: Learner, setting: Setting, options: Options, state: State, log_pi: Array) -> State:

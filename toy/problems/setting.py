@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.core.ties import potential_scale
+from sharpen.toy.problems.utility import end_slopes
 
 LARGEST = 1e100  # of a term of the pseudo-reward, and of its part of a step: its square and its cube are numbers too
 
@@ -23,7 +24,7 @@ class Setting(NamedTuple):
     """Everything about a run that may differ between the runs of one compiled computation.
 
     The pseudo-reward is linear, A = on_reward r + on_reference log p + on_policy log pi, and its weights are read off
-    the objective by :func:`setting`.
+    the objective by :func:`setting`. With a utility f of the success rate learners multiply on_reward by f'(P).
 
     Args:
         reward: Task rewards r, shape [P, n].
@@ -38,6 +39,8 @@ class Setting(NamedTuple):
         step_size: eta.
         reward_noise: Standard deviation of Gaussian noise on every sampled reward.
         base_noise: Standard deviation of a Gaussian error of the log p that the objective sees, drawn once a run.
+        end_slope: f'(P) of a utility of the success rate where the flow from the base ends, shape [P]; 1 for the
+            identity. Measures read it, no learner does.
     """
 
     reward: Array | NDArray[Any]
@@ -52,6 +55,7 @@ class Setting(NamedTuple):
     step_size: Array | NDArray[Any] | float
     reward_noise: Array | NDArray[Any] | float
     base_noise: Array | NDArray[Any] | float
+    end_slope: Array | NDArray[Any] | float = 1.0
 
 
 def check_size(objective: Objective, problems: Iterable[Problem], step_size: float) -> None:
@@ -63,9 +67,8 @@ def check_size(objective: Objective, problems: Iterable[Problem], step_size: flo
         step_size: The largest eta.
 
     Raises:
-        InputError: it is so, or the objective has a utility of the success rate.
+        InputError: it is so.
     """
-    objective.refuse_utility("the toy")
     sizes = [potential_scale(objective, one.reward, one.log_base, one.length).max() for one in problems]
     if not max(1.0, step_size) * max(sizes) <= LARGEST:
         given = f"alpha={objective.alpha:g} and beta_inv={objective.beta_inv:g} with step_size={step_size:g}"
@@ -94,12 +97,20 @@ def setting(
 
     Raises:
         InputError: an outcome lies outside its base's support (no policy ever gives it mass: leave it out), rewards are
-            noisy with an exponent of right answers, or see :func:`check_size`.
+            noisy with an exponent of right answers or a utility, a utility has no meaning on these prompts, or see
+            :func:`check_size`.
     """
     problems = [prompts] if isinstance(prompts, Problem) else prompts
     if not all(np.all(problem.support) for problem in problems):
         raise InputError("base", 0.0, "probabilities > 0")
     check_size(objective, problems, step_size)
+    end_slope = end_slopes(objective, problems)
+    if objective.utility != "identity":
+        if reward_noise:
+            raise InputError(
+                "reward_noise", reward_noise, f"0 with utility {objective.utility}, which counts right answers"
+            )
+        objective = objective.model_copy(update={"utility": "identity"})  # learners multiply the reward by its slope
     reward, log_base, length = (
         np.stack([getattr(problem, name) for problem in problems]) for name in ("reward", "log_base", "length")
     )
@@ -132,6 +143,7 @@ def setting(
         step_size,
         reward_noise,
         base_noise,
+        end_slope,
     )
 
 

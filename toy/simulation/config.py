@@ -12,7 +12,7 @@ from sharpen.objective import PRESETS, Objective
 from sharpen.objective.settings import Settings
 from sharpen.objective.storage.reading import read_mapping
 from sharpen.theory.core.problem import Problem
-from sharpen.toy.dynamics.updates import check
+from sharpen.toy.dynamics.updates import check, check_utility
 from sharpen.toy.learners.parts.learner import Options
 from sharpen.toy.learners.registry import LEARNERS
 from sharpen.toy.problems.numbers import Numbers
@@ -75,6 +75,7 @@ class SimulateConfig(Settings):
             eta = self.step_size_of(kind)
             check(kind, self.options(objective), objective.coefficients.w_h, eta, separate=True)
             check_size(objective, [supported(problem)], eta)
+            check_utility(kind, self.options(objective), objective, [supported(problem)], eta)
         numbers = (self.steps // self.record_every + 1) * self.seeds * problem.n
         if numbers > MAX_RECORDED:
             raise ValueError(
@@ -95,6 +96,7 @@ class SimulateConfig(Settings):
             kl=self.kl,
             reference_moves=objective.refresh_every is not None,
             noisy_reward=self.reward_noise > 0,
+            utility=objective.utility,
         )
 
     def problem(self) -> Problem:

@@ -209,11 +209,13 @@ def summarise(
         log_policy = arrays[track.key]
         log_end = log_policy[-1]  # [S, n]
         policy = np.exp(log_end).mean(axis=0)
-        target = limit(track.objective, problem, problem.base)
         best = optimum(track.objective, problem)
+        bent = track.objective.utility != "identity"
+        target = best.probabilities if bent else limit(track.objective, problem, problem.base)
         # Only the natural gradient keeps ratios inside a face of optima; the others end somewhere on it.
         learner = LEARNERS.get(track.kind)
-        whole_face = learner.field != "natural" and not best.unique
+        several = not bent or track.objective.coefficients.w_h == 0.0  # a utility's optima beside a KL are no face
+        whole_face = learner.field != "natural" and several and not best.unique
         gap = 1.0 - policy[list(best.support)].sum() if whole_face else np.max(np.abs(policy - target))
         face = np.isin(np.arange(problem.n), best.support) if whole_face else None
         # A run whose log p has an error goes elsewhere, by the theory of sensitivity, not of limits.

@@ -126,6 +126,7 @@ def learner_portrait(
 
 
 def _check(objective: Objective, learner: str, options: Options, step_size: float) -> None:
+    objective.refuse_utility("the toy's phase portraits")
     part = LEARNERS.get(learner)
     if isinstance(part, ExactLearner):
         if part.field is None:

@@ -50,6 +50,7 @@ def runs_from(
     Raises:
         InputError: the learner cannot run, a number is out of range, or a start has a probability that is not positive.
     """
+    objective.refuse_utility("the toy's phase portraits")
     options = options._replace(reference_moves=objective.refresh_every is not None, noisy_reward=False)
     check(learner, options, objective.coefficients.w_h, step_size, separate=True)
     if not 1 <= records <= steps:

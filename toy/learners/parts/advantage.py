@@ -9,6 +9,7 @@ from jax import Array
 from sharpen.toy.learners.parts.learner import Options, State, log_reference, pseudo_reward
 from sharpen.toy.problems.policies import Family
 from sharpen.toy.problems.setting import Setting
+from sharpen.toy.problems.utility import success_slope
 
 
 def centred_advantage(
@@ -16,5 +17,11 @@ def centred_advantage(
 ) -> tuple[Array, Array]:
     """Return pi and A - E_pi[A], shapes [P, n]."""
     pi = jax.nn.softmax(theta, axis=-1) if family.separate else jnp.exp(log_pi)  # shares log_pi's exponentials
-    A = pseudo_reward(setting, jnp.asarray(setting.reward), log_reference(setting, options, state, log_pi), log_pi)
+    reward, log_p = jnp.asarray(setting.reward), log_reference(setting, options, state, log_pi)
+    if options.utility == "identity":
+        A = pseudo_reward(setting, reward, log_p, log_pi)
+    else:
+        # From P, not from 0: a constant less, which at certainty is all that right answers have of a huge slope.
+        wrong = jnp.sum(pi * (1.0 - reward), axis=-1, keepdims=True)
+        A = pseudo_reward(setting, reward - 1.0 + wrong, log_p, log_pi, success_slope(options.utility, pi, reward))
     return pi, A - jnp.sum(pi * A, axis=-1, keepdims=True)

@@ -68,6 +68,7 @@ class Options(NamedTuple):
         rank_penalty: beta_rank of the unlikeliness reward.
         reference_moves: Whether p is ever replaced by the policy; false saves its update.
         noisy_reward: Whether a setting has noise on its rewards; false saves drawing it.
+        utility: Of the success rate, the objective's.
     """
 
     group_size: int = 16
@@ -82,6 +83,7 @@ class Options(NamedTuple):
     rank_penalty: float = 0.25
     reference_moves: bool = True
     noisy_reward: bool = True
+    utility: str = "identity"
 
 
 class Batch(NamedTuple):
@@ -227,9 +229,17 @@ class SampledLearner:
 Learner = ExactLearner | SampledLearner
 
 
-def pseudo_reward(setting: Setting, reward: Array, log_p: Array, log_pi: Array) -> Array:
-    """Return A = on_reward r + on_reference log p + on_policy log pi, shape [P, n], a constant for gradients."""
-    A = setting.on_reward * reward + setting.on_reference * log_p + setting.on_policy * log_pi
+def pseudo_reward(setting: Setting, reward: Array, log_p: Array, log_pi: Array, slope: Array | float = 1.0) -> Array:
+    """Return A = f' on_reward r + on_reference log p + on_policy log pi, shape [P, n], a constant for gradients.
+
+    Args:
+        setting: The weights.
+        reward: r, shape [P, n].
+        log_p: Shape [P, n].
+        log_pi: Shape [P, n].
+        slope: f'(P) of a utility, shape [P, 1] (`sharpen.toy.problems.utility.success_slope`); 1 for the identity.
+    """
+    A = slope * setting.on_reward * reward + setting.on_reference * log_p + setting.on_policy * log_pi
     return jax.lax.stop_gradient(jnp.asarray(A))
 
 
