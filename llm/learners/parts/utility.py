@@ -69,5 +69,6 @@ def advantages(
     gain_R = task_R if slope_R is None else slope_R * task_R
     rest_PG = learner.advantages(settings, batch.grouped(rewards_R - w.w_r * gain_R), w.w_h)
     if slope_R is None:
+        assert own is not None  # without both the whole was returned above
         return rest_PG + w.w_r * own(settings, task_PG)
     return rest_PG + w.w_r * batch.grouped(slope_R) * learner.advantages(settings, task_PG, w.w_h)

@@ -1,4 +1,4 @@
-"""A run with a utility and an exponent of right answers: its command, its record, its way on after a kill, its value."""
+"""A run with a utility and an exponent of right answers: command, record, resumption after a kill, value."""
 
 from __future__ import annotations
 
