@@ -24,7 +24,7 @@ from sharpen.paper_repro.intervals.bounded import (
     of_difference,
 )
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "results" / "paper_statistics.json"
+BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "results" / "paper_statistics.json"
 
 
 @given(arrays(float, st.tuples(st.integers(1, 9), st.integers(2, 12)), elements=st.floats(0, 1)))
