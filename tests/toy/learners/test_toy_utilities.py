@@ -77,7 +77,7 @@ def test_exact_learners_end_where_the_equation_says_on_both_sides_of_the_fold(
     if success is None:
         start = math.log(0.05 / 0.95)
         x = brentq(lambda x: x - start - SLOPES[utility](1 / (1 + math.exp(-x))) / beta, start, 60.0, xtol=1e-13)
-        success = 1 / (1 + math.exp(-x))
+        success = 1 / (1 + math.exp(-float(x)))  # pyright: ignore[reportArgumentType]
     run = simulate(
         Objective(beta_inv=1 / beta, utility=utility), BASE, REWARD,
         learners=["natural", "softmax"], steps=1500,
