@@ -124,9 +124,18 @@ def _name(objective: Objective, fixed: bool) -> str:
     parts = [objective.regime, f"{objective.alpha:g}", f"{objective.beta_inv:g}"]
     parts += ["fixed"] if fixed else []
     parts += [objective.normalization] if objective.normalization != "sum" else []
-    parts += [f"right-{objective.alpha_right:g}"] if objective.alpha_right is not None else []
-    parts += [objective.utility.replace("@", "")] if objective.utility != "identity" else []
-    return "-".join(parts)
+    return "-".join(parts + family_parts(objective))
+
+
+def family_parts(objective: Objective) -> list[str]:
+    """Return what a name says of an exponent of right answers and of a utility.
+
+    Example:
+        >>> family_parts(Objective(beta_inv=10, alpha_right=0, utility="pass@4"))
+        ['right-0', 'pass4']
+    """
+    parts = [f"right-{objective.alpha_right:g}"] if objective.alpha_right is not None else []
+    return parts + ([objective.utility.replace("@", "")] if objective.utility != "identity" else [])
 
 
 def _fields(objective: Objective) -> dict[str, Any]:

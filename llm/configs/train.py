@@ -261,10 +261,6 @@ class TrainConfig(Settings):
     @model_validator(mode="after")
     def _learner_fits_the_objective(self) -> Self:
         kind, learner, objective = self.learner.kind, self.learner.learner, self.objective
-        if learner.needs_reward and objective.coefficients.w_r == 0:
-            raise ValueError(
-                f"learner.kind: got {kind!r}, allowed: with beta_inv above 0; its advantages are of the task reward"
-            )
         if objective.utility != "identity" and not learner.takes_utilities:
             raise ValueError(
                 f"utility: got {objective.utility!r}, allowed: identity for {kind}, which has an advantage of its own; "

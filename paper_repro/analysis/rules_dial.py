@@ -262,8 +262,8 @@ def equal_kl(study: Members) -> list[Part]:
 def optimiser(study: Members) -> list[Part]:
     """All arms have the optimiser that the search picks."""
     test = "every arm has the optimiser that the search picks"
-    found = None if study.rules.search is None else picked(study, study.rules.search)
-    if found is None or study.rules.search is None:
+    search = study.rules.search
+    if search is None or (found := picked(study, search)) is None:
         return missing(test, ["the search of the optimiser"])
     name, shown = found
     trained = [arm for one in study.evidence.values() for arm in one.arms.values() if arm.kind == "train"]
@@ -272,7 +272,7 @@ def optimiser(study: Members) -> list[Part]:
         return [Part(test, outcome, f"{shown}; with none does the null control stay", list(study.search))]
     if not trained:
         return [Part(test, "undecided", f"{shown}; picked {name}; nothing is trained yet", list(study.search))]
-    wanted = study.rules.search.candidates[name]
+    wanted = search.candidates[name]
     optimizers = [result["settings"]["config"]["optimizer"] for arm in trained for result in arm.results]
     used = all({key: one.get(key) for key in wanted} == wanted for one in optimizers)
     return [Part(test, "supported" if used else "contradicted", f"{shown}; picked {name}", list(study.search))]

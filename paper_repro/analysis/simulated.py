@@ -180,9 +180,7 @@ def registered(rules: Rules, times: int, seed: int = 16) -> dict[str, Any]:
         for seeds in OLD_SEEDS:
             old[seeds] += bool(falls(OLD_SHAPE[0] * rng.standard_normal((seeds, OLD_SHAPE[1]))).max() >= OLD_FALL)
     level = rules.significance
-    deltas = [member.delta for member in rules.members.values() if member.delta is not None]
-    steep = {str(one): round(slope_power(design, one, deltas, level, times, seed), 3) for one in SLOPES if deltas}
-    return {
+    found = {
         "times": times,
         "any_primary": round(power(design, 0.0, family, level, times, seed), 3),
         "power": {str(one): round(power(design, one, family, level, times, seed), 3) for one in EFFECTS},
@@ -190,7 +188,10 @@ def registered(rules: Rules, times: int, seed: int = 16) -> dict[str, Any]:
         "falls_back": round(backs[0.0] / (10 * times), 4),
         "falls_back_power": {str(fall): round(backs[fall] / (10 * times), 3) for fall in FALLS},
         "old_rule": {str(seeds): round(count / (10 * times), 3) for seeds, count in old.items()},
-    } | ({"slope": steep} if deltas else {})
+    }
+    if deltas := [member.delta for member in rules.members.values() if member.delta is not None]:
+        found["slope"] = {str(one): round(slope_power(design, one, deltas, level, times, seed), 3) for one in SLOPES}
+    return found
 
 
 def rules_sd(design: Design) -> float:

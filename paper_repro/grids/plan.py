@@ -202,13 +202,13 @@ def arm_name(objective: Objective, fixed: bool, learner: str) -> str:
 
     As recipes are named.
     """
+    from sharpen.llm.configs.recipes import family_parts
+
     parts = [objective.regime.replace("+", "-"), f"{objective.alpha:g}", f"{objective.beta_inv:g}"]
     parts += ["fixed"] if fixed else []
     parts += [objective.normalization] if objective.normalization != "sum" else []
     parts += [objective.reference.replace(":", "")] if objective.reference != "frozen" else []
-    parts += [f"right-{objective.alpha_right:g}"] if objective.alpha_right is not None else []
-    parts += [objective.utility.replace("@", "")] if objective.utility != "identity" else []
-    return "-".join(parts + ([learner] if learner != "rloo" else []))
+    return "-".join(parts + family_parts(objective) + ([learner] if learner != "rloo" else []))
 
 
 def _model_run(experiment: Experiment, arm: str, config: TrainConfig | SampleConfig) -> Run:

@@ -63,8 +63,6 @@ class Learner(Protocol):
         off_policy: Whether it may learn from samples at another temperature than 1.
         follows_policy: Whether its rewards are those of the policy at each update of a batch, not before the first.
         needs_entropy: Whether the objective must have an entropy, w_h other than 0.
-        needs_reward: Whether it must have a reward term. Of one that has ``reward_advantages(settings, rewards_PG)``,
-            shape [P, G], those are added to the advantages of the rest.
         takes_utilities: Whether its advantages may be multiplied by a slope for each sample: they are linear in the
             rewards, and but for a factor a sample's reward less one of the others'.
         resamples: Whether a step takes rounds of rollouts, ``dynamic_rounds`` at most, until it has enough groups that
@@ -80,7 +78,6 @@ class Learner(Protocol):
     off_policy: bool
     follows_policy: bool
     needs_entropy: bool
-    needs_reward: bool
     takes_utilities: bool
     resamples: bool
 
@@ -136,7 +133,6 @@ class PolicyGradient(ABC):
     off_policy: ClassVar[bool] = False
     follows_policy: ClassVar[bool] = False
     needs_entropy: ClassVar[bool] = False
-    needs_reward: ClassVar[bool] = False
     takes_utilities: ClassVar[bool] = False
     resamples: ClassVar[bool] = False
 
