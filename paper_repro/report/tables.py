@@ -10,7 +10,9 @@ from sharpen.figures.paper.style import write_csv
 from sharpen.paper_repro.analysis import contrasts
 from sharpen.paper_repro.analysis.contrasts import Comparison, Stability, summary
 from sharpen.paper_repro.analysis.evidence import Evidence
-from sharpen.paper_repro.analysis.tasks import Study, correlation
+from sharpen.paper_repro.analysis.members import contrast as contrasts_of
+from sharpen.paper_repro.analysis.tasks import Study, correlation, paired
+from sharpen.paper_repro.analysis.tasks import gain as paired_gain
 from sharpen.paper_repro.intervals.bounded import bounded_interval, bounds_of
 
 MEASURES = {
@@ -71,8 +73,12 @@ KEPT = (
 
 
 def write_study(study: Study, folder: Path) -> None:
-    """Write ``tasks.csv``, what the base model says of each task, and ``measures.csv``, every measure of every arm."""
+    """Write what the base model says of each task, every measure of every arm, and what each adds to the control.
+
+    They are ``tasks.csv``, ``measures.csv`` and ``gains.csv``, the last beside what the base model's samples forecast.
+    """
     write_csv(folder / "tasks.csv", [task_row(study, name) for name in study.areas])
+    write_csv(folder / "gains.csv", [row for task in study.tasks for row in gain_rows(study, task)])
     rows = [
         {"task": task, "arm": arm.name, "checkpoint": arm.final, "seeds": len(arm.seeds), "measure": measure}
         | contrasts.asdict_interval(bounded_interval(arm.scores(measure), bounds_of(measure)))
@@ -84,6 +90,20 @@ def write_study(study: Study, folder: Path) -> None:
     write_csv(
         folder / "measures.csv", [{name: row[name] for name in row if name not in ("p", "freedom")} for row in rows]
     )
+
+
+def gain_rows(study: Study, task: str) -> list[dict[str, Any]]:
+    """Return what each arm adds to the null control's pass@1 on a task, and the forecast of p^2 from base samples."""
+    base, control = study.tasks[task].base, study.registration.control
+    rows: list[dict[str, Any]] = []
+    if base is not None and base.has("forecast@2"):
+        gain = contrasts_of(base.scores("forecast@2") - base.scores("pass@1"))
+        rows.append({"task": task, "arm": "forecast@2"} | gain._asdict())
+    for name in study.tasks[task].arms:
+        pair = paired(study, task, (name, control))
+        if pair is not None and name not in (control, base and base.name):
+            rows.append({"task": task, "arm": name} | contrasts_of(paired_gain(pair, name, control))._asdict())
+    return [{name: row[name] for name in row if name not in ("p", "freedom")} for row in rows]
 
 
 def task_row(study: Study, name: str) -> dict[str, Any]:
