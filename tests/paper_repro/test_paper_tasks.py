@@ -24,6 +24,7 @@ from sharpen.paper_repro.grids.plan import CostModel, expand, within_budget
 from sharpen.paper_repro.grids.registration import Registration
 from sharpen.paper_repro.grids.store import Store
 from sharpen.paper_repro.report.build import write_report
+from sharpen.paper_repro.report.tables import gain_rows
 from sharpen.paper_repro.work.pool import run_local
 
 Results = dict[str, dict[str, Any]]
@@ -131,6 +132,21 @@ def test_a_task_that_is_not_registered_and_prefixes_that_begin_others_are_refuse
         file.write_text(yaml.safe_dump(wrong))
         with pytest.raises(InputError, match=message):
             load_grid(file)
+
+
+def test_gains_are_those_over_the_null_control_beside_the_forecast(made: Made, registration: Registration) -> None:
+    rates = {"task-reward-0-1": 0.9, "tempered-2-0": 0.7, "tempered-1-0": 0.5}
+    found = study(on_task(made, "first-letter-", rates, 0.9, forecast=0.65), registration)
+    rows = {row["arm"]: row for row in gain_rows(found, "first-letter")}
+    assert set(rows) == {"forecast@2", "task-reward-0-1", "tempered-2-0"}  # neither the control nor the base
+    evidence = found.tasks["first-letter"]
+    own, control = (
+        np.mean([np.divide(t["correct"], t["samples"]) for t in evidence.arms[name].problems()])
+        for name in ("tempered-2-0", "tempered-1-0")
+    )
+    assert rows["tempered-2-0"]["mean"] == pytest.approx(own - control)
+    assert rows["forecast@2"]["mean"] == pytest.approx(0.65 - evidence.arms["base"].scores("pass@1").mean())
+    assert all(-1 <= row["low"] <= row["mean"] <= row["high"] <= 1 for row in rows.values())
 
 
 # --- the rules -----------------------------------------------------------------------------------------------------
