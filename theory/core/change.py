@@ -40,13 +40,16 @@ def tilted(log_base: FloatArray, exponent: FloatArray) -> FloatArray:
         [5e-21, -5e-21]
     """
     inside = log_base > -np.inf
-    p_log, e = log_base[inside], exponent[inside]
+    whole = bool(inside.all())
+    p_log, e = (log_base, exponent) if whole else (log_base[inside], exponent[inside])
     e = e - e[np.argmax(p_log)]  # so that what is summed holds 1/n at least
     if e.max() < 1.0:
         log_z = math.log1p(float(np.exp(p_log) @ np.expm1(e)))
     else:
         top = float(np.max(p_log + e))
         log_z = top + math.log(float(np.sum(np.exp(p_log + e - top))))
+    if whole:
+        return e - log_z
     out = np.zeros(log_base.size)
     out[inside] = e - log_z
     return out

@@ -23,18 +23,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sharpen.objective import Coefficients, InputError, Objective, functional
+from sharpen.objective import InputError, Objective, functional
 from sharpen.theory.core import backend
 from sharpen.theory.core.backend import Family, Parameter
-from sharpen.theory.core.change import kl_to_base, tilted
+from sharpen.theory.core.change import kl_to_base
 from sharpen.theory.core.frames import Columns
+from sharpen.theory.core.goals import Goals, conditioned, goals_of, reach, spread_of
 from sharpen.theory.core.problem import FloatArray, Problem
-from sharpen.theory.core.ties import leaders, own_scale, reward_scale, top_face
+from sharpen.theory.core.ties import leaders, own_scale, reward_scale
+from sharpen.theory.core.tilt import LEAST_KL
+from sharpen.theory.core.tilt import at_kl as at_kl_of_ray
 from sharpen.theory.optima.response import entropic_family
 
 REACHED = 1e-9  # a KL closer than this to its supremum, relatively, is met by no parameter that is resolved
-LEAST_KL = 1e-290  # smaller budgets underflow and count as 0
-DOUBLINGS = 1000
 MOST_POINTS = 10_001
 
 
@@ -181,7 +182,7 @@ def at_kl(objective: Objective, problem: Problem, kl: float) -> Member | None:
     w = objective.coefficients
     if w.w_r == 0.0 and w.w_p == w.w_h:
         raise InputError("alpha", objective.alpha, "an objective whose optimum is not the base")
-    found = _best(objective, problem, w.w_r, w.w_p - w.w_h, kl)
+    found, _ = _best(problem, goals_of(objective, problem), w.w_r, w.w_p - w.w_h, kl, math.sqrt(2.0 * kl))
     return None if math.isinf(found.alpha) or math.isinf(found.beta_inv) else found
 
 
@@ -207,16 +208,19 @@ def frontier(objective: Objective, problem: Problem, kl: float, points: int = 33
     _check_kl(kl)
     if not 2 <= points <= MOST_POINTS:
         raise InputError("points", points, f"a whole number from 2 to {MOST_POINTS}")
-    spread = [_spread(problem, x) for x in (problem.reward, _score(objective, problem))]
-    found = []
+    goals = goals_of(objective, problem)
+    spread = [spread_of(problem, x) for x in (goals.reward, _score(objective, problem))]
+    found: list[Member] = []
+    guess = math.sqrt(2.0 * kl)
     for angle in np.linspace(0.0, 0.5 * math.pi, points).tolist():
         weights = (math.cos(angle) / spread[0], math.sin(angle) / spread[1])
         if angle == 0.0:
-            found.append(_end(objective, problem, (weights[0], 0.0), (0.0, 1.0 / spread[1]), kl))
+            found.append(_end(problem, goals, (weights[0], 0.0), (0.0, 1.0 / spread[1]), kl))
         elif angle == 0.5 * math.pi:
-            found.append(_end(objective, problem, (0.0, weights[1]), (1.0 / spread[0], 0.0), kl))
+            found.append(_end(problem, goals, (0.0, weights[1]), (1.0 / spread[0], 0.0), kl))
         else:
-            found.append(_best(objective, problem, *weights, kl))
+            member, guess = _best(problem, goals, *weights, kl, guess)
+            found.append(member)
     names = ("alpha", "beta_inv", "kl", "expected_reward", "expected_score", "log_likelihood")
     return Frontier(*(np.array([getattr(each, name) for each in found]) for name in names))
 
@@ -266,100 +270,50 @@ def _score(objective: Objective, problem: Problem) -> FloatArray:
     return functional.score(log_p, problem.length, objective.length_exponent)
 
 
-def _spread(problem: Problem, x: FloatArray) -> float:
-    """Return the standard deviation of x under the base, or its range where that underflows; 1 if x is constant."""
-    inside = problem.support
-    mean = float(problem.base[inside] @ x[inside])
-    deviation = math.sqrt(float(problem.base[inside] @ (x[inside] - mean) ** 2))
-    return deviation or float(np.ptp(x[inside])) or 1.0
-
-
 def _check_kl(kl: float) -> None:
     if not 0.0 <= kl < math.inf:
         raise InputError("kl", kl, "a finite number of nats >= 0")
 
 
-def _best(objective: Objective, problem: Problem, w_r: float, w_s: float, kl: float) -> Member:
+def _best(problem: Problem, goals: Goals, w_r: float, w_s: float, kl: float, guess: float) -> tuple[Member, float]:
     """Return the policy of largest E[f], f = w_r r + w_s s, within the budget; its parameters are t w_r and 1 + t w_s.
 
-    Where the budget is not used up, or only to within what a parameter can resolve, t is infinite.
+    Where the budget is not used up, or only to within what a parameter can resolve, t is infinite. The search starts
+    from a guess of t times the spread of f, and what it finds is the next one's guess.
     """
-    inside = problem.support
-    f = _combination(objective, problem, w_r, w_s)
-    face = inside & top_face(np.where(inside, f, -np.inf), _size(objective, problem, w_r, w_s))
-    top = backend.condition(problem.log_base, face)
-    reach = 0.0 if face.sum() == inside.sum() else _numbers(problem, top)[2]
-    if kl > LEAST_KL and kl >= reach * (1.0 - REACHED):
-        return _member(objective, problem, _change(problem, top), _times(math.inf, w_s), _times(math.inf, w_r))
-    t = _solve(problem, f, kl)
-    return _member(objective, problem, tilted(problem.log_base, t * f), _times(t, w_s), _times(t, w_r))
+    f = goals.combined(w_r, w_s)
+    face = goals.face(problem, f, w_r, w_s)
+    if kl > LEAST_KL and kl >= reach(problem, face) * (1.0 - REACHED):
+        law = _change(problem, conditioned(problem, face))
+        return _member(problem, goals, law, _times(math.inf, w_s), _times(math.inf, w_r)), guess
+    spread = spread_of(problem, f)
+    t, change, found = at_kl_of_ray(problem.log_base, f, kl, guess / spread)
+    return _member(problem, goals, change, _times(t, w_s), _times(t, w_r), found), t * spread or guess
 
 
-def _end(
-    objective: Objective, problem: Problem, first: tuple[float, float], then: tuple[float, float], kl: float
-) -> Member:
+def _end(problem: Problem, goals: Goals, first: tuple[float, float], then: tuple[float, float], kl: float) -> Member:
     """Return the policy of largest E[f] for the weights ``first``, and among those of largest E[f] for ``then``.
 
     If the budget reaches the face arg max f, its policies are those of p conditioned on the face, p_F, and
     KL(pi || p) = KL(pi || p_F) - log p(F): the rest of the budget is spent there.
     """
-    found = _best(objective, problem, *first, kl)
+    found, _ = _best(problem, goals, *first, kl, math.sqrt(2.0 * kl))
     if math.isfinite(found.alpha) and math.isfinite(found.beta_inv):
         return found
     face = Problem.from_log(found.log_probabilities, problem.reward, problem.length)
-    f = _combination(objective, problem, *then)  # with the score of p, not of p_F
-    tied = top_face(np.where(face.support, f, -np.inf), _size(objective, problem, *then))
-    top = backend.condition(face.log_base, tied)
+    f = np.where(face.support, goals.combined(*then), 0.0)  # with the score of p, not of p_F
+    tied = goals.face(face, f, *then)
     rest = max(0.0, kl - found.kl)
-    t, law = math.inf, top
-    if rest <= LEAST_KL or rest < _numbers(face, top)[2] * (1.0 - REACHED):
-        t = _solve(face, f, rest)
-        law = face.log_base + tilted(face.log_base, t * f)
+    t, law = math.inf, conditioned(face, tied)
+    if rest <= LEAST_KL or rest < reach(face, tied) * (1.0 - REACHED):
+        t, change, _ = at_kl_of_ray(face.log_base, f, rest, math.sqrt(2.0 * rest) / spread_of(face, f))
+        law = face.log_base + change
     w_r, w_s = (_times(math.inf, a) + _times(t, b) for a, b in zip(first, then, strict=True))
-    return _member(objective, problem, _change(problem, law), w_s, w_r)
+    return _member(problem, goals, _change(problem, law), w_s, w_r)
 
 
 def _times(t: float, weight: float) -> float:
     return 0.0 if weight == 0.0 else t * weight
-
-
-def _combination(objective: Objective, problem: Problem, w_r: float, w_s: float) -> FloatArray:
-    """Return w_r r + w_s s, shape [n], 0 outside the base's support."""
-    log_p = np.where(problem.support, problem.log_base, 0.0)
-    if w_r == 0.0 and w_s == 0.0:
-        return np.zeros_like(log_p)
-    weights = Coefficients(w_r, w_s, 0.0)
-    f = functional.potential(weights, problem.reward, log_p, problem.length, objective.length_exponent)
-    return np.where(problem.support, f, 0.0)
-
-
-def _size(objective: Objective, problem: Problem, w_r: float, w_s: float) -> FloatArray:
-    """Return the scale of w_r r + w_s s for `sharpen.theory.core.ties`, shape [n]."""
-    reward = reward_scale(_combination(objective, problem, w_r, 0.0))
-    return reward + np.abs(_combination(objective, problem, 0.0, w_s))
-
-
-def _solve(problem: Problem, f: FloatArray, kl: float) -> float:
-    """Return t >= 0 with KL(pi_t || p) = kl for pi_t proportional to p exp(t f), which is known to exist."""
-    from scipy.optimize import brentq
-
-    if kl <= LEAST_KL:
-        return 0.0
-
-    # The root of the KL is nearly linear in t at first, which the search likes.
-    def excess(t: float) -> float:
-        return math.sqrt(kl_to_base(problem.log_base, tilted(problem.log_base, t * f))) - math.sqrt(kl)
-
-    wide = math.sqrt(2.0 * kl) / _spread(problem, f)
-    for _ in range(DOUBLINGS):
-        if excess(wide) >= 0.0:
-            break
-        wide *= 2.0
-    else:
-        raise InputError("kl", kl, "a budget that some finite parameter meets to rounding")
-    t = brentq(excess, 0.0, wide, xtol=1e-300, rtol=4 * np.finfo(float).eps, maxiter=500)
-    assert isinstance(t, float)  # full_output would add a report
-    return t
 
 
 def _law(members: Family, t: float) -> FloatArray:
@@ -388,10 +342,17 @@ def _change(problem: Problem, log_policy: FloatArray) -> FloatArray:
     return np.where(problem.support, log_policy - np.where(problem.support, problem.log_base, 0.0), 0.0)
 
 
-def _member(objective: Objective, problem: Problem, change: FloatArray, shift: float, beta_inv: float) -> Member:
+def _member(
+    problem: Problem, goals: Goals, change: FloatArray, shift: float, beta_inv: float, kl: float | None = None
+) -> Member:
     """Return the policy with its numbers; its parameters are alpha = 1 + shift and beta_inv."""
     log_policy = problem.log_base + change
-    reward, entropy, _ = _numbers(problem, log_policy)
-    kl = kl_to_base(problem.log_base, change)
-    score = float(np.exp(log_policy) @ _combination(objective, problem, 0.0, 1.0))
+    reward = score = entropy = 0.0
+    for at in backend.blocks(log_policy):
+        log_pi = log_policy[at]
+        pi = np.exp(log_pi)
+        reward += float(pi @ goals.reward[at])
+        score += float(pi @ goals.score[at])
+        entropy -= float(pi @ (log_pi if log_pi.min() > -np.inf else np.where(pi > 0.0, log_pi, 0.0)))
+    kl = kl_to_base(problem.log_base, change) if kl is None else kl
     return Member(1.0 + shift, beta_inv, kl, reward, score, -(entropy + kl), entropy, log_policy)
