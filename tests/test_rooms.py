@@ -62,6 +62,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "llm/trackers": set(),
     "llm/learners/parts": set(),
     "llm/learners/algorithms": {"llm/learners/parts"},
+    "llm/learners/algorithms/success": {"llm/learners/parts"},
+    "llm/learners/algorithms/matching": {"llm/learners/parts"},
+    "llm/learners/algorithms/entropy": {"llm/learners/parts"},
     "llm/configs": {
         *("llm/learners/parts", "llm/models", "llm/rewards", "llm/samplers", "llm/tasks", "llm/trackers"),
     },

@@ -1,4 +1,4 @@
-"""The tables of the pages on studies and on the dial are those of what is committed."""
+"""The tables of the pages on studies, the dial and learners are those of what is committed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 SITE = Path(__file__).resolve().parents[1] / "docs" / "site"
-CHANGES = {"real_study": ("| base | 0.36", "| base | 0.63"), "dial": ("| 0.99", "| 0.98")}
+CHANGES = {"real_study": ("| base | 0.36", "| base | 0.63"), "dial": ("| 0.99", "| 0.98"), "learners": ("| P;", "| Q;")}
 
 
 @pytest.fixture(params=CHANGES)

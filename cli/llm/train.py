@@ -73,7 +73,12 @@ class LearnerFlags:
 
     learner: Annotated[
         str | None,
-        _flag(LEARNER, "rloo, reinforce, grpo, ppo, dapo, unlikeliness, tb, best-of-n, or your own as module:object."),
+        _flag(
+            LEARNER,
+            "rloo, reinforce, grpo, ppo, dapo, unlikeliness, tb, best-of-n, dr-grpo, gspo, cispo, maxrl, "
+            "maxrl-order-g, pass-k, nsr, w-reinforce, power-distillation, alpha-divergence, f-divergence, "
+            "entropy-bonus, adaptive-entropy, or your own as module:object.",
+        ),
     ] = None
     kl: Annotated[str | None, _flag(LEARNER, "Estimator and place of the KL: k1-reward, k2-loss, k3-loss, …")] = None
     epochs: Annotated[int | None, _flag(LEARNER, "Updates on one rollout batch; 4 for ppo.")] = None

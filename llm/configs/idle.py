@@ -34,10 +34,6 @@ def _kl(config: Any) -> bool:
     return config.objective.coefficients.w_h != 0
 
 
-def _clips(config: Any) -> bool:
-    return "clip_low" in config.learner.learner.takes and config.learner.epochs > 1
-
-
 def _taking(setting: str) -> str:
     return f"with a learner that takes it: {those(lambda learner: setting in learner.takes)}"
 
@@ -54,13 +50,19 @@ def _offloads(config: Any) -> bool:
     return config.shard != "never" and config.device != "cpu"
 
 
-_CLIP = Effect(_clips, lambda: f"{_taking('clip_low')}; and epochs 2 or more: the first has ratio 1")
+def _clip(name: str) -> Effect:
+    return Effect(
+        lambda c: name in c.learner.learner.takes and c.learner.epochs > 1,
+        lambda: f"{_taking(name)}; and epochs 2 or more: the first has ratio 1",
+    )
+
+
 _VLLM = Effect(_vllm, "with the engine vllm")
 _REWARD = Effect(lambda c: c.objective.needs_reward, "with an objective that has a reward term")
 TRAIN: dict[str, Effect] = {
     "learner.kl": Effect(_kl, "with mode sampling, whose objective has a KL"),
-    "learner.clip_low": _CLIP,
-    "learner.clip_high": _CLIP,
+    "learner.clip_low": _clip("clip_low"),
+    "learner.clip_high": _clip("clip_high"),
     "learner.rank_penalty": Effect(
         lambda c: "rank_penalty" in c.learner.learner.takes, lambda: _taking("rank_penalty")
     ),

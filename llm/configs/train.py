@@ -57,8 +57,10 @@ class LearnerSettings(Settings):
     epochs: int = Field(
         default=1, ge=1, le=64, description="Updates on one rollout batch; 4 for PPO if it is not given."
     )
-    clip_low: float = Field(default=0.2, gt=0, lt=1)
-    clip_high: float | None = Field(default=None, gt=0, description="None takes 0.28 for DAPO, otherwise 0.2.")
+    clip_low: float = Field(default=0.2, gt=0, lt=1, description="3e-4 for GSPO if it is not given.")
+    clip_high: float | None = Field(
+        default=None, gt=0, description="None takes 0.28 for DAPO, 4e-4 for GSPO, 4 for CISPO, otherwise 0.2."
+    )
     rank_penalty: float = Field(default=0.25, ge=0, le=1, description="beta_rank of the unlikeliness reward.")
     dynamic_rounds: int = Field(
         default=4, ge=1, le=64, description="DAPO: most rollout rounds a step, until enough groups have mixed rewards."
@@ -261,9 +263,19 @@ class TrainConfig(Settings):
     @model_validator(mode="after")
     def _learner_fits_the_objective(self) -> Self:
         kind, learner, objective = self.learner.kind, self.learner.learner, self.objective
-        if objective.utility != "identity" and not learner.takes_utilities:
+        if learner.needs_reward and objective.coefficients.w_r == 0:
             raise ValueError(
-                f"utility: got {objective.utility!r}, allowed: identity for {kind}, which has an advantage of its own; "
+                f"learner.kind: got {kind!r}, allowed: with beta_inv above 0; its advantages are of the task reward"
+            )
+        if learner.own_utility == "pass@K" and not objective.utility.startswith("pass@"):
+            raise ValueError(
+                f"utility: got {objective.utility!r}, allowed: pass@K for {kind}, which takes its K from there"
+            )
+        own = objective.utility == learner.own_utility or learner.own_utility == "pass@K"
+        if objective.utility != "identity" and not (learner.takes_utilities or own):
+            alone = f"identity{'' if learner.own_utility is None else f' or {learner.own_utility}'}"
+            raise ValueError(
+                f"utility: got {objective.utility!r}, allowed: {alone} for {kind}, which has an advantage of its own; "
                 f"others are for {those(lambda other: other.takes_utilities)}"
             )
         needed = least_samples(objective.utility)
@@ -271,6 +283,11 @@ class TrainConfig(Settings):
             raise ValueError(
                 f"samples_per_prompt: got {self.samples_per_prompt}, allowed: at least {needed} with utility "
                 f"{objective.utility}; fewer have no unbiased estimate of its slope"
+            )
+        if learner.own_utility == "pass@K" and self.samples_per_prompt == needed:
+            raise ValueError(
+                f"samples_per_prompt: got {needed}, allowed: at least {needed + 1} for {kind} with utility "
+                f"{objective.utility}, which compares the sets of {needed}"
             )
         if learner.needs_entropy and self.objective.coefficients.w_h == 0:
             raise ValueError(

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
+from sharpen.llm.learners.parts.advantage import leave_one_out
 from sharpen.llm.learners.parts.loss import clipped_loss, kl_estimate, kl_loss, reinforce_loss
 from sharpen.llm.learners.parts.utility import slopes
 
@@ -63,6 +64,10 @@ class Learner(Protocol):
         off_policy: Whether it may learn from samples at another temperature than 1.
         follows_policy: Whether its rewards are those of the policy at each update of a batch, not before the first.
         needs_entropy: Whether the objective must have an entropy, w_h other than 0.
+        needs_reward: Whether it must have a task reward. One that does has ``reward_advantages(settings, objective,
+            rewards_PG)``, those of the task rewards, shape [P, G], which are added to :meth:`advantages` of the rest.
+        own_utility: A utility that these stand for, so that the objective may name it: ``log``, or ``pass@K``, which it
+            then must.
         takes_utilities: Whether its advantages may be multiplied by a slope for each sample: they are linear in the
             rewards, and but for a factor a sample's reward less one of the others'.
         resamples: Whether a step takes rounds of rollouts, ``dynamic_rounds`` at most, until it has enough groups that
@@ -78,6 +83,8 @@ class Learner(Protocol):
     off_policy: bool
     follows_policy: bool
     needs_entropy: bool
+    needs_reward: bool
+    own_utility: str | None
     takes_utilities: bool
     resamples: bool
 
@@ -133,6 +140,8 @@ class PolicyGradient(ABC):
     off_policy: ClassVar[bool] = False
     follows_policy: ClassVar[bool] = False
     needs_entropy: ClassVar[bool] = False
+    needs_reward: ClassVar[bool] = False
+    own_utility: ClassVar[str | None] = None
     takes_utilities: ClassVar[bool] = False
     resamples: ClassVar[bool] = False
 
@@ -210,3 +219,32 @@ class Clipped(PolicyGradient):
         low = settings.clip_low
         high = self.upper_clip if settings.clip_high is None else settings.clip_high
         return clipped_loss(logprobs_BT, start, A, weights, mask_BT, inputs.normalizer, low, high)
+
+
+class Labelled(PolicyGradient):
+    """A learner whose advantages are of the task reward alone; the rest, if there is any, is RLOO's.
+
+    So with the task reward r, weight w_r, the mean update is w_r f'(P) grad P and the gradient of the rest of the
+    objective: likelihood terms and KL keep their weights, whatever f the learner's advantages of r ascend.
+    """
+
+    needs_reward: ClassVar[bool] = True
+
+    @abstractmethod
+    def reward_advantages(self, settings: LearnerSettings, objective: Objective, rewards_PG: Tensor) -> Tensor:
+        """Return the advantages of task rewards, shape [P, G]."""
+
+    def advantages(self, settings: LearnerSettings, rewards_PG: Tensor, w_h: float) -> Tensor:
+        """Return those of the rest of the pseudo-reward, less the mean of the others, shape [P, G]."""
+        return leave_one_out(rewards_PG)
+
+
+class Matching(PolicyGradient):
+    """A learner of the ratio of the objective's optimum to the policy that drew the samples, which is no clipped one.
+
+    The ratio holds the KL itself, so the KL has one place; and without entropy there is no optimum to match.
+    """
+
+    aggregation: ClassVar[str | None] = "sequence_mean"
+    kl_places: ClassVar[tuple[str, ...]] = ("k1-reward",)
+    needs_entropy: ClassVar[bool] = True

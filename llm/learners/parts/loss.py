@@ -151,6 +151,69 @@ def clipped_loss(
     return -(weights_BT * gain).masked_fill(~mask_BT, 0.0).sum() / normalizer
 
 
+def sequence_clipped_loss(
+    logprobs_BT: Tensor,
+    start_BT: Tensor,
+    advantages_B: Tensor,
+    weights_BT: Tensor,
+    mask_BT: Tensor,
+    normalizer: float,
+    clip_low: float,
+    clip_high: float,
+) -> Tensor:
+    """Return GSPO's clipped surrogate: one ratio a sequence, the geometric mean of its tokens' (Zheng 2025, eq. 5, 7).
+
+    s_b = exp(mean over the tokens of log pi(y_bt) - log pi_start(y_bt)), clipped as a whole. Written token by token
+    (their GSPO-token, eq. 13 and 14), -(1/normalizer) sum_b sum_t w_bt min(s_bt A_b, clip(s_bt) A_b) with
+    s_bt = sg(s_b) pi(y_bt) / sg(pi(y_bt)), it has that value and, under ``response_mean``, that gradient, and takes
+    weights of tokens.
+
+    Args:
+        logprobs_BT: As for :func:`clipped_loss`, as are the other arguments; whole sequences.
+        start_BT: See there.
+        advantages_B: See there.
+        weights_BT: See there.
+        mask_BT: See there.
+        normalizer: See there.
+        clip_low: Lower clip of s_b.
+        clip_high: Upper clip of s_b.
+    """
+    change_BT = (logprobs_BT - start_BT).masked_fill(~mask_BT, 0.0)
+    mean_B1 = change_BT.detach().sum(dim=1, keepdim=True) / mask_BT.sum(dim=1, keepdim=True).clamp(min=1)
+    ratio = (mean_B1 + change_BT - change_BT.detach()).exp()
+    A = advantages_B[:, None]
+    gain = (ratio * A).minimum(ratio.clamp(1.0 - clip_low, 1.0 + clip_high) * A)
+    return -(weights_BT * gain).masked_fill(~mask_BT, 0.0).sum() / normalizer
+
+
+def capped_loss(
+    logprobs_BT: Tensor,
+    start_BT: Tensor,
+    advantages_B: Tensor,
+    weights_BT: Tensor,
+    mask_BT: Tensor,
+    normalizer: float,
+    clip_high: float,
+) -> Tensor:
+    """Return CISPO's loss: REINFORCE's with importance weights that are capped, not clipped (MiniMax 2025, eq. 4, 5).
+
+    -(1/normalizer) sum_b sum_t w_bt sg(min(rho_bt, 1 + clip_high)) A_b log pi(y_bt), rho = pi / pi_start: a token
+    beyond the cap goes on to have a gradient, where :func:`clipped_loss` gives it none. No lower cap, as in their runs.
+
+    Args:
+        logprobs_BT: As for :func:`clipped_loss`, as are the other arguments.
+        start_BT: See there.
+        advantages_B: See there.
+        weights_BT: See there.
+        mask_BT: See there.
+        normalizer: See there.
+        clip_high: The largest weight is 1 + this.
+    """
+    ratio = (logprobs_BT.detach() - start_BT).masked_fill(~mask_BT, 0.0).exp()
+    weights = weights_BT * ratio.clamp(max=1.0 + clip_high)
+    return reinforce_loss(logprobs_BT, advantages_B, weights, mask_BT, normalizer)
+
+
 def kl_estimate(name: str, log_ratio: Tensor) -> Tensor:
     """Return k1 = x, k2 = x^2 / 2 or k3 = exp(-x) - 1 + x of x = log pi - log p (Schulman 2020), elementwise.
 

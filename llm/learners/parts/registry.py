@@ -46,6 +46,20 @@ LEARNERS.register("dapo", "sharpen.llm.learners.algorithms.dapo:DAPO")
 LEARNERS.register("unlikeliness", "sharpen.llm.learners.algorithms.unlikeliness:Unlikeliness")
 LEARNERS.register("tb", "sharpen.llm.learners.algorithms.tb:TrajectoryBalance")
 LEARNERS.register("best-of-n", "sharpen.llm.learners.algorithms.best_of_n:BestOfN")
+LEARNERS.register("dr-grpo", "sharpen.llm.learners.algorithms.dr_grpo:DrGRPO")
+LEARNERS.register("gspo", "sharpen.llm.learners.algorithms.gspo:GSPO")
+LEARNERS.register("cispo", "sharpen.llm.learners.algorithms.cispo:CISPO")
+_ROOMS = "sharpen.llm.learners.algorithms"
+LEARNERS.register("maxrl", f"{_ROOMS}.success.maxrl:MaxRL")
+LEARNERS.register("maxrl-order-g", f"{_ROOMS}.success.maxrl_order_g:MaxRLOrderG")
+LEARNERS.register("pass-k", f"{_ROOMS}.success.pass_k:PassK")
+LEARNERS.register("nsr", f"{_ROOMS}.success.nsr:NSR")
+LEARNERS.register("w-reinforce", f"{_ROOMS}.success.w_reinforce:WReinforce")
+LEARNERS.register("power-distillation", f"{_ROOMS}.matching.power_distillation:PowerDistillation")
+LEARNERS.register("alpha-divergence", f"{_ROOMS}.matching.alpha_divergence:AlphaDivergence")
+LEARNERS.register("f-divergence", f"{_ROOMS}.matching.f_divergence:FDivergence")
+LEARNERS.register("entropy-bonus", f"{_ROOMS}.entropy.entropy_bonus:EntropyBonus")
+LEARNERS.register("adaptive-entropy", f"{_ROOMS}.entropy.adaptive_entropy:AdaptiveEntropy")
 
 
 def make(name: str, options: Mapping[str, Any]) -> Learner:

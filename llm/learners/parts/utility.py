@@ -1,4 +1,4 @@
-"""Utilities of the success rate.
+"""Utilities of the success rate, and learners with advantages of the task reward alone.
 
 Every group is one prompt, so f of its success rate is estimated from its samples, each sample's slope from the others
 (:func:`sharpen.objective.counts.utility_slopes`): the gradient is without bias for the polynomial f_G that stands for f
@@ -7,7 +7,7 @@ in groups of G, which is f itself for pass@K with K <= G. Axis letters: P prompt
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sharpen.objective import InputError
 from sharpen.objective.counts import utility_slopes
@@ -47,9 +47,11 @@ def advantages(
 ) -> Tensor:
     """Return the advantages of a batch, shape [P, G].
 
-    Those that the learner makes of its rewards. With a utility those of the task reward are made apart, and each is
-    multiplied by its sample's slope: a baseline of rewards that are weighted already would hold the sample's own reward
-    in the others' slopes, which is a bias.
+    Mostly those that the learner makes of its rewards. The task reward stands apart from the rest, and is added,
+
+    - with a utility, where each sample's advantage is multiplied by its slope: a baseline of rewards that are weighted
+      already would hold the sample's own reward in the others' slopes, which is a bias;
+    - for a learner that has ``reward_advantages``, where those are what is added, with a utility or without.
 
     Args:
         learner: The run's.
@@ -59,8 +61,14 @@ def advantages(
         rewards_R: What ``learner.rewards`` returned, shape [R].
     """
     w, task_R = objective.coefficients, batch.rewards_R
+    own: Any = getattr(learner, "reward_advantages", None)
     slope_R = slopes(objective, batch)
-    if task_R is None or w.w_r == 0.0 or slope_R is None:
+    if task_R is None or w.w_r == 0.0 or (own is None and slope_R is None):
         return learner.advantages(settings, batch.grouped(rewards_R), w.w_h)
-    rest_PG = learner.advantages(settings, batch.grouped(rewards_R - w.w_r * slope_R * task_R), w.w_h)
-    return rest_PG + w.w_r * batch.grouped(slope_R) * learner.advantages(settings, batch.grouped(task_R), w.w_h)
+    task_PG = batch.grouped(task_R)
+    gain_R = task_R if slope_R is None else slope_R * task_R
+    rest_PG = learner.advantages(settings, batch.grouped(rewards_R - w.w_r * gain_R), w.w_h)
+    if own is not None:
+        return rest_PG + w.w_r * own(settings, objective, task_PG)
+    assert slope_R is not None  # without both the whole was returned above
+    return rest_PG + w.w_r * batch.grouped(slope_R) * learner.advantages(settings, task_PG, w.w_h)

@@ -36,6 +36,11 @@ from sharpen.objective import InputError, Objective, preset
 
 P, G, T, W_H = 3, 4, 5, 0.25
 TILTED = Objective(alpha=2.0, beta_inv=4.0)
+BUILT_IN = (
+    *("rloo", "reinforce", "grpo", "ppo", "dapo", "unlikeliness", "tb", "best-of-n", "dr-grpo", "gspo", "cispo"),
+    *("maxrl", "maxrl-order-g", "pass-k", "nsr", "w-reinforce", "power-distillation", "alpha-divergence"),
+    *("f-divergence", "entropy-bonus", "adaptive-entropy"),
+)
 SMALL: dict[str, Any] = {
     "objective": preset("tempered").to_dict(),
     "steps": 2,
@@ -138,8 +143,11 @@ def test_every_registered_learner(name: str) -> None:
 def test_what_a_learner_declares_is_what_a_run_may_ask(name: str) -> None:
     learner = make(name, {})
 
+    own = learner.own_utility == "pass@K"  # then the objective has to have one, and so a reward
+    usual = TILTED.model_copy(update={"utility": "pass@2"}) if own else TILTED
+
     def allowed(**changes: Any) -> bool:
-        given = {"objective": preset("tempered").to_dict(), **changes}
+        given = {"objective": usual.to_dict(), **changes}
         try:
             TrainConfig.model_validate({**given, "learner": {"kind": name, **given.pop("learner", {})}})
         except ValidationError:
@@ -149,11 +157,17 @@ def test_what_a_learner_declares_is_what_a_run_may_ask(name: str) -> None:
     assert allowed()
     assert allowed(learner={"epochs": 2}) == learner.several_epochs
     assert allowed(temperature=1.2) == learner.off_policy
-    assert allowed(objective=preset("sharpening").to_dict()) == (not learner.needs_entropy)
+    task = preset("task-reward").model_copy(update={"utility": usual.utility})
+    assert allowed(objective=task.to_dict()) == (not learner.needs_entropy)
+    assert allowed(objective=preset("tempered").to_dict()) == (not learner.needs_reward)
+    for utility in ("log", "arcsin", "pass@3"):
+        own = utility == learner.own_utility or (learner.own_utility == "pass@K" and utility == "pass@3")
+        objective = TILTED.model_copy(update={"utility": utility}).to_dict()
+        assert allowed(objective=objective) == (learner.takes_utilities or own)
     assert [kl for kl in ("k1-reward", "k2-reward", "k3-loss") if allowed(learner={"kl": kl})] == [
         kl for kl in ("k1-reward", "k2-reward", "k3-loss") if kl in learner.kl_places
     ]
-    config = resolve({"learner": {"kind": name}, "objective": preset("tempered").to_dict()})
+    config = resolve({"learner": {"kind": name}, "objective": usual.to_dict()})
     for field, expected in (("rank_penalty", "rank_penalty" in learner.takes), ("dynamic_rounds", learner.resamples)):
         if expected:
             refuse_idle(config, [f"learner.{field}"], TRAIN)
@@ -233,7 +247,7 @@ def test_a_run_with_an_own_learner_goes_on(own: str, tmp_path: Path) -> None:
 
 def test_what_is_no_learner_is_told_in_one_line(own: str) -> None:
     wrong = {
-        "sarsa": "rloo, reinforce, grpo, ppo, dapo, unlikeliness, tb, best-of-n, or module:object",
+        "sarsa": ", ".join(BUILT_IN) + ", or module:object",
         "grpp": "close: grpo",
         f"{own}:Unfinished": "advantages missing",
         f"{own}:broken": "rewards, advantages, keeps, loss",

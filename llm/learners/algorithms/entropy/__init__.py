@@ -1,0 +1,1 @@
+"""Learners that hold up the entropy; one file each."""
