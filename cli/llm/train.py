@@ -99,7 +99,7 @@ class RewardFlags:
 
     reward: Annotated[
         str | None,
-        _flag(REWARD, "task, inverted, format, length, majority, self_certainty, negative_entropy or random."),
+        _flag(REWARD, "task, inverted, noisy, format, length, majority, self_certainty, negative_entropy or random."),
     ] = None
     reward_target: Annotated[int | None, _flag(REWARD, "length: tokens of full reward.")] = None
     reward_prefer: Annotated[str | None, _flag(REWARD, "length: long or short.")] = None

@@ -153,6 +153,7 @@ def measured(name: str, given: Sequence[Number] | None) -> Sequence[Number]:
 REWARDS: Registry[Callable[..., Any]] = Registry("reward", _check)
 REWARDS.register("task", "sharpen.llm.rewards.labelled:task")
 REWARDS.register("inverted", "sharpen.llm.rewards.labelled:inverted")
+REWARDS.register("noisy", "sharpen.llm.rewards.labelled:Noisy")
 REWARDS.register("format", "sharpen.llm.rewards.text:filled_box")
 REWARDS.register("length", "sharpen.llm.rewards.text:length")
 REWARDS.register("majority", "sharpen.llm.rewards.text:majority")

@@ -42,6 +42,10 @@ class MetricsWriter:
         if self._tracking is not None:
             self._tracking.log(record, samples)
 
+    def earlier(self) -> list[dict[str, Any]]:
+        """Return the records of the steps so far."""
+        return read(self._metrics) if self._metrics.exists() else []
+
     def close(self) -> None:
         """Finish the trackers."""
         if self._tracking is not None:

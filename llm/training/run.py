@@ -246,6 +246,8 @@ def _trainer(config: TrainConfig, setup: Setup, ready: Ready) -> Trainer:
 
 
 def _train(trainer: Trainer, setup: Setup, out: Path, report: Report) -> None:
+    from sharpen.llm.training.alarm import EntropyAlarm, told
+
     config, world, folder = trainer.config, setup.world, out / "checkpoints"
     newest = _checkpoint_to_continue(folder, world, report)
     if newest is not None:
@@ -255,12 +257,17 @@ def _train(trainer: Trainer, setup: Setup, out: Path, report: Report) -> None:
     elif (out / "metrics.jsonl").exists():
         report.note(f"{out} has no checkpoint yet: starting at step 1 again")
     metrics = _metrics(config, out, trainer.step_index, report) if world.first else None
+    alarm = EntropyAlarm(() if metrics is None else metrics.earlier())
     try:
         with deferred_interrupt() as interrupt:
             while trainer.step_index < config.steps:
                 record, samples = trainer.step()
                 if metrics is not None:
                     metrics.write(record, samples)
+                    collapsed = alarm(record)
+                    if collapsed is not None:
+                        report.note(told(collapsed))
+                        runfolder.annotate(out, entropy_collapsed=collapsed)
                 report.step(record)
                 done = trainer.step_index
                 stop = any(world.gather([interrupt.requested]))

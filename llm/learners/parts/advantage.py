@@ -143,8 +143,8 @@ def of_subsets(rewards_PG: Tensor, k: int) -> Tensor:
 
     Example:
         >>> import torch
-        >>> of_subsets(torch.tensor([[1.0, 0.0, 0.0]]), 2).round(decimals=3).tolist()
-        [[0.707, -0.354, -0.354]]
+        >>> of_subsets(torch.tensor([[1.0, 0.0, 0.0]]), 2)
+        tensor([[ 0.7071, -0.3536, -0.3536]])
     """
     G = rewards_PG.shape[-1]
     right_PG = rewards_PG == 1

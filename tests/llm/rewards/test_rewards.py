@@ -23,7 +23,7 @@ from sharpen.objective import PRESETS, InputError
 TASK = PRESETS["task-reward"]
 NAMES = ["p", "p", "p", "q", "q", "q"]
 TEXTS = [r"\boxed{7}", r"\boxed{ 07}", r"\boxed{8}", "no box", r"\boxed{x}", r"\boxed{}"]
-LABELLED = ("task", "inverted")
+LABELLED = ("task", "inverted", "noisy")
 FIELDS: dict[str, dict[str, Any]] = {"length": {"target": 4}}
 
 
@@ -58,6 +58,44 @@ def label_free(kind: str, seed: int = 0, **fields: Any) -> BoundReward:
 def test_task_and_its_inverse() -> None:
     assert rewards("task") == [1, 1, 0, 0, 1, 0]
     assert rewards("inverted") == [0, 0, 1, 1, 0, 1]
+
+
+def noisy(step: int = 0, **options: Any) -> np.ndarray:
+    """Verdicts on many right and as many wrong responses, shape [2, 3000]."""
+    reward = reward_for(TASK, Source(True), kind="noisy", seed=7, options=options)
+    assert reward is not None
+    names, texts = ["p"] * 6000, [r"\boxed{7}"] * 3000 + [r"\boxed{8}"] * 3000
+    return np.array(reward(names, texts, Scoring(step=step))).reshape(2, 3000)
+
+
+@pytest.mark.parametrize(("t", "f"), [(0.8, 0.1), (0.3, 0.6), (1.0, 0.0)])
+def test_a_noisy_verifier_has_its_two_rates_and_its_correction_is_the_reward(t: float, f: float) -> None:
+    """THEORY T20: the mean verdict is f + (t - f) r. Corrected, it is r; the draws are those of the same row."""
+    rates = {"true_positive": t, "false_positive": f}
+    verdicts, corrected = noisy(**rates), noisy(**rates, corrected=True)
+    assert set(verdicts.flat) <= {0.0, 1.0}
+    for found, rate, right in zip(verdicts, (t, f), (1.0, 0.0), strict=True):
+        assert abs(found.mean() - rate) <= 4 * math.sqrt(rate * (1 - rate) / 3000)
+        unbiased = corrected[0 if right else 1]
+        np.testing.assert_allclose(unbiased * (t - f) + f, found, atol=1e-12)
+        assert abs(unbiased.mean() - right) <= 4 * math.sqrt(rate * (1 - rate) / 3000) / abs(t - f)
+    assert np.array_equal(noisy(**rates), verdicts)
+    assert (noisy(step=1, **rates) != verdicts).any() == (t < 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"true_positive": 1.5}, "true_positive: got 1.5, allowed: a number from 0 to 1"),
+        ({"false_positive": True}, "false_positive: got True"),
+        ({"true_positive": 0.5, "false_positive": 0.5, "corrected": True}, "such verdicts tell nothing"),
+        ({"corrected": 1}, "corrected: got 1, allowed: true or false"),
+        ({"rate": 1}, "got rate, allowed: true_positive, false_positive, corrected"),
+    ],
+)
+def test_rates_that_are_none_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValidationError, InputError), match=message):
+        RewardConfig(kind="noisy", options=options)
 
 
 def test_format_wants_a_filled_box() -> None:
@@ -129,8 +167,8 @@ def test_answers_are_opened_by_the_labelled_rewards_of_objectives_with_a_reward_
     objective, source = PRESETS[preset], Source(allowed=True)
     reward = reward_for(objective, source, kind=kind, **FIELDS.get(kind, {}))
     assert (reward is not None) == objective.needs_reward
-    assert source.opened == (objective.needs_reward and kind in ("task", "inverted"))
-    if reward is not None and kind not in ("task", "inverted"):
+    assert source.opened == (objective.needs_reward and kind in LABELLED)
+    if reward is not None and kind not in LABELLED:
         ones = [1.0] * len(TEXTS)
         scoring = Scoring(0, None, [1] * len(TEXTS), ones, ones)
         assert len(reward(NAMES, TEXTS, scoring)) == len(TEXTS)
