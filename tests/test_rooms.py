@@ -39,6 +39,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "theory/proofs/theorems/family": {
         *("theory/core", "theory/optima", "theory/instability", "theory/proofs", "theory/proofs/numbers"),
     },
+    "theory/proofs/theorems/optimisers": {
+        *("theory/proofs", "theory/proofs/numbers", "theory/proofs/theorems"),
+    },
     "toy/problems": set(),
     "toy/learners/parts": {"toy/problems"},
     "toy/learners/exact": {"toy/problems", "toy/learners/parts"},

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 @options.flat
 def derive(
     results: Annotated[
-        list[str] | None, typer.Argument(help="T1 ... T25, as many as wanted. Default: all.", show_default=False)
+        list[str] | None, typer.Argument(help="T1 ... T26, as many as wanted. Default: all.", show_default=False)
     ] = None,
     brief: Annotated[bool, typer.Option("--brief", help="Print one line a result, without the derivations.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX document on stdout.")] = False,

@@ -38,6 +38,7 @@ MODULES = {
     "T23": "forecast",
     "T24": "selfmap",
     "T25": "forecast",
+    "T26": "optimisers.meansquare",
 }
 
 
@@ -45,14 +46,14 @@ def select(names: Iterable[str] = ()) -> list[str]:
     """Return the ids that the names mean, each once, in the order of the theory; all for no name.
 
     Args:
-        names: ``T1`` ... ``T25``, in either case.
+        names: ``T1`` ... ``T26``, in either case.
 
     Raises:
         InputError: A name is none of these.
 
     Example:
         >>> select(["t7", "T1", "T7"]), len(select())
-        (['T1', 'T7'], 25)
+        (['T1', 'T7'], 26)
     """
     wanted = set()
     for name in names:
@@ -66,7 +67,7 @@ def theorem(name: str) -> Theorem:
     """Return a result before it is derived, importing the one module that proves it.
 
     Args:
-        name: ``T1`` ... ``T25``.
+        name: ``T1`` ... ``T26``.
 
     Raises:
         InputError: The name is none of these.
@@ -79,7 +80,7 @@ def derive(*names: str, seed: int = 0) -> Rows[Result]:
     """Derive results of the theory and check every step now; all for no name, which takes about a minute.
 
     Args:
-        names: ``T1`` ... ``T25``.
+        names: ``T1`` ... ``T26``.
         seed: Of the random problems, at least 0.
 
     Raises:

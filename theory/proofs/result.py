@@ -59,7 +59,7 @@ class Result:
     """A result of the theory with its derivation.
 
     Attributes:
-        id: ``T1`` ... ``T25``.
+        id: ``T1`` ... ``T26``.
         title: A few words.
         statement: The result, its formulas those that the steps checked.
         steps: The derivation in order.
@@ -329,7 +329,7 @@ class Theorem:
     """A result before it is derived.
 
     Attributes:
-        id: ``T1`` ... ``T25``.
+        id: ``T1`` ... ``T26``.
         title: A few words.
         prove: Adds the steps and states the result. Its keyword arguments are the claims that it checks, with the true
             ones as defaults, so that a false claim can be put through the same checks.

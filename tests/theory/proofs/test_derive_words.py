@@ -182,6 +182,17 @@ SAID = {
         "pass@k has the slope d/dalpha (1 - (1 - q)^k) = k*(1 - q)^(k - 1)*Cov_q(r, log p) on each prompt",
         "for many those that are solved seldom: lim[k -> oo] ",
     ],
+    "T26": [
+        "all advantages are zero, A_k = 0: it has no noise",
+        "of masses m and 1 - m, in groups of G, gradient ascent multiplies the mean square by factor = ",
+        "below eta^* = ",
+        "a deviation settles, above it leaves",
+        "that of the exact gradient, lim[G -> oo] (eta^*) = 1/(m*(1 - m)); for many tokens lim[T -> oo] "
+        "(T*eta^*) = (G - 1)",
+        "without epsilon makes the same step of all multiples of the gradients, (step at epsilon = 0) = eta*m_t/r_t",
+        "keeps the floor 4*eta^2*(1 - q)*q > 0; for gradients far below epsilon it is gradient ascent with "
+        "eta_slow = eta/epsilon, lim[a -> 0] ",
+    ],
 }
 
 

@@ -29,6 +29,8 @@ STEPS = sp.Symbol("j", integer=True, nonnegative=True)
 COUNT = sp.Symbol("T", integer=True, positive=True)
 DELTA = sp.KroneckerDelta
 SPREAD = M * LESS  # pi_0 pi_1
+Y, Z = sp.symbols("y z", positive=True)
+GENERATING = (M * Z + LESS * Y) ** GROUP  # of the numbers of the two outcomes in a group
 SQUARE = GAP**2 * SPREAD * ((GROUP - 2) * (GROUP - 3) * SPREAD + GROUP - 1) / (GROUP * (GROUP - 1))
 CLIMB = COUNT + sp.sinh(COUNT * ETA * GAP / 2) * sp.cosh(START + (COUNT - 1) * ETA * GAP / 2) / sp.sinh(ETA * GAP / 2)
 SELECTION = GROUP * GAP / (ETA * REWARD**2)
@@ -163,32 +165,30 @@ def _freezes(d: Derivation, moves: sp.Expr) -> Any:
     return freezes
 
 
+def count_moment(power: int) -> sp.Expr:
+    """Return E[K^power (G - K)^power], K binomial: how many of G samples are the better outcome."""
+    found = GENERATING
+    for _ in range(power):
+        found = Z * sp.diff(Y * sp.diff(found, Y), Z)
+    at_one = found.subs({Y: 1, Z: 1})
+    return sp.simplify(at_one.subs(M + LESS, 1).subs(LESS, 1 - M))
+
+
 def _two_outcomes(d: Derivation, drift: int, square: sp.Expr) -> tuple[Any, Any, Any]:
-    y, z = sp.symbols("y z", positive=True)
-    generating = (M * z + LESS * y) ** GROUP
-
-    def moment(power: int) -> sp.Expr:
-        """Return E[K^power (G - K)^power], K binomial."""
-        found = generating
-        for _ in range(power):
-            found = z * sp.diff(y * sp.diff(found, y), z)
-        at_one = found.subs({y: 1, z: 1})
-        return sp.simplify(at_one.subs(M + LESS, 1).subs(LESS, 1 - M))
-
     right, wrong = sp.symbols("k_0 k_1", integer=True, nonnegative=True)
     scale = GAP / (GROUP * (GROUP - 1))
     first = d.equal(
         say("Two outcomes, rewards {} apart: with {} and {} samples of them RLOO's estimate is {} on the better logit "
             "and its opposite on the other. Its mean, by the generating function {}.", GAP, right, wrong,
-            Short("g_0", right * wrong * scale), Short("phi", generating)),
-        moment(1) * scale,
+            Short("g_0", right * wrong * scale), Short("phi", GENERATING)),
+        count_moment(1) * scale,
         drift * GAP * M * (1 - M),
         name="E[g]",
         scope=TWO,
     )  # fmt: skip
     second = d.equal(
         say("Its mean square, with {} for the chance of the worse outcome.", LESS),
-        moment(2) * scale**2,
+        count_moment(2) * scale**2,
         square,
         name="E[g^2]",
         where={LESS: 1 - M},
