@@ -54,6 +54,9 @@ def simulate(
     step_size: Annotated[float | None, typer.Option(help="eta of every learner chosen.", rich_help_panel=RUN)] = None,
     group_size: Annotated[int | None, typer.Option(help="Samples of an update.", rich_help_panel=RUN)] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd, momentum, adam.", rich_help_panel=RUN)] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Adam's: added to the root of its averaged square.", rich_help_panel=RUN)
+    ] = None,
     kl: Annotated[
         str | None, typer.Option(help="k1-reward, k2-loss, …: estimator of the KL and its place.", rich_help_panel=RUN)
     ] = None,
@@ -81,6 +84,7 @@ def simulate(
         "steps": steps,
         "group_size": group_size,
         "optimizer": optimizer,
+        "epsilon": epsilon,
         "kl": kl,
         "reward_noise": reward_noise,
         "base_noise": base_noise,

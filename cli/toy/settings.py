@@ -49,6 +49,7 @@ def _refuse_unread(resolved: SimulateConfig, flags: dict[str, Any]) -> None:
     options.only_where(sampled, "a sampled learner", **given("group_size", "kl", "reward_noise"))
     options.only_where(random, "a sampled learner or --base-noise", **given("seeds", "seed"))
     options.only_where(optimized, "a learner that takes steps, not a flow", **given("optimizer"))
+    options.only_where(resolved.optimizer == "adam", "--optimizer adam", **given("epsilon"))
     options.only_where(weighed, "--normalization mean or weighted_mean, which divide by it", **given("length"))
 
 

@@ -42,6 +42,7 @@ def sweep(
     learner: _values("natural, softmax, rloo, grpo, ppo, …: docs/toy.md.") = None,  # type: ignore[valid-type]
     group_size: _values("Samples of an update.") = None,  # type: ignore[valid-type]
     optimizer: _values("sgd, momentum, adam.") = None,  # type: ignore[valid-type]
+    epsilon: _values("Adam's: added to the root of its averaged square.") = None,  # type: ignore[valid-type]
     kl: _values("k1-reward, k2-loss, …: estimator of the KL and its place.") = None,  # type: ignore[valid-type]
     step_size: _values("eta.") = None,  # type: ignore[valid-type]
     reward_noise: _values("Standard deviation of noise on sampled rewards.") = None,  # type: ignore[valid-type]
@@ -110,6 +111,7 @@ def sweep(
         "learner": learner,
         "group_size": group_size,
         "optimizer": optimizer,
+        "epsilon": epsilon,
         "kl": kl,
         "step_size": step_size,
         "reward_noise": reward_noise,
@@ -150,6 +152,7 @@ def _refuse_unread(settings: SweepConfig, flags: dict[str, Any]) -> None:
     options.only_where(sampled, "a sampled learner", **given("group_size", "kl", "reward_noise"))
     optimized = any(not LEARNERS.get(kind).flow for kind in settings.learner)
     options.only_where(optimized, "a learner that takes steps, not a flow", **given("optimizer"))
+    options.only_where("adam" in settings.optimizer, "--optimizer adam", **given("epsilon"))
     options.only_where(set(settings.normalization) != {"none"}, "a normalization other than none", **given("alpha"))
 
 

@@ -146,6 +146,8 @@ def test_noise_optimizer_and_correlated_rewards(tmp_path: Path, capsys: pytest.C
 
 BAD_INPUT = [
     (["--preset", "tempered", "--optimizer", "lion"], "optimizer: got 'lion'"),
+    (["--preset", "tempered", "--epsilon", "1e-2"], "epsilon: got 0.01"),
+    (["--preset", "tempered", "--optimizer", "adam", "--epsilon", "0"], "epsilon: got 0.0"),
     (["--preset", "tempered", "--kl", "k4-loss"], "kl: got 'k4-loss'"),
     (["--reward", "correlated:2:0"], "reward: got 'correlated:2:0'"),
     (["--alpha", "nan"], "alpha: got nan"),

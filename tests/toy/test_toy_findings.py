@@ -107,6 +107,17 @@ def test_the_support_rule(large: float, small: float, holds: bool) -> None:
     assert bool(FINDINGS["support"].decide(tables).holds) is holds
 
 
+@pytest.mark.parametrize(
+    ("small", "large", "plain", "holds"),
+    [(1e-5, 1e-16, 1e-16, True), (1e-16, 1e-16, 1e-16, False), (1e-5, 1e-9, 1e-16, False), (1e-5, 1e-16, 1e-5, False)],
+)
+def test_the_null_rule(small: float, large: float, plain: float, holds: bool) -> None:
+    epsilons, optimizers = [1e-8] * 64 + [1e-2] * 64, ["sgd"] * 64 + ["momentum"] * 64
+    adam = ends({"kl_base": [small if epsilon < 1e-5 else large for epsilon in epsilons]}, epsilon=epsilons)
+    without = ends({"kl_base": [1e-16] * 64 + [plain] * 64}, optimizer=optimizers)
+    assert bool(FINDINGS["null"].decide({"adam": adam, "without": without}).holds) is holds
+
+
 @pytest.mark.parametrize(("grpo", "unlikely", "holds"), [(0.3, 0.05, True), (0.05, 0.3, False), (0.0, 0.0, False)])
 def test_the_rank_rule(grpo: float, unlikely: float, holds: bool) -> None:
     learners = [name for name in ("grpo", "unlikeliness", "rloo") for _ in range(64)]

@@ -22,6 +22,7 @@ from jax.experimental.ode import odeint
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.problem import Problem
 from sharpen.toy.learners.parts.learner import (
+    EPSILON,
     KL_PLACES,
     Batch,
     ExactLearner,
@@ -38,10 +39,10 @@ from sharpen.toy.problems.setting import Setting
 from sharpen.toy.problems.utility import restoring_rate
 
 FLOW_ACCURACY = {"rtol": 1e-10, "atol": 1e-12}  # of one update; 1e-8 remains after thousands
-OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
-    "sgd": optax.identity,
-    "momentum": lambda: optax.trace(decay=0.9),
-    "adam": lambda: optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
+OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
+    "sgd": lambda _: optax.identity(),
+    "momentum": lambda _: optax.trace(decay=0.9),
+    "adam": lambda epsilon: optax.scale_by_adam(b1=0.9, b2=0.999, eps=epsilon),
 }
 
 
@@ -61,14 +62,21 @@ def check(kind: str, options: Options, kl_weight: float, step_size: float, separ
     """Refuse what a learner cannot run.
 
     Raises:
-        InputError: unknown names, a step size that is no finite number > 0, fewer than two samples where a baseline
-            needs them, trajectory balance without entropy, or a step size at which the natural gradient diverges.
+        InputError: unknown names, an epsilon that is no number > 0 or that no Adam reads, a step size that is no finite
+            number > 0, fewer than two samples where a baseline needs them, trajectory balance without entropy, or a
+            step size at which the natural gradient diverges.
     """
     learner = LEARNERS.get(kind)
     if not 0.0 < step_size < math.inf:
         raise InputError("step_size", step_size, "a finite number > 0")
     if options.optimizer not in OPTIMIZERS:
         raise InputError("optimizer", options.optimizer, ", ".join(OPTIMIZERS))
+    if not 0.0 < options.epsilon < math.inf:
+        raise InputError("epsilon", options.epsilon, "a finite number > 0")
+    if options.epsilon != EPSILON and options.optimizer != "adam":
+        raise InputError(
+            "epsilon", options.epsilon, f"{EPSILON:g} unless every optimizer is adam, which alone reads it"
+        )
     if options.kl not in KL_PLACES:
         raise InputError("kl", options.kl, ", ".join(KL_PLACES))
     if isinstance(learner, SampledLearner):
@@ -111,7 +119,7 @@ def check_utility(
 def make(kind: str, setting: Setting, family: Family, options: Options) -> Update:
     """Return the update of a learner by its name; :func:`check` says whether it can run."""
     learner = LEARNERS.get(kind)
-    optimizer = OPTIMIZERS[options.optimizer]()
+    optimizer = OPTIMIZERS[options.optimizer](options.epsilon)
     weight = jnp.asarray(setting.prompt_weight)
 
     def init(key: Array) -> State:

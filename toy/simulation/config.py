@@ -13,7 +13,7 @@ from sharpen.objective.settings import Settings
 from sharpen.objective.storage.reading import read_mapping
 from sharpen.theory.core.problem import Problem
 from sharpen.toy.dynamics.updates import check, check_utility
-from sharpen.toy.learners.parts.learner import Options
+from sharpen.toy.learners.parts.learner import EPSILON, Options
 from sharpen.toy.learners.registry import LEARNERS
 from sharpen.toy.problems.numbers import Numbers
 from sharpen.toy.problems.prompts import parse_task
@@ -37,6 +37,7 @@ class SimulateConfig(Settings):
         step_size: eta by learner, for those that do not take the default.
         group_size: Samples of one update.
         optimizer: ``sgd``, ``momentum`` or ``adam``, of all learners but the flows.
+        epsilon: What Adam adds to the root of its averaged square.
         kl: Where the KL estimate of a sampled learner stands, see ``sharpen.toy.learners.parts.learner.KL_PLACES``.
         reward_noise: Standard deviation of noise on every sampled reward.
         base_noise: Standard deviation of an error of the log p that the objective sees, drawn once a run.
@@ -57,6 +58,7 @@ class SimulateConfig(Settings):
     step_size: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     group_size: int = Field(default=16, ge=2, le=10**6)
     optimizer: str = "sgd"
+    epsilon: float = Field(default=EPSILON, gt=0)
     kl: str = "k1-reward"
     reward_noise: float = Field(default=0.0, ge=0)
     base_noise: float = Field(default=0.0, ge=0)
@@ -93,6 +95,7 @@ class SimulateConfig(Settings):
         return Options(
             group_size=self.group_size,
             optimizer=self.optimizer,
+            epsilon=self.epsilon,
             kl=self.kl,
             reference_moves=objective.refresh_every is not None,
             noisy_reward=self.reward_noise > 0,

@@ -9,13 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sharpen.objective import InputError
-from sharpen.toy.studies import findings_rates, findings_support
+from sharpen.toy.studies import findings_null, findings_rates, findings_support
 from sharpen.toy.studies.findings_core import Verdict
 from sharpen.toy.sweeps.summary import read
 from sharpen.toy.sweeps.sweep import sweep
 
-ORDER = ("mode", "support", "self-sharpening", "length", "face", "rank", "placements")
-_ALL = {finding.name: finding for finding in (*findings_support.FINDINGS, *findings_rates.FINDINGS)}
+ORDER = ("mode", "support", "self-sharpening", "length", "face", "rank", "placements", "null")
+_ALL = {
+    finding.name: finding for finding in (*findings_support.FINDINGS, *findings_rates.FINDINGS, *findings_null.FINDINGS)
+}
 FINDINGS = {name: _ALL[name] for name in ORDER}
 
 

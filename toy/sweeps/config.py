@@ -13,13 +13,13 @@ from sharpen.toy.dynamics.engine import recorded
 from sharpen.toy.dynamics.memory import fixed_bytes, run_bytes
 from sharpen.toy.dynamics.observe import measures
 from sharpen.toy.dynamics.updates import check
-from sharpen.toy.learners.parts.learner import Options
+from sharpen.toy.learners.parts.learner import EPSILON, Options
 from sharpen.toy.problems.prompts import ProblemConfig, Task
 from sharpen.toy.problems.setting import Setting, check_size, setting
 
 NonNegative = Annotated[float, Field(ge=0)]
 # Compiled apart, so outermost: runs that share them are neighbours.
-COMPILED = ("learner", "group_size", "optimizer", "kl", "reference")
+COMPILED = ("learner", "group_size", "optimizer", "epsilon", "kl", "reference")
 OBJECTIVE = ("reference", "mode", "normalization", "weight", "alpha", "beta_inv")
 OTHER = ("step_size", "reward_noise", "base_noise")
 AXES = COMPILED + OBJECTIVE[1:] + OTHER
@@ -50,6 +50,7 @@ class SweepConfig(ProblemConfig):
         learner: Names of learners (`sharpen.toy.learners.registry`), built in, ``module:object``, or an entry point's.
         group_size: Samples of an update.
         optimizer: ``sgd``, ``momentum`` or ``adam``.
+        epsilon: What Adam adds to the root of its averaged square.
         kl: Where the KL estimate stands, see ``sharpen.toy.learners.parts.learner.KL_PLACES``.
         mode: Of the objective, as are the next five.
         normalization: Likewise.
@@ -77,6 +78,7 @@ class SweepConfig(ProblemConfig):
     learner: tuple[str, ...] = Field(default=("rloo",), min_length=1)
     group_size: tuple[Annotated[int, Field(ge=1, le=10**5)], ...] = Field(default=(16,), min_length=1)
     optimizer: tuple[str, ...] = Field(default=("sgd",), min_length=1)
+    epsilon: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(EPSILON,), min_length=1)
     kl: tuple[str, ...] = Field(default=("k1-reward",), min_length=1)
     mode: tuple[str, ...] = Field(default=("sampling",), min_length=1)
     normalization: tuple[str, ...] = Field(default=("sum",), min_length=1)
@@ -175,6 +177,7 @@ class SweepConfig(ProblemConfig):
             options = Options(
                 group_size=columns["group_size"],
                 optimizer=columns["optimizer"],
+                epsilon=columns["epsilon"],
                 kl=columns["kl"],
                 reference_moves=objective.refresh_every is not None,
             )

@@ -16,6 +16,7 @@ from jax import Array
 from sharpen.toy.problems.policies import Family
 from sharpen.toy.problems.setting import Setting
 
+EPSILON = 1e-8  # Adam's, the customary value
 KL_PLACES = ("k1-reward", "k2-reward", "k3-reward", "k1-loss", "k2-loss", "k3-loss")
 
 
@@ -58,6 +59,7 @@ class Options(NamedTuple):
     Args:
         group_size: Samples of a prompt, G.
         optimizer: ``sgd``, ``momentum`` or ``adam``.
+        epsilon: What Adam adds to the root of its averaged square, > 0, in the gradient's unit; no other reads it.
         kl: Estimator of the KL and where it stands, one of ``KL_PLACES``. ``k1-reward`` is the objective as written.
         epochs: Gradient steps on one batch, of a learner with ``several_epochs``.
         clip_low: PPO's lower clip.
@@ -73,6 +75,7 @@ class Options(NamedTuple):
 
     group_size: int = 16
     optimizer: str = "sgd"
+    epsilon: float = EPSILON
     kl: str = "k1-reward"
     epochs: int = 4
     clip_low: float = 0.2
