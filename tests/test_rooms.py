@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "theory/estimators": {"theory/core"},
     "theory/sequences": {"theory/core"},
     "theory/audit": {"theory/core"},
+    "theory/exactness": {"theory/core"},
     "theory/forecast": {"theory/core", "theory/audit", "theory/optima"},
     "theory/proofs": {"theory/core"},
     "theory/proofs/numbers": {
@@ -86,6 +87,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "llm/outcomes": {
         *("llm/common", "llm/configs", "llm/models", "llm/preflight", "llm/rollout", "llm/tasks"),
         *("llm/tasks/answers", "llm/tasks/verification"),
+    },
+    "llm/exactness": {
+        *("llm/configs", "llm/models", "llm/outcomes", "llm/preflight", "llm/rollout", "llm/samplers", "llm/sampling"),
+        "llm/tasks",
     },
     "llm/audit": {
         *("llm/common", "llm/configs", "llm/evaluation", "llm/models", "llm/preflight", "llm/rollout", "llm/tasks"),

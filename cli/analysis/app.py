@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sharpen.cli.analysis import audit, forecast, outcomes
+from sharpen.cli.analysis import audit, forecast, outcomes, verify_sampler
 
 
 def register(app: typer.Typer) -> None:
@@ -12,3 +12,4 @@ def register(app: typer.Typer) -> None:
     audit.register(app)
     forecast.register(app)
     outcomes.register(app)
+    verify_sampler.register(app)
