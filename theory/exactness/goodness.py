@@ -1,7 +1,7 @@
 r"""Goodness of fit of n independent draws to a law p that is known exactly, and the n that finds a given deviation.
 
-Pearson's statistic sum (O_i - n p_i)^2 / (n p_i) over k classes has, where the draws follow p, nearly the chi^2 law with
-k - 1 degrees of freedom, and where they follow q nearly the noncentral one of noncentrality n sum (q_i - p_i)^2 / p_i.
+Pearson's statistic sum (O_i - n p_i)^2 / (n p_i) over k classes has, where the draws follow p, nearly the law chi^2
+with k - 1 degrees of freedom, and where they follow q nearly the noncentral one, n sum (q_i - p_i)^2 / p_i from it.
 Of all q at total variation d from p none has a smaller one than 4 n d^2: by Cauchy and Schwarz the outcomes S that q
 favours give at least d^2 / p(S) and the others d^2 / (1 - p(S)), together d^2 / (p(S) (1 - p(S))) >= 4 d^2. So the
 power against *every* deviation of that size is bounded from below, without knowing which mistake a sampler makes.

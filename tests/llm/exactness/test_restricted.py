@@ -182,5 +182,5 @@ def test_published_mistakes_are_found(chance: Restricted, own: str, mistake: str
 
 
 def test_a_sampler_that_leaves_the_model_is_told(chance: Restricted, own: str) -> None:
-    with pytest.raises(InputError, match="method: got .*continues the prompt"):
+    with pytest.raises(InputError, match=r"method: got .*continues the prompt"):
         fit(chance, method=f"{own}:outside")
