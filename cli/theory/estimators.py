@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sharpen.theory.core.problem import FloatArray
     from sharpen.theory.estimators.claims import Claim
     from sharpen.theory.estimators.exact import Estimate, Setting
+    from sharpen.theory.estimators.success import Ascent
 
 DEFAULT_LENGTH = "2,6,3,9,4"  # of the default base's outcomes; unequal, so that aggregation matters
 VERDICTS = {True: "confirmed", False: "refuted", None: "undecided"}
@@ -36,6 +37,7 @@ def estimators(
         ),
     ] = None,
     group: Annotated[int, typer.Option(help="Samples per group, at least 2.")] = 4,
+    k: Annotated[int | None, typer.Option(help="K of pass@K, where rewards are 0 and 1. Default 2.")] = None,
     json_output: options.JsonOutput = False,
 ) -> None:
     """Show bias and variance of KL terms, advantages and token aggregations, over every possible group of samples.
@@ -49,14 +51,17 @@ def estimators(
     if outcomes.base is None and outcomes.length is None:
         outcomes = replace(outcomes, length=DEFAULT_LENGTH)
     problem = outcomes.build()
-    report = estimator_report(spec, problem, _policy(policy), group)
+    report = estimator_report(spec, problem, _policy(policy), group, 2 if k is None else k)
     given, found, decided = report.setting, report.estimates, report.claims
+    options.only_where(bool(report.ascents), "an objective with a task reward of 0 and 1 and groups of at most 64", k=k)
     if json_output:
         import json
 
-        say(json.dumps(_as_json(given, found, decided), allow_nan=False))
+        ascended = [_ascent_as_json(ascent) for ascent in report.ascents]
+        say(json.dumps(_as_json(given, found, decided) | {"ascents": ascended}, allow_nan=False))
     else:
         _print_tables(spec, given, found, decided)
+        _print_ascents(given, report.ascents)
 
 
 def _policy(text: str | None) -> FloatArray | None:
@@ -134,6 +139,46 @@ def _print_tables(
     console.print(table)
     for claim in decided:
         console.print(f"{VERDICTS[claim.confirmed]:<9} {claim.source}: {claim.claim}")
+
+
+def _ascent_as_json(ascent: Ascent) -> dict[str, Any]:
+    estimate = ascent.estimate
+    return {
+        "name": ascent.name,
+        "ascends": ascent.utility,
+        "times": ascent.scale,
+        "polynomial": ascent.polynomial.tolist(),
+        "target": ascent.target,
+        "expectation": estimate.expectation.tolist(),
+        "bias_norm": estimate.bias_norm,
+        "scale": estimate.scale,
+        "variance": estimate.variance,
+        "unbiased": estimate.unbiased,
+    }
+
+
+def _print_ascents(given: Setting, found: tuple[Ascent, ...]) -> None:
+    if not found:
+        return
+    console = terminal.plain_console()
+    success = given.policy @ given.problem.reward
+    console.print(f"\nof the success rate, {success:.4f} here, each ascends")
+    table = terminal.plain_table()
+    for name in ("advantage", "ascends", "times", "named after", "slope of that", "variance"):
+        left = name in ("advantage", "ascends", "named after")
+        table.add_column(name, no_wrap=True, justify="left" if left else "right")
+    for ascent in found:
+        scale = ascent.estimate.scale
+        table.add_row(
+            ascent.name,
+            ascent.utility,
+            "-" if ascent.utility == "its own" else f"{ascent.scale:.4f}",
+            ascent.target,
+            "-" if scale is None else f"{scale:.4f}",
+            f"{ascent.estimate.variance:.4g}",
+        )
+    console.print(table)
+    console.print("slope of that: of the mean update, over that of the utility it is named after")
 
 
 def _bias_in_words(estimate: Estimate) -> str:

@@ -66,6 +66,12 @@ def simulate(
     base_noise: Annotated[
         float | None, typer.Option(help="Standard deviation of a fixed error of log p.", rich_help_panel=RUN)
     ] = None,
+    true_positive: Annotated[
+        float | None, typer.Option(help="Share of right samples that the verifier calls right.", rich_help_panel=RUN)
+    ] = None,
+    false_positive: Annotated[
+        float | None, typer.Option(help="Share of wrong samples that it calls right.", rich_help_panel=RUN)
+    ] = None,
     seeds: Annotated[int | None, typer.Option(help="Independent runs.", rich_help_panel=RUN)] = None,
     seed: Annotated[int | None, typer.Option(help="Of all random numbers.", rich_help_panel=RUN)] = None,
     record_every: Annotated[int | None, typer.Option(help="Updates between records.", rich_help_panel=RUN)] = None,
@@ -88,6 +94,8 @@ def simulate(
         "kl": kl,
         "reward_noise": reward_noise,
         "base_noise": base_noise,
+        "true_positive": true_positive,
+        "false_positive": false_positive,
         "seeds": seeds,
         "seed": seed,
         "record_every": record_every,
@@ -166,6 +174,19 @@ def _reporter(bars: Any) -> Callable[[str, int, int], None]:
     return report
 
 
+def _print_alarms(console: Any, rows: list[dict[str, Any]]) -> None:
+    """Say whose entropy collapsed: first where the limit's does not."""
+    alarms = [(row, alarm) for row in rows if (alarm := row.get("entropy_alarm")) is not None]
+    for asked, words in ((False, "ALARM: entropy"), (True, "as the limit, entropy")):
+        chosen = [
+            f"{row['objective']}/{row['learner']} from update {alarm['update']:g} ({alarm['share']:.0%} of runs)"
+            for row, alarm in alarms
+            if (alarm["limit_entropy"] < alarm["below"]) == asked
+        ]
+        if chosen:
+            console.print(f"{words} below a tenth of the base's: {', '.join(chosen)}")
+
+
 def _print_table(summary: dict[str, Any]) -> None:
 
     table = terminal.plain_table()
@@ -188,3 +209,4 @@ def _print_table(summary: dict[str, Any]) -> None:
     console.print("±: half the 95% interval over seeds")
     console.print("agrees: the theory is in every outcome's interval (95% for all), or 1e-6 away")
     console.print("approaches: it is not, but a quarter nearer than at half the run; else it differs")
+    _print_alarms(console, summary["tracks"])

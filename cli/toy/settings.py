@@ -47,6 +47,8 @@ def _refuse_unread(resolved: SimulateConfig, flags: dict[str, Any]) -> None:
     optimized = any(not LEARNERS.get(kind).flow for kind in resolved.learners)
     weighed = any(objective.length_exponent != 0.0 for objective in resolved.objectives.values())
     options.only_where(sampled, "a sampled learner", **given("group_size", "kl", "reward_noise"))
+    rewarded = any(objective.coefficients.w_r != 0.0 for objective in resolved.objectives.values())
+    options.only_where(rewarded, "an objective with a task reward", **given("true_positive", "false_positive"))
     options.only_where(random, "a sampled learner or --base-noise", **given("seeds", "seed"))
     options.only_where(optimized, "a learner that takes steps, not a flow", **given("optimizer"))
     options.only_where(resolved.optimizer == "adam", "--optimizer adam", **given("epsilon"))

@@ -39,6 +39,7 @@ def sweep(
     normalization: _values("none, sum, mean, weighted_mean.") = None,  # type: ignore[valid-type]
     weight: _values("Length exponents of weighted_mean.") = None,  # type: ignore[valid-type]
     reference: _values("frozen, policy, refresh:K.") = None,  # type: ignore[valid-type]
+    utility: _values("Of the success rate: identity, log, pass@K, arcsin.") = None,  # type: ignore[valid-type]
     learner: _values("natural, softmax, rloo, grpo, ppo, …: docs/toy.md.") = None,  # type: ignore[valid-type]
     group_size: _values("Samples of an update.") = None,  # type: ignore[valid-type]
     optimizer: _values("sgd, momentum, adam.") = None,  # type: ignore[valid-type]
@@ -47,6 +48,8 @@ def sweep(
     step_size: _values("eta.") = None,  # type: ignore[valid-type]
     reward_noise: _values("Standard deviation of noise on sampled rewards.") = None,  # type: ignore[valid-type]
     base_noise: _values("Standard deviation of a fixed error of log p.") = None,  # type: ignore[valid-type]
+    true_positive: _values("Shares of right samples that the verifier calls right.") = None,  # type: ignore[valid-type]
+    false_positive: _values("Shares of wrong samples that it calls right.") = None,  # type: ignore[valid-type]
     prompts: Annotated[
         int | None,
         typer.Option(help="Prompts made of one --base; forms with a SEED are drawn for each.", rich_help_panel=PROMPTS),
@@ -108,6 +111,7 @@ def sweep(
         "normalization": normalization,
         "weight": weight,
         "reference": reference,
+        "utility": utility,
         "learner": learner,
         "group_size": group_size,
         "optimizer": optimizer,
@@ -116,6 +120,8 @@ def sweep(
         "step_size": step_size,
         "reward_noise": reward_noise,
         "base_noise": base_noise,
+        "true_positive": true_positive,
+        "false_positive": false_positive,
         "tokens": tokens,
         "prompt_weights": prompt_weights,
         "start": start,
@@ -150,6 +156,8 @@ def _refuse_unread(settings: SweepConfig, flags: dict[str, Any]) -> None:
     options.only_where(settings.transition is None, "a machine without --transition", **given("tokens", "hazard"))
     sampled = any(not LEARNERS.get(kind).exact for kind in settings.learner)
     options.only_where(sampled, "a sampled learner", **given("group_size", "kl", "reward_noise"))
+    rewarded = max(settings.beta_inv) > 0
+    options.only_where(rewarded, "--beta-inv above 0, a task reward", **given("true_positive", "false_positive"))
     optimized = any(not LEARNERS.get(kind).flow for kind in settings.learner)
     options.only_where(optimized, "a learner that takes steps, not a flow", **given("optimizer"))
     options.only_where("adam" in settings.optimizer, "--optimizer adam", **given("epsilon"))

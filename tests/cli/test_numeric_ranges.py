@@ -34,6 +34,7 @@ LISTS = {
     "theory sequences": {"reward_states"},
     "toy sweep": {
         *("alpha", "beta_inv", "weight", "step_size", "group_size", "reward_noise", "base_noise"),
+        *("true_positive", "false_positive"),
         *("prompt_weights", "start", "record_at", "k"),
     },
 }
@@ -58,6 +59,11 @@ BESIDE: dict[tuple[str, str], list[str]] = {
             *("theory optimum", "theory response", "theory self-sharpening", "toy sweep", "toy phase", "toy watch"),
             "toy simulate",
         )
+    },
+    **{
+        (command, name): ["--beta-inv", "2"]
+        for command in ("toy simulate", "toy sweep")
+        for name in ("true_positive", "false_positive")
     },
     **{
         ("toy sweep", name): ["--policy", "machine", "--longest", "4"]

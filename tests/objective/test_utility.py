@@ -162,8 +162,10 @@ def test_sampled_learners_of_the_toy_say_that_they_cannot_train_one() -> None:
     from sharpen.objective.checked import checked
     from sharpen.toy import SimulateConfig
 
-    with pytest.raises(InputError, match="utility: got 'log', allowed: identity for the sampled learner rloo"):
-        checked(SimulateConfig, {"objectives": {"new": {"beta_inv": 1.0, "utility": "log"}}})
+    fields = {"objectives": {"new": {"beta_inv": 1.0, "utility": "log"}}}
+    assert "rloo" in checked(SimulateConfig, fields).learners  # which can
+    with pytest.raises(InputError, match="utility: got 'log', allowed: identity or arcsin for the learner grpo"):
+        checked(SimulateConfig, fields | {"learners": ["grpo"]})
 
 
 def test_language_model_learners_that_cannot_train_one_say_so() -> None:

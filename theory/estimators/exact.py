@@ -225,7 +225,7 @@ def kl_estimate(given: Setting, term: str, placement: str) -> Estimate:
     weight = (in_reward if placement == "reward" else in_loss)[term]
     weights = np.broadcast_to(weight / given.groups.size, given.groups.counts.shape)
     magnitude = 1.0 + float(np.max(np.abs(np.log(given.policy)) + np.abs(given.problem.log_base)))
-    return _estimate(given, term, placement, kl_gradient(given.problem, given.policy), weights, magnitude)
+    return moments(given, term, placement, kl_gradient(given.problem, given.policy), weights, magnitude)
 
 
 def policy_gradient_estimate(given: Setting, advantage: str, aggregation: str = "sequence-sum") -> Estimate:
@@ -254,7 +254,7 @@ def policy_gradient_estimate(given: Setting, advantage: str, aggregation: str = 
     )
     weights = _ADVANTAGE[advantage](given.groups, reward) * _aggregate(given, aggregation)
     target = gradient(given.objective, given.problem, log_pi)
-    return _estimate(given, advantage, aggregation, target, weights, float(np.max(np.abs(reward))))
+    return moments(given, advantage, aggregation, target, weights, float(np.max(np.abs(reward))))
 
 
 def estimates(given: Setting) -> Rows[Estimate]:
@@ -313,10 +313,22 @@ def _aggregate(given: Setting, aggregation: str) -> FloatArray:
     return 1.0 / (groups.counts @ length)[:, None]
 
 
-def _estimate(
+def moments(
     given: Setting, name: str, placement: str, target: FloatArray, weights: FloatArray, magnitude: float
 ) -> Estimate:
-    """Return the moments of sum_x counts_x weights_x (e_x - pi) over the groups."""
+    """Return the moments of sum_x counts_x weights_x (e_x - pi) over the groups.
+
+    Args:
+        given: The policy and its groups.
+        name: Of the estimator.
+        placement: Likewise.
+        target: The true gradient, shape [n].
+        weights: Of a sample of each outcome in each group, shape [N, n].
+        magnitude: Of the numbers that the weights are differences of.
+
+    Raises:
+        InputError: weights overflow.
+    """
     probability = given.groups.probability
     with np.errstate(over="ignore", invalid="ignore"):
         total = given.groups.counts * weights  # [N, n]

@@ -50,11 +50,11 @@ def closed_form(kind: str, family: Family, options: Options) -> Signal | None:
     Args:
         kind: Of the learner.
         family: Of its policies; only a table's scores have this form.
-        options: Of the learner; a KL estimate in the loss is no part of a U-statistic.
+        options: Of the learner; a KL estimate in the loss is no part of a U-statistic, nor is a utility.
     """
     learner = LEARNERS.get(kind)
     noise_of = learner.noise if isinstance(learner, SampledLearner) else None
-    if noise_of is None or not family.separate or options.kl.endswith("loss"):
+    if noise_of is None or not family.separate or options.kl.endswith("loss") or options.utility != "identity":
         return None
 
     def signal(setting: Setting, log_pi: Array, state: State) -> Array:
@@ -82,9 +82,12 @@ def _rewards(setting: Setting, options: Options, log_pi: Array, state: State) ->
     due = (every > 0) & (state.updates % jnp.maximum(every, 1) == 0)  # the next update begins with the renewed p
     state = state._replace(reference=jnp.where(due, log_pi, state.reference))
     log_p = log_reference(setting, options, state, log_pi)
-    earned = setting.on_reward * setting.reward + (setting.on_reference - setting.kl_weight) * log_p
+    true, false = jnp.asarray(setting.true_positive), jnp.asarray(setting.false_positive)
+    said = false + (true - false) * setting.reward
+    earned = setting.on_reward * said + (setting.on_reference - setting.kl_weight) * log_p
     all_outcomes = Batch(jnp.asarray(earned), log_p, log_pi, log_pi)
-    noise = (jnp.asarray(setting.on_reward) * setting.reward_noise) ** 2
+    wavers = said * (1.0 - said) if options.noisy_verifier else 0.0  # variance of a verdict
+    noise = jnp.asarray(setting.on_reward) ** 2 * (setting.reward_noise**2 + wavers)
     return total_reward(all_outcomes, jnp.asarray(setting.kl_weight), options), noise
 
 
@@ -101,6 +104,8 @@ def enumerated(kind: str, objective: Objective, problem: Problem, policy: FloatA
     learner = LEARNERS.get(kind)
     estimator = learner.enumerated if isinstance(learner, SampledLearner) else None
     if estimator is None or (objective.refresh_every is not None and objective.reference != "policy"):
+        return None
+    if objective.utility != "identity":
         return None
     try:
         given = enumeration.setting(objective, problem, policy, group)

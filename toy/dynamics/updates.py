@@ -15,12 +15,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.experimental.ode import odeint
 
 from sharpen.objective import InputError, Objective
+from sharpen.objective.counts import least_samples
 from sharpen.theory.core.problem import Problem
+from sharpen.toy.learners.parts.estimates import success_slopes
 from sharpen.toy.learners.parts.learner import (
     EPSILON,
     KL_PLACES,
@@ -90,9 +93,14 @@ def check(kind: str, options: Options, kl_weight: float, step_size: float, separ
 
 
 def check_utility(
-    kind: str, options: Options, objective: Objective, problems: Iterable[Problem], step_size: float
+    kind: str,
+    options: Options,
+    objective: Objective,
+    problems: Iterable[Problem],
+    step_size: float,
+    reward_noise: float = 0.0,
 ) -> None:
-    """Refuse a utility that a learner cannot take, or a step of the natural gradient that jumps over its end.
+    """Refuse what of the reward a learner does not follow, or a step of the natural gradient that jumps over its end.
 
     Args:
         kind: Of the learner.
@@ -100,20 +108,42 @@ def check_utility(
         objective: What is maximised.
         problems: The outcomes of each prompt.
         step_size: eta.
+        reward_noise: Standard deviation of noise on sampled rewards.
 
     Raises:
         InputError: it is so.
     """
-    if objective.utility == "identity":
-        return
     learner = LEARNERS.get(kind)
     if isinstance(learner, SampledLearner):
-        objective.refuse_utility(f"the sampled learner {kind}")
-    elif learner.field == "natural" and not learner.flow:
+        if learner.counts_right and reward_noise:
+            raise InputError("reward_noise", reward_noise, f"0 for the learner {kind}, which counts right answers")
+        _check_sampled(kind, learner, options, objective, problems)
+    elif objective.utility != "identity" and learner.field == "natural" and not learner.flow:
         rate = max(restoring_rate(objective, problem) for problem in problems)
         if step_size * rate >= 2.0:
             allowed = f"below {2.0 / rate:.3g} for the natural gradient, whose steps jump over this optimum"
             raise InputError("step_size", step_size, allowed)
+
+
+def _check_sampled(
+    kind: str, learner: SampledLearner, options: Options, objective: Objective, problems: Iterable[Problem]
+) -> None:
+    name = objective.utility
+    if learner.utility == "pass@K":
+        if not name.startswith("pass@"):
+            raise InputError("utility", name, f"pass@K for the learner {kind}, which takes its K from there")
+    elif name != "identity" and learner.utility not in ("any", name):
+        own = "" if learner.utility == "none" else f" or {learner.utility}"
+        followers = LEARNERS.where(lambda name: getattr(LEARNERS.get(name), "utility", "none") == "any")
+        allowed = f"identity{own} for the learner {kind}; any for {', '.join(followers)} and the exact learners"
+        raise InputError("utility", name, allowed)
+    if least_samples(name) > options.group_size:
+        raise InputError("utility", name, f"pass@K with K up to the samples of an update, {options.group_size}")
+    if learner.counts_right:
+        if objective.coefficients.w_r == 0.0:
+            raise InputError("learner", kind, "an objective with a task reward (beta_inv > 0), which it counts")
+        if not all(np.all(np.isin(problem.reward, (0.0, 1.0))) for problem in problems):
+            raise InputError("learner", kind, "rewards 0 and 1, which it counts")
 
 
 def make(kind: str, setting: Setting, family: Family, options: Options) -> Update:
@@ -205,11 +235,17 @@ def _sampled_update(
 
     # on_reference holds the score's part and the KL pair's w_h; the pair is the estimators' to place.
     score = (setting.on_reference - setting.kl_weight) * log_p
-    reward = chosen(jnp.asarray(setting.on_reward * setting.reward + score))
-    if options.noisy_reward:
-        noise = jax.random.normal(disturb, samples_PG.shape, log_start.dtype)
-        reward = reward + setting.reward_noise * noise * chosen(jnp.asarray(setting.on_reward))
-    batch = Batch(reward, chosen(log_p), chosen(behaviour), chosen(log_start))
+    batch = Batch(
+        chosen(jnp.asarray(setting.on_reward * setting.reward + score)),
+        chosen(log_p),
+        chosen(behaviour),
+        chosen(log_start),
+        chosen(jnp.asarray(setting.on_reward * setting.reward)),
+        length=chosen(jnp.asarray(setting.length)),
+    )
+    batch = _judged(batch, setting, options, chosen(jnp.asarray(setting.on_reward)), disturb)
+    if learner.utility == "any" and options.utility != "identity":
+        batch = batch._replace(slope=success_slopes(options.utility, jnp.asarray(batch.task)))
     weight, w_h = jnp.asarray(setting.prompt_weight), jnp.asarray(setting.kl_weight)
 
     def loss(parameters: Parameters) -> Array:
@@ -220,6 +256,20 @@ def _sampled_update(
         parameters, moments = _descend(optimizer, jax.grad(loss)(state.parameters), state, setting)
         state = state._replace(parameters=parameters, moments=moments)
     return state.parameters, state.moments
+
+
+def _judged(batch: Batch, setting: Setting, options: Options, on_reward: Array, key: Array) -> Batch:
+    """Return a batch with what the verifier says of its samples, and with noise on their rewards."""
+    if not (options.noisy_verifier or options.noisy_reward):
+        return batch
+    task = true = jnp.asarray(batch.task)
+    if options.noisy_verifier:
+        right = setting.false_positive + (setting.true_positive - setting.false_positive) * (task > 0)
+        drawn = jax.random.uniform(jax.random.fold_in(key, 1), task.shape, task.dtype)
+        task = on_reward * (drawn < right)
+    if options.noisy_reward:
+        task = task + setting.reward_noise * jax.random.normal(key, task.shape, task.dtype) * on_reward
+    return batch._replace(reward=batch.reward + (task - true), task=task)
 
 
 def _samples(key: Array, log_pi: Array, G: int) -> Array:

@@ -41,6 +41,8 @@ class Setting(NamedTuple):
         base_noise: Standard deviation of a Gaussian error of the log p that the objective sees, drawn once a run.
         end_slope: f'(P) of a utility of the success rate where the flow from the base ends, shape [P]; 1 for the
             identity. Measures read it, no learner does.
+        true_positive: t, the share of right samples that the verifier calls right.
+        false_positive: f, the share of wrong ones.
     """
 
     reward: Array | NDArray[Any]
@@ -56,6 +58,8 @@ class Setting(NamedTuple):
     reward_noise: Array | NDArray[Any] | float
     base_noise: Array | NDArray[Any] | float
     end_slope: Array | NDArray[Any] | float = 1.0
+    true_positive: Array | NDArray[Any] | float = 1.0
+    false_positive: Array | NDArray[Any] | float = 0.0
 
 
 def check_size(objective: Objective, problems: Iterable[Problem], step_size: float) -> None:
@@ -76,6 +80,35 @@ def check_size(objective: Objective, problems: Iterable[Problem], step_size: flo
         raise InputError("objective", given, allowed)
 
 
+def check_verifier(objective: Objective, problems: Iterable[Problem], verifier: tuple[float, float]) -> None:
+    """Refuse the rates of a verifier where there is nothing for it to judge.
+
+    Args:
+        objective: What is maximised.
+        problems: The outcomes of each prompt.
+        verifier: True and false positive rates (t, f).
+
+    Raises:
+        InputError: rewards are not 0 and 1, or the objective has a utility or an exponent of right answers.
+    """
+    if verifier == (1.0, 0.0):
+        return
+    given = f"{verifier[0]:g} with false_positive {verifier[1]:g}"
+    if not objective.is_plain:
+        what = "a utility" if objective.alpha_right is None else "alpha_right"
+        raise InputError("true_positive", given, f"1 with false_positive 0 beside {what}, which counts right answers")
+    if not all(np.all(np.isin(problem.reward, (0.0, 1.0))) for problem in problems):
+        raise InputError("true_positive", given, "1 with false_positive 0 where rewards are not 0 and 1")
+
+
+def verified(problem: Problem, verifier: tuple[float, float]) -> Problem:
+    """Return a problem with the reward that a verifier gives in the mean, f + (t - f) r (T20)."""
+    if verifier == (1.0, 0.0):
+        return problem
+    true, false = verifier
+    return Problem.from_log(problem.log_base, false + (true - false) * problem.reward, problem.length)
+
+
 def setting(
     objective: Objective,
     prompts: Problem | list[Problem],
@@ -84,6 +117,7 @@ def setting(
     weights: FloatArray | None = None,
     reward_noise: float = 0.0,
     base_noise: float = 0.0,
+    verifier: tuple[float, float] = (1.0, 0.0),
 ) -> Setting:
     """Return the setting of an objective on one prompt, or on several with equally many outcomes.
 
@@ -94,16 +128,18 @@ def setting(
         weights: Of the prompts, shape [P]; equal if not given.
         reward_noise: See :class:`Setting`.
         base_noise: See :class:`Setting`.
+        verifier: True and false positive rates (t, f).
 
     Raises:
         InputError: an outcome lies outside its base's support (no policy ever gives it mass: leave it out), rewards are
             noisy with an exponent of right answers or a utility, a utility has no meaning on these prompts, or see
-            :func:`check_size`.
+            :func:`check_size` and :func:`check_verifier`.
     """
     problems = [prompts] if isinstance(prompts, Problem) else prompts
     if not all(np.all(problem.support) for problem in problems):
         raise InputError("base", 0.0, "probabilities > 0")
     check_size(objective, problems, step_size)
+    check_verifier(objective, problems, verifier)
     end_slope = end_slopes(objective, problems)
     if objective.utility != "identity":
         if reward_noise:
@@ -144,6 +180,7 @@ def setting(
         reward_noise,
         base_noise,
         end_slope,
+        *verifier,
     )
 
 

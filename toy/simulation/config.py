@@ -17,7 +17,7 @@ from sharpen.toy.learners.parts.learner import EPSILON, Options
 from sharpen.toy.learners.registry import LEARNERS
 from sharpen.toy.problems.numbers import Numbers
 from sharpen.toy.problems.prompts import parse_task
-from sharpen.toy.problems.setting import check_size, supported
+from sharpen.toy.problems.setting import check_size, check_verifier, supported
 
 DEFAULT_LEARNERS = ("natural", "softmax", "rloo")
 MAX_RECORDED = 10**8  # numbers of one track, 800 MB
@@ -41,6 +41,8 @@ class SimulateConfig(Settings):
         kl: Where the KL estimate of a sampled learner stands, see ``sharpen.toy.learners.parts.learner.KL_PLACES``.
         reward_noise: Standard deviation of noise on every sampled reward.
         base_noise: Standard deviation of an error of the log p that the objective sees, drawn once a run.
+        true_positive: Share of right samples that the verifier calls right, t; exact learners see the mean verdict.
+        false_positive: Share of wrong samples that it calls right, f.
         seeds: Independent runs of a sampled learner.
         seed: Of all random numbers.
         record_every: Updates between two records.
@@ -62,6 +64,8 @@ class SimulateConfig(Settings):
     kl: str = "k1-reward"
     reward_noise: float = Field(default=0.0, ge=0)
     base_noise: float = Field(default=0.0, ge=0)
+    true_positive: float = Field(default=1.0, ge=0, le=1)
+    false_positive: float = Field(default=0.0, ge=0, le=1)
     seeds: int = Field(default=16, ge=1, le=10**6)
     seed: int = Field(default=0, ge=0, lt=2**32)
     record_every: int = Field(default=10, ge=1)
@@ -77,7 +81,8 @@ class SimulateConfig(Settings):
             eta = self.step_size_of(kind)
             check(kind, self.options(objective), objective.coefficients.w_h, eta, separate=True)
             check_size(objective, [supported(problem)], eta)
-            check_utility(kind, self.options(objective), objective, [supported(problem)], eta)
+            check_verifier(objective, [supported(problem)], self.verifier)
+            check_utility(kind, self.options(objective), objective, [supported(problem)], eta, self.reward_noise)
         numbers = (self.steps // self.record_every + 1) * self.seeds * problem.n
         if numbers > MAX_RECORDED:
             raise ValueError(
@@ -100,7 +105,13 @@ class SimulateConfig(Settings):
             reference_moves=objective.refresh_every is not None,
             noisy_reward=self.reward_noise > 0,
             utility=objective.utility,
+            noisy_verifier=self.verifier != (1.0, 0.0),
         )
+
+    @property
+    def verifier(self) -> tuple[float, float]:
+        """True and false positive rates."""
+        return self.true_positive, self.false_positive
 
     def problem(self) -> Problem:
         """Return the problem that the texts describe.

@@ -99,13 +99,14 @@ class Simulation:
         log_policy = self.log_policy[track.key]
         K, S, n = log_policy.shape
         by_seed = np.moveaxis(log_policy, 0, 1).reshape(-1, n)  # [S K, n]
+        at = setting(track.objective, supported(self.problem), 1.0, verifier=self.config.verifier)
         columns: dict[str, Any] = {
             "objective": track.name,
             "regime": track.objective.regime,
             "learner": track.kind,
             "seed": np.repeat(np.arange(S), K),
             "step": np.tile(self.updates[:K], S),
-            **_measured(setting(track.objective, supported(self.problem), 1.0), by_seed[:, self.problem.support]),
+            **_measured(at, by_seed[:, self.problem.support]),
             "value": policy_value(track.objective, self.problem, by_seed),
         }
         top = np.flatnonzero(self.problem.support)

@@ -72,6 +72,8 @@ def _squares(
     elif method == "enumeration":
         with jax.enable_x64():
             policies = [np.exp(np.asarray(_log_policy(family, setting, state))[0]) for setting, state in at]
+        if options.noisy_verifier:  # the theory enumerates samples, not verdicts
+            return None
         ratios = [enumerated(kind, objective, problem, policy, options.group_size) for policy in policies]
         if None in ratios:
             return None

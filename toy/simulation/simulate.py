@@ -33,8 +33,9 @@ from sharpen.toy.dynamics.engine import (
 from sharpen.toy.dynamics.measures import fixation, mean_interval, measure
 from sharpen.toy.learners.registry import LEARNERS
 from sharpen.toy.problems.policies import SEPARATE
-from sharpen.toy.problems.setting import setting, supported
+from sharpen.toy.problems.setting import setting, supported, verified
 from sharpen.toy.simulation.agreement import verdict
+from sharpen.toy.simulation.alarm import entropy_alarm
 from sharpen.toy.simulation.config import SimulateConfig
 from sharpen.toy.simulation.signal_report import signal_report
 
@@ -199,19 +200,19 @@ def summarise(
 
     Returns:
         ``version``, ``problem``, and ``tracks``: for each, the end policy (mean over seeds), its measures with 95%
-        t-intervals over seeds, the share of runs fixed at each outcome, the signal-to-noise of its updates, the
-        theory's limit and optimum, the ``gap`` and the ``verdict`` of `sharpen.toy.simulation.agreement` (``noisy``
-        with noise of the base). The gap is max |policy - limit|, or, for a learner that may end anywhere on a face of
-        optima, the mass off that face (``compared_with``).
+        t-intervals over seeds, the share of runs fixed at each outcome, the ``entropy_alarm``, the signal-to-noise of
+        its updates, the theory's limit and optimum, the ``gap`` and the ``verdict`` of
+        `sharpen.toy.simulation.agreement` (``noisy`` with noise of the base). The gap is max |policy - limit|, or, for
+        a learner that may end anywhere on a face of optima, the mass off that face (``compared_with``).
     """
-    rows = []
+    rows, judged = [], verified(problem, config.verifier)
     for track in tracks(config):
         log_policy = arrays[track.key]
         log_end = log_policy[-1]  # [S, n]
         policy = np.exp(log_end).mean(axis=0)
-        best = optimum(track.objective, problem)
+        best = optimum(track.objective, judged)
         bent = track.objective.utility != "identity"
-        target = best.probabilities if bent else limit(track.objective, problem, problem.base)
+        target = best.probabilities if bent else limit(track.objective, judged, problem.base)
         # Only the natural gradient keeps ratios inside a face of optima; the others end somewhere on it.
         learner = LEARNERS.get(track.kind)
         several = not bent or track.objective.coefficients.w_h == 0.0  # a utility's optima beside a KL are no face
@@ -237,6 +238,7 @@ def summarise(
             row[name], row[f"{name}_interval"] = mean_interval(numbers)
         top = log_end.argmax(axis=1), np.exp(log_end.max(axis=1))
         row["fixation"] = fixation(*top, range(problem.n), random=not learner.exact or config.base_noise > 0)
+        row["entropy_alarm"] = entropy_alarm(log_policy, np.array(recorded(config.steps, config.record_every)), target)
         row |= signals[track.key]
         rows.append(row)
     return {
@@ -260,6 +262,7 @@ def ensemble_of(config: SimulateConfig, track: Track, observe: Callable[..., Any
         eta,
         reward_noise=config.reward_noise,
         base_noise=config.base_noise,
+        verifier=config.verifier,
     )
     settings = stack([at] * seeds)
     return Ensemble(machine, settings, run_keys(config.seed, seeds))

@@ -30,7 +30,8 @@ from sharpen.theory.instability.phase import Portrait, null_curves, portrait, si
 from sharpen.theory.instability.phase_curves import growth, log_softmax, zero_curves
 from sharpen.theory.instability.stationary import classify
 from sharpen.theory.optima.optimum import optimum
-from sharpen.toy.dynamics.updates import check
+from sharpen.toy.dynamics.updates import check, check_utility
+from sharpen.toy.learners.parts.estimates import success_slopes
 from sharpen.toy.learners.parts.learner import Batch, ExactLearner, Options, SampledLearner
 from sharpen.toy.learners.registry import LEARNERS
 from sharpen.toy.problems.setting import LARGEST, setting
@@ -114,7 +115,7 @@ def learner_portrait(
         (1.0, 'stable', array([0.658, 0.237, 0.105]))
     """
     options = Options(group_size=group_size, kl=kl, reference_moves=objective.refresh_every is not None)
-    _check(objective, learner, options, step_size)
+    _check(objective, problem, learner, options, step_size)
     part = LEARNERS.get(learner)
     found = portrait(objective, problem, part.field or "softmax")
     if isinstance(part, ExactLearner):
@@ -125,7 +126,7 @@ def learner_portrait(
     return LearnerPortrait(learner, found, velocity, rest, *_compare(velocity, partial(flow_velocity, found), problem))
 
 
-def _check(objective: Objective, learner: str, options: Options, step_size: float) -> None:
+def _check(objective: Objective, problem: Problem, learner: str, options: Options, step_size: float) -> None:
     objective.refuse_utility("the toy's phase portraits")
     part = LEARNERS.get(learner)
     if isinstance(part, ExactLearner):
@@ -136,6 +137,7 @@ def _check(objective: Objective, learner: str, options: Options, step_size: floa
     elif not 2 <= options.group_size <= MOST_SAMPLES:
         raise InputError("group_size", options.group_size, f"2 to {MOST_SAMPLES}, whose groups can be enumerated")
     check(learner, options, objective.coefficients.w_h, step_size, separate=True)
+    check_utility(learner, options, objective, [problem], step_size)
 
 
 def flow_velocity(found: Portrait, policies: FloatArray) -> FloatArray:
@@ -164,7 +166,7 @@ def mean_velocity(objective: Objective, problem: Problem, learner: str, options:
     groups = enumerate_groups(uniform, G)
     log_orders = np.log(groups.probability) + G * np.log(3.0)  # log G! / prod k!: of any policy, not only this one
     members = np.stack([np.repeat(np.arange(3), row.astype(int)) for row in groups.counts])  # [N, G]
-    update = _mean_update(objective, problem, part, options, step_size, groups.counts, log_orders, members)
+    update = mean_over_groups(objective, problem, part, options, step_size, log_orders, members)
 
     def velocity(policies: FloatArray) -> FloatArray:
         flat = np.log(policies.reshape(-1, 3))
@@ -185,17 +187,27 @@ def _padded(update: Callable[[jax.Array], jax.Array], log_pi: FloatArray, size: 
     return np.asarray(update(jnp.asarray(filled)))[: len(log_pi)]
 
 
-def _mean_update(
+def mean_over_groups(
     objective: Objective,
     problem: Problem,
     learner: SampledLearner,
     options: Options,
     step_size: float,
-    counts: FloatArray,
     log_orders: FloatArray,
     members: np.ndarray,
 ) -> Callable[[jax.Array], jax.Array]:
-    """Return the jitted map from log pi [M, 3] to E[Delta theta] / eta [M, 3]."""
+    """Return the jitted map from log pi [M, n] to E[Delta theta] / eta [M, n] of a learner's own loss.
+
+    Args:
+        objective: What is maximised.
+        problem: n outcomes.
+        learner: A sampled one; a learned log Z is 0.
+        options: Of the learner.
+        step_size: eta.
+        log_orders: For each group that is visited, the logarithm of how many ordered ones it stands for, shape [N].
+        members: Their outcomes, shape [N, G].
+    """
+    counts = np.stack([np.sum(members == x, axis=1) for x in range(problem.n)], axis=1).astype(np.float64)
     at = setting(objective, problem, step_size)
     w_h, one = jnp.asarray(at.kl_weight), jnp.ones(1)
     score = np.asarray(at.on_reference)[0] - at.kl_weight  # the KL pair is the estimators' to place
@@ -206,7 +218,10 @@ def _mean_update(
     def of_group(log_start: jax.Array, group: jax.Array) -> jax.Array:
         log_p = log_start if moving else jnp.asarray(problem.log_base)
         reward = (earned + score * log_p)[group][None]
-        batch = Batch(reward, log_p[group][None], log_start[group][None], log_start[group][None])
+        logs = (log_p[group][None], log_start[group][None], log_start[group][None])
+        batch = Batch(reward, *logs, jnp.asarray(earned)[group][None], length=jnp.asarray(problem.length)[group][None])
+        if learner.utility == "any" and options.utility != "identity":
+            batch = batch._replace(slope=success_slopes(options.utility, jnp.asarray(batch.task)))
 
         def loss(theta: jax.Array) -> jax.Array:
             log_pi = jax.nn.log_softmax(theta)[group][None]

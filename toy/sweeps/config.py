@@ -12,17 +12,18 @@ from sharpen.objective import InputError, Objective
 from sharpen.toy.dynamics.engine import recorded
 from sharpen.toy.dynamics.memory import fixed_bytes, run_bytes
 from sharpen.toy.dynamics.observe import measures
-from sharpen.toy.dynamics.updates import check
+from sharpen.toy.dynamics.updates import check, check_utility
 from sharpen.toy.learners.parts.learner import EPSILON, Options
 from sharpen.toy.problems.prompts import ProblemConfig, Task
-from sharpen.toy.problems.setting import Setting, check_size, setting
+from sharpen.toy.problems.setting import Setting, check_size, check_verifier, setting
 
 NonNegative = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0, le=1)]
 # Compiled apart, so outermost: runs that share them are neighbours.
-COMPILED = ("learner", "group_size", "optimizer", "epsilon", "kl", "reference")
-OBJECTIVE = ("reference", "mode", "normalization", "weight", "alpha", "beta_inv")
-OTHER = ("step_size", "reward_noise", "base_noise")
-AXES = COMPILED + OBJECTIVE[1:] + OTHER
+COMPILED = ("learner", "group_size", "optimizer", "epsilon", "kl", "reference", "utility")
+OBJECTIVE = ("reference", "utility", "mode", "normalization", "weight", "alpha", "beta_inv")
+OTHER = ("step_size", "reward_noise", "base_noise", "true_positive", "false_positive")
+AXES = COMPILED + OBJECTIVE[2:] + OTHER
 MOST_RUNS = 10**7
 MIB = 2**20
 MOST_SIZES = 64  # lengths with a column of their own
@@ -52,15 +53,18 @@ class SweepConfig(ProblemConfig):
         optimizer: ``sgd``, ``momentum`` or ``adam``.
         epsilon: What Adam adds to the root of its averaged square.
         kl: Where the KL estimate stands, see ``sharpen.toy.learners.parts.learner.KL_PLACES``.
-        mode: Of the objective, as are the next five.
+        mode: Of the objective, as are the next six.
         normalization: Likewise.
         weight: Likewise.
         reference: Likewise.
+        utility: Likewise.
         alpha: Likewise.
         beta_inv: Likewise.
         step_size: eta.
         reward_noise: Standard deviation of noise on sampled rewards.
         base_noise: Standard deviation of a fixed error of log p.
+        true_positive: Share of right samples that the verifier calls right.
+        false_positive: Share of wrong samples that it calls right.
         seeds: Runs of each setting.
         seed: Of all random numbers.
         steps: Updates.
@@ -84,11 +88,14 @@ class SweepConfig(ProblemConfig):
     normalization: tuple[str, ...] = Field(default=("sum",), min_length=1)
     weight: tuple[float | None, ...] = Field(default=(None,), min_length=1)
     reference: tuple[str, ...] = Field(default=("frozen",), min_length=1)
+    utility: tuple[str, ...] = Field(default=("identity",), min_length=1)
     alpha: tuple[float, ...] = Field(default=(1.0,), min_length=1)
     beta_inv: tuple[float, ...] = Field(default=(0.0,), min_length=1)
     step_size: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(0.2,), min_length=1)
     reward_noise: tuple[NonNegative, ...] = Field(default=(0.0,), min_length=1)
     base_noise: tuple[NonNegative, ...] = Field(default=(0.0,), min_length=1)
+    true_positive: tuple[Rate, ...] = Field(default=(1.0,), min_length=1)
+    false_positive: tuple[Rate, ...] = Field(default=(0.0,), min_length=1)
     seeds: int = Field(default=16, ge=1, le=10**6)
     seed: int = Field(default=0, ge=0, lt=2**32)
     steps: int = Field(default=2000, ge=1, le=10**8)
@@ -116,11 +123,15 @@ class SweepConfig(ProblemConfig):
         if len(points) * self.seeds > MOST_RUNS:
             raise ValueError(f"seeds: got {self.seeds} for {len(points)} settings, allowed: at most {MOST_RUNS} runs")
         for point in points:
-            w_h = point.objective.coefficients.w_h
-            check(point.columns["learner"], point.options, w_h, point.columns["step_size"], task.family.separate)
-        setting(points[0].objective, task.prompts, 1.0, weights=task.weights)
+            w_h, kind, eta = point.objective.coefficients.w_h, point.columns["learner"], point.columns["step_size"]
+            check(kind, point.options, w_h, eta, task.family.separate)
+            check_utility(kind, point.options, point.objective, task.prompts, eta, point.columns["reward_noise"])
+        for utility in dict.fromkeys(point.objective.utility for point in points):
+            self.setting(next(point for point in points if point.objective.utility == utility), task)
         for objective in frozenset(point.objective for point in points):
             check_size(objective, task.prompts, max(self.step_size))
+            for verifier in itertools.product(self.true_positive, self.false_positive):
+                check_verifier(objective, task.prompts, verifier)
         self.batch_width(task)
         return self
 
@@ -180,6 +191,8 @@ class SweepConfig(ProblemConfig):
                 epsilon=columns["epsilon"],
                 kl=columns["kl"],
                 reference_moves=objective.refresh_every is not None,
+                utility=objective.utility,
+                noisy_verifier=self.true_positive != (1.0,) or self.false_positive != (0.0,),
             )
             found.append(Point(columns, objective, options))
         return found
@@ -193,4 +206,5 @@ class SweepConfig(ProblemConfig):
             weights=task.weights,
             reward_noise=point.columns["reward_noise"],
             base_noise=point.columns["base_noise"],
+            verifier=(point.columns["true_positive"], point.columns["false_positive"]),
         )

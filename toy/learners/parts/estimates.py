@@ -5,10 +5,14 @@ Axis letters: P prompts, G samples of a prompt.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.lax import stop_gradient
 
+from sharpen.objective.counts import utility_weights
 from sharpen.toy.learners.parts.learner import Batch, Options
 
 STD_FLOOR = 1e-6  # added to a group's standard deviation, as the public GRPO implementations do
@@ -28,6 +32,43 @@ def total_reward(batch: Batch, w_h: Array, options: Options) -> Array:
     if place == "loss":
         return batch.reward
     return batch.reward - w_h * kl_estimate(name, batch.log_start, batch.log_reference)
+
+
+def success_slopes(utility: str, task: Array) -> Array:
+    """Return the estimate of f'(P) of each sample from the others of its group, shape [P, G].
+
+    Unbiased for the polynomial that stands for f in groups of G, see :func:`sharpen.objective.counts.utility_weights`.
+
+    Args:
+        utility: f.
+        task: Rewards 0 and 1 of the samples, shape [P, G].
+    """
+    weights = jnp.asarray(utility_weights(utility, task.shape[-1]), task.dtype)
+    others = jnp.sum(task, axis=-1, keepdims=True) - task
+    return weights[jnp.round(others).astype(jnp.int32)]
+
+
+def with_slopes(advantage: Callable[[Array], Array], batch: Batch, w_h: Array, options: Options) -> Array:
+    """Return an advantage that is linear in the rewards, the task's part of it times each sample's slope, [P, G].
+
+    A_i = w_i (r_i - mean of the others) has the mean f'(P) grad P, as neither w_i nor the mean reads sample i.
+    """
+    reward = total_reward(batch, w_h, options)
+    if options.utility == "identity":
+        return advantage(reward)
+    task = jnp.asarray(batch.task)
+    return advantage(reward - task) + batch.slope * advantage(task)
+
+
+def beside_task(advantage: Array, batch: Batch, w_h: Array, options: Options) -> Array:
+    """Return an advantage of the task reward, and RLOO's of what else the objective has, shape [P, G]."""
+    return advantage + leave_one_out(total_reward(batch, w_h, options) - batch.task)
+
+
+def log_target_ratio(batch: Batch, w_h: Array) -> Array:
+    """Return log pi*/pi of the samples with Z estimated by their own mean of e^(u / w_h) / pi, shape [P, G]."""
+    ratio = batch.reward / w_h + batch.log_reference - batch.log_start
+    return ratio - jax.nn.logsumexp(ratio, axis=-1, keepdims=True) + jnp.log(1.0 * ratio.shape[-1])
 
 
 def leave_one_out(reward: Array) -> Array:

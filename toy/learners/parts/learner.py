@@ -68,9 +68,18 @@ class Options(NamedTuple):
         stale: Updates for which a ``stale`` learner keeps sampling from one policy.
         importance_cap: Largest importance weight of ``off-policy``.
         rank_penalty: beta_rank of the unlikeliness reward.
+        gspo_clip_low: GSPO's lower clip, of a ratio a token.
+        gspo_clip_high: GSPO's upper clip.
+        cispo_cap: CISPO's largest weight.
+        right_weight: Weight of right samples of ``w-reinforce``, that of wrong ones being 1.
+        entropy_weight: c of ``entropy-bonus``.
+        entropy_gain: Weight of ``adaptive-entropy`` a nat that is missing.
+        entropy_target: Nats below which it acts.
+        divergence_alpha: a of ``alpha-divergence``, > 0.
         reference_moves: Whether p is ever replaced by the policy; false saves its update.
         noisy_reward: Whether a setting has noise on its rewards; false saves drawing it.
         utility: Of the success rate, the objective's.
+        noisy_verifier: Whether a setting's verdicts are wrong now and then; false saves drawing them.
     """
 
     group_size: int = 16
@@ -84,9 +93,18 @@ class Options(NamedTuple):
     stale: int = 4
     importance_cap: float = 20.0
     rank_penalty: float = 0.25
+    gspo_clip_low: float = 3e-4
+    gspo_clip_high: float = 4e-4
+    cispo_cap: float = 5.0
+    right_weight: float = 0.1
+    entropy_weight: float = 0.05
+    entropy_gain: float = 1.0
+    entropy_target: float = 0.5
+    divergence_alpha: float = 0.5
     reference_moves: bool = True
     noisy_reward: bool = True
     utility: str = "identity"
+    noisy_verifier: bool = False
 
 
 class Batch(NamedTuple):
@@ -97,12 +115,19 @@ class Batch(NamedTuple):
         log_reference: log p.
         log_behaviour: log-probability under the policy that sampled.
         log_start: log pi before the first epoch on this batch.
+        task: The part w_r r of ``reward``.
+        slope: Estimate of f'(P) of a utility for each sample from the others of its group, which learners that follow
+            any utility multiply ``task`` by; 1 for the identity.
+        length: Of the samples, in tokens.
     """
 
     reward: Array
     log_reference: Array
     log_behaviour: Array
     log_start: Array
+    task: Array | float = 0.0
+    slope: Array | float = 1.0
+    length: Array | float = 1.0
 
 
 class Loss(Protocol):
@@ -212,6 +237,9 @@ class SampledLearner:
         noise: tr Cov of the estimate of the gradient of a table's logits, shape [P, 1], with the KL in the reward;
             None where there is no closed form.
         enumerated: What ``sharpen.theory.estimators.exact`` calls its estimator; None if it has none.
+        utility: Which utilities of an objective it follows, beside the identity: ``any``, by the slope of each sample;
+            one of its own, whatever the objective says (``pass@K`` takes K from it); ``none``.
+        counts_right: Whether its advantage is one of rewards 0 and 1, so that there must be such.
     """
 
     loss: Loss
@@ -223,6 +251,8 @@ class SampledLearner:
     learns_log_z: bool = False
     noise: Callable[[Moments], Array] | None = None
     enumerated: str | None = None
+    utility: Literal["none", "any", "arcsin", "log", "pass@K"] = "none"
+    counts_right: bool = False
     exact: ClassVar[bool] = False
     field: ClassVar[None] = None
     flow: ClassVar[bool] = False
@@ -235,6 +265,8 @@ Learner = ExactLearner | SampledLearner
 def pseudo_reward(setting: Setting, reward: Array, log_p: Array, log_pi: Array, slope: Array | float = 1.0) -> Array:
     """Return A = f' on_reward r + on_reference log p + on_policy log pi, shape [P, n], a constant for gradients.
 
+    A noisy verifier multiplies r by t - f, up to a constant a prompt (T20).
+
     Args:
         setting: The weights.
         reward: r, shape [P, n].
@@ -242,7 +274,8 @@ def pseudo_reward(setting: Setting, reward: Array, log_p: Array, log_pi: Array, 
         log_pi: Shape [P, n].
         slope: f'(P) of a utility, shape [P, 1] (`sharpen.toy.problems.utility.success_slope`); 1 for the identity.
     """
-    A = slope * setting.on_reward * reward + setting.on_reference * log_p + setting.on_policy * log_pi
+    told = setting.true_positive - setting.false_positive
+    A = told * slope * setting.on_reward * reward + setting.on_reference * log_p + setting.on_policy * log_pi
     return jax.lax.stop_gradient(jnp.asarray(A))
 
 

@@ -14,4 +14,4 @@ def grpo(log_pi: Array, batch: Batch, weight: Array, w_h: Array, log_z: Array, o
     return policy_gradient(advantage, log_pi, weight) + kl_loss(log_pi, batch, weight, w_h, options)
 
 
-learner = SampledLearner(grpo, enumerated="grpo")
+learner = SampledLearner(grpo, enumerated="grpo", utility="arcsin")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from jax import Array
 
-from sharpen.toy.learners.parts.estimates import kl_loss, leave_one_out, policy_gradient, total_reward
+from sharpen.toy.learners.parts.estimates import kl_loss, leave_one_out, policy_gradient, with_slopes
 from sharpen.toy.learners.parts.learner import Batch, Moments, Options, SampledLearner
 
 
 def rloo(log_pi: Array, batch: Batch, weight: Array, w_h: Array, log_z: Array, options: Options) -> Array:
     """Return the loss of a batch; see :class:`sharpen.toy.learners.parts.learner.Loss`."""
-    advantage = leave_one_out(total_reward(batch, w_h, options))
+    advantage = with_slopes(leave_one_out, batch, w_h, options)
     return policy_gradient(advantage, log_pi, weight) + kl_loss(log_pi, batch, weight, w_h, options)
 
 
@@ -25,4 +25,4 @@ def noise(at: Moments) -> Array:
     return noises / (G * (G - 1))
 
 
-learner = SampledLearner(rloo, noise=noise)
+learner = SampledLearner(rloo, noise=noise, utility="any")

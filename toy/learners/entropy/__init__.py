@@ -1,0 +1,1 @@
+"""Sampled learners that hold up the entropy: one file each."""

@@ -1,0 +1,19 @@
+"""W-REINFORCE (arXiv 2506.01347): -1 for wrong samples, a tenth for right ones."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from sharpen.toy.learners.parts.estimates import beside_task, kl_loss, policy_gradient
+from sharpen.toy.learners.parts.learner import Batch, Options, SampledLearner
+
+
+def w_reinforce(log_pi: Array, batch: Batch, weight: Array, w_h: Array, log_z: Array, options: Options) -> Array:
+    """Return the loss of a batch; see :class:`sharpen.toy.learners.parts.learner.Loss`."""
+    task = jnp.asarray(batch.task)
+    advantage = beside_task(options.right_weight * task - (1.0 - task), batch, w_h, options)
+    return policy_gradient(advantage, log_pi, weight) + kl_loss(log_pi, batch, weight, w_h, options)
+
+
+learner = SampledLearner(w_reinforce, counts_right=True)
