@@ -18,13 +18,14 @@ REAL_ASK := --task first-letter --problems 16
 REAL_TRAIN = OMP_NUM_THREADS=1 $(BIN)/sharpen llm train --model smollm2 --task first-letter --steps $(REAL_STEPS) --checkpoint-every 4 \
   --max-length 96 --eval-problems 32 --set evaluation.samples=8 --set evaluation.alpha_prompts=0
 
-.PHONY: help install browser demo demo-real test lint types unit unit-llm unit-rest mutants format docs site bench gpu-check clean
+.PHONY: help install browser demo demo-real test lint types unit unit-llm unit-rest slowest mutants format docs site bench gpu-check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    environment, theory, toy, a small language-model run, one figure (under ten minutes)'
 	@echo 'make demo-real  a real pretrained model: forecast, training, audit, their figures (under 15 minutes)'
 	@echo 'make test    environment, then everything that CI checks'
+	@echo 'make slowest which twenty tests take longest (TESTS=tests/theory for some of them)'
 	@echo 'make mutants change the mathematics in one place at a time: do the tests notice? (docs/mutants.md)'
 	@echo 'make format  sort imports and format the code'
 	@echo 'make docs    write the command reference again'
@@ -97,6 +98,11 @@ unit-llm: $(READY)
 
 unit-rest: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(LLM_HALF:%=--ignore=%)
+
+# With a thread, as in `make unit`: every test runs, and the twenty that took longest are named, set-up included.
+TESTS ?=
+slowest: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=20 --durations-min=0.5 $(TESTS)
 
 # Goes on where it was stopped; a result counts as long as the mutant, its module and its tests are what they were.
 mutants: $(READY)

@@ -40,9 +40,10 @@ if TYPE_CHECKING:
     from sharpen.theory.instability.fold import Fold, fold
     from sharpen.theory.instability.meansquare import largest_stable_step
     from sharpen.theory.instability.phase import Portrait, portrait
+    from sharpen.theory.instability.points import FixedPoint
     from sharpen.theory.instability.rounds import Rounds, self_sharpening
     from sharpen.theory.instability.selfsharpening import collapse
-    from sharpen.theory.instability.stationary import FixedPoint, FixedPoints, fixed_points
+    from sharpen.theory.instability.stationary import FixedPoints, fixed_points
     from sharpen.theory.optima.best_of_n import best_of_n, best_of_n_kl, compare_at_equal_kl, samples_to_cover
     from sharpen.theory.optima.coverage import Coverage, Prompt, crossover, read_mix
     from sharpen.theory.optima.coverage import coverage as policy_coverage
@@ -100,7 +101,7 @@ _NAMES = {
     "SourceEffect": "sharpen.theory.optima.noise:SourceEffect",
     "jacobian": "sharpen.theory.optima.sensitivity:jacobian",
     "fixed_points": "sharpen.theory.instability.stationary:fixed_points",
-    "FixedPoint": "sharpen.theory.instability.stationary:FixedPoint",
+    "FixedPoint": "sharpen.theory.instability.points:FixedPoint",
     "FixedPoints": "sharpen.theory.instability.stationary:FixedPoints",
     "stationary_families": "sharpen.theory.instability.families:stationary_families",
     "StationaryFamily": "sharpen.theory.instability.families:StationaryFamily",

@@ -60,6 +60,7 @@ def fixed_points(
     """
     spec = chosen.build(default="tempered")
 
+    from sharpen.theory.instability.stationary import MAX_NUMBERS
     from sharpen.theory.instability.stationary import fixed_points as find
     from sharpen.theory.optima.optimum import optimum
 
@@ -67,7 +68,7 @@ def fixed_points(
     seen = None if problems is None else known.single(problems, one)
     problem = outcomes.build(spec.length_exponent != 0.0) if seen is None else seen.problem()
     best = optimum(spec, problem)
-    found = find(spec, problem, limit)
+    found = find(spec, problem, min(limit, max(1, MAX_NUMBERS // problem.n)))
     if plot is not None:
         from sharpen.figures.theory.fixed_points import plot_fixed_points
 

@@ -97,9 +97,10 @@ def _draw_bars(axes: Axes, objective: Objective, problem: Problem, best: Optimum
 
 
 def _draw_points(axes: Axes, best: Optimum, found: FixedPoints) -> None:
-    many = len(found.points) > 200
+    listed = tuple(found.points)  # made when it is read
+    many = len(listed) > 200
     for kind in CLASSES:
-        points = [point for point in found.points if point.kind == kind]
+        points = [point for point in listed if point.kind == kind]
         if points:
             axes.scatter(
                 [point.expected_reward for point in points],
@@ -116,7 +117,7 @@ def _draw_points(axes: Axes, best: Optimum, found: FixedPoints) -> None:
         [best.expected_reward], [best.value], s=110, facecolors="none", edgecolors="black", zorder=4, label="optimum"
     )
     axes.margins(0.12)
-    if all(point.expected_reward == best.expected_reward for point in found.points):
+    if all(point.expected_reward == best.expected_reward for point in listed):
         axes.set_xlim(best.expected_reward - 0.5, best.expected_reward + 0.5)  # not a range of rounding errors
     axes.set_xlabel("expected reward")
     axes.set_ylabel("objective J")

@@ -113,7 +113,11 @@ def interior_point(line: AdvantageLine, members: NDArray[np.bool_]) -> FloatArra
     # in y, and is >= 0 at y = max b, so Newton's iterates rise to the root. With equal slopes one step is exact.
     level = np.where(members, sign * line.constant, -np.inf)
     y = np.max(level, axis=-1, keepdims=True)
-    gap = np.where(members, level - y, -np.inf)
+    gap = level - y
+    if np.all(rate == rate[0]):
+        gap *= rate[0]
+        gap -= np.log(np.sum(np.exp(gap), axis=-1, keepdims=True))
+        return gap
     shift = np.zeros_like(y)
     for _ in range(NEWTON_STEPS):
         exponent = (gap - shift) * rate

@@ -20,7 +20,7 @@ from sharpen.theory.core.advantage import AdvantageLine, advantage_line
 from sharpen.theory.core.frames import Rows
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.core.ties import tie_groups
-from sharpen.theory.instability.stationary import CLASSES
+from sharpen.theory.instability.points import CLASSES
 
 
 @dataclass(frozen=True)

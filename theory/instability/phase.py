@@ -129,15 +129,15 @@ def portrait(objective: Objective, problem: Problem, field: str = "natural") -> 
     if problem.n != 3 or not problem.support.all():
         raise InputError("base", problem.base.tolist(), "three outcomes of positive probability")
     line = advantage_line(objective, problem, problem.support)
-    found = fixed_points(objective, problem)
+    found = Rows(fixed_points(objective, problem).points)
     natural = kind == "natural"
-    eigenvalues = tuple(point.eigenvalues if natural else _softmax_eigenvalues(line, point) for point in found.points)
+    eigenvalues = tuple(point.eigenvalues if natural else _softmax_eigenvalues(line, point) for point in found)
     if line.sign >= 0:
-        basins, borders = (_whole_simplex(line, problem, found.points),), ()
+        basins, borders = (_whole_simplex(line, problem, found),), ()
     else:
         borders = _separatrices(line, kind)
         basins = tuple(_vertex_basin(i, borders) for i in range(3))
-    return Portrait(kind, line, found.points, eigenvalues, basins, borders, all(border.exact for border in borders))
+    return Portrait(kind, line, found, eigenvalues, basins, borders, all(border.exact for border in borders))
 
 
 def _whole_simplex(line: AdvantageLine, problem: Problem, points: tuple[FixedPoint, ...]) -> Basin:

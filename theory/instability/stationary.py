@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,59 +30,26 @@ from sharpen.theory.core.frames import Rows
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.core.ties import ties
 from sharpen.theory.instability import utility_points
+from sharpen.theory.instability.points import CLASSES, FixedPoint, SupportPoints, classify, eigenvalues
 from sharpen.theory.optima.optimum import optimum, policy_value
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-CLASSES = ("stable", "neutral", "saddle", "unstable")
 DEFAULT_LIMIT = 4096
 MAX_NUMBERS = 10**6  # points times outcomes: what is listed stays readable, and below about 30 MB of JSON
-MAX_SLOPES = 1000  # distinct slopes (lengths) whose dense eigenvalue problem takes under a second
-
-
-@dataclass(frozen=True, eq=False)
-class FixedPoint:
-    """One stationary point, or one face of stationary points.
-
-    Attributes:
-        support: Indices of the outcomes with probability, ascending.
-        probabilities: The policy, shape [n].
-        value: J there (with a moving reference: with p set to this policy).
-        expected_reward: E[r] there.
-        eigenvalues: Of the flow's linearisation on the simplex over the base's m outcomes, shape [m - 1], descending;
-            infinite where the flow is not differentiable (see the module).
-        kind: ``stable``, ``saddle``, ``unstable`` or ``neutral``; see :func:`classify`.
-        continuum: Whether this stands for a whole face of stationary points with the same value.
-    """
-
-    support: tuple[int, ...]
-    probabilities: FloatArray
-    value: float
-    expected_reward: float
-    eigenvalues: FloatArray
-    kind: str
-    continuum: bool
-
-    def row(self) -> dict[str, Any]:
-        """Return the point as a row of a table; NaN for the eigenvalues of a single outcome, which has none."""
-        eigenvalues = self.eigenvalues if self.eigenvalues.size else np.full(1, np.nan)
-        return {
-            "support": self.support,
-            "kind": self.kind,
-            "continuum": self.continuum,
-            "value": self.value,
-            "expected_reward": self.expected_reward,
-            "largest_eigenvalue": float(eigenvalues[0]),
-            "smallest_eigenvalue": float(eigenvalues[-1]),
-        }
+MOST_OUTCOMES = 20  # whose supports are all listed if the limit allows: a million of them take seconds
 
 
 @dataclass(frozen=True)
 class FixedPoints:
-    """The listed stationary points, how many there are, and whether all of them are listed."""
+    """The listed stationary points, how many there are, and whether all of them are listed.
 
-    points: Rows[FixedPoint]
+    Where there is a point for every support and all are listed, ``points`` is a sequence that makes each when it is
+    read (:class:`sharpen.theory.instability.points.SupportPoints`).
+    """
+
+    points: Rows[FixedPoint] | SupportPoints
     total: int
     complete: bool
 
@@ -91,25 +58,11 @@ class FixedPoints:
         return self.points.frame()
 
 
-def classify(eigenvalues: FloatArray) -> str:
-    """Return the class that the signs of the eigenvalues give.
-
-    Some positive and some negative: ``saddle``. Some positive, none negative: ``unstable``. None positive, some zero:
-    ``neutral``. All negative, or none at all (a single outcome): ``stable``.
-
-    Example:
-        >>> classify(np.array([np.inf, -1.0])), classify(np.array([0.0, -1.0]))
-        ('saddle', 'neutral')
-    """
-    if np.any(eigenvalues > 0):
-        return "saddle" if np.any(eigenvalues < 0) else "unstable"
-    return "neutral" if np.any(eigenvalues == 0) else "stable"
-
-
 def fixed_points(objective: Objective, problem: Problem, limit: int = DEFAULT_LIMIT) -> FixedPoints:
     """Return every stationary point of the flow on the base's support, stable ones first, then by falling value.
 
-    When there are more than ``limit`` points, or points times outcomes exceed 10^6 numbers, some are listed: first the
+    When there are more than ``limit`` points, or points times outcomes exceed 10^6 numbers and it is not all supports
+    of at most 20 outcomes that are wanted (``limit=2**20``), some are listed: first the
     optimum (see :func:`sharpen.theory.optima.optimum.optimum`), then the point with full support, then vertices by
     falling a_i (the potential, or the reward with a moving reference; equal ones by falling base probability). With a
     utility of the success rate see :mod:`sharpen.theory.instability.utility_points`. ``total`` counts all of them all
@@ -139,6 +92,9 @@ def fixed_points(objective: Objective, problem: Problem, limit: int = DEFAULT_LI
         total, points = _with_a_utility(objective, problem, room)
     else:
         line = advantage_line(objective, problem, problem.support)
+        total, m = 2**line.constant.size - 1, line.constant.size
+        if line.sign != 0 and total <= limit and (total <= room or m <= MOST_OUTCOMES):
+            return FixedPoints(SupportPoints(problem, line), total, True)
         solve = _faces if line.sign == 0 else _interior_points
         total, points = solve(objective, problem, line, room)
     points.sort(key=lambda point: (CLASSES.index(point.kind), -point.value, point.support))
@@ -148,8 +104,8 @@ def fixed_points(objective: Objective, problem: Problem, limit: int = DEFAULT_LI
 def _with_a_utility(objective: Objective, problem: Problem, room: int) -> tuple[int, list[FixedPoint]]:
     """Return the number of points and all of them (a utility of the success rate)."""
     found = [
-        _point(objective, problem, law[problem.support], eigenvalues, continuum=False)
-        for law, eigenvalues in utility_points.points(objective, problem, room)
+        _point(objective, problem, law[problem.support], rates, continuum=False)
+        for law, rates in utility_points.points(objective, problem, room)
     ]
     return len(found), found
 
@@ -164,29 +120,22 @@ def _faces(objective: Objective, problem: Problem, line: AdvantageLine, room: in
         members = np.zeros(line.constant.size, dtype=bool)
         members[group] = True
         growth = line.constant[~members] - level
-        eigenvalues = np.concatenate([np.zeros(group.size - 1), growth])
-        points.append(_point(objective, problem, condition(log_base, members), eigenvalues, continuum=group.size > 1))
+        rates = np.concatenate([np.zeros(group.size - 1), growth])
+        points.append(_point(objective, problem, condition(log_base, members), rates, continuum=group.size > 1))
     return len(groups), points
 
 
 def _interior_points(
     objective: Objective, problem: Problem, line: AdvantageLine, room: int
 ) -> tuple[int, list[FixedPoint]]:
-    """Return the number of supports and the points of all of them, or of a choice of ``room`` (c of one sign)."""
-    m = line.constant.size
-    total = 2**m - 1
-    if total <= room:
-        codes = np.arange(1, total + 1)
-        masks = (codes[:, None] >> np.arange(m)) & 1 == 1
-    else:
-        masks = np.array(list(_chosen_supports(objective, problem, line, room)))
+    """Return the number of supports and the points of a choice of ``room`` of them (c of one sign)."""
+    masks = np.array(list(_chosen_supports(objective, problem, line, room)))
     log_policies = interior_point(line, masks)
     points = []
     for members, log_policy in zip(masks, log_policies, strict=True):
-        inside = _tangent_eigenvalues(line.slope[members], np.exp(log_policy[members]))
-        outside = np.full(m - int(members.sum()), line.sign * np.inf)
-        points.append(_point(objective, problem, log_policy, np.concatenate([inside, outside]), continuum=False))
-    return total, points
+        found = eigenvalues(line, members, np.exp(log_policy))
+        points.append(_point(objective, problem, log_policy, found, continuum=False))
+    return 2**line.constant.size - 1, points
 
 
 def _chosen_supports(
@@ -208,25 +157,8 @@ def _chosen_supports(
     yield from chosen[:room]
 
 
-def _tangent_eigenvalues(slope: FloatArray, pi: FloatArray) -> FloatArray:
-    """Return the eigenvalues of -C + pi c^T on vectors that sum to zero, shape [s - 1].
-
-    Scaled by sqrt(pi) on both sides it is the symmetric -P C P with P the projector off sqrt(pi). Outcomes that share a
-    slope span eigenvectors of their own, eigenvalue -c, so only one dimension a distinct slope is left to solve.
-    """
-    values, group, count = np.unique(slope, return_inverse=True, return_counts=True)
-    if values.size > MAX_SLOPES:
-        raise InputError("length", f"{values.size} distinct lengths", f"at most {MAX_SLOPES} of them")
-    shared = np.repeat(-values, count - 1)
-    unit = np.sqrt(np.bincount(group, weights=pi))
-    # Orthonormal columns that span the complement of `unit`: all but the first of a complete QR factorisation.
-    basis = np.linalg.qr(unit[:, None], mode="complete")[0][:, 1:]
-    mixed = np.linalg.eigvalsh(-basis.T @ (values[:, None] * basis))
-    return np.concatenate([shared, np.asarray(mixed, dtype=np.float64)])
-
-
 def _point(
-    objective: Objective, problem: Problem, log_policy: FloatArray, eigenvalues: FloatArray, *, continuum: bool
+    objective: Objective, problem: Problem, log_policy: FloatArray, rates: FloatArray, *, continuum: bool
 ) -> FixedPoint:
     """Return the fixed point with these log-probabilities on the base's support, shape [m]."""
     full = np.full(problem.n, -np.inf)
@@ -237,7 +169,7 @@ def _point(
         probabilities=probabilities,
         value=float(policy_value(objective, problem, full)),
         expected_reward=problem.expected_reward(probabilities),
-        eigenvalues=np.sort(eigenvalues)[::-1],
-        kind=classify(eigenvalues),
+        eigenvalues=np.sort(rates)[::-1],
+        kind=classify(rates),
         continuum=continuum,
     )
