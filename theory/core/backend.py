@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from array_api_compat import array_namespace, is_jax_array
 
 from sharpen.objective import Coefficients, Objective, functional
@@ -21,6 +22,9 @@ from sharpen.theory.core.ties import potential_scale, top_face
 Array = Any  # as in sharpen.objective.functional
 
 Parameter = Literal["alpha", "beta_inv"]
+
+SHARED = 16  # points of an even grid for one exponential: rounding grows with their number
+DEEPEST = 600.0  # nats below the likeliest outcome at which masses still have all digits, and room to shrink
 
 
 class Summary(NamedTuple):
@@ -183,6 +187,8 @@ def moments(members: Family, grid: Array) -> Moments:
     xp = array_namespace(members.slope)
     # Whole grids at once for few outcomes, one point at a time for many.
     width = max(1, BLOCK // members.slope.shape[0])
+    if width == 1 and not is_jax_array(grid) and _even(grid):
+        return _merged([_block_of_even_grid(members, at, grid) for at in blocks(members.slope)])
     chunks = [grid[start : start + width] for start in range(0, grid.shape[0], width)]
     found = [_merged([_block(members, at, t) for at in blocks(members.slope)]) for t in chunks]
     return Moments(*(xp.concat(parts) for parts in zip(*found, strict=True)))
@@ -217,6 +223,59 @@ def _block(members: Family, at: slice, grid: Array) -> _Block:
     weighted = mass * away
     covariance = xp.sum(weighted * (r - r_mean[:, None]), axis=1)
     return _Block(top, total, r_top, s_top, r_mean, s_mean, covariance, xp.sum(weighted * away, axis=1))
+
+
+def _even(grid: Array) -> bool:
+    """Return whether a NumPy grid has equal steps, to rounding, and enough of them to share their exponentials."""
+    if grid.size < 3:
+        return False
+    step = (grid[-1] - grid[0]) / (grid.size - 1)
+    return bool(abs(grid - (grid[0] + step * np.arange(grid.size))).max() <= 4e-16 * abs(grid).max())
+
+
+def _block_of_even_grid(members: Family, at: slice, grid: Array) -> _Block:
+    """Return :func:`_block` by two exponentials an outcome for each ``SHARED`` points, in NumPy.
+
+    From one point of the grid to the next every mass is multiplied by exp(step (slope - c)). Where masses so small that
+    they have no digits could grow back within the points that share, each point has its own exponential.
+    """
+    slope, reward, offset = members.slope[at], members.reward[at], members.offset[at]
+    inside = offset > -np.inf
+    step = float(grid[-1] - grid[0]) / (grid.size - 1)
+    low, high = float(slope.min()), float(slope.max())
+    with np.errstate(over="ignore", invalid="ignore"):
+        reach = SHARED * abs(step) * (high - low)
+        depth = float(np.ptp(offset[inside])) + float(abs(grid).max()) * (high - low) if inside.any() else np.inf
+    if not depth + reach < DEEPEST:
+        alone = [_block(members, at, grid[[i]]) for i in range(grid.size)]
+        return _Block(*(np.concatenate(numbers) for numbers in zip(*alone, strict=True)))
+    centre = high if step > 0 else low
+    ratio = np.exp(step * (slope - centre))
+    mass, rows, best = np.empty(0), [], -1
+    top = 0.0
+    r = s = mass
+    for i, t in enumerate(grid.tolist()):
+        if i % SHARED == 0:
+            mass = offset + t * slope
+            top = float(mass.max())
+            mass -= top
+            np.exp(mass, out=mass)
+        else:
+            mass *= ratio
+            largest = float(mass.max())
+            mass *= 1.0 / largest
+            top += step * centre + float(np.log(largest))
+        likeliest = int(mass.argmax())
+        if likeliest != best:
+            best = likeliest
+            r, s = reward - reward[best], slope - slope[best]
+        total = float(mass.sum())
+        r_mean, s_mean = float(mass @ r) / total, float(mass @ s) / total
+        away = s - s_mean
+        weighted = mass * away
+        covariance, variance = float(weighted @ (r - r_mean)), float(weighted @ away)
+        rows.append((top, total, reward[best], slope[best], r_mean, s_mean, covariance, variance))
+    return _Block(*np.array(rows).T)
 
 
 def _merged(blocks: list[_Block]) -> Moments:

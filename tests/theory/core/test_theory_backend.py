@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -144,6 +145,40 @@ def test_moments_do_not_depend_on_the_blocks(block: int, monkeypatch: pytest.Mon
         expected = [pi @ reward, pi @ slope, covariance[0, 1], covariance[1, 1]]
         numbers = [found.reward[i], found.slope[i], found.covariance[i], found.variance[i]]
         np.testing.assert_allclose(numbers, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("block", [5, 20])
+@pytest.mark.parametrize("spread", [1.0, 100.0])
+@pytest.mark.parametrize("ends", [(0.0, 6.0), (3.0, -2.0), (1e-6, 2e-6)])
+def test_even_grids_that_share_their_exponentials(
+    ends: tuple[float, float], spread: float, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """37 points are more than share one exponential; with a large spread masses vanish and come back."""
+    rng = np.random.default_rng(1)
+    offset, slope, reward = rng.normal(size=(3, 20)) * [[3.0], [spread], [1.0]]
+    offset[4:9] = -np.inf  # a whole block without base probability
+    inside = offset > -np.inf
+    grid = np.linspace(*ends, 37)
+    monkeypatch.setattr(backend, "BLOCK", block)
+    found = backend.moments(backend.Family(offset, slope, reward), grid)
+    with mpmath.workdps(400):
+        for i, t in enumerate(grid.tolist()):
+            x = [
+                mpmath.mpf(a) + mpmath.mpf(t) * mpmath.mpf(b)
+                for a, b in zip(offset[inside], slope[inside], strict=True)
+            ]
+            mass = [mpmath.exp(each) for each in x]
+            total = mpmath.fsum(mass)
+            pi = [m / total for m in mass]
+            r, s = ([mpmath.mpf(v) for v in values[inside].tolist()] for values in (reward, slope))
+            mean_r, mean_s = (mpmath.fsum(p * v for p, v in zip(pi, values, strict=True)) for values in (r, s))
+            cov = mpmath.fsum(p * (a - mean_r) * (b - mean_s) for p, a, b in zip(pi, r, s, strict=True))
+            var = mpmath.fsum(p * (b - mean_s) ** 2 for p, b in zip(pi, s, strict=True))
+            wanted = [float(mpmath.log(total)), float(mean_r), float(mean_s), float(var)]
+            numbers = [found.log_partition[i], found.reward[i], found.slope[i], found.variance[i]]
+            np.testing.assert_allclose(numbers, wanted, rtol=1e-10, atol=1e-12)
+            size = math.sqrt(float(var) * float(mpmath.fsum(p * (a - mean_r) ** 2 for p, a in zip(pi, r, strict=True))))
+            assert found.covariance[i] == pytest.approx(float(cov), rel=1e-9, abs=1e-11 * size)
 
 
 @settings(max_examples=30)
