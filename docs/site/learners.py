@@ -44,8 +44,8 @@ def slope_of(name: str) -> Slope:
     """Return f'(P): the mean of a group's update over grad P, by enumeration of all groups.
 
     A right sample's grad log pi has the mean grad P / P, a wrong one's -grad P / (1 - P), whatever the policy; so the
-    mean of (1/G) sum_i A_i grad log pi(x_i) is grad P times the mean of (1/G) (sum of A over the right ones / P - sum of
-    A over the wrong ones / (1 - P)).
+    mean of (1/G) sum_i A_i grad log pi(x_i) is grad P times the mean of (1/G) (sum of A over right ones / P - sum of A
+    over wrong ones / (1 - P)).
     """
     settings = LearnerSettings(kind=name)
     learner: Any = settings.learner

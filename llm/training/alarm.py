@@ -34,13 +34,12 @@ class EntropyAlarm:
         Args:
             record: The step's metrics.
         """
-        entropy = record["entropy"]
-        if self._first is None:
-            self._first = entropy
-        if self._told or entropy >= SHARE * self._first:
+        entropy = float(record["entropy"])
+        first = self._first = entropy if self._first is None else self._first
+        if self._told or entropy >= SHARE * first:
             return None
         self._told = True
-        return {"step": record["step"], "entropy": entropy, "first": self._first}
+        return {"step": record["step"], "entropy": entropy, "first": first}
 
 
 def told(found: Mapping[str, Any]) -> str:

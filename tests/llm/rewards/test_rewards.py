@@ -71,7 +71,7 @@ def noisy(step: int = 0, **options: Any) -> np.ndarray:
 @pytest.mark.parametrize(("t", "f"), [(0.8, 0.1), (0.3, 0.6), (1.0, 0.0)])
 def test_a_noisy_verifier_has_its_two_rates_and_its_correction_is_the_reward(t: float, f: float) -> None:
     """THEORY T20: the mean verdict is f + (t - f) r. Corrected, it is r; the draws are those of the same row."""
-    rates = {"true_positive": t, "false_positive": f}
+    rates: dict[str, Any] = {"true_positive": t, "false_positive": f}
     verdicts, corrected = noisy(**rates), noisy(**rates, corrected=True)
     assert set(verdicts.flat) <= {0.0, 1.0}
     for found, rate, right in zip(verdicts, (t, f), (1.0, 0.0), strict=True):
