@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,8 @@ def test_a_policy_without_entropy_from_the_start_has_not_collapsed() -> None:
 
 def test_a_run_tells_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alarm, "SHARE", 10.0)  # of a second step that has less than ten times the first's: every one
-    fields = {"prompts_per_step": 2, "samples_per_prompt": 2, "max_length": 32, "engine": "transformers", "steps": 1}
+    fields: dict[str, Any] = {"objective": {"beta_inv": 1.0, "utility": "pass@2"}, "learner": {"kind": "pass-k"}}
+    fields |= {"prompts_per_step": 2, "samples_per_prompt": 3, "max_length": 32, "engine": "transformers", "steps": 1}
     fields |= {"evaluation": {"problems": 2, "samples": 2, "alpha_prompts": 0, "choose_by": "last"}, "trackers": []}
     notes: list[str] = []
     train(resolve(fields), tmp_path / "run", report=Report(note=notes.append))
