@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from sharpen.cli import figures
 from sharpen.cli.analysis import app as analysis
+from sharpen.cli.cite import cite
 from sharpen.cli.doctor import doctor
 from sharpen.cli.explore import explore
 from sharpen.cli.llm import app as llm
@@ -23,8 +25,23 @@ from sharpen.cli.shared.terminal import say
 from sharpen.cli.theory import app as theory
 from sharpen.cli.toy import app as toy
 
+
+class Told(TyperGroup):
+    """The commands; where Ctrl-C ends one, it says what was kept before typer makes an exit status of it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            for note in getattr(error, "__notes__", ()):
+                say(note, file=sys.stderr)
+            raise
+
+
 app = typer.Typer(
     name="sharpen",
+    cls=Told,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -57,12 +74,15 @@ app.add_typer(figures.app, name="figures")
 app.add_typer(paper.app, name="paper")
 app.command()(doctor)
 app.command()(explore)
+app.command()(cite)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 bad input (one line on stderr), 130 interrupted."""
     if arguments is None:  # the process is this command's
         sys.unraisablehook = _interrupt_again
+        # Read when torch is imported: its C++ parts, and those of vLLM, lead a run with warnings about NUMA nodes.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     tolerate_any_text()
     _refuse_empty(sys.argv[1:] if arguments is None else arguments)
     try:

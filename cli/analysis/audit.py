@@ -168,6 +168,10 @@ def _deliver(result: dict[str, Any], out: Path | None, plot: Path | None, html: 
 
 
 def _print(result: dict[str, Any], out: Path | None) -> None:
+    terminal.introduce(
+        "How much of what training changed is sharpening of the base, how much reward and length. KL(π‖p): the whole "
+        "change; ESS: how many samples a fit rests on; [95 %]: intervals over problems."
+    )
     console = terminal.plain_console()
     console.print(f"base    {result['base']}\npolicy  {result['policy']}", soft_wrap=True)
     console.print(f"{result['data']}, {result['problems']} problems x {result['samples']} samples of each")

@@ -325,6 +325,10 @@ def _deliver(result: dict[str, Any], out: Path | None, plot: Path | None, json_o
 
 
 def _print(result: dict[str, Any], out: Path | None) -> None:
+    terminal.introduce(
+        "What sharpening to p^alpha would do to this model's accuracy, from its own samples and without training. KL "
+        "to the base, price: in nats; ESS: how many samples the estimate rests on; [95 %]: intervals over problems."
+    )
     console = terminal.plain_console()
     console.print(
         f"{result['model']}\n{result['data']} {result['split']}, {result['problems']} problems x "

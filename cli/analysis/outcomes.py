@@ -140,6 +140,10 @@ def _progress() -> OutcomesReport:
 
 
 def _print(result: dict[str, Any], out: Path) -> None:
+    terminal.introduce(
+        "The model's likeliest responses to each problem, found by search, and between what the expected reward E[r] "
+        "of p^alpha must lie given what was not found."
+    )
     console = terminal.plain_console()
     console.print(
         f"{result['model']}\n{result['data']} {result['split']}, {result['problems']} problems", soft_wrap=True

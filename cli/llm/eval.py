@@ -156,6 +156,10 @@ def _duration(seconds: float) -> str:
 
 
 def _print(result: dict[str, Any], out: Path | None) -> None:
+    terminal.introduce(
+        "How often the model answers right: in one of k tries (pass@k) and by majority of k answers (maj@k). [95 %]: "
+        "bootstrap intervals over problems."
+    )
     console = terminal.plain_console()
     console.print(
         f"{result['model']}\n{result['data']} {result['split']}, {result['problems']} problems x "

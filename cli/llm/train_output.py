@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharpen.cli.shared.terminal import plain_console, say
+from sharpen.cli.shared.terminal import introduce, plain_console, plain_table, say
 
 if TYPE_CHECKING:
     from sharpen.llm.training.run import Report
@@ -41,15 +41,14 @@ def progress(steps: int) -> Report:
 
 def print_result(result: dict[str, Any], out: Path) -> None:
     """Print the accuracies of base, last and best checkpoint, and what they owe to labels."""
-    from rich.table import Table
-
     samples = result["base"]["samples"]
     least = max(result[name].get("threshold", 1.0) for name in ("base", "last", "best"))
     right = "" if least == 1.0 else f"; right: score {least:g} or more"
     title = f"Held-out problems ({result['base']['problems']} x {samples} samples{right})"
-    table = Table(title=title, title_justify="left")
+    table = plain_table()
+    table.title, table.title_justify = title, "left"
     for heading in ("checkpoint", "step", "pass@1 [95%]", f"pass@{samples}", f"maj@{samples}", "length"):
-        table.add_column(heading, justify="left" if heading == "checkpoint" else "right")
+        table.add_column(heading, justify="left" if heading == "checkpoint" else "right", no_wrap=True)
     for name in ("base", "last", "best"):
         measures = result[name]
         low, high = measures["pass@1_interval"]
@@ -62,6 +61,10 @@ def print_result(result: dict[str, Any], out: Path) -> None:
             f"{measures[f'maj@{largest}']:.3f}",
             f"{measures['response_length']:.1f}",
         )
+    introduce(
+        "What training changed on problems that it did not see: how often one answer is right (pass@1), one of "
+        f"{samples} (pass@{samples}), the most frequent of {samples} (maj@{samples}), and the length in tokens."
+    )
     console = plain_console()
     console.print(table)
     for line in _origin(result):

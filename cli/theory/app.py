@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpen.cli.shared import options, terminal
-from sharpen.cli.shared.counts import count_json, count_text
+from sharpen.cli.shared.counts import count_json
 from sharpen.cli.shared.terminal import say
 from sharpen.cli.theory import coverage as theory_coverage
 from sharpen.cli.theory import derive as theory_derive
@@ -21,10 +21,9 @@ from sharpen.cli.theory import response as theory_response
 from sharpen.cli.theory import selfsharpening as theory_selfsharpening
 from sharpen.cli.theory import sensitivity as theory_sensitivity
 from sharpen.cli.theory import sequences as theory_sequences
+from sharpen.cli.theory.points import print_points
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from sharpen.objective import Objective
     from sharpen.theory.core.problem import Problem
     from sharpen.theory.instability.families import StationaryFamily
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from sharpen.theory.optima.optimum import Optimum
 
 app = typer.Typer(no_args_is_help=True, help="Optima, fixed points and stability on a finite problem, exactly.")
-TABLE_ROWS = 40
-NAMED_OUTCOMES = 3  # of a policy, in a row of the table
 
 
 @app.callback()
@@ -48,16 +45,21 @@ def fixed_points(
     outcomes: options.ProblemFlags,
     problems: known.Problems = None,
     one: known.OneProblem = None,
-    limit: Annotated[int, typer.Option(help="List at most this many fixed points.")] = 4096,
+    limit: Annotated[int, typer.Option(help="Find at most this many fixed points.")] = 4096,
     plot: Annotated[
         Path | None, typer.Option(help="Draw optimum and fixed points to a .png, .pdf or .svg file.")
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List every fixed point, not only those that attract.")
+    ] = False,
     json_output: options.JsonOutput = False,
 ) -> None:
-    """List the optimum and every fixed point of the natural-gradient flow, with eigenvalues and stability.
+    """Find the optimum and every fixed point of the natural-gradient flow, with eigenvalues and stability.
 
-    Without flags: the tempered objective (alpha 2) on five outcomes whose likeliest one is wrong.
+    Lists the optimum and the points that attract, and counts the others. Without flags: the tempered objective
+    (alpha 2) on five outcomes whose likeliest one is wrong.
     """
+    options.refuse_with("all", everything, "json", json_output)
     spec = chosen.build(default="tempered")
 
     from sharpen.theory.instability.stationary import MAX_NUMBERS
@@ -81,7 +83,7 @@ def fixed_points(
     else:
         if seen is not None:
             terminal.plain_console().print(known.left_out(seen), soft_wrap=True)
-        _print_tables(spec, problem, best, found)
+        print_points(spec, problem, best, found, everything)
 
 
 def _as_json(objective: Objective, problem: Problem, best: Optimum, found: FixedPoints) -> dict[str, Any]:
@@ -134,73 +136,6 @@ def _family_as_json(family: StationaryFamily) -> dict[str, Any]:
         "across": ends(family.across),
         "continuum": family.continuum,
     }
-
-
-def _print_tables(objective: Objective, problem: Problem, best: Optimum, found: FixedPoints) -> None:
-    console = terminal.plain_console()
-    w = objective.coefficients
-    moving = "" if objective.refresh_every is None else f", reference {objective.reference}"
-    console.print(f"{objective.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}{moving}")
-    console.print(
-        f"base     E[r] = {problem.expected_reward(problem.base):.4f}  {_describe(problem.base, problem.support.sum())}"
-    )
-    console.print(
-        f"optimum  E[r] = {best.expected_reward:.4f}  {_describe(best.probabilities, len(best.support))}"
-        f"  J = {best.value:.4f}{'' if best.unique else '  (depends on the start)'}"
-    )
-    table = terminal.plain_table()
-    table.add_column("class", no_wrap=True)
-    table.add_column("J", justify="right", no_wrap=True)
-    table.add_column("E[r]", justify="right", no_wrap=True)
-    table.add_column("outcome:probability", no_wrap=True)
-    table.add_column("eigenvalues", no_wrap=True)
-    for point in found.points[:TABLE_ROWS]:
-        name = f"{point.kind} face" if point.continuum else point.kind
-        table.add_row(
-            name,
-            f"{point.value:.4g}",
-            f"{point.expected_reward:.3f}",
-            _describe(point.probabilities, len(point.support)),
-            _summarize(point.eigenvalues.tolist()),
-        )
-    console.print(table)
-    shown = min(TABLE_ROWS, len(found.points))
-    more = "" if shown == len(found.points) else f"; --json lists {len(found.points):,}"
-    console.print(f"{shown} of {count_text(found.total)} fixed points{more}")
-    if not found.complete:
-        from sharpen.theory.instability.families import stationary_families
-
-        for family in stationary_families(objective, problem):
-            console.print(_family_in_words(family))
-
-
-def _family_in_words(family: StationaryFamily) -> str:
-    size = str(family.smallest) + (f" to {family.largest:,}" if family.largest > family.smallest else "")
-    parts = [f"{family.kind}: {count_text(family.count)}, supports of {size}"]
-    for name, ends in (("inside", family.inside), ("towards others", family.across)):
-        if ends is not None:
-            low, high = (f"{x:.3g}" for x in ends)
-            parts.append(f"{name} {low}" + (f" to {high}" if high != low else ""))
-    return "; ".join(parts)
-
-
-def _describe(policy: Any, size: int) -> str:
-    """Return the likeliest outcomes of a policy as ``outcome:probability``, and how many more of ``size`` there are."""
-    order = (-policy).argsort(kind="stable")[: min(size, NAMED_OUTCOMES)]
-    named = [f"{i}:{policy[i]:.3f}" if policy[i] >= 5e-4 else f"{i}:{policy[i]:.0e}" for i in order.tolist()]
-    return " ".join(named) + (f" +{size - len(named)}" if size > len(named) else "")
-
-
-def _summarize(eigenvalues: Iterable[float]) -> str:
-    """Return eigenvalues, which descend, with their multiplicities; the middle ones of many left out."""
-    runs: list[tuple[str, int]] = []
-    for text in (f"{x:.3g}" for x in eigenvalues):
-        if runs and runs[-1][0] == text:
-            runs[-1] = (text, runs[-1][1] + 1)
-        else:
-            runs.append((text, 1))
-    parts = [text if count == 1 else f"{text} (x{count})" for text, count in runs]
-    return ", ".join(parts) if len(parts) <= 3 else f"{parts[0]}, ..., {parts[-1]}"
 
 
 theory_derive.register(app)

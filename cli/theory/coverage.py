@@ -9,6 +9,7 @@ import typer
 
 from sharpen.cli.shared import options, terminal
 from sharpen.cli.shared.terminal import say
+from sharpen.cli.shared.words import weights
 from sharpen.cli.theory import known
 
 if TYPE_CHECKING:
@@ -151,12 +152,12 @@ def _print_table(
     spec: Objective, prompts: list[Prompt], table: dict[str, Coverage], overtakes: dict[str, int | None], k_max: int
 ) -> None:
 
-    console = terminal.plain_console(width=80)
-    w = spec.coefficients
-    console.print(
-        f"{spec.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}; "
-        f"{len(prompts)} prompt{'s' if len(prompts) > 1 else ''}"
+    terminal.introduce(
+        "How often k samples hold a right answer (pass@k), and how often the most frequent of k answers is right "
+        "(maj@k), for the base model and for the objective's optimum."
     )
+    console = terminal.plain_console()
+    console.print(f"{weights(spec)}; {len(prompts)} prompt{'s' if len(prompts) > 1 else ''}")
     rows = terminal.plain_table()
     rows.add_column("k", justify="right", no_wrap=True)
     columns = []

@@ -29,7 +29,7 @@ def derive(
     results: Annotated[
         list[str] | None, typer.Argument(help="T1 ... T26, as many as wanted. Default: all.", show_default=False)
     ] = None,
-    brief: Annotated[bool, typer.Option("--brief", help="Print one line a result, without the derivations.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Print every derivation, step by step.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX document on stdout.")] = False,
     html: Annotated[
         Path | None, typer.Option(help="Write one self-contained HTML page, formulas as MathML.", show_default=False)
@@ -40,17 +40,18 @@ def derive(
     """State each result of the theory, derive it from the objective, and check every step.
 
     Symbolically for any number of outcomes where SymPy can, else over finitely many cases; then on random problems
-    against an independent calculation. The exit status is 1 if a result does not hold.
+    against an independent calculation. Prints a line for each result, and the steps that failed. The exit status is 1
+    if a result does not hold.
     """
     from sharpen.objective import InputError
     from sharpen.objective.storage import files
     from sharpen.theory.proofs import documents
     from sharpen.theory.proofs.catalogue import select
 
-    if latex and (json_output or brief):
-        raise InputError("latex", True, "one of --latex, --brief and --json")
-    if brief and json_output:
-        raise InputError("brief", True, "one of --latex, --brief and --json")
+    if latex and (json_output or full):
+        raise InputError("latex", True, "one of --latex, --full and --json")
+    if full and json_output:
+        raise InputError("full", True, "one of --latex, --full and --json")
     if seed < 0:
         raise InputError("seed", seed, "a whole number of at least 0")
     names = select(results or ())
@@ -66,7 +67,7 @@ def derive(
     elif latex:
         say(documents.as_latex(found), end="")
     else:
-        _print_results(found, brief or html is not None, html)
+        _print_results(found, full, html)
     if not all(result.holds for result in found):
         raise typer.Exit(REFUTED)
 
@@ -100,13 +101,16 @@ def _derive_all(names: list[str], seed: int) -> list[Result]:
     return found
 
 
-def _print_results(found: list[Result], brief: bool, html: Path | None) -> None:
-
+def _print_results(found: list[Result], full: bool, html: Path | None) -> None:
     from sharpen.theory.proofs.documents import number, verdict
 
-    console = terminal.plain_console(soft_wrap=True)
+    terminal.introduce(
+        "Whether each result of the theory holds, derived from the objective just now. method: how its steps were "
+        "checked; error: the largest difference from an independent calculation."
+    )
+    console = terminal.plain_console()
     width = min(console.width, WIDEST)
-    if not brief:
+    if full:
         for result in found:
             say("\n".join(_lines(result, width)), end="\n\n")
     table = terminal.plain_table()
@@ -116,13 +120,15 @@ def _print_results(found: list[Result], brief: bool, html: Path | None) -> None:
         steps = str(len(result.steps))
         table.add_row(result.id, result.title, verdict(result.holds), result.method, steps, number(result.error))
     console.print(table)
-    for result in found if brief else ():
+    for result in () if full else found:
         for i, step in enumerate(result.steps, start=1):
             if not step.holds:
                 say("\n".join([f"{result.id}, step {i}:", *_step_lines(i, step, width)]))
     console.print(f"{sum(result.holds for result in found)} of {len(found)} hold")
+    if not full:
+        console.print("--full prints the derivations, --html FILE and --latex write them")
     if html is not None:
-        console.print(f"wrote {html}")
+        console.print(f"wrote {html}", soft_wrap=True)
 
 
 def _lines(result: Result, width: int) -> list[str]:

@@ -116,6 +116,11 @@ def _print_tables(
     objective: Objective, given: Setting, found: tuple[Estimate, ...], decided: tuple[Claim, ...]
 ) -> None:
     console = terminal.plain_console()
+    terminal.introduce(
+        "How far what a trainer computes from a group of samples is from the true gradient: KL terms and advantages, "
+        "exactly. |bias| 0 and cosine 1: right on average; a scale other than 1 acts like another learning rate; "
+        "variance: of one group's gradient, summed over the logits."
+    )
     n, size = given.problem.n, given.groups.size
     console.print(f"{objective.regime}, groups of {size} from {n} outcomes, all {n}^{size} of them")
     table = terminal.plain_table()

@@ -64,6 +64,11 @@ def _as_json(found: Fold, base_success: float, beta: float, group: int | None) -
 
 def _print(found: Fold, base_success: float, beta: float, group: int | None) -> None:
     console = terminal.plain_console()
+    terminal.introduce(
+        "Where GRPO with a KL penalty ends on one prompt: an optimum inside keeps some wrong answers, certainty keeps "
+        "none. Which of them exist depends on the weight of the KL. J: the utility of the success rate, less weight "
+        "times KL in nats."
+    )
     groups = "large groups" if group is None else f"groups of {group}"
     console.print(f"GRPO with KL weight {beta:g}, {groups}, base right with {base_success:g}: {found.state}")
     table = terminal.number_table(["optimum", "success rate", "1 - rate", "J"])

@@ -33,6 +33,7 @@ OneProblem = Annotated[
 ]
 KS = (4, 16)  # of pass@k
 ROUNDING = 1e-12  # of pass@k: what is apart by less is not ahead
+OUTCOMES = "outcomes that were found and the mass that was not"
 LISTED = 20  # problems in the table; --json has all
 
 
@@ -109,6 +110,7 @@ def report_response(
         say(json.dumps(report | {"expected_reward": rows, "unseen_mass": mass}, allow_nan=False))
         return
     console, table = terminal.plain_console(), terminal.number_table([over, "E[r] at least", "at most"])
+    terminal.introduce(f"Between what the optimum's expected reward E[r] must lie, from the {OUTCOMES}.")
     console.print(f"E[r] of the optimum against {over}, certain bounds: {_of(known)}")
     for row in rows:
         table.add_row(f"{row[over]:.6g}", f"{row['low']:.6g}", f"{row['high']:.6g}")
@@ -145,6 +147,7 @@ def report_coverage(spec: Objective, known: Sequence[Known], ks: Sequence[int], 
         say(json.dumps(report | {"base_ahead_by": ahead, "unseen_mass": mass}, allow_nan=False))
         return
     console = terminal.plain_console()
+    terminal.introduce(f"Between what pass@k of base and optimum must lie, from the {OUTCOMES}.")
     console.print(f"{spec.regime}: certain bounds of pass@k, {_of(known)}")
     table = terminal.number_table(["k", "base at least", "at most", "optimum at least", "at most"])
     for row in rows:
@@ -209,6 +212,10 @@ def _bounds(spec: Objective, known: Known) -> dict[str, Any]:
 
 def _print(result: dict[str, Any], names: list[str]) -> None:
     console = terminal.plain_console()
+    terminal.introduce(
+        f"Between what the optimum's measures must lie, from the {OUTCOMES}. E[r]: expected reward; KL to base and "
+        "log Z (the normaliser of p^alpha): in nats."
+    )
     console.print(f"{result['regime']}: {result['n']} problems, certain bounds of the optimum")
     names = [name for name in names if name != f"pass@{KS[0]}"]  # what fits into 80 columns
     titles = {"expected_reward": "E[r]", "kl_to_base": "KL to base", "log_z": "log Z"}

@@ -10,6 +10,7 @@ import typer
 
 from sharpen.cli.shared import options, terminal
 from sharpen.cli.shared.terminal import say
+from sharpen.cli.shared.words import weights
 from sharpen.cli.theory import known
 
 if TYPE_CHECKING:
@@ -281,11 +282,12 @@ def _print(spec: Objective, report: dict[str, Any]) -> None:
     console = terminal.plain_console()
     table = terminal.number_table(["policy", "E[r]", "J", "H", "KL to base", "outcome:probability"])
     table.columns[5].justify = "left"
-    w = spec.coefficients
-    moving = "" if spec.refresh_every is None else f", reference {spec.reference}"
-    console.print(
-        f"{spec.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}{moving}, n = {report['n']:,}"
+    terminal.introduce(
+        "The policy that the objective prefers (optimum), beside the base model, the end of softmax gradients and the "
+        "objective's limits. E[r]: expected reward; J: the objective's value, H: entropy, KL to base: in nats; "
+        "0:0.6 +2: outcome 0 has probability 0.6, two more follow."
     )
+    console.print(f"{weights(spec)}; n = {report['n']:,} outcomes")
     rows = {"base": report["base"], "optimum": report["optimum"], "softmax gradient": report["softmax_gradient"]}
     if report["answer_optimum"] is not None:
         rows["answer optimum"] = report["answer_optimum"]

@@ -10,6 +10,7 @@ import typer
 
 from sharpen.cli.shared import options, terminal
 from sharpen.cli.shared.terminal import say
+from sharpen.cli.shared.words import weights
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -114,10 +115,12 @@ def as_json(objective: Objective, problem: Problem, found: Portrait) -> dict[str
 
 def print_tables(objective: Objective, problem: Problem, found: Portrait) -> None:
     """Print the fixed points and where the simplex ends."""
+    terminal.introduce(
+        "Where training on three outcomes can come to rest, and which share of all starting policies ends there. "
+        "policy: the three probabilities; eigenvalues: growth rates of small deviations, negative where they die out."
+    )
     console = terminal.plain_console()
-    w = objective.coefficients
-    moving = "" if objective.refresh_every is None else f", reference {objective.reference}"
-    console.print(f"{objective.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}{moving}")
+    console.print(weights(objective))
     console.print(f"base {policy_text(problem.base)}, {found.field} gradient")
     table = terminal.plain_table()
     for name in ("class", "policy", "E[r]", "eigenvalues"):

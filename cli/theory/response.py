@@ -114,6 +114,10 @@ def response(
 
 def _print_response(spec: Objective, found: Curve, turns: tuple[TurningPoint, ...], turn: Turn, base: float) -> None:
     console, table = terminal.plain_console(), terminal.number_table([found.over, "E[r]", f"dE[r]/d {found.over}"])
+    terminal.introduce(
+        "How the expected reward E[r] of the optimum changes with "
+        + ("alpha, and where more sharpening does harm." if found.over == "alpha" else "the weight of the task reward.")
+    )
     held = f"beta_inv = {spec.beta_inv:g}" if found.over == "alpha" else f"alpha = {spec.alpha:g}"
     console.print(f"E[r] of the optimum against {found.over}, {held}; base {base:.6g}")
     columns = (found.grid.tolist(), found.expected_reward.tolist(), found.derivative.tolist())

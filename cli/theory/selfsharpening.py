@@ -11,6 +11,7 @@ import typer
 from sharpen.cli.shared import options, terminal
 from sharpen.cli.shared.counts import count_json, count_text
 from sharpen.cli.shared.terminal import say
+from sharpen.cli.shared.words import weights
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -116,9 +117,13 @@ def _family(found: Family) -> dict[str, Any]:
 
 
 def _print(spec: Objective, problem: Problem, policies: FloatArray, report: dict[str, Any]) -> None:
+    terminal.introduce(
+        "What becomes of the policy when the optimum is taken as the next round's base, again and again. alpha_eff: "
+        "the policy is base^alpha_eff; E[r]: expected reward; H: entropy, KL to base: in nats; log lost: log of the "
+        "mass outside the likeliest outcome; 0:0.6: outcome 0 has probability 0.6."
+    )
     console = terminal.plain_console()
-    w = spec.coefficients
-    console.print(f"{spec.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}, n = {problem.n:,}")
+    console.print(f"{weights(spec)}; n = {problem.n:,} outcomes")
     table = terminal.plain_table()
     for name in ("round", "alpha_eff", "E[r]", "H", "KL to base", "log lost", "likeliest"):
         left = name in ("round", "likeliest")

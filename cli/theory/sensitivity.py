@@ -9,6 +9,7 @@ import typer
 
 from sharpen.cli.shared import options, terminal
 from sharpen.cli.shared.terminal import say
+from sharpen.cli.shared.words import weights
 
 if TYPE_CHECKING:
     from sharpen.objective import Objective
@@ -105,10 +106,13 @@ def _print_table(
 
     from sharpen.theory.optima.sensitivity import flip_radius
 
-    console = terminal.plain_console(width=80)
-    w = spec.coefficients
+    terminal.introduce(
+        "How far the optimum moves when the likelihood or the reward is measured with an error: at worst, and on "
+        "average over noise. TV: total variation, the largest change of any event's probability, 0 to 1."
+    )
+    console = terminal.plain_console()
     reward = problem.expected_reward(found["likelihood"].policy)
-    console.print(f"{spec.regime}: w_r = {w.w_r:.4g}, w_p = {w.w_p:.4g}, w_h = {w.w_h:.4g}; E[r] = {reward:.4f}")
+    console.print(f"{weights(spec)}; E[r] = {reward:.4f}")
     table = terminal.plain_table()
     table.add_column("error of", no_wrap=True)
     for source in found:

@@ -187,7 +187,11 @@ def _headline(model: dict[str, Any]) -> str:
 def _print_lengths(
     model: dict[str, Any], points: list[LengthPoint], critical: float | None, slope: float | None
 ) -> None:
-    console = terminal.plain_console(width=80)
+    console = terminal.plain_console()
+    terminal.introduce(
+        "How long the sequences of p^alpha are, in tokens before the stop, beside sampling at temperature 1/alpha. "
+        "Where rho, the ratio in which longer sequences weigh more or less, reaches 1, there is no such distribution."
+    )
     console.print(_headline(model))
     edge = "p^alpha exists for every alpha" if critical is None else f"p^alpha exists for alpha > {critical:.6f}"
     console.print(edge + ("" if slope is None else f"; d log rho / d alpha at 1 = {slope:.4f}"))
@@ -284,7 +288,11 @@ def _mean(chosen: SequenceFlags, model: MarkovModel, found: Any) -> dict[str, An
 
 
 def _print_modes(report: dict[str, Any]) -> None:
-    console = terminal.plain_console(width=80)
+    console = terminal.plain_console()
+    terminal.introduce(
+        "The sequences that likelihood alone prefers, and how far p^alpha is from sampling each token at temperature "
+        "1/alpha. score: log p(x)/|x|^w in nats, |x|: tokens with the stop; w = 0 is sharpening by sum, w = 1 by mean."
+    )
     console.print(_headline(report["model"]))
     table = terminal.number_table(["likelihood prefers", "score", "|x|", "sequence"])
     table.columns[3].justify = "left"
@@ -311,7 +319,7 @@ def _text(tokens: list[str]) -> str:
 
 
 def _print_gap(found: Gap) -> None:
-    console = terminal.plain_console(width=80)
+    console = terminal.plain_console()
     rewarded = found.base.expected_reward is not None
     table = terminal.number_table(
         ["policy", "mean length", "std", "entropy", "E[log p]", *(["E[r]"] if rewarded else [])]

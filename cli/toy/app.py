@@ -204,6 +204,9 @@ def _print_table(summary: dict[str, Any]) -> None:
             row.get("verdict", "-").replace("differs", "DIFFERS"),  # "-": a run of an earlier version
         )
     console = plain_console()
+    terminal.introduce(
+        "Where simulated training ended, and where the theory says that it ends. E[r]: expected reward of the policy."
+    )
     console.print(table)
     console.print("gap: largest difference of a probability from the flow's limit, or the mass off the optimal face")
     console.print("±: half the 95% interval over seeds")

@@ -55,6 +55,7 @@ def findings(
         say(json.dumps({**origin, "seeds": seeds, "findings": rows}, allow_nan=False))
         return
     console = terminal.plain_console()
+    terminal.introduce("Whether each statement about the toy holds on its own sweeps; intervals are 95 % over seeds.")
     for name, verdict in said.items():
         console.print(f"{name}: {'supported' if verdict.holds else 'NOT supported'}: {statements[name]}")
         for title, (mean, low, high) in verdict.numbers.items():

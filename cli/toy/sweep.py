@@ -203,6 +203,7 @@ def _print_rows(rows: list[dict[str, Any]], table: Path) -> None:
         numbers = [_with_interval(row, name) for name in shown]
         lines.add_row(*(str(row[axis]) for axis in varying), *numbers, f"{low:.2f}-{high:.2f}")
     console = terminal.plain_console()
+    terminal.introduce("What training led to at each combination of the settings, means over the seeds.")
     console.print(lines)
     console.print(
         f"{rows[0]['seeds']} seeds; ± half the 95% interval over seeds; collapsed: top-1 mass of 0.99 or more"

@@ -134,6 +134,10 @@ def _print_study(name: str, rows: list[Reached], within: float) -> None:
         share = f"{row.share.mean:.2f}" if row.samples == 0 else f"{row.share.low:.2f}-{row.share.high:.2f}"
         samples = f"{row.updates.mean * row.samples:,.0f}" if row.samples and math.isfinite(row.updates.mean) else "-"
         lines.add_row(row.cell.name, f"{row.step_size:g}", share, _updates(row.updates), samples, _alpha(row))
+    terminal.introduce(
+        f"How many updates learners need until their policy is p^alpha, against {name}. alpha_eff: the exponent of the "
+        "base that the policy comes closest to."
+    )
     console.print(lines)
     if (slope := exponent(rows)) is not None:
         console.print(f"updates grow like {name}^{slope.mean:.2f} [{slope.low:.2f}, {slope.high:.2f}]")
@@ -171,5 +175,9 @@ def _print_slope(rows: list[SlopeRow]) -> None:
             inside,
             reward,
         )
+    terminal.introduce(
+        "How sharp a policy is when only a part of the possible gain has been made. gain: of E[log p]; alpha_eff: the "
+        "exponent of the base that the policy comes closest to; E[r]: from the base to the end."
+    )
     console.print(lines)
     console.print("RLOO aiming at alpha 4. 1st order: 1 + gain / ((alpha - 1) Var log p). In kinds: slope within them")

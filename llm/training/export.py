@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharpen.llm.configs.targets import find_target
 from sharpen.llm.models.registry import ModelSource, load_architecture, load_model, load_tokenizer
+from sharpen.llm.training.card import CARD, card
 from sharpen.objective import InputError
 from sharpen.objective.storage import files, lock, runfolder
 
@@ -23,7 +24,7 @@ ADAPTER, EXPORT = "adapter_config.json", "export.json"
 def export(
     name: str, out: Path, *, which: str | None = None, base: str | None = None, dtype: str = "auto", force: bool = False
 ) -> dict[str, Any]:
-    """Write a model's weights (safetensors), config and tokenizer to ``out``, and read them back.
+    """Write a model's weights (safetensors), config, tokenizer and model card to ``out``, and read them back.
 
     A LoRA adapter in peft's format is merged into its base model, W + (lora_alpha / rank) B A; checkpoints of a LoRA
     run of ``sharpen llm train`` are merged already. ``out`` appears only once it is complete and has been read back.
@@ -57,6 +58,8 @@ def export(
             model.save_pretrained(part)
             tokenizer.save_pretrained(part)
             _check_written(model, part, out)
+            dtype = str(model.dtype).removeprefix("torch.")
+            files.write(part / CARD, card(name, location, origin, dtype, model.num_parameters()))
             told = _told(name, location, origin, model, part)
             files.write(part / EXPORT, json.dumps(told, indent=2) + "\n")
             _check_free(place, out, force)

@@ -64,6 +64,8 @@ def evaluate_run(
     for name, number in steps.items():
         same = next((other for other in result if steps[other] == number), None)
         path = checkpoint.at(folder, number) if number else None
+        if same is None:
+            _announce(report, name, len({steps[other] for other in result}) + 1, len({*steps.values()}), asking)
         measures = result[same] if same else _measure(config, setup, path, asking)
         result[name] = {**measures, "step": number}
         report.evaluation(name, result[name])
@@ -132,6 +134,7 @@ def _selection(
         if path is not None and not path.is_dir():
             wanted = f"a run with its {SELECTION} or all its checkpoints ({path.name} is gone); --force starts it again"
             raise InputError("out", str(out), wanted)
+        _announce(report, path.name if path else "base", len(rows) + 1, len(steps), asking)
         rows.append({"step": step, **_measure(config, setup, path, asking)})
         if first:
             files.write(file, json.dumps(rows, indent=2, allow_nan=False) + "\n")
@@ -148,6 +151,12 @@ def _kept_selection(file: Path, steps: list[int], by: str) -> list[dict[str, Any
         return rows if known else []
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return []
+
+
+def _announce(report: Report, name: str, place: int, total: int, asking: Asking) -> None:
+    """Tell which checkpoint is measured now: sampling and marking may take minutes."""
+    asked = f"{len(asking.prompts.prompts)} problems of {asking.prompts.name} x {asking.samples} samples"
+    report.note(f"measuring {name}, {place} of {total}: {asked}")
 
 
 class Asking(NamedTuple):

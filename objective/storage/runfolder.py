@@ -57,6 +57,7 @@ def opened(
     Raises:
         InputError: the folder cannot be written, holds something that is no run, belongs to another configuration, or
             another process is working in it; nothing in it has been touched then.
+        KeyboardInterrupt: Ctrl-C inside, with a note that says how to go on where the folder keeps something.
     """
     place = Path(os.path.realpath(out))
     with _claimed(place, out):
@@ -76,9 +77,11 @@ def opened(
                 files.remove_leftovers(folder)
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             if first is not None and not ((place / first).is_file() and (place / first).stat().st_size):
                 abandon(out, made)
+            if isinstance(error, KeyboardInterrupt) and (place / CONFIG).is_file():
+                error.add_note(f"{out} keeps what is done; the same command goes on from there")
             raise
 
 

@@ -69,12 +69,13 @@ def run_local(
                 if event == "failed":
                     failed.append(run)
                 report(run, event)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         for process, _ in active.values():
             if process.is_alive() and process.pid is not None and not _at_a_terminal():
                 os.kill(process.pid, signal.SIGINT)
         for process, _ in active.values():
             process.join()
+        error.add_note("results that are done are kept; the same command goes on with the others")
         raise
     return failed
 

@@ -17,3 +17,15 @@ def test_a_step_without_a_measured_reference_has_a_line(capsys: pytest.CaptureFi
     assert "reward 0.500" in first
     assert "-3.25" in first
     assert tenth.split("log p")[1].split() == ["-", "1.50", "s"]
+
+
+def test_each_checkpoint_is_told_before_it_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    from sharpen.llm.common.schedule import EVALUATION
+    from sharpen.llm.tasks.data import AnswerKey, Prompt, PromptSet
+    from sharpen.llm.training.final_evaluation import Asking, _announce
+
+    asking = Asking(
+        PromptSet("sums", (Prompt("a", "1+1="), Prompt("b", "1+2="))), AnswerKey({"a": "2"}), 16, EVALUATION
+    )
+    _announce(progress(20), "step_000020", 2, 3, asking)
+    assert capsys.readouterr().err == "measuring step_000020, 2 of 3: 2 problems of sums x 16 samples\n"

@@ -120,3 +120,19 @@ def test_files_of_a_user_beside_a_runs_are_no_leftovers(tmp_path: Path) -> None:
     opened(tmp_path)
     assert "provenance.json.part" in names(tmp_path)
     assert not files.is_leftover(tmp_path / "provenance.json.part")
+
+
+@pytest.mark.parametrize("first", [None, "metrics.jsonl"])
+def test_ctrl_c_says_how_to_go_on_where_something_is_kept(first: str | None, tmp_path: Path) -> None:
+    def interrupt(write: bool) -> list[str]:
+        with (
+            pytest.raises(KeyboardInterrupt) as stop,
+            runfolder.opened(tmp_path / "run", Config(), False, MADE, first=first),
+        ):
+            if write:
+                (tmp_path / "run" / "metrics.jsonl").write_text("1")
+            raise KeyboardInterrupt
+        return getattr(stop.value, "__notes__", [])
+
+    assert len(interrupt(write=False)) == (first is None)  # else nothing was kept
+    assert interrupt(write=True) == [f"{tmp_path / 'run'} keeps what is done; the same command goes on from there"]

@@ -13,10 +13,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sharpen.cli.main import main
+from sharpen.llm.configs.train import TrainConfig
+from sharpen.llm.configs.train import resolve as resolve_config
 from sharpen.llm.models.registry import load_model, resolve
 from sharpen.llm.training import export as exporting
+from sharpen.llm.training.card import CARD, card
 from sharpen.llm.training.export import EXPORT, export
-from sharpen.objective import InputError
+from sharpen.objective import InputError, preset
 
 SOURCE = resolve("embedded")
 PROMPT = torch.tensor([[5, 6, 7, 8]])
@@ -50,6 +53,7 @@ def test_an_export_loads_and_is_the_model(tmp_path: Path) -> None:
     assert tokens == AutoTokenizer.from_pretrained(SOURCE.location)("12+34+56=")["input_ids"]
     assert json.loads((tmp_path / "out" / EXPORT).read_text()) == told
     assert not (tmp_path / "out.part").exists()
+    assert "No training run of sharpen belongs to it" in (tmp_path / "out" / CARD).read_text()
 
 
 @pytest.mark.parametrize(("dtype", "kind"), [("bfloat16", torch.bfloat16), ("float16", torch.float16)])
@@ -149,3 +153,90 @@ def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert stop.value.code == 2
     assert "a multiple of 32" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def trained(run: Path, model: str = "smollm2") -> TrainConfig:
+    """Write what a finished run leaves beside its weights, its numbers made up for the test."""
+    import yaml
+
+    config = resolve_config({"model": model, "steps": 4, "seed": 7, "objective": preset("tempered").to_dict()})
+    folder = run / "checkpoints" / "step_000004"
+    folder.mkdir(parents=True)
+    (run / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    steps = [{"step": n, "kl_ref": None if n == 3 else n / 8} for n in range(4)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in steps))
+    row = {"problems": 12, "samples": 4, "pass@1": 0.25, "pass@1_interval": [0.125, 0.5], "maj@4": 0.375}
+    row |= {"maj@4_interval": [0.25, 0.625], "response_length": 9.04, "finished": 1.0}
+    last = row | {"pass@1": 0.75, "pass@1_interval": [0.625, 0.875], "step": 4}
+    alpha = {"prompts": 3, "target": 2.0, "policy": {"slope": 1.5, "low": 1.25, "high": 1.75}, "base": {}}
+    told = {"base": row | {"step": 0}, "last": last, "best": last, "effective_alpha": alpha, "labels": {"any": True}}
+    (run / "evaluation.json").write_text(json.dumps(told))
+    return config
+
+
+def test_a_card_says_what_a_checkpoint_is_and_how_far_it_sharpened(tmp_path: Path) -> None:
+    trained(tmp_path / "run")
+    text = card("runs/mine", str(tmp_path / "run" / "checkpoints" / "step_000004"), None, "float32", 1234)
+    for part in (
+        "# mine",
+        "| base | smollm2 |",
+        "| objective | tempered: alpha 2.0, ",
+        "none: no label was read in training",
+        "| learner | rloo, ",
+        "| updates | 4 of 4, ",
+        "| seed | 7 |",
+        "12 held-out problems",
+        "| pass@1 | 0.250 [0.125, 0.500] | 0.750 [0.625, 0.875] |",
+        "| maj@4 | 0.375 [0.250, 0.625] | 0.375 [0.250, 0.625] |",
+        "Labels were used",
+        "KL(π‖base) = 0.250 nats a sequence, mean over the rollouts after 2 updates.",
+        "Effective alpha = 1.50 [1.25, 1.75]",
+        "1,234 parameters in float32",
+    ):
+        assert part in text
+    assert str(tmp_path) not in text  # no folder of this machine
+
+
+def test_a_card_says_what_was_not_measured(tmp_path: Path) -> None:
+    trained(tmp_path / "run")
+    place = str(tmp_path / "run" / "checkpoints" / "step_000002")
+    assert "was not evaluated" in card("x", place, None, "float32", 1)
+    (tmp_path / "run" / "evaluation.json").unlink()
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    text = card("x", place, None, "float32", 1)
+    assert "was not evaluated" in text
+    assert "KL(π‖base) was not measured." in text
+    assert "effective alpha was not measured" in text
+
+
+def test_the_hub_reads_the_card(tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    trained(tmp_path / "run", "qwen2.5-3b")
+    text = card("x", str(tmp_path / "run" / "checkpoints" / "step_000004"), None, "bfloat16", 1)
+    data = ModelCard(text).data
+    assert (data.base_model, data.library_name, data.tags) == ("Qwen/Qwen2.5-3B-Instruct", "transformers", ["sharpen"])
+
+
+def test_a_push_says_what_it_would_send_and_sends_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+
+    def refuse(*given: Any) -> None:
+        raise AssertionError("a connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as stop:
+        main(["llm", "export", "--model", "embedded", "--out", str(out), "--push", "me/mine", "--json"])
+    assert stop.value.code == 0
+    upload = json.loads(capsys.readouterr().out)["upload"]
+    assert upload["files"] == {path.name: path.stat().st_size for path in out.iterdir()}
+    assert upload["bytes"] == sum(upload["files"].values())
+    assert upload["command"] == f"hf upload me/mine {out} --repo-type model"
+    for name in ("mine", "me/mine/x", "me/..", "me/a b"):
+        with pytest.raises(SystemExit) as stop:
+            main(["llm", "export", "--model", "embedded", "--out", str(tmp_path / "no"), "--push", name])
+        assert stop.value.code == 2
+        assert capsys.readouterr().err.startswith("error: push: got ")

@@ -106,7 +106,7 @@ def test_the_same_seed_gives_the_same_report(
     assert abs(first["results"][0]["error"] - other["results"][0]["error"]) > 1e-6
 
 
-@pytest.mark.parametrize("flags", [["--json"], ["--latex"], ["--brief"], []])
+@pytest.mark.parametrize("flags", [["--json"], ["--latex"], ["--full"], []])
 def test_exit_status_is_one_if_a_result_does_not_hold(
     app: typer.Typer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flags: list[str]
 ) -> None:
@@ -117,7 +117,7 @@ def test_exit_status_is_one_if_a_result_does_not_hold(
         assert [result["holds"] for result in json.loads(out)["results"]] == [False, True]
     else:
         assert "FAILS" in out
-    if flags in (["--brief"], []):
+    if flags in (["--full"], []):
         assert "1 of 2 hold" in out
         assert "Its mixed second derivative is the covariance" in out  # which step it was
 
@@ -166,7 +166,7 @@ def test_text_fits_eighty_columns(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(theory_derive, "_derive_all", lambda names, seed: everything)
-    out, status = run(app, [], capsys)
+    out, status = run(app, ["--full"], capsys)
     assert status == 0
     assert [line for line in out.splitlines() if len(line) > 80] == []
     assert "26 of 26 hold" in out
@@ -283,8 +283,8 @@ def test_printed_formulas_mean_what_sympy_holds() -> None:
         (["1"], "theorem"),
         (["--seed", "-1"], "seed"),
         (["--latex", "--json"], "latex"),
-        (["--latex", "--brief"], "latex"),
-        (["--brief", "--json"], "brief"),
+        (["--latex", "--full"], "latex"),
+        (["--full", "--json"], "full"),
         (["--html", "."], "html"),
         (["--html", "/dev/null/page.html"], "html"),
     ],
