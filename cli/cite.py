@@ -55,14 +55,15 @@ def cite(
 ) -> None:
     """Print the BibTeX entries of sharpen and its paper, and of the model, data and learner of a run.
 
-    What has no entry here is named in a comment: cite it as its authors ask.
+    What has no entry here is named in a comment, a learner with the source that its file names.
     """
     known = entries()
     wanted, unknown = list(ALWAYS), []
     for kind, name in [] if run is None else used(run):
         found = {"model": MODELS, "data": DATA, "learner": LEARNERS}[kind].get(_key(kind, name))
         if found is None:
-            unknown.append(f"% {kind} {name}: no entry here; cite it as its authors ask")
+            said = described(name) if kind == "learner" else None
+            unknown.append(f"% {kind} {name}: {said or 'no entry here; cite it as its authors ask'}")
         else:
             wanted += [key for key in found if key not in wanted]
     say("\n\n".join(known[key] for key in wanted))
@@ -82,6 +83,18 @@ def entries() -> dict[str, str]:
         (resources("sharpen.cli") / "citations.bib").read_text(encoding="utf-8").replace("{VERSION}", f"{{{VERSION}}}")
     )
     return {re.match(r"@\w+\{([^,]+),", entry)[1]: entry for entry in text.strip().split("\n\n")}  # type: ignore[index]
+
+
+def described(learner: str) -> str | None:
+    """Return the first line of what a built-in learner's file says, which names its source; None for another."""
+    import ast
+
+    for package in ("sharpen.llm.learners", "sharpen.toy.learners"):
+        for file in Path(str(resources(package))).rglob(learner.replace("-", "_") + ".py"):
+            text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+            if text is not None:
+                return text.splitlines()[0]
+    return None
 
 
 def used(run: Path) -> Iterator[tuple[str, str]]:

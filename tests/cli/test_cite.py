@@ -50,7 +50,8 @@ def test_every_part_that_has_a_name_is_known() -> None:
     from sharpen.llm.tasks.sources import WORD_TASKS
     from sharpen.toy.learners.registry import LEARNERS as TOY
 
-    assert {*LEARNERS.names(), *TOY.names()} <= cite.LEARNERS.keys()
+    for name in (*LEARNERS.names(), *TOY.names()):
+        assert name in cite.LEARNERS or cite.described(name), name
     for name in (*REGISTRY, *BUILT_IN, *(source.location for source in REGISTRY.values())):
         assert cite._key("model", name) in cite.MODELS
     assert all(cite._key("data", name) in cite.DATA for name in WORD_TASKS)
@@ -68,6 +69,8 @@ def test_a_run_s_model_data_and_learner(tmp_path: Path, capsys: pytest.CaptureFi
     out = printed([str(run)], capsys)
     assert keys(out) == ["sharpen", "sharpening2026", "stojanovski2025gym", "shao2024grpo", "allal2025smollm2"]
     assert "% data my_task:Task: no entry here" in out
+    other = folder(tmp_path / "other", data="embedded", learner={"kind": "gspo"})
+    assert "% learner gspo: GSPO (Zheng 2025, arXiv 2507.18071)" in printed([str(other)], capsys)
 
 
 def test_what_a_run_began_from_is_cited_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

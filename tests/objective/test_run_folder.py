@@ -124,15 +124,17 @@ def test_files_of_a_user_beside_a_runs_are_no_leftovers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", [None, "metrics.jsonl"])
 def test_ctrl_c_says_how_to_go_on_where_something_is_kept(first: str | None, tmp_path: Path) -> None:
-    def interrupt(write: bool) -> list[str]:
-        with (
-            pytest.raises(KeyboardInterrupt) as stop,
-            runfolder.opened(tmp_path / "run", Config(), False, MADE, first=first),
-        ):
-            if write:
-                (tmp_path / "run" / "metrics.jsonl").write_text("1")
-            raise KeyboardInterrupt
-        return getattr(stop.value, "__notes__", [])
+    out = tmp_path / "run"
 
-    assert len(interrupt(write=False)) == (first is None)  # else nothing was kept
-    assert interrupt(write=True) == [f"{tmp_path / 'run'} keeps what is done; the same command goes on from there"]
+    def interrupted(write: bool) -> None:
+        with runfolder.opened(out, Config(), False, MADE, first=first):
+            if write:
+                (out / "metrics.jsonl").write_text("1")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as nothing:
+        interrupted(write=False)
+    assert hasattr(nothing.value, "__notes__") == (first is None)  # else the folder is gone again
+    with pytest.raises(KeyboardInterrupt) as something:
+        interrupted(write=True)
+    assert something.value.__notes__ == [f"{out} keeps what is done; the same command goes on from there"]

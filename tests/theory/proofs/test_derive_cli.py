@@ -131,7 +131,7 @@ def test_a_failing_result_fails_in_the_shell(tmp_path: Path) -> None:
         "true = response.T4\n"
         "response.T4 = replace(true, prove=lambda d: true.prove(d, sign=-1))\n"
         "from sharpen.cli.main import main\n"
-        "main(['theory', 'derive', 'T4', '--brief'])\n"
+        "main(['theory', 'derive', 'T4'])\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
