@@ -52,7 +52,7 @@ def export(
 
     logging.disable_progress_bar()
     told = write(model, out, which=checkpoint, base=base, dtype=dtype, force=force)
-    upload = None if push is None else _upload(push, out, told["files"])
+    upload = None if push is None else _upload(push, out)
     if json_output:
         say(json.dumps(told | ({} if upload is None else {"upload": upload})))
         return
@@ -81,12 +81,10 @@ def _check_repository(name: str) -> None:
         raise InputError("push", name, "OWNER/NAME, of letters, digits, -, _ and .")
 
 
-def _upload(name: str, out: Path, written: dict[str, int]) -> dict[str, Any]:
+def _upload(name: str, out: Path) -> dict[str, Any]:
     """Return what an upload of the export would send, and the command that does it."""
     import shlex
 
-    from sharpen.llm.training.export import EXPORT
-
-    sent = written | {EXPORT: (out / EXPORT).stat().st_size}
+    sent = {path.name: path.stat().st_size for path in sorted(out.iterdir())}
     command = shlex.join(["hf", "upload", name, str(out), "--repo-type", "model"])
     return {"repository": name, "files": sent, "bytes": sum(sent.values()), "command": command}
