@@ -140,6 +140,9 @@ def accuracy_against_kl(
             ax.tick_params(labelsize=6)
         for ax in list(axes.flat)[len(panels) :]:
             ax.set_visible(False)
+        shared = axes.flat[0]  # chosen ticks: those of the scale itself touch where it turns logarithmic
+        ticks = [nats for nats in (0, 0.1, 1, 10, 100) if nats <= shared.get_xlim()[1]]
+        shared.set_xticks(ticks, [f"{nats:g}" for nats in ticks])
         fig.supxlabel("KL(π‖p), nats", fontsize=7)
         fig.supylabel("held-out pass@1", fontsize=7)
         handles, labels = axes.flat[0].get_legend_handles_labels()
