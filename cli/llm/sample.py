@@ -35,7 +35,9 @@ def _flag(help: str, panel: str) -> Any:
 def sample(
     method: Annotated[
         str,
-        typer.Option(help="power, low-temperature, best-of-n, scalable-power, plain, or your own as module:object."),
+        typer.Option(
+            help="power, power-smc, reweighted, scalable-power, low-temperature, best-of-n, plain, or module:object."
+        ),
     ] = "power",
     option: Annotated[
         list[str] | None,
@@ -77,6 +79,7 @@ def sample(
     early_stop: Annotated[
         bool | None, typer.Option("--early-stop", help="Return once a block ends with EOS.", rich_help_panel=POWER)
     ] = None,
+    cut: Annotated[str | None, _flag("uniform, or entropy: where the next token's entropy rises.", POWER)] = None,
     n: Annotated[int | None, _flag("best-of-n: candidates (16).", OTHER)] = None,
     score: Annotated[str | None, _flag("best-of-n: sum (log p, the default) or mean (a token).", OTHER)] = None,
     candidates: Annotated[int | None, _flag("scalable-power: next tokens that are weighed (8).", OTHER)] = None,
@@ -91,6 +94,10 @@ def sample(
             show_default="jackknife",
         ),
     ] = None,
+    particles: Annotated[int | None, _flag("power-smc: particles of a population (16).", OTHER)] = None,
+    grow: Annotated[int | None, _flag("power-smc: tokens between two looks at the weights (8).", OTHER)] = None,
+    populations: Annotated[int | None, _flag("power-smc: a chain over so many populations (1).", OTHER)] = None,
+    pool: Annotated[int | None, _flag("reweighted: base samples, shared by a prompt's responses (64).", OTHER)] = None,
     engine: Annotated[str | None, _flag("auto (vLLM if installed), vllm or transformers.", MACHINE)] = None,
     device: Annotated[str | None, _flag("auto, cpu or cuda.", MACHINE)] = None,
     dtype: Annotated[str | None, _flag("auto, float32 or bfloat16.", MACHINE)] = None,

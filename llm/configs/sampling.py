@@ -48,12 +48,17 @@ class SampleConfig(Settings):
     )
     chunk: int | None = Field(default=None, ge=1, description="power: tokens drawn before a proposal may be dropped.")
     early_stop: bool = Field(default=False, description="power: return once a block ends with EOS.")
+    cut: Literal["uniform", "entropy"] = Field(default="uniform", description="power: where a step cuts.")
     n: int = Field(default=16, ge=1, description="best-of-n: candidates.")
     score: Literal["sum", "mean"] = Field(default="sum", description="best-of-n: log p, or log p a token.")
     candidates: int = Field(default=8, ge=1, description="scalable-power: next tokens that are weighed.")
     rollouts: int = Field(default=8, ge=1, description="scalable-power: rollouts a candidate.")
     horizon: int | None = Field(default=None, ge=1, description="scalable-power: longest rollout; None: to the end.")
     jackknife: bool = Field(default=True, description="scalable-power: correct the bias of the ratio.")
+    particles: int = Field(default=16, ge=1, description="power-smc: of a population.")
+    grow: int = Field(default=8, ge=1, description="power-smc: tokens between two looks at the weights.")
+    populations: int = Field(default=1, ge=1, description="power-smc: above 1 a chain over populations.")
+    pool: int = Field(default=64, ge=1, description="reweighted: base samples that a prompt's responses share.")
     prompts_per_batch: int = Field(
         default=32, ge=1, description="Prompts that advance together and are saved together."
     )

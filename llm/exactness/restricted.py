@@ -70,7 +70,7 @@ class Restricted:
     def _extended(self, request: Extend) -> Path:
         kept = self._response(request.prefix)
         uniforms = np.random.default_rng(request.seed).random(request.limit).tolist()
-        tokens, base, proposal = [], [], []
+        tokens, base, proposal, entropy = [], [], [], []
         for uniform in uniforms:
             log_A = self.table[kept]
             tempered_A = log_A / request.temperature
@@ -80,10 +80,12 @@ class Restricted:
             tokens.append(self.allowed[place])
             base.append(float(log_A[place]))
             proposal.append(float(tempered_A[place]))
+            if request.entropies:
+                entropy.append(-float(np.exp(log_A) @ log_A))
             kept = (*kept, tokens[-1])
             if tokens[-1] in self.eos_ids:
                 break
-        return Path(tuple(tokens), tuple(base), tuple(proposal), tokens[-1] in self.eos_ids)
+        return Path(tuple(tokens), tuple(base), tuple(proposal), tokens[-1] in self.eos_ids, tuple(entropy))
 
     def _response(self, prefix: Tokens) -> Tokens:
         """Return what a sampler has kept of a response.

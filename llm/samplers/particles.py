@@ -1,4 +1,4 @@
-"""Particles for p^alpha: sequential Monte Carlo with an unbiased normaliser, and a chain over whole populations.
+"""Particles for p^alpha: sequential Monte Carlo (Power-SMC) with an unbiased normaliser, and a chain over populations.
 
 N particles grow by blocks at temperature 1/alpha, the proposal q, and carry weights p^alpha / q; where their effective
 number falls below N/2 they are resampled. The product over resamplings of mean weights is an unbiased estimate of
@@ -12,6 +12,7 @@ draw nor Z can be relied on.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
@@ -81,9 +82,11 @@ def population(
 
 
 def particles(
-    prompt: Tokens, longest: int, key: Key, *, alpha: float, particles: int = 16, grow: int = 8, populations: int = 4
+    prompt: Tokens, longest: int, key: Key, *, alpha: float, particles: int = 16, grow: int = 8, populations: int = 1
 ) -> Method:
-    """Draw one response: a chain over populations, each proposed afresh.
+    """Draw one response: a particle of one population (Power-SMC), or a chain over several, each proposed afresh.
+
+    Its ``log_z`` is that of the mean of the populations' estimates of Z.
 
     Args:
         prompt: Token ids.
@@ -100,10 +103,11 @@ def particles(
     for name, count in (("particles", particles), ("grow", grow), ("populations", populations)):
         if not isinstance(count, int) or count < 1:
             raise InputError(name, count, "a whole number >= 1")
-    sample, log_z = Sample(), -math.inf
+    sample, log_z, each = Sample(), -math.inf, []
     for step in range(populations):
         found = yield from population(prompt, longest, key, step, alpha=alpha, particles=particles, grow=grow)
         sample.generated += found.generated
+        each.append(found.log_z)
         drawn, threshold = key.uniforms(DRAW, step)[0], key.uniforms(ACCEPT, step)[0]
         new = found.paths[_place(found.weights, drawn)]
         sample.proposals += step > 0
@@ -111,7 +115,37 @@ def particles(
             sample.accepted += step > 0
             sample.moved += step > 0 and new.tokens != sample.path.tokens
             sample.path, log_z = new, found.log_z
+            sample.effective = _effective(np.log(np.maximum(found.weights, sys.float_info.min)))
+    sample.log_z = _log_mean(np.array(each))
     return sample
+
+
+def reweighted(prompt: Tokens, longest: int, key: Key, *, alpha: float, pool: int = 64) -> Method:
+    """Draw one response: one of a pool of base samples, with probability w / sum w, w = p^(alpha - 1).
+
+    All responses to a prompt share the pool, which is drawn once; the first pays for it. Each has the law of
+    self-normalised importance sampling, whose bias is of order 1 / ``pool`` (Owen 2013, section 9.2). The mean of w
+    estimates Z without bias.
+
+    Args:
+        prompt: Token ids.
+        longest: Longest response in tokens.
+        key: The source of its random numbers.
+        alpha: Exponent of the target.
+        pool: Base samples, at least 1.
+
+    Raises:
+        InputError: the number is below 1.
+    """
+    if not isinstance(pool, int) or pool < 1:
+        raise InputError("pool", pool, "a whole number >= 1")
+    seeds = Key(key.seed, key.prompt, 0).seeds(GROW, count=pool)
+    paths = [path for path in (yield [Extend(prompt, longest, 1.0, seed) for seed in seeds]) if isinstance(path, Path)]
+    log_w = np.array([(alpha - 1) * math.fsum(path.base) for path in paths])
+    w = np.exp(log_w - log_w.max())
+    chosen = paths[_place((w / w.sum()).tolist(), key.uniforms(DRAW)[0])]
+    generated = sum(map(len, paths)) if key.chain == 0 else 0
+    return Sample(chosen, generated, pool, 1, 1, log_z=_log_mean(log_w), effective=_effective(log_w))
 
 
 def systematic(log_weight: np.ndarray, uniform: float) -> list[int]:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from sharpen.llm.samplers.kernel import Path, Tokens, accepted, block_limits, is_hopeless, kept_tokens, log_acceptance
+from sharpen.llm.samplers.kernel import (
+    ENTROPY,
+    UNIFORM,
+    Path,
+    Tokens,
+    accepted,
+    block_limits,
+    is_hopeless,
+    kept_at_rise,
+    kept_tokens,
+    log_acceptance,
+)
 from sharpen.llm.samplers.requests import Answer, Extend, Key, Method, Request, Sample
 
 GROW, STEP = 0, 1  # what a random number is for
@@ -25,6 +37,7 @@ class Power:
         early_stop: Return as soon as a block ends with EOS, as the authors' code does. The chain then has not run at
             the full length: short responses are returned too often.
         budget: Tokens to generate; in the last block steps go on until it is spent, and instead of ``steps``.
+        cut: Where a step cuts: anywhere (``uniform``), or rather where the next token's entropy rises (``entropy``).
     """
 
     alpha: float
@@ -34,6 +47,7 @@ class Power:
     chunk: int | None = None
     early_stop: bool = False
     budget: int | None = None
+    cut: str = UNIFORM
 
 
 def can_stop_early(settings: Power) -> bool:
@@ -55,7 +69,8 @@ def power(prompt: Tokens, longest: int, key: Key, settings: Power) -> Method:
     for number, limit in enumerate(limits):
         if len(sample.path) < limit and not sample.path.ended:
             seed = key.seeds(GROW, number)[0]
-            request = Extend(prompt + sample.path.tokens, limit - len(sample.path), settings.temperature, seed)
+            room = limit - len(sample.path)
+            request = Extend(prompt + sample.path.tokens, room, settings.temperature, seed, settings.cut == ENTROPY)
             (end,) = yield [request]
             assert isinstance(end, Path)
             sample.path, sample.generated = sample.path + end, sample.generated + len(end)
@@ -80,10 +95,11 @@ def power_sampler(
     chunk: int | None,
     early_stop: bool,
     budget: int | None,
+    cut: str = UNIFORM,
 ) -> Method:
     """Draw one response by :func:`power`; its settings are those of :class:`Power`, and temperature None is 1/alpha."""
     temperature = proposal_temperature or 1 / alpha
-    return power(prompt, longest, key, Power(alpha, block, steps, temperature, chunk, early_stop, budget))
+    return power(prompt, longest, key, Power(alpha, block, steps, temperature, chunk, early_stop, budget, cut))
 
 
 def _goes_on(sample: Sample, step: int, last: bool, settings: Power) -> bool:
@@ -98,20 +114,22 @@ def _step(
     """Propose once and accept or not."""
     key, block, number = at
     current = sample.path
-    cut, threshold = key.uniforms(STEP, block, number, count=2)
-    kept = kept_tokens(len(current), cut)
+    place, threshold = key.uniforms(STEP, block, number, count=2)
+    by_entropy = settings.cut == ENTROPY
+    kept = kept_at_rise(current, place) if by_entropy else kept_tokens(len(current), place)
     proposed, hopeless, part = current.keep(kept), False, 0
     chunk = settings.chunk if settings.chunk is not None and can_stop_early(settings) else limit
     while not (hopeless or proposed.ended or len(proposed) == limit):
         seed = key.seeds(STEP, block, number, part)[0]
         room = min(chunk, limit - len(proposed))
-        (end,) = yield [Extend(prompt + proposed.tokens, room, settings.temperature, seed)]
+        (end,) = yield [Extend(prompt + proposed.tokens, room, settings.temperature, seed, by_entropy)]
         assert isinstance(end, Path)
         proposed, sample.generated, part = proposed + end, sample.generated + len(end), part + 1
         if chunk < limit:
-            hopeless = is_hopeless(current, proposed, kept, settings.alpha, threshold)
+            hopeless = is_hopeless(current, proposed, kept, settings.alpha, threshold, settings.cut)
     sample.proposals += 1
-    if not hopeless and accepted(log_acceptance(current, proposed, kept, settings.alpha), threshold):
+    log_ratio = -math.inf if hopeless else log_acceptance(current, proposed, kept, settings.alpha, settings.cut)
+    if accepted(log_ratio, threshold):
         sample.path = proposed
         sample.accepted += 1
         sample.moved += proposed.tokens != current.tokens

@@ -61,6 +61,8 @@ SAMPLERS.register("low-temperature", "sharpen.llm.samplers.candidates:low_temper
 SAMPLERS.register("best-of-n", "sharpen.llm.samplers.candidates:best_of_n")
 SAMPLERS.register("power", "sharpen.llm.samplers.power:power_sampler")
 SAMPLERS.register("scalable-power", "sharpen.llm.samplers.scalable:scalable_sampler")
+SAMPLERS.register("power-smc", "sharpen.llm.samplers.particles:particles")
+SAMPLERS.register("reweighted", "sharpen.llm.samplers.particles:reweighted")
 
 
 def settings_of(name: str) -> dict[str, inspect.Parameter]:

@@ -28,12 +28,14 @@ class Extend:
         limit: Longest continuation in tokens, at least 1.
         temperature: What the logits are divided by.
         seed: In [0, 2^63).
+        entropies: Whether the entropies of the model's law of each new token are needed too.
     """
 
     prefix: Tokens
     limit: int
     temperature: float
     seed: int
+    entropies: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class Sample:
         proposals: Proposals made: Metropolis-Hastings steps, candidates, rollouts.
         accepted: Proposals accepted; for a method without acceptance the one response that was returned.
         moved: Accepted proposals that changed the response.
+        log_z: log of an unbiased estimate of Z = sum p^alpha, nats, where the method has one; its log is not unbiased.
+        effective: Effective sample size 1 / sum w^2 of the weights w, of sum 1, that the response was drawn by.
     """
 
     path: Path = field(default_factory=Path)
@@ -91,6 +95,8 @@ class Sample:
     proposals: int = 0
     accepted: int = 0
     moved: int = 0
+    log_z: float | None = None
+    effective: float | None = None
 
 
 Method = Generator[list[Request], list[Answer], Sample]
@@ -146,9 +152,12 @@ def run(
     while waiting:
         asked = [(place, request) for place, requests in waiting.items() for request in requests]
         answers: dict[int, list[Answer]] = {place: [] for place in waiting}
-        for (place, _), answer in zip(asked, _answer([request for _, request in asked], model), strict=True):
-            answers[place].append(answer)
-            tokens += len(answer) if isinstance(answer, Path) else 0
+        # What several methods ask for alike is asked once: responses to a prompt may share a pool of samples.
+        once = list(dict.fromkeys(request for _, request in asked))
+        given_once = dict(zip(once, _answer(once, model), strict=True))
+        tokens += sum(len(answer) for answer in given_once.values() if isinstance(answer, Path))
+        for place, request in asked:
+            answers[place].append(given_once[request])
         for place, given in answers.items():
             advance(place, given)
         progress(len(methods) - len(waiting), tokens)

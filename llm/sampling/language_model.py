@@ -49,11 +49,15 @@ class LanguageModel:
             limits=limits,
             row_seeds=[request.seed for request in requests],
         )
-        base = rollout.model_logprobs or self._score(rollout.prompt_ids, rollout.response_ids)
-        columns = (rollout.response_ids, base, rollout.logprobs, rollout.finished)
+        base, entropy = rollout.model_logprobs, [[] for _ in requests]
+        needed = any(request.entropies for request in requests)
+        if base is None or needed:
+            scored, entropy = self._score(rollout.prompt_ids, rollout.response_ids, needed)
+            base = base or scored
+        columns = (rollout.response_ids, base, rollout.logprobs, rollout.finished, entropy)
         return [
-            Path(tuple(tokens), tuple(base), tuple(proposal), ended)
-            for tokens, base, proposal, ended in zip(*columns, strict=True)
+            Path(tuple(tokens), tuple(base), tuple(proposal), ended, tuple(entropy))
+            for tokens, base, proposal, ended, entropy in zip(*columns, strict=True)
         ]
 
     def likeliest(self, requests: Sequence[Next]) -> list[Likeliest]:
@@ -87,8 +91,17 @@ class LanguageModel:
             top = torch.topk(logprob_V, min(request.top, len(logprob_V)))
             found[place] = Likeliest(top.indices.cpu().numpy(), top.values.cpu().numpy())
 
-    def _score(self, prefixes: list[list[int]], tokens: list[list[int]]) -> list[list[float]]:
+    def _score(
+        self, prefixes: list[list[int]], tokens: list[list[int]], entropies: bool
+    ) -> tuple[list[list[float]], list[list[float]]]:
+        """Return log p of new tokens, and the entropies of the laws that they are of if they are needed."""
         with evaluating(self._model):
-            scored = token_logprobs(self._model, prefixes, tokens, micro_batch_tokens=SCORED_TOKENS)
-        rows = scored.logprobs_BT.double().tolist()
-        return [row[: len(new)] for row, new in zip(rows, tokens, strict=True)]
+            read = {"micro_batch_tokens": SCORED_TOKENS, "with_entropy": entropies}
+            scored = token_logprobs(self._model, prefixes, tokens, **read)
+
+        def rows(values_BT: torch.Tensor | None) -> list[list[float]]:
+            if values_BT is None:
+                return [[] for _ in tokens]
+            return [row[: len(new)] for row, new in zip(values_BT.double().tolist(), tokens, strict=True)]
+
+        return rows(scored.logprobs_BT), rows(scored.entropy_BT)

@@ -204,9 +204,14 @@ def _kept(config: SampleConfig, names: Sequence[str], samples: Sequence[Sample],
                 [sample.path.ended for sample in own],
                 [sum(sample.path.base) for sample in own],
                 *([getattr(s, field) for s in own] for field in ("generated", "proposals", "accepted", "moved")),
+                *(_known([getattr(s, field) for s in own]) for field in ("log_z", "effective")),
             )
         )
     return kept
+
+
+def _known(values: list[float | None]) -> list[float] | None:
+    return [value for value in values if value is not None] if None not in values else None
 
 
 def _marked(

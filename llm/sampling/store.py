@@ -24,6 +24,8 @@ class Drawn:
         proposals: Metropolis-Hastings steps, candidates or rollouts.
         accepted: Proposals accepted; 1 for a method without acceptance.
         moved: Accepted proposals that changed the response.
+        log_z: log of an unbiased estimate of Z = sum p^alpha, nats; None for a method that has none.
+        effective: Effective sample size of what a response was chosen from; None for a method that has none.
     """
 
     id: str
@@ -35,6 +37,8 @@ class Drawn:
     proposals: list[int]
     accepted: list[int]
     moved: list[int]
+    log_z: list[float] | None = None
+    effective: list[float] | None = None
 
 
 def append(file: Path, drawn: Sequence[Drawn]) -> None:

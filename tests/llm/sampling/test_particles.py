@@ -125,8 +125,8 @@ def test_numbers_below_one_are_refused(setting: str) -> None:
 
 
 def test_the_command_draws_with_them(tmp_path: Folder) -> None:
-    asked = ["llm", "sample", "--method", "sharpen.llm.samplers.particles:particles", "--alpha", "2"]
-    asked += ["--option", "particles=3", "--option", "populations=2", "--problems", "2", "--engine", "transformers"]
+    asked = ["llm", "sample", "--method", "power-smc", "--alpha", "2"]
+    asked += ["--particles", "3", "--populations", "2", "--problems", "2", "--engine", "transformers"]
     with pytest.raises(SystemExit) as end:
         main([*asked, "--max-length", "48", "--out", str(tmp_path / "drawn"), "--json"])
     assert not end.value.code

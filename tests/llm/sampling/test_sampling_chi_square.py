@@ -224,6 +224,13 @@ def test_base_logprobs_are_the_models(language_model: LanguageModel, oracle: Ora
         )
 
 
+def test_entropies_are_the_models(language_model: LanguageModel, oracle: Oracle) -> None:
+    settings = Power(2.0, 2, 2, 0.5, cut="entropy")
+    for sample in chains(language_model, settings, 10):
+        laws = [oracle.next[sample.path.tokens[:place]] for place in range(len(sample.path))]
+        np.testing.assert_allclose(sample.path.entropy, [-(p * np.log(p)).sum() for p in laws], atol=1e-4)
+
+
 def test_an_engine_that_does_not_know_log_p_is_completed_by_the_model(model: PreTrainedModel) -> None:
     engine = make_engine("transformers", model=model, location="", max_length=16, seed=0)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, chisquare, hypergeom
 
 from sharpen.llm.sampling import (
+    SAMPLERS,
     Extend,
     Key,
     Likeliest,
@@ -197,9 +198,13 @@ def test_a_response_is_the_same_alone_and_among_others() -> None:
 
 def test_the_settings_choose_the_method() -> None:
     model, lengths = TwoSteps(), {}
-    for name in ("plain", "low-temperature", "best-of-n", "power", "scalable-power"):
-        config = SampleConfig.model_validate({"method": name, "n": 3, "steps": 2, "rollouts": 2, "candidates": 2})
+    sizes = {"n": 3, "steps": 2, "rollouts": 2, "candidates": 2, "pool": 5, "populations": 7}
+    for name in SAMPLERS.names():
+        config = SampleConfig.model_validate({"method": name, **sizes})
         sample = run([method(config, (9,), 2, Key(0, 0, 0), model)], model)[0]
         lengths[name] = sample.proposals
         assert len(sample.path) == 2
-    assert lengths == {"plain": 1, "low-temperature": 1, "best-of-n": 3, "power": 2, "scalable-power": 4}
+    assert lengths == {"plain": 1, "low-temperature": 1, "best-of-n": 3, "power": 2, "scalable-power": 4} | {
+        "power-smc": 6,
+        "reweighted": 5,
+    }

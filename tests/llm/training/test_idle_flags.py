@@ -51,7 +51,9 @@ TRAIN_MODES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 SAMPLE_MODES: dict[str, tuple[str, str]] = {
     "alpha": ("low-temperature", "plain"),
     "budget": ("best-of-n", "plain"),
-    **dict.fromkeys(("block", "steps", "proposal_temperature", "chunk", "early_stop"), ("power", "best-of-n")),
+    **dict.fromkeys(("block", "steps", "proposal_temperature", "chunk", "early_stop", "cut"), ("power", "best-of-n")),
+    **dict.fromkeys(("particles", "grow", "populations"), ("power-smc", "power")),
+    "pool": ("reweighted", "power-smc"),
     **dict.fromkeys(("candidates", "rollouts", "horizon", "jackknife"), ("scalable-power", "power")),
     "n": ("best-of-n", "power"),
     "score": ("best-of-n", "scalable-power"),
