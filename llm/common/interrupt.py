@@ -38,4 +38,5 @@ def deferred_interrupt() -> Iterator[Interrupt]:
         yield interrupt
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is handle:  # else someone has reason to change it
+                signal.signal(number, handler)

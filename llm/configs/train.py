@@ -179,6 +179,13 @@ class TrainConfig(Settings):
         "batch's; auto: the batch's with vLLM on a GPU, whose fast samplers take no generators of rows.",
     )
     engine_restarts: int = Field(default=2, ge=0, description="How often a step starts an engine that died again.")
+    process_timeout: float = Field(
+        default=1800.0,
+        gt=0,
+        le=604800,
+        description="Seconds that processes wait for a slow one before the run ends. A run that goes on may have "
+        "another.",
+    )
     tensor_parallel: int = Field(default=1, ge=1, description="Processes that share one vLLM engine.")
     temperature: float = Field(
         default=1.0, ge=0.01, le=100.0, description="Of the rollouts; other than 1 for trajectory balance only."

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
+from sharpen.llm.distributed import lost
 from sharpen.objective import InputError
 
 Item = TypeVar("Item")
+TIMEOUT = 1800.0  # seconds; torch's own for gloo, and three times NCCL's
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class World:
             return items
         import torch.distributed as dist
 
+        lost.arrive()
         parts: list[Any] = [None] * self.size
         dist.all_gather_object(parts, items)
         return [item for part in parts for item in part]
@@ -64,6 +68,7 @@ class World:
             return value
         import torch.distributed as dist
 
+        lost.arrive()
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
@@ -77,6 +82,7 @@ class World:
         if self.size > 1:
             import torch.distributed as dist
 
+            lost.arrive()
             dist.barrier()
 
 
@@ -96,8 +102,14 @@ def launched() -> World:
     return World(rank, size, local)
 
 
-def connect(world: World, device: str) -> None:
-    """Join the process group, by NCCL on GPUs and gloo on CPUs, and take this process's GPU. Once is enough."""
+def connect(world: World, device: str, timeout: float = TIMEOUT) -> None:
+    """Join the process group, by NCCL on GPUs and gloo on CPUs, and take this process's GPU. Once is enough.
+
+    Args:
+        world: The processes.
+        device: ``cpu`` or ``cuda``.
+        timeout: Seconds that the processes wait for one another, here and in every collective operation.
+    """
     import torch
     import torch.distributed as dist
 
@@ -107,7 +119,9 @@ def connect(world: World, device: str) -> None:
         return
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
     if world.size > 1:
-        dist.init_process_group(backend)
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+        assert dist.group.WORLD is not None
+        lost.enter(dist.group.WORLD.get_group_store(), world.rank, world.size, timeout)
     else:  # FSDP2 wants a group of one process too
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # pyright: ignore
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sharpen.llm.common.interrupt import deferred_interrupt
 from sharpen.llm.common.report import Report
 from sharpen.llm.configs.train import TrainConfig
+from sharpen.llm.distributed import lost
 from sharpen.llm.distributed.placement import placement
 from sharpen.llm.distributed.world import World, connect, disconnect, launched
 from sharpen.llm.evaluation.own_parts import Origin, own_parts
@@ -56,9 +57,15 @@ def train(config: TrainConfig, out: Path, *, force: bool = False, report: Report
 
     Raises:
         InputError: settings, model, data or folder cannot be used.
+        LostProcessError: another process died, or was not there within ``process_timeout``.
         KeyboardInterrupt: Ctrl-C; the state has been saved and the same call continues.
     """
     world = launched()
+    with nullcontext() if world.size == 1 else lost.told(config.process_timeout):
+        return _together(config, world, out, force, report)
+
+
+def _together(config: TrainConfig, world: World, out: Path, force: bool, report: Report | None) -> dict[str, Any]:
     report = report if report is not None and world.first else Report()
     ready = None if _is_finished(out, config, force) else for_training(config, world, out)
     new = force or not (out / runfolder.CONFIG).exists()
@@ -66,7 +73,7 @@ def train(config: TrainConfig, out: Path, *, force: bool = False, report: Report
     # The first process writes, so it alone holds the folder's lock.
     with runfolder.opened(out, config, force, MADE, may_change=settle) if world.first else nullcontext():
         if world.size > 1:
-            connect(world, placement(config)[0])
+            connect(world, placement(config)[0], config.process_timeout)
             world.wait()  # the folder is open now
         finished = world.from_first(_finished(out, report) if world.first else None)
         if finished is not None:
@@ -165,10 +172,17 @@ def _is_finished(out: Path, config: TrainConfig, force: bool) -> bool:
 def _may_change_to(config: TrainConfig, out: Path, old: TrainConfig) -> bool:
     """Return whether a folder's run may become ``config``'s: trained to the end, it can be asked other problems.
 
+    How long processes wait for one another changes nothing that is computed.
+
     Raises:
         InputError: it has been evaluated already; the message says how it can be asked.
     """
-    if old == config or old.model_copy(update={"evaluation": config.evaluation}) != config:
+    if old == config:
+        return False
+    old = old.model_copy(update={"process_timeout": config.process_timeout})
+    if old == config:
+        return True
+    if old.model_copy(update={"evaluation": config.evaluation}) != config:
         return False
     if _whole(out) is not None:
         allowed = (
@@ -259,7 +273,7 @@ def _train(trainer: Trainer, setup: Setup, out: Path, report: Report) -> None:
     metrics = _metrics(config, out, trainer.step_index, report) if world.first else None
     alarm = EntropyAlarm(() if metrics is None else metrics.earlier())
     try:
-        with deferred_interrupt() as interrupt:
+        with deferred_interrupt() as interrupt, nullcontext() if world.size == 1 else lost.told(config.process_timeout):
             while trainer.step_index < config.steps:
                 record, samples = trainer.step()
                 if metrics is not None:

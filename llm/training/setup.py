@@ -76,7 +76,7 @@ def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
     check_processes(config, world)
     divided = is_sharded_run(config, world, dtype)
     if divided or world.size > 1:
-        processes.connect(world, device)
+        processes.connect(world, device, config.process_timeout)
     torch.manual_seed(config.seed)
     compute: torch.dtype = getattr(torch, dtype)
     tokenizer = load_tokenizer(source)

@@ -133,6 +133,7 @@ def test_every_flag_is_a_setting() -> None:
         "evaluation.alpha_prompts",
         "graph_tokens",
         "optimizer_offload",
+        "process_timeout",
         "rollout_noise",
         "learner.options",
         "learner.rank_penalty",
