@@ -129,6 +129,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/real.py
 	$(BIN)/sharpen toy findings --json > benchmarks/results/findings.json
 	$(BIN)/sharpen toy target --json > benchmarks/results/target.json
+	$(BIN)/sharpen toy learners --seeds 16 --json > benchmarks/results/toy-learners.json
 
 # On a machine with a GPU, with whatever python3 has torch there; nothing is installed or fetched (docs/scale.md). In at
 # most six minutes; results in benchmarks/results/gpu/, or in OUT where the command or the environment says one.

@@ -13,6 +13,7 @@ import typer
 from sharpen.cli.shared import options, terminal
 from sharpen.cli.shared.terminal import plain_console, say
 from sharpen.cli.toy import findings as toy_findings
+from sharpen.cli.toy import learners as toy_learners
 from sharpen.cli.toy import phase as toy_phase
 from sharpen.cli.toy import sweep as toy_sweep
 from sharpen.cli.toy import target as toy_target
@@ -34,6 +35,7 @@ def group() -> None:
 
 toy_sweep.register(app)
 toy_findings.register(app)
+toy_learners.register(app)
 toy_phase.register(app)
 toy_target.register(app)
 toy_watch.register(app)

@@ -48,6 +48,7 @@ FAST: dict[str, list[str]] = {
     "toy phase": ["--group-size", "3"],
     "toy sweep": ["--steps", "20", "--seeds", "2", "--out", "run"],
     "toy findings": ["--out", "run", "mode"],
+    "toy learners": ["--out", "run", "rloo"],
     "toy target": ["--out", "run", "alpha"],
 }
 # Beside what a flag has an effect.

@@ -19,6 +19,7 @@ from sharpen.theory.optima.optimum import policy_value
 
 FloatArray = NDArray[np.float64]
 CONFIDENCE = 0.95
+COLLAPSED_ENTROPY = 0.1  # of the base's entropy; with less a policy counts as collapsed
 FIXED = 0.99  # top-1 mass from which a policy counts as collapsed, and as fixed at its likeliest outcome
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-COLLAPSED = 0.1  # of the base's entropy
+from sharpen.toy.dynamics.measures import COLLAPSED_ENTROPY
 
 
 def entropy_alarm(
@@ -33,7 +33,7 @@ def entropy_alarm(
         20.0
     """
     found = _entropy(np.exp(log_policy))  # [K, S]
-    below = COLLAPSED * float(found[0, 0])
+    below = COLLAPSED_ENTROPY * float(found[0, 0])
     fell = found < below
     runs = fell.any(axis=0)
     if not runs.any():

@@ -189,6 +189,22 @@ def test_what_matches_a_target_rests_there(kind: str) -> None:
     assert np.abs(of_the_learner(kind)).max() > 0.01
 
 
+@pytest.mark.parametrize(("kind", "along"), [("grpo", True), ("unlikeliness", False)])
+def test_the_unlikeliness_reward_ascends_no_function_of_the_success_rate(kind: str, along: bool) -> None:
+    """With the task reward alone GRPO's mean update is a multiple of grad P; that of He 2025 turns off it."""
+    learner = LEARNERS.get(kind)
+    assert isinstance(learner, SampledLearner)
+    task, options = Objective(alpha=0.0, beta_inv=1.0, mode="optimization"), Options(group_size=G)
+    with jax.enable_x64():
+        update = mean_over_groups(task, PROBLEM, learner, options, ETA, np.zeros(len(GROUPS)), GROUPS)
+        found = np.asarray(update(jnp.asarray(LOG_PI)[None])[0])
+    off = found - (found @ GRADIENT_P) / (GRADIENT_P @ GRADIENT_P) * GRADIENT_P
+    assert bool(np.linalg.norm(off) < 1e-9) is along
+    assert np.linalg.norm(found) > 0.1
+    if not along:
+        assert np.linalg.norm(off) > 0.01
+
+
 # What the engine hands to the losses: slopes from what was drawn, verdicts of a verifier that errs.
 
 
