@@ -90,6 +90,7 @@ def step_settings(
             "tokens_per_microbatch": microbatch,
             "gradient_checkpointing": checkpointing,
             "lora": None if lora is None else {"rank": lora},
+            "one_pass": "never",  # scoring and update have a time each
             "importance": "none",
             "engine_tolerance": 1e9,
         }

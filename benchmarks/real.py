@@ -11,7 +11,10 @@ responses of exactly 10 or 48 tokens (EOS ignored), one thread.
    without a reference model (beta 0), generating by transformers, which is what it can do in one process on a CPU.
    Responses have a fixed length there by ``min_new_tokens``, which forbids EOS. bfloat16 is its autocast over float32
    weights, as ours rounds float32 masters.
-3. Tokens sampled a second by vLLM and by the fallback, both in bfloat16.
+3. One step of this commit that scores the samples before it learns from them, and one that does both in one pass over
+   whole groups (``one_pass``), neither keeping the graph of a whole step (``graph_tokens``): SmolLM2 as in 1, and the
+   embedded model.
+4. Tokens sampled a second by vLLM and by the fallback, both in bfloat16.
 
 Every measurement is a process of its own; the arms take turns, in reversed order every other round. Of each process's
 two steps the second counts, by its CPU time: other programs on the machine leave that the same but for the caches and
@@ -44,7 +47,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = Path(__file__).parent / "results" / "real.json"
 PROMPTS, SAMPLES, PROMPT_TOKENS, LEARNING_RATE = 8, 8, 40, 1e-5
-PARTS = ("step of 10", "step of 48", "engines")  # tokens a response
+PARTS = ("step of 10", "step of 48", "one pass", "engines")  # tokens a response
+PASSES = {"two passes": "never", "one pass": "auto"}
+SMALL_MICROBATCH = 512  # tokens, so that a step of SmolLM2 takes several
 ROUNDS_OF_ENGINE = 3
 DEFAULTS = "older commit over this one, each as it is by default"
 Job = dict[str, Any]
@@ -99,6 +104,7 @@ def our_step(job: Job) -> dict[str, Any]:
         record, _ = learner.step()
         steps.append({"cpu_seconds": time.process_time() - start, "phases": record["seconds"]})
         assert record["response_length"] == job["length"]
+        assert record.get("one_pass") == job.get("path", record.get("one_pass"))
     made.engine.close()
     every = getattr(config, "reference_every", 1)
     reference = steps[0]["phases"]["logprobs"] - steps[1]["phases"]["logprobs"] if every > 1 else 0.0
@@ -252,6 +258,17 @@ def write_problems(folder: Path, tokenizer: Any) -> tuple[str, str]:
     return str(data), str(template)
 
 
+def embedded_task() -> Job:
+    """Return the embedded model and its problems, whose prompts all have the same number of tokens."""
+    from sharpen.llm.models.registry import load_tokenizer, resolve
+    from sharpen.llm.tasks.sources import load_source
+    from sharpen.llm.tasks.templates import encode
+
+    first = load_source("embedded", "train").prompts().prompts[0]
+    tokens = len(encode(load_tokenizer(resolve("embedded")), first.text, "plain"))
+    return {"model": "embedded", "data": "embedded", "template": "plain", "prompt_tokens": tokens}
+
+
 def arms(common: Job, older: Path | None, folder: str) -> dict[str, tuple[Job, Path]]:
     """Return each arm's job and checkout, in order."""
     step = {**common, "work": "step", "settings": {}}
@@ -300,6 +317,26 @@ def steps(common: Job, rounds: int, older: Path | None, folder: str) -> dict[str
     return {"arms": {name: summary(runs[name]) for name in runs}, "cpu_time_ratios": ratios}
 
 
+def passes(common: Job, rounds: int) -> dict[str, Any]:
+    """Measure a step in one pass against one in two."""
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in PASSES}
+    for turn in range(rounds):
+        for name in list(PASSES)[:: -1 if turn % 2 else 1]:
+            settings = {"graph_tokens": 0, "one_pass": PASSES[name], **common["settings"]}
+            job = {**common, "work": "step", "settings": settings, "path": "groups" if name == "one pass" else "no"}
+            runs[name].append(measured(f"{common['model']}, {name}", job, ROOT))
+    trainer = {name: [one["phases"]["logprobs"] + one["phases"]["update"] for one in runs[name]] for name in runs}
+    step = {name: [one["cpu_seconds"] for one in runs[name]] for name in runs}
+    ratios = {
+        f"two passes over one, {what}": statistics.median(
+            a / b for a, b in zip(own["two passes"], own["one pass"], strict=True)
+        )
+        for what, own in (("scoring and update", trainer), ("step", step))
+    }
+    sizes = {name: common[name] for name in ("prompts", "samples", "prompt_tokens", "length", "settings")}
+    return {**sizes, "arms": {name: summary(runs[name]) for name in runs}, "cpu_time_ratios": ratios}
+
+
 def engines(common: Job, rounds: int, dtype: str) -> dict[str, Any]:
     names = ["transformers", *(["vllm"] if find_spec("vllm") is not None else [])]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
@@ -327,7 +364,11 @@ def show(part: str, found: dict[str, Any]) -> None:
     if part == "engines":
         print(json.dumps(found, indent=1), flush=True)
         return
-    print(f"\n{part} tokens a response\n| | CPU s | peak GB | phases |\n| --- | --- | --- | --- |")
+    if part == "one pass":
+        for model, own in found.items():
+            show(f"one pass, {model}", own)
+        return
+    print(f"\n{part}\n| | CPU s | peak GB | phases |\n| --- | --- | --- | --- |")
     for name, arm in found["arms"].items():
         phases = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in arm["phases"].items() if phase != "total")
         print(f"| {name} ({arm['dtype']}) | {arm['cpu_seconds']:.1f} | {arm['peak_gb']:.1f} | {phases} |")
@@ -348,17 +389,13 @@ def main() -> None:
         return
     from sharpen.llm.models.registry import artifact_path, load_tokenizer, resolve
     from sharpen.llm.models.store import folder_of
-    from sharpen.llm.tasks.sources import load_source
-    from sharpen.llm.tasks.templates import encode
     from sharpen.objective.storage import files, runfolder
 
     sizes = {"prompts": PROMPTS, "samples": SAMPLES, "prompt_tokens": PROMPT_TOKENS}
     if given.quick:
-        first = load_source("embedded", "train").prompts().prompts[0]
-        tokens = len(encode(load_tokenizer(resolve("embedded")), first.text, "plain"))
-        task = {"model": "embedded", "data": "embedded", "template": "plain"}
-        common = {**sizes, **task, "prompts": 2, "samples": 2, "prompt_tokens": tokens, "length": 4}
+        common = {**embedded_task(), "prompts": 2, "samples": 2, "length": 4}
         show("step of 4", steps(common, 1, None, str(artifact_path())))
+        show("one pass", {"embedded": passes({**common, "settings": {}}, 1)})
         show("engines", engines(common, 1, "float32"))
         return
     source = resolve("smollm2")
@@ -368,7 +405,11 @@ def main() -> None:
         common = {**sizes, "model": source.name, "data": data, "template": template}
         for part in given.only or PARTS:
             where, load = runfolder.provenance(), os.getloadavg()
-            if part == "engines":
+            if part == "one pass":
+                small = embedded_task() | {"prompts": 32, "samples": 8, "length": 48, "settings": {}}
+                real = {**common, "length": 10, "settings": {"tokens_per_microbatch": SMALL_MICROBATCH}}
+                found = {name: passes(job, given.rounds) for name, job in (("embedded", small), ("smollm2", real))}
+            elif part == "engines":
                 found = engines({**common, "length": 48}, given.rounds, "bfloat16")
             else:
                 job = {**common, "length": int(part.rpartition(" ")[2])}

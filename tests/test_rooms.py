@@ -82,6 +82,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "llm/rollout": {"llm/common", "llm/distributed", "llm/models"},
     "llm/preflight": {"llm/configs", "llm/distributed", "llm/models", "llm/rollout", "llm/tasks", "llm/trackers"},
     "llm/learners": {"llm/learners/parts", "llm/models", "llm/rollout"},
+    "llm/passes": {
+        *("llm/configs", "llm/distributed", "llm/learners", "llm/learners/parts", "llm/models", "llm/rollout"),
+    },
     "llm/evaluation": {
         *("llm/common", "llm/configs", "llm/distributed", "llm/learners", "llm/models", "llm/preflight"),
         *("llm/rewards", "llm/rollout", "llm/tasks", "llm/tasks/verification"),
@@ -104,8 +107,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "llm/training": {
         *("llm/common", "llm/configs", "llm/distributed", "llm/evaluation", "llm/learners", "llm/learners/parts"),
-        *("llm/models", "llm/preflight", "llm/rewards", "llm/rollout", "llm/tasks", "llm/tasks/verification"),
-        "llm/trackers",
+        *("llm/models", "llm/passes", "llm/preflight", "llm/rewards", "llm/rollout", "llm/tasks"),
+        *("llm/tasks/verification", "llm/trackers"),
     },
     "llm/api": {
         *("llm/common", "llm/configs", "llm/evaluation", "llm/learners/parts", "llm/models", "llm/rewards"),

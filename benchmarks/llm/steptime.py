@@ -66,6 +66,7 @@ def measured(model: str, case: tuple[int, int, int, int, bool]) -> tuple[dict[st
             "device": "cpu",
             "dtype": "float32",
             "graph_tokens": 0,
+            "one_pass": "never",
             "share_prompts": "never",
         }
     )

@@ -42,6 +42,14 @@ def _resamples(learner: Learner) -> bool:
     return learner.resamples
 
 
+def _of_a_group(learner: Learner) -> bool:
+    return getattr(learner, "by_group", False) and not learner.resamples
+
+
+def _by_group(config: Any) -> bool:
+    return _of_a_group(config.learner.learner)
+
+
 def _vllm(config: Any) -> bool:
     return config.engine != "transformers"
 
@@ -72,6 +80,7 @@ TRAIN: dict[str, Effect] = {
     "graph_tokens": Effect(
         lambda c: not c.learner.learner.resamples, lambda: f"with learners other than {those(_resamples)}"
     ),
+    "one_pass": Effect(_by_group, lambda: f"with a learner of one group at a time: {those(_of_a_group)}"),
     "importance_cap": Effect(lambda c: c.importance != "none", "with importance token or sequence"),
     "optimizer.warmup_start": Effect(lambda c: c.optimizer.warmup_steps > 0, "with warm-up steps"),
     "engine_memory": _VLLM,

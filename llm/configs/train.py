@@ -130,7 +130,7 @@ class EvaluationSettings(Settings):
 
 
 # What a stored run without these settings did, which had not been there yet.
-BEFORE: dict[str, Any] = {"rollout_noise": "rows", "share_prompts": "never", "graph_tokens": 0}
+BEFORE: dict[str, Any] = {"rollout_noise": "rows", "share_prompts": "never", "graph_tokens": 0, "one_pass": "never"}
 
 
 class TrainConfig(Settings):
@@ -216,6 +216,12 @@ class TrainConfig(Settings):
         "which saves a forward pass and takes the memory of so large a microbatch; not in sharded runs. auto: as many "
         "as take 2 GiB.",
     )
+    one_pass: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Score and learn from whole groups in one pass, where one fits a microbatch, the learner's "
+        "advantages are of one group alone, and the reward does not read entropies; auto: unless the padding costs "
+        "more than a second pass.",
+    )
     reference_every: int = Field(
         default=1,
         ge=1,
@@ -252,6 +258,14 @@ class TrainConfig(Settings):
     def tracking(self) -> dict[str, dict[str, Any]]:
         """The run's trackers by name, ``wandb`` among them where a project is named, and the options of each."""
         return chosen(self.trackers, self.tracker_options, self.wandb)
+
+    @property
+    def may_learn_by_group(self) -> bool:
+        """Whether a group may be learned from before the others are scored, by what learner and reward declare."""
+        learner = self.learner.learner
+        reads = self.objective.needs_reward and self.reward.reads_entropies
+        by_group = getattr(learner, "by_group", False) and not learner.resamples
+        return self.one_pass != "never" and by_group and not reads
 
     @model_validator(mode="after")
     def _trackers_take_their_options(self) -> Self:

@@ -206,14 +206,17 @@ def step_work(
     """
     answer = config.max_length - prompt if response is None else response
     each = _Process(config, shape, processes if divided else 1, BYTES[dtype], prompt, answer, rows_at_once)
-    rows = -(-config.prompts_per_step // processes) * config.samples_per_prompt
+    G = config.samples_per_prompt
+    rows = -(-config.prompts_per_step // processes) * G
     rounds = config.learner.dynamic_rounds if config.learner.learner.resamples else 1
     kept = not divided and rounds == 1 and rows * each.length <= graph_tokens(config, lambda: shape, dtype)
+    # As llm/passes/policy.py has it; the padding of groups is not known here.
+    at_once = not kept and config.may_learn_by_group and G * each.length <= config.tokens_per_microbatch
     moments = Work(host=MOMENTS * shape.trained / each.W if optimizer_leaves else 0.0)
     return {
         "rollout": each.rollout(rows) * rounds + moments,
-        "logprobs": each.scoring(rows) * rounds,
-        "update": each.update(rows, kept=kept) + moments,
+        "logprobs": each.scoring(rows, policy=not at_once) * rounds,
+        "update": each.update(rows, kept=kept, scores=at_once) + moments,
         "push": each.push(),
     }
 
@@ -243,10 +246,11 @@ class _Process:
         read = forward(self.shape, rows / self.config.samples_per_prompt, self.prompt, self.b, head=False)
         return step * (self.response * rows / at_once) + read + self._asleep()
 
-    def scoring(self, rows: int) -> Work:
+    def scoring(self, rows: int, *, policy: bool) -> Work:
+        """Return the passes before the update; ``policy``: that of the policy is one of them."""
         config = self.config
         one = self._passes(rows, forward(self.shape, rows, self.length, self.b))
-        work = self._passes(rows, forward(self.shape, rows, self.length, self.b, entropy=True))
+        work = self._passes(rows, forward(self.shape, rows, self.length, self.b, entropy=True)) if policy else Work()
         if config.temperature != 1:
             work += one
         if config.objective.reference != "policy":
@@ -256,8 +260,8 @@ class _Process:
                 work += Work(host=self.b * self.shape.base / self.W) * often
         return work
 
-    def update(self, rows: int, *, kept: bool) -> Work:
-        """Return all updates of a batch; ``kept``: scoring kept the graph of the first."""
+    def update(self, rows: int, *, kept: bool, scores: bool) -> Work:
+        """Return all updates of a batch; scoring has ``kept`` the graph of the first, or the first ``scores`` too."""
         config, shape = self.config, self.shape
         own = (shape, rows, self.length, self.b)
         back, again = backward(*own), forward(*own)
@@ -267,7 +271,9 @@ class _Process:
         back = replace(back, kernels=3 * count * again.kernels)
         optimizer = Work(memory=ADAM * shape.trained / self.W, kernels=12 * 9 * shape.layers)
         reduced = self._reduced() * count + self._gathered() * count
-        first = back + reduced + optimizer + (Work() if kept else self._passes(rows, again))
+        first = back + reduced + optimizer
+        if not kept:
+            first += self._passes(rows, forward(*own, entropy=scores))
         later = back + reduced + optimizer + self._passes(rows, again)
         if config.learner.learner.follows_policy:
             later += self._passes(rows, again)

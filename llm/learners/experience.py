@@ -29,6 +29,7 @@ class Experience:
         mismatch: Importance weights of the trainer against the engine, shape [R, T].
         rewards_R: Task rewards; None if the objective has no reward term.
         graph_RT: ``policy.logprobs_BT`` with its graph, if that was kept for the update.
+        first_loss: This process's part of the first update's loss, if its gradient has been added with the scores.
         stand_in: Whether these samples only let this process take part in what the others do: they add nothing to the
             loss and do not count.
     """
@@ -41,6 +42,7 @@ class Experience:
     mismatch: Mismatch
     rewards_R: Tensor | None
     graph_RT: Tensor | None = None
+    first_loss: float | None = None
     stand_in: bool = False
 
     @property

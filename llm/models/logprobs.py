@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from sharpen.llm.models.finite import require_finite
 from sharpen.llm.models.shared_prefix import (
     SMALLEST,
+    Line,
     SharedBatch,
     by_length,
     lines_of,
@@ -150,16 +151,30 @@ def batches_for(
     than a row, gets a row for each response whatever is asked for. Arguments and errors as of :func:`make_batches`.
     """
     rows: dict[str, Any] = {"micro_batch_tokens": micro_batch_tokens}
-    if share_prompts != "never" and (share_prompts == "always" or _parameters(model) >= SMALLEST):
-        lengths = [len(prompt) + len(response) for prompt, response in zip(prompt_ids, response_ids, strict=False)]
-        hidden = model.config.get_text_config().hidden_size
-        fit = len(lengths) == len(prompt_ids) == len(response_ids)
-        if lengths and all(prompt_ids) and fit:  # else make_batches will tell
-            lines = lines_of(prompt_ids, response_ids, **rows, hidden=hidden)
-            wanted = share_prompts == "always" or saves(lines, lengths, **rows, hidden=hidden)
-            if wanted and max(lengths) <= sees(model.config) and prefix_is_shareable(model):
-                return shared_batches(lines, **rows, device=compute_device(model))
+    lines = lines_for(model, prompt_ids, response_ids, **rows, share_prompts=share_prompts)
+    if lines is not None:
+        return shared_batches(lines, **rows, device=compute_device(model))
     return make_batches(prompt_ids, response_ids, **rows, device=compute_device(model))
+
+
+def lines_for(
+    model: Any,
+    prompt_ids: Sequence[Sequence[int]],
+    response_ids: Sequence[Sequence[int]],
+    *,
+    micro_batch_tokens: int,
+    share_prompts: SharePrompts,
+) -> list[Line] | None:
+    """Return the rows as lines that share prompts; None where each response has a row. See :func:`batches_for`."""
+    if share_prompts == "never" or (share_prompts == "auto" and _parameters(model) < SMALLEST):
+        return None
+    lengths = [len(prompt) + len(response) for prompt, response in zip(prompt_ids, response_ids, strict=False)]
+    if not (lengths and all(prompt_ids) and len(lengths) == len(prompt_ids) == len(response_ids)):
+        return None  # make_batches will tell
+    options = {"micro_batch_tokens": micro_batch_tokens, "hidden": model.config.get_text_config().hidden_size}
+    lines = lines_of(prompt_ids, response_ids, **options)
+    wanted = share_prompts == "always" or saves(lines, lengths, **options)
+    return lines if wanted and max(lengths) <= sees(model.config) and prefix_is_shareable(model) else None
 
 
 def _parameters(model: Any) -> int:
@@ -253,6 +268,7 @@ def token_logprobs(
     same_passes: Callable[[int], int] = lambda count: count,
     graph_tokens: int = 0,
     share_prompts: SharePrompts = "auto",
+    batches: Sequence[Batch | SharedBatch] | None = None,
 ) -> TokenLogprobs:
     """Return the log-probabilities of all R rows, in the caller's order and padded to the longest response.
 
@@ -262,13 +278,14 @@ def token_logprobs(
     micro-batch's graph lives at a time.
 
     Processes with a sharded model have to make equally many forward passes: ``same_passes`` returns their largest
-    number, and passes beyond this process's own are repeated and thrown away.
+    number, and passes beyond this process's own are repeated and thrown away. ``batches`` are the rows as microbatches
+    where they have been made.
 
     Raises:
         NonFiniteError: the model gives a response a probability that is no number.
     """
     options: dict[str, Any] = {"micro_batch_tokens": micro_batch_tokens, "share_prompts": share_prompts}
-    batches = batches_for(model, prompt_ids, response_ids, **options)
+    batches = batches_for(model, prompt_ids, response_ids, **options) if batches is None else batches
     passes = same_passes(len(batches))  # asked before the first pass, or one process asks while another gathers weights
     with torch.set_grad_enabled(sum(batch.tokens_BL.numel() for batch in batches) <= graph_tokens):
         parts = [

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sharpen.llm.rewards.registry import GIVEN, REWARDS, Reward, Scoring, places_of, settings_of
+from sharpen.llm.rewards.registry import GIVEN, REWARDS, Reward, Scoring, places_of, reads_entropies, settings_of
 from sharpen.llm.tasks.data import DataSource, form_of
 from sharpen.llm.tasks.verification.verify import Verifier
 from sharpen.objective import InputError, Objective
@@ -64,6 +64,11 @@ class RewardConfig(Settings):
         """Whether the reward opens the gold answers."""
         return bool(getattr(REWARDS.get(self.kind), "needs_answers", False))
 
+    @property
+    def reads_entropies(self) -> bool:
+        """Whether the reward may look at the policy's entropies."""
+        return reads_entropies(REWARDS.get(self.kind))
+
     def settings(self) -> dict[str, Any]:
         """Return what the reward is given of its settings: the options, and the fields here that it takes."""
         own = settings_of(REWARDS.get(self.kind))
@@ -86,6 +91,7 @@ class BoundReward:
         self._function = part(**given) if isinstance(part, type) else part
         self._given = {} if isinstance(part, type) else dict(given)
         self._places = places_of(self._function)
+        self.reads_entropies = reads_entropies(part)
 
     def __call__(
         self, prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring | None = None

@@ -13,7 +13,7 @@ from sharpen.llm.tasks.verification.verify import Verifier
 from sharpen.objective import InputError
 
 
-@reward(needs_answers=True, of_marks=float)
+@reward(needs_answers=True, reads_entropies=False, of_marks=float)
 def task(
     prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, *, answers: AnswerKey, verifier: Verifier
 ) -> list[float]:
@@ -21,7 +21,7 @@ def task(
     return marks(answers, prompt_ids, responses, scoring.finished, verifier)
 
 
-@reward(needs_answers=True, of_marks=lambda mark: 1.0 - mark)
+@reward(needs_answers=True, reads_entropies=False, of_marks=lambda mark: 1.0 - mark)
 def inverted(
     prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, *, answers: AnswerKey, verifier: Verifier
 ) -> list[float]:
@@ -42,7 +42,7 @@ def unbiased(verdict: float, true_positive: float, false_positive: float) -> flo
     return (verdict - false_positive) / (true_positive - false_positive)
 
 
-@reward(needs_answers=True)
+@reward(needs_answers=True, reads_entropies=False)
 class Noisy:
     """The verdict of a verifier that errs: 1 with probability f + (t - f) r, r the task reward; corrected on request.
 

@@ -77,6 +77,7 @@ def reward(
     *,
     needs_answers: bool = False,
     needs_certainties: bool = False,
+    reads_entropies: bool = True,
     of_marks: Callable[[float], float] | None = None,
 ) -> Callable[[Part], Part]:
     """Return a decorator that declares what a reward needs.
@@ -84,6 +85,8 @@ def reward(
     Args:
         needs_answers: It is given gold answers: a run with it is a run with labels.
         needs_certainties: ``scoring.certainties`` is measured, which takes a pass of the model more.
+        reads_entropies: False for a reward that takes ``scoring`` but never looks at its ``entropies``, so that it can
+            be known before the policy has scored the responses.
         of_marks: For a reward that is a function of the response's score by the gold answer alone, that function: an
             evaluation that has the scores need not score again.
 
@@ -97,6 +100,7 @@ def reward(
 
     def declare(part: Part) -> Part:
         part.needs_answers, part.needs_certainties = needs_answers, needs_certainties  # type: ignore[attr-defined]
+        part.reads_entropies = reads_entropies  # type: ignore[attr-defined]
         part.of_marks = of_marks  # type: ignore[attr-defined]
         return part
 
@@ -123,6 +127,15 @@ def places_of(part: Callable[..., Any]) -> int:
     if not 1 <= found <= 3:
         raise TypeError(f"a function of responses, or of prompt_ids, responses and scoring ({found} places)")
     return found
+
+
+def reads_entropies(part: Callable[..., Any]) -> bool:
+    """Return whether a reward may look at the entropies: it takes ``scoring``, and does not declare that it does not.
+
+    What the objects of a class take is not looked at: a class declares it, or may look.
+    """
+    takes_scoring = isinstance(part, type) or places_of(part) == 3
+    return takes_scoring and bool(getattr(part, "reads_entropies", True))
 
 
 def _check(part: object) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from sharpen.llm.rewards.registry import Scoring, measured, reward
 
 
-@reward(needs_certainties=True)
+@reward(needs_certainties=True, reads_entropies=False)
 def self_certainty(prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring) -> list[float]:
     """Mean over tokens of KL(U || pi), U uniform over the vocabulary (Kang 2025; Zhao 2025, Intuitor)."""
     return [float(value) for value in measured("certainties", scoring.certainties)]
@@ -21,7 +21,7 @@ def negative_entropy(prompt_ids: Sequence[str], responses: Sequence[str], scorin
     return [-float(value) for value in measured("entropies", scoring.entropies)]
 
 
-@reward()
+@reward(reads_entropies=False)
 def random(
     prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, *, probability: float = 0.5, seed: int = 0
 ) -> list[float]:

@@ -18,7 +18,7 @@ def filled_box(responses: Sequence[str]) -> list[float]:
     return [float(final_answer(text) is not None) for text in responses]
 
 
-@reward()
+@reward(reads_entropies=False)
 def length(
     prompt_ids: Sequence[str],
     responses: Sequence[str],
@@ -32,7 +32,7 @@ def length(
     return shares if prefer == "long" else [1.0 - share for share in shares]
 
 
-@reward()
+@reward(reads_entropies=False)
 def majority(
     prompt_ids: Sequence[str],
     responses: Sequence[str],

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,20 +16,15 @@ from torch import Tensor
 
 from sharpen.llm.common.schedule import ROLLOUT, derive_seed, prompt_indices
 from sharpen.llm.configs.train import TrainConfig
-from sharpen.llm.distributed.memory import graph_tokens, shape_of
 from sharpen.llm.distributed.sharding import average_gradients, is_sharded
 from sharpen.llm.distributed.world import World
 from sharpen.llm.learners.certainty import self_certainty
 from sharpen.llm.learners.experience import Experience, joined
-from sharpen.llm.learners.parts.learner import LossInputs
-from sharpen.llm.learners.parts.loss import Mismatch, aggregated, importance_weights
-from sharpen.llm.learners.parts.utility import advantages
 from sharpen.llm.models.finite import NonFiniteError, in_step, listed, non_finite
-from sharpen.llm.models.logprobs import SHARDED_FORWARD, TokenLogprobs, batches_for, response_logprobs, token_logprobs
-from sharpen.llm.models.weights import without_adapters
+from sharpen.llm.models.logprobs import TokenLogprobs
+from sharpen.llm.passes.policy import Passes, unscored
 from sharpen.llm.rewards.firewall import BoundReward, Scoring
 from sharpen.llm.rollout import Engine, Rollout, Sampling
-from sharpen.llm.rollout.agreement import require_agreement
 from sharpen.llm.rollout.requests import noise_for, row_seed
 from sharpen.llm.tasks.data import PromptSet
 from sharpen.llm.tasks.templates import encode, stops
@@ -104,9 +98,9 @@ class Trainer:
         self.share = self.world.share(config.prompts_per_step)  # which of a step's prompts are this process's
         self.step_index = 0
         self.compute, self.master = compute or model.dtype, master
-        self.graph_tokens = graph_tokens(config, partial(shape_of, without_adapters(model).config), self.compute)
         self.trained: Any = master or model  # the weights as precise as they are known
         self.reference = reference or make_reference(config.objective, model)
+        self.passes = Passes(config, model, self.reference, self.world, self.compute)
         settings = config.optimizer
         self.optimizer = torch.optim.AdamW(
             [weight for _, weight in self.trained.named_parameters() if weight.requires_grad],
@@ -132,13 +126,14 @@ class Trainer:
 
     def _step(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         seconds: dict[str, float] = {"rollout": 0.0, "logprobs": 0.0, "reward": 0.0}
+        self.optimizer.zero_grad(set_to_none=True)  # a step that raised may have left some
         seen, batch, rounds = self._collect(seconds)
         with _timed(seconds, "update"):
             update = self._update(batch)
         with _timed(seconds, "push"):
             self.engine.push_weights(self.model)
             self.reference.after_update(self.step_index + 1)
-        pseudo_R = self._learner_rewards(seen)
+        pseudo_R = self.passes.rewards(seen)
         record = {
             "step": self.step_index,
             **sample_metrics(
@@ -148,6 +143,7 @@ class Trainer:
             **mismatch_metrics(seen.mismatch, self.world),
             **update,
         }
+        record["one_pass"] = "groups" if batch.first_loss is not None else "no" if batch.graph_RT is None else "step"
         if self.learner.resamples:
             groups = 0 if batch.stand_in else len(batch.chosen)
             record |= {"rollout_rounds": rounds, "groups": sum(self.world.gather([groups]))}
@@ -221,7 +217,7 @@ class Trainer:
         kept: list[bool] = []  # of every prompt of every round, in the order of the whole batches
         while len(seen) < settings.dynamic_rounds and sum(kept) < needed:
             batch = self._round(self.step_index * settings.dynamic_rounds + len(seen), seconds)
-            kept += self.world.gather(self.learner.keeps(batch, batch.grouped(self._learner_rewards(batch))))
+            kept += self.world.gather(self.learner.keeps(batch, batch.grouped(self.passes.rewards(batch))))
             seen.append(batch)
         places = [divmod(place, needed) for place, keeps in enumerate(kept) if keeps][:needed]
         own = [round_ * len(self.share) + self.share.index(place) for round_, place in places if place in self.share]
@@ -233,13 +229,21 @@ class Trainer:
             chosen, rollout = self._sample(round_index)
             self.engine.sleep()  # its memory is the trainer's until the push
         with _timed(seconds, "logprobs"):
-            scored, reference_RT, mismatch = self._score(rollout)
-            policy = scored._replace(logprobs_BT=scored.logprobs_BT.detach())
-            graph_RT = scored.logprobs_BT if scored.logprobs_BT.requires_grad else None
+            windows = self.passes.windows(rollout, self.reward)
+            reference_RT = self.passes.reference_logprobs(rollout, windows) if self._measures_reference() else None
+            scored = None
+            if windows is None:
+                scored = self.passes.score(rollout, reference_RT, self.engine.name)
         with _timed(seconds, "reward"):
             texts = self.tokenizer.batch_decode(rollout.response_ids, skip_special_tokens=True)
-            rewards_R = self._rewards(chosen, rollout, texts, policy)
-        return Experience(chosen, rollout, texts, policy, reference_RT, mismatch, rewards_R, graph_RT)
+            rewards_R = self._rewards(chosen, rollout, texts, None if scored is None else scored.policy)
+        if scored is not None:
+            policy, reference_RT, mismatch, graph_RT = scored
+            return Experience(chosen, rollout, texts, policy, reference_RT, mismatch, rewards_R, graph_RT)
+        assert windows is not None
+        with _timed(seconds, "update"):
+            batch = unscored(chosen, rollout, texts, rewards_R, self.model)
+            return self.passes.learn(batch, reference_RT, windows, self.engine.name)
 
     def _sample(self, round_index: int) -> tuple[list[int], Rollout]:
         config = self.config
@@ -255,52 +259,20 @@ class Trainer:
         row_seeds = [row_seed(seed, place, sample) for place in self.share for sample in range(G)]
         return chosen, self.engine.generate(prompts, G, sampling, seed, row_seeds=row_seeds)
 
-    def _score(self, rollout: Rollout) -> tuple[TokenLogprobs, Tensor, Mismatch]:
-        # A sharded model would have to keep its gathered weights; who resamples learns from some rounds' groups.
-        keeps = not self.learner.resamples and not hasattr(self.model, SHARDED_FORWARD)
-        policy = self._policy_logprobs(rollout, with_entropy=True, graph_tokens=self.graph_tokens if keeps else 0)
-        reference_RT = policy.logprobs_BT.detach()
-        if self.reference.differs and self._measures_reference():
-            reference_RT = self.reference.logprobs(rollout, same_passes=self.world.most, **self._batching)
-        sampler_RT = torch.zeros_like(policy.logprobs_BT)
-        sampler_RT[policy.mask_BT] = torch.tensor(
-            [logprob for row in rollout.logprobs for logprob in row], dtype=sampler_RT.dtype, device=sampler_RT.device
-        )
-        sampled_from = policy
-        if self.config.temperature != 1.0:
-            sampled_from = self._policy_logprobs(rollout, temperature=self.config.temperature)
-        mismatch = importance_weights(
-            sampled_from.logprobs_BT, sampler_RT, policy.mask_BT, self.config.importance_cap, self.config.importance
-        )
-        errors = torch.cat(self.world.gather([mismatch.errors_N]))  # everyone's, so that all processes raise or none
-        require_agreement(self.engine.name, errors, self.compute, self.config.engine_tolerance)
-        return policy, reference_RT, mismatch
-
     def _measures_reference(self) -> bool:
         """Whether this step's reference log-probabilities are computed; else those of the policy stand in for them."""
         return self.config.objective.reads_reference or self.step_index % self.config.reference_every == 0
 
-    def _policy_logprobs(self, rollout: Rollout, **options: Any) -> TokenLogprobs:
-        return token_logprobs(
-            self.model,
-            rollout.prompt_ids,
-            rollout.response_ids,
-            same_passes=self.world.most,
-            **self._batching,
-            **options,
-        )
-
-    @property
-    def _batching(self) -> dict[str, Any]:
-        config = self.config
-        return {"micro_batch_tokens": config.tokens_per_microbatch, "share_prompts": config.share_prompts}
-
-    def _rewards(self, chosen: list[int], rollout: Rollout, texts: list[str], policy: TokenLogprobs) -> Tensor | None:
+    def _rewards(
+        self, chosen: list[int], rollout: Rollout, texts: list[str], policy: TokenLogprobs | None
+    ) -> Tensor | None:
         if self.reward is None:
             return None
         names = [self.prompts.prompts[index].id for index in chosen for _ in range(self.config.samples_per_prompt)]
-        assert policy.entropy_BT is not None
-        tokens_R = policy.mask_BT.sum(dim=1).clamp(min=1)
+        entropies = None
+        if policy is not None:
+            assert policy.entropy_BT is not None
+            entropies = (policy.entropy_BT.sum(dim=1) / policy.mask_BT.sum(dim=1).clamp(min=1)).tolist()
         certainties = None
         if self.reward.needs_certainties:
             rows = (rollout.prompt_ids, rollout.response_ids)
@@ -312,68 +284,33 @@ class Trainer:
             groups=[row // self.config.samples_per_prompt for row in range(len(texts))],
             finished=rollout.finished,
             lengths=[len(ids) for ids in rollout.response_ids],
-            entropies=(policy.entropy_BT.sum(dim=1) / tokens_R).tolist(),
+            entropies=entropies,
             certainties=certainties,
         )
         return torch.tensor(self.reward(names, texts, scoring), device=self.model.device)
 
-    def _learner_rewards(self, batch: Experience, policy_RT: Tensor | None = None) -> Tensor:
-        policy_RT = batch.policy.logprobs_BT if policy_RT is None else policy_RT
-        return self.learner.rewards(self.config.learner, self.config.objective, batch, policy_RT)
-
     def _update(self, batch: Experience) -> dict[str, float]:
         """Make the updates of one batch; return the last one's loss, gradient norm and learning rate."""
-        config, w_h = self.config, self.config.objective.coefficients.w_h
-        lengths = torch.tensor(batch.lengths, device=self.model.device)
-        weights_RT, units = aggregated(config.aggregation, batch.mismatch.weights_BT, lengths)
-        normalizer = max(1, sum(self.world.gather([0 if batch.stand_in else units])))
+        config, passes = self.config, self.passes
+        normalizer = passes.normalizer(batch)
         for group in self.optimizer.param_groups:
             group["lr"] = config.optimizer.learning_rate_at(self.step_index)
         loss = norm = 0.0
         policy_RT = batch.policy.logprobs_BT
         for epoch in range(config.learner.epochs):
             if epoch and self.learner.follows_policy:
-                policy_RT = self._policy_logprobs(batch.rollout).logprobs_BT
-            pseudo_R = self._learner_rewards(batch, policy_RT)
-            inputs = LossInputs(
-                advantages(self.learner, config.learner, config.objective, batch, pseudo_R).flatten(),
-                weights_RT,
-                batch.policy.logprobs_BT,
-                batch.reference_RT,
-                normalizer,
-                w_h,
-            )
-            loss = self._backward(batch, inputs, kept=None if epoch else batch.graph_RT)
+                policy_RT = passes.logprobs(batch.rollout).logprobs_BT
+            if epoch == 0 and batch.first_loss is not None:  # its gradient is there
+                loss = batch.first_loss
+            else:
+                inputs = passes.inputs(batch, policy_RT, normalizer)
+                loss = passes.backward(batch, inputs, kept=None if epoch else batch.graph_RT)
             norm = self._descend()
         return {
             "loss": sum(self.world.gather([loss])),
             "gradient_norm": norm,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
         }
-
-    def _backward(self, batch: Experience, inputs: LossInputs, kept: Tensor | None) -> float:
-        """Add the gradient of this process's part of the loss and return that part.
-
-        Through the graph that scoring kept, or through a new one of each microbatch.
-        """
-        if kept is not None:
-            everyone = list(range(len(batch.texts)))
-            loss = self.learner.loss(self.config.learner, inputs, everyone, kept, batch.policy.mask_BT)
-            (loss * self.world.size).backward()
-            return float(loss.detach())
-        rows = (batch.rollout.prompt_ids, batch.rollout.response_ids)
-        batches = batches_for(self.model, *rows, **self._batching)
-        total, counted = 0.0, 0 if batch.stand_in else len(batches)
-        for place in range(self.world.most(len(batches))):
-            part = batches[min(place, len(batches) - 1)]
-            logprobs, _, mask = response_logprobs(self.model, part)
-            if place < counted:
-                loss = self.learner.loss(self.config.learner, inputs, part.rows, logprobs, mask)
-            else:  # another process has more: take part in its collectives, add nothing
-                loss = 0.0 * logprobs.sum()
-            total += float(loss.detach())
-            (loss * self.world.size).backward()  # sharded gradients are averaged over processes
-        return total
 
     def _descend(self) -> float:
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]

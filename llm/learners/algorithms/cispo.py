@@ -24,6 +24,7 @@ class CISPO(PolicyGradient):
     takes: ClassVar[frozenset[str]] = frozenset({"clip_high"})
     several_epochs: ClassVar[bool] = True
     upper_clip: ClassVar[float] = 4.0
+    by_group: ClassVar[bool] = True
 
     def advantages(self, settings: LearnerSettings, rewards_PG: Tensor, w_h: float) -> Tensor:
         """Return (R - mean) / standard deviation of the group, shape [P, G]."""

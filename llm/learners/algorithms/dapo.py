@@ -19,6 +19,7 @@ class DAPO(Clipped):
 
     upper_clip: ClassVar[float] = 0.28
     resamples: ClassVar[bool] = True
+    by_group: ClassVar[bool] = True
 
     def advantages(self, settings: LearnerSettings, rewards_PG: Tensor, w_h: float) -> Tensor:
         """Return (R - mean) / standard deviation of the group, shape [P, G]."""

@@ -22,6 +22,7 @@ class DrGRPO(Clipped):
 
     aggregation: ClassVar[str | None] = "sequence_mean"
     takes_utilities: ClassVar[bool] = True
+    by_group: ClassVar[bool] = True
 
     def advantages(self, settings: LearnerSettings, rewards_PG: Tensor, w_h: float) -> Tensor:
         """Return R minus the mean of the group, (G - 1)/G of RLOO's, shape [P, G]."""

@@ -20,6 +20,7 @@ class GRPO(Clipped):
 
     published: ClassVar[Mapping[str, Any]] = {"kl": "k3-loss"}
     aggregation: ClassVar[str | None] = "response_mean"
+    by_group: ClassVar[bool] = True
 
     def advantages(self, settings: LearnerSettings, rewards_PG: Tensor, w_h: float) -> Tensor:
         """Return (R - mean) / standard deviation of the group, shape [P, G]."""

@@ -26,6 +26,7 @@ class GSPO(Clipped):
     published: ClassVar[Mapping[str, Any]] = {"clip_low": 3e-4}
     aggregation: ClassVar[str | None] = "response_mean"
     upper_clip: ClassVar[float] = 4e-4
+    by_group: ClassVar[bool] = True
 
     def advantages(self, settings: LearnerSettings, rewards_PG: Tensor, w_h: float) -> Tensor:
         """Return (R - mean) / standard deviation of the group, shape [P, G]."""

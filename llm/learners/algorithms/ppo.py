@@ -20,6 +20,7 @@ class PPO(Clipped):
 
     published: ClassVar[Mapping[str, Any]] = {"epochs": 4}
     takes_utilities: ClassVar[bool] = True
+    by_group: ClassVar[bool] = True
 
     def advantages(self, settings: LearnerSettings, rewards_PG: Tensor, w_h: float) -> Tensor:
         """Return R minus the mean of the others, shape [P, G]."""

@@ -16,6 +16,7 @@ class Reinforce(PolicyGradient):
     """The reward itself as the advantage."""
 
     takes_utilities: ClassVar[bool] = True
+    by_group: ClassVar[bool] = True
 
     def advantages(self, settings: LearnerSettings, rewards_PG: Tensor, w_h: float) -> Tensor:
         """Return R, shape [P, G]."""

@@ -17,6 +17,7 @@ class RLOO(PolicyGradient):
     """The paper's learner: unbiased, no division by a deviation."""
 
     takes_utilities: ClassVar[bool] = True
+    by_group: ClassVar[bool] = True
 
     def advantages(self, settings: LearnerSettings, rewards_PG: Tensor, w_h: float) -> Tensor:
         """Return R minus the mean of the others, shape [P, G]."""

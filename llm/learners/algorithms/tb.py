@@ -25,6 +25,7 @@ class TrajectoryBalance(PolicyGradient):
     off_policy: ClassVar[bool] = True
     follows_policy: ClassVar[bool] = True  # its residual is of the current policy
     needs_entropy: ClassVar[bool] = True
+    by_group: ClassVar[bool] = True
 
     def advantages(self, settings: LearnerSettings, rewards_PG: Tensor, w_h: float) -> Tensor:
         """Return w_h (R - mean), shape [P, G]."""

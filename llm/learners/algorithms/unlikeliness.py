@@ -18,6 +18,7 @@ class Unlikeliness(Clipped):
     """GRPO's advantages of a reward that is scaled by the rank of a sample's likelihood in its group."""
 
     takes: ClassVar[frozenset[str]] = Clipped.takes | {"rank_penalty"}
+    by_group: ClassVar[bool] = True
 
     def without_kl(self, settings: LearnerSettings, batch: Experience, rewards_R: Tensor) -> Tensor:
         """Return the reward without its KL, times the discount of its sample, shape [R]."""

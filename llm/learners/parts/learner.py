@@ -72,6 +72,8 @@ class Learner(Protocol):
             rewards, and but for a factor a sample's reward less one of the others'.
         resamples: Whether a step takes rounds of rollouts, ``dynamic_rounds`` at most, until it has enough groups that
             :meth:`keeps` keeps.
+        by_group: Whether rewards and advantages of a group depend on that group alone, so that it can be learned from
+            before the others have been scored. A learner without this attribute does without.
     """
 
     published: Mapping[str, Any]
@@ -87,6 +89,7 @@ class Learner(Protocol):
     own_utility: str | None
     takes_utilities: bool
     resamples: bool
+    by_group: bool
 
     def rewards(self, settings: LearnerSettings, objective: Objective, batch: Experience, policy_RT: Tensor) -> Tensor:
         """Return the reward of each sample as the learner sees it, constants of shape [R].
@@ -144,6 +147,7 @@ class PolicyGradient(ABC):
     own_utility: ClassVar[str | None] = None
     takes_utilities: ClassVar[bool] = False
     resamples: ClassVar[bool] = False
+    by_group: ClassVar[bool] = False
 
     def rewards(self, settings: LearnerSettings, objective: Objective, batch: Experience, policy_RT: Tensor) -> Tensor:
         """Return the reward of each sample, shape [R].

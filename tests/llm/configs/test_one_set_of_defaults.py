@@ -62,6 +62,7 @@ def test_what_is_given_stands_beside_the_models_settings() -> None:
 
 def test_a_stored_configuration_gets_nothing_from_its_model() -> None:
     assert TrainConfig.as_written({"model": "embedded"}).graph_tokens == 0  # a folder from before graphs were kept
+    assert TrainConfig.as_written({}).one_pass == "never"
     assert TrainConfig.as_written({}).steps == 500
     assert TrainConfig.as_written(TrainConfig().model_dump(mode="json")) == TrainConfig()
     assert SampleConfig.as_written({}).model == "embedded"

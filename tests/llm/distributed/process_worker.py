@@ -49,6 +49,10 @@ SMALL = {
 }
 
 
+# A window holds a group of the longest responses, or several of shorter ones.
+ONE_PASS = {**SMALL, "one_pass": "always", "tokens_per_microbatch": SAMPLES * MICROBATCH, "learner": LEARNERS["rloo"]}
+
+
 @dataclasses.dataclass
 class FixedLengths:
     """The engine, made to give the responses to each place in the whole batch a length, another one each time."""
@@ -88,6 +92,7 @@ class RewardByPlace:
 
     mixed: Sequence[int] | None
     kind: str = "task"
+    reads_entropies: bool = False
 
     def __call__(
         self, prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring | None = None
@@ -136,6 +141,8 @@ def main(out: Path) -> None:
         found[f"{name}, microbatches"] = run({**SMALL, "learner": learner}, world, len(LENGTHS))
         if world.size != 2 or name == "rloo":  # two processes share 32 prompts equally, which tells less for its time
             found[f"{name}, default settings"] = run({"learner": learner}, world, 2 if name == "rloo" else 1)
+    for shard in ("auto", "never"):  # the weights divided, and whole in every process
+        found[f"one pass, {shard}"] = run(ONE_PASS | {"shard": shard}, world, len(LENGTHS))
     for case, mixed in (("one mixed group", (0,)), ("no mixed group", ())):
         found[f"dapo, {case}"] = run({**SMALL, "learner": LEARNERS["dapo"]}, world, 2, mixed)
     if world.first:

@@ -22,8 +22,9 @@ LEARNERS = ("rloo", "reinforce", "grpo", "ppo", "unlikeliness", "best-of-n", "da
 CLOSE = 1e-3
 # Where the exact number is zero, rounding of the terms that cancel is all there is: a floor for each, from their size.
 FLOOR = {"loss": 1e-4, "gradient_norm": 1e-4, "kl_ref": 1e-3, "pseudo_reward": 1e-4}
-# What engine and trainer differ by is rounding itself, and is another number each time.
+# What engine and trainer differ by is rounding itself, and is another number each time; which passes, each chooses.
 ROUNDING = {f"engine_logprob_error{part}" for part in ("", "_mean", "_usual", "_high")} | {"engine_kl", "seconds"}
+ROUNDING |= {"one_pass"}
 
 
 def runs(processes: int, out: Path) -> dict[str, Any]:
@@ -67,6 +68,16 @@ def test_unequal_numbers_of_microbatches(learner: str, one: dict[str, Any], seve
     assert_close(mine, theirs)
     assert mine["moved"] > 1e-2  # steps that rounding could not be taken for
     assert all(record["gradient_norm"] > 1e-2 for record in mine["records"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shard", ["auto", "never"])
+def test_one_pass_over_whole_groups(shard: str, one: dict[str, Any], several: dict[str, Any]) -> None:
+    """Processes with one window and with more, against one process that scores before it learns."""
+    two_passes, theirs = one["rloo, microbatches"], several[f"one pass, {shard}"]
+    assert {record["one_pass"] for record in two_passes["records"]} == {"no"}
+    assert {record["one_pass"] for record in theirs["records"]} == {"groups"}
+    assert_close(two_passes, theirs)
 
 
 @pytest.mark.slow

@@ -71,6 +71,7 @@ def case(measured: dict[str, Any]) -> tuple[TrainConfig, Shape]:
             "max_length": measured["length"],
             "tokens_per_microbatch": measured["tokens_per_microbatch"],
             "gradient_checkpointing": measured["activation_checkpointing"],
+            "one_pass": "never",
             **({} if rank is None else {"lora": {"rank": rank}}),
         }
     )
@@ -138,7 +139,7 @@ def test_bytes_beside_the_products_are_those_that_torch_moves(dtype: torch.dtype
 
 def test_what_a_flag_costs(qwen: Shape) -> None:
     base: dict[str, Any] = {"objective": preset("tempered").to_dict(), "max_length": 1024, "prompts_per_step": 8}
-    base["tokens_per_microbatch"] = 16384
+    base |= {"tokens_per_microbatch": 16384, "one_pass": "never"}
     rates = replace(H100, network=50e9, host=50e9)
 
     def seconds(processes: int = 1, shape: Shape = qwen, **changes: Any) -> dict[str, float]:
@@ -151,6 +152,11 @@ def test_what_a_flag_costs(qwen: Shape) -> None:
     assert seconds(engine_sleep=False)["push"] < plain["push"]
     alone = seconds(objective=preset("sharpening").to_dict() | {"reference": "policy"})
     assert alone["logprobs"] == pytest.approx(plain["logprobs"] / 2, rel=0.05)  # no pass of a reference
+    at_once = seconds(one_pass="auto")
+    assert at_once["logprobs"] == pytest.approx(plain["logprobs"] / 2, rel=0.05)  # the reference's
+    assert at_once["update"] == pytest.approx(plain["update"], rel=0.05)  # entropies are all that is more
+    too_long = {"one_pass": "auto", "tokens_per_microbatch": 8 * 1024 - 1}
+    assert seconds(**too_long) == seconds(**(too_long | {"one_pass": "never"}))
     four = seconds(processes=4)
     assert four["update"] < plain["update"]
     assert four["rollout"] < plain["rollout"]

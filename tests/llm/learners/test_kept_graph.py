@@ -40,6 +40,7 @@ def one_step(graph_tokens: int, **changes: Any) -> tuple[list[list[torch.Tensor]
             "samples_per_prompt": 4,
             "tokens_per_microbatch": 256,
             "graph_tokens": graph_tokens,
+            "one_pass": "never",
             "optimizer": {"learning_rate": 1e-3, "warmup_steps": 0},
             **changes,
         }

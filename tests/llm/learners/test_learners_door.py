@@ -123,6 +123,11 @@ def test_every_registered_learner(name: str) -> None:
     assert A.isfinite().all()
     alone = learner.advantages(settings, seen.grouped(pseudo_R)[1:2], W_H)
     torch.testing.assert_close(alone, A[1:2])
+    assert learner.by_group
+    one = seen.take([1])
+    torch.testing.assert_close(
+        learner.rewards(settings, TILTED, one, one.policy.logprobs_BT), seen.grouped(pseudo_R)[1]
+    )
     keeps = learner.keeps(seen, seen.grouped(pseudo_R))
     assert keeps == ([True, False, True] if learner.resamples else [True] * P)
 

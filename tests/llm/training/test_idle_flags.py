@@ -31,6 +31,7 @@ TRAIN_MODES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "learner.rank_penalty": ({"learner": {"kind": "unlikeliness"}}, PPO),
     "learner.dynamic_rounds": ({"learner": {"kind": "dapo"}}, PPO),
     "graph_tokens": ({}, {"learner": {"kind": "dapo"}}),
+    "one_pass": ({}, {"learner": {"kind": "dapo"}}),
     "importance_cap": ({}, {"importance": "none"}),
     "optimizer.warmup_start": ({"optimizer": {"warmup_steps": 2}}, {"optimizer": {"warmup_steps": 0}}),
     "engine_memory": ({"engine": "vllm"}, {"engine": "transformers"}),

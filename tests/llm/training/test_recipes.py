@@ -132,6 +132,7 @@ def test_every_flag_is_a_setting() -> None:
         "engine_restarts",
         "evaluation.alpha_prompts",
         "graph_tokens",
+        "one_pass",
         "optimizer_offload",
         "process_timeout",
         "rollout_noise",

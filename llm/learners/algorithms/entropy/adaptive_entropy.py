@@ -27,6 +27,7 @@ class AdaptiveEntropy(PolicyGradient):
     """
 
     takes_utilities: ClassVar[bool] = True
+    by_group: ClassVar[bool] = True
 
     def __init__(self, target: float = 0.2, gain: float = 0.1) -> None:
         self.target, self.gain = at_least_zero("target", target), at_least_zero("gain", gain)

@@ -23,6 +23,7 @@ class EntropyBonus(PolicyGradient):
     """
 
     takes_utilities: ClassVar[bool] = True
+    by_group: ClassVar[bool] = True
 
     def __init__(self, weight: float = 0.01) -> None:
         self.weight = at_least_zero("weight", weight)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sharpen.llm.learners.parts.advantage import leave_one_out, target_ratio
 from sharpen.llm.learners.parts.learner import Matching
@@ -21,6 +21,8 @@ class AlphaDivergence(Matching):
     Args:
         a: Above 0; 1/2 is Hellinger's, towards 0 it is KL(pi || pi*), towards 1 KL(pi* || pi).
     """
+
+    by_group: ClassVar[bool] = True
 
     def __init__(self, a: float = 0.5) -> None:
         if isinstance(a, bool) or not isinstance(a, int | float) or not 0 < a < float("inf"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sharpen.llm.learners.parts.advantage import leave_one_out, target_ratio
 from sharpen.llm.learners.parts.learner import Matching
@@ -18,6 +18,8 @@ class FDivergence(Matching):
 
     D_f = sum pi* f(pi/pi*) has the gradient E[f'(pi/pi*) grad log pi]. Z is estimated from the group.
     """
+
+    by_group: ClassVar[bool] = True
 
     def advantages(self, settings: LearnerSettings, rewards_PG: Tensor, w_h: float) -> Tensor:
         """Return log(1 + rho) less the mean of the others, shape [P, G]."""

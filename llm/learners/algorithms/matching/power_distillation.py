@@ -22,6 +22,7 @@ class PowerDistillation(Matching):
     """
 
     several_epochs: ClassVar[bool] = True  # the weights are of the policy that drew the samples, whatever learns them
+    by_group: ClassVar[bool] = True
 
     def advantages(self, settings: LearnerSettings, rewards_PG: Tensor, w_h: float) -> Tensor:
         """Return rho, G times the weights of the samples of a group, shape [P, G]."""

@@ -22,6 +22,7 @@ class MaxRLOrderG(Labelled):
     """
 
     own_utility: ClassVar[str | None] = "log"
+    by_group: ClassVar[bool] = True
 
     def reward_advantages(self, settings: LearnerSettings, objective: Objective, rewards_PG: Tensor) -> Tensor:
         """Return (r - mean) / mean of the group, -1 where the mean is 0, shape [P, G]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sharpen.llm.learners.parts.advantage import signed
 from sharpen.llm.learners.parts.learner import Labelled
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 class NSR(Labelled):
     """REINFORCE on the rewards 0 and -1. Its mean update on fresh samples is grad P, as that of 1 and 0 is."""
+
+    by_group: ClassVar[bool] = True
 
     def reward_advantages(self, settings: LearnerSettings, objective: Objective, rewards_PG: Tensor) -> Tensor:
         """Return r - 1, shape [P, G]."""

@@ -23,6 +23,7 @@ class PassK(Labelled):
     """
 
     own_utility: ClassVar[str | None] = "pass@K"
+    by_group: ClassVar[bool] = True
 
     def reward_advantages(self, settings: LearnerSettings, objective: Objective, rewards_PG: Tensor) -> Tensor:
         """Return the mean standardised reward of the K-subsets with the sample, shape [P, G]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sharpen.llm.learners.parts.advantage import signed
 from sharpen.llm.learners.parts.learner import Labelled
@@ -26,6 +26,8 @@ class WReinforce(Labelled):
         positive: Weight of right samples, >= 0.
         negative: Weight of wrong ones, >= 0; not both 0.
     """
+
+    by_group: ClassVar[bool] = True
 
     def __init__(self, positive: float = 0.1, negative: float = 1.0) -> None:
         self.positive, self.negative = at_least_zero("positive", positive), at_least_zero("negative", negative)
