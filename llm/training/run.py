@@ -260,7 +260,7 @@ def _trainer(config: TrainConfig, setup: Setup, ready: Ready) -> Trainer:
 
 
 def _train(trainer: Trainer, setup: Setup, out: Path, report: Report) -> None:
-    from sharpen.llm.training.alarm import EntropyAlarm, told
+    from sharpen.llm.learners.alarm import EntropyAlarm, told
 
     config, world, folder = trainer.config, setup.world, out / "checkpoints"
     newest = _checkpoint_to_continue(folder, world, report)

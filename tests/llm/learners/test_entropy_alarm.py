@@ -10,8 +10,9 @@ import pytest
 
 from sharpen.llm.common.report import Report
 from sharpen.llm.configs.train import resolve
-from sharpen.llm.training import alarm, metrics
-from sharpen.llm.training.alarm import EntropyAlarm
+from sharpen.llm.learners import alarm
+from sharpen.llm.learners.alarm import EntropyAlarm
+from sharpen.llm.training import metrics
 from sharpen.llm.training.run import train
 
 
