@@ -110,6 +110,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("llm/models", "llm/passes", "llm/preflight", "llm/rewards", "llm/rollout", "llm/tasks"),
         *("llm/tasks/verification", "llm/trackers"),
     },
+    "llm/export": {"llm/configs", "llm/models", "llm/training"},
     "llm/api": {
         *("llm/common", "llm/configs", "llm/evaluation", "llm/learners/parts", "llm/models", "llm/rewards"),
         *("llm/samplers", "llm/sampling", "llm/tasks", "llm/tasks/verification", "llm/training"),

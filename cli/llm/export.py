@@ -48,7 +48,7 @@ def export(
         _check_repository(push)
     from transformers.utils import logging
 
-    from sharpen.llm.training.export import export as write
+    from sharpen.llm.export.folder import export as write
 
     logging.disable_progress_bar()
     told = write(model, out, which=checkpoint, base=base, dtype=dtype, force=force)

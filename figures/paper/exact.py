@@ -68,7 +68,7 @@ def basins(found: Result | None) -> PaperFigure:
         from matplotlib.figure import Figure
 
         columns = 2
-        fig = Figure(figsize=(COLUMN, 1.6 * -(-len(cases) // columns)))
+        fig = Figure(figsize=(COLUMN, 1.85 * -(-len(cases) // columns)))
         axes = fig.subplots(-(-len(cases) // columns), columns).ravel()
         for ax, case in zip(axes, cases, strict=False):
             for basin in case["basins"]:
@@ -77,14 +77,21 @@ def basins(found: Result | None) -> PaperFigure:
                 ax.fill(*polygon.T, color="#F3F3F3" if one else tints[min(basin["support"])], lw=0)
             ax.plot(*_flat([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]]).T, color="#444444", lw=0.7)
             ax.plot(*_flat([found["base"]]).T, "+", color="black", ms=6)
+            order = list(CLASS_MARKERS)  # stable ones first, and so on top
             for point in case["points"]:
                 kind = point["kind"]
-                ax.plot(*_flat([point["policy"]]).T, CLASS_MARKERS[kind], color=CLASS_COLORS[kind], ms=4, clip_on=False)
+                style = {"ms": 4 if order.index(kind) else 5.5, "mec": "white", "mew": 0.3, "clip_on": False}
+                place, above = _flat([point["policy"]]).T, 9 - order.index(kind)
+                ax.plot(*place, CLASS_MARKERS[kind], color=CLASS_COLORS[kind], zorder=above, **style)
                 rows.append(
                     {"case": case["name"], "kind": kind, "reward": point["reward"]}
                     | {f"pi_{i + 1}": float(x) for i, x in enumerate(point["policy"])}
                 )
-            ax.set_title(case["name"], fontsize=6.5)
+            ax.set_title(case["name"], fontsize=6.5, pad=12)
+            for corner, (name, side) in enumerate((("first", "top"), ("second (right)", "bottom"), ("third", "top"))):
+                off = (0, 5 if side == "bottom" else -5)  # points
+                where = _flat(np.eye(3)[corner])
+                ax.annotate(name, where, off, textcoords="offset points", ha="center", va=side, fontsize=5.5)
         for ax in axes:
             ax.set_aspect("equal")
             ax.axis("off")
@@ -99,8 +106,8 @@ def basins(found: Result | None) -> PaperFigure:
         )
     caption = (
         "Fixed points of the natural-gradient flow and their basins (tints: the outcome that attracts), three outcomes "
-        f"with base {', '.join(f'{x:g}' for x in found['base'])}, the second correct; exact. Corners, clockwise from "
-        "the left: first, second, third outcome only."
+        f"with base {', '.join(f'{x:g}' for x in found['base'])}, the second correct; exact. A corner is the "
+        "policy that gives its outcome only."
     )
     return PaperFigure("basins", fig, rows, caption, ["theory-basins"])
 
@@ -121,8 +128,8 @@ def sensitivity(found: Result | None) -> PaperFigure:
     with paper_style():
         from matplotlib.figure import Figure
 
-        fig = Figure(figsize=(COLUMN, 2.4))
-        ax = fig.subplots()
+        fig = Figure(figsize=(COLUMN, 3.9))
+        ax, lower = fig.subplots(2, 1, sharex=True, height_ratios=[1.7, 1.0])
         rows: list[Row] = []
         for place, row in enumerate(found["rows"]):
             ax.plot(
@@ -133,22 +140,24 @@ def sensitivity(found: Result | None) -> PaperFigure:
                 for e, c, b in zip(found["epsilon"], row["change"], row["bound"], strict=True)
             ]
         label = "task reward, error of r: loss of E[r]"
-        ax.plot(
-            found["epsilon"], found["task_loss"], color=color_of("task-reward"), marker=".", ms=3, lw=0.8, label=label
-        )
+        lower.plot(found["epsilon"], found["task_loss"], color=color_of("task-reward"), marker=".", ms=3, lw=0.8)
         rows += [
             {"case": label, "epsilon": e, "loss": float(x)}
             for e, x in zip(found["epsilon"], found["task_loss"], strict=True)
         ]
         ax.set_xscale("log")
-        ax.set_xlabel("largest error of log p (nats), or of r", fontsize=7)
-        ax.set_ylabel("worst change (total variation)", fontsize=7)
-        ax.tick_params(labelsize=6)
-        ax.legend(fontsize=5.5)
+        ax.set_title("errors of log p", fontsize=7)
+        ax.set_ylabel("worst change of the\noptimum (total variation)", fontsize=6.5)
+        ax.legend(fontsize=5.5, loc="upper left")
+        lower.set_title("errors of r: the task reward's optimum", fontsize=7)
+        lower.set_xlabel("largest error, in nats of log p (above) or units of r (below)", fontsize=6.5)
+        lower.set_ylabel("worst loss of E[r]", fontsize=6.5)
+        for panel in (ax, lower):
+            panel.tick_params(labelsize=6)
     caption = (
         "Largest total-variation change of the optimum that errors of log p of a given size cause, exact, on the "
-        "embedded model's ways to answer; dots: the expected reward that task reward loses when its rewards are off by "
-        f"so much. Sharpening's optimum is another one beyond {found['flip_radius']:.3f} nats."
+        "embedded model's ways to answer; below, the expected reward that task reward loses when its rewards are off "
+        f"by so much. Sharpening's optimum is another one beyond {found['flip_radius']:.3f} nats."
     )
     return PaperFigure("sensitivity", fig, rows, caption, ["theory-sensitivity"])
 

@@ -40,8 +40,8 @@ def page_one(
     with paper_style():
         from matplotlib.figure import Figure
 
-        fig = Figure(figsize=(COLUMN, 4.1))
-        top, bottom = fig.subfigures(2, 1, height_ratios=[1.1, 1.0])  # pyright: ignore[reportGeneralTypeIssues]
+        fig = Figure(figsize=(COLUMN, 4.5))
+        top, bottom = fig.subfigures(2, 1, height_ratios=[1.0, 1.1])  # pyright: ignore[reportGeneralTypeIssues]
         _optima(top.subplots(), exact, rows)
         left, right = bottom.subplots(1, 2)
         _simulation(left, toy, rows)
@@ -90,9 +90,10 @@ def _optima(ax: Any, exact: Result, rows: list[Row]) -> None:
     ax.set_yticks(places, [name for name, _ in policies], fontsize=6.5)
     ax.set_xlim(0, 1)
     ax.set_title("(a) exact optimum: mass of each way to answer", fontsize=7)
+    ax.set_xlabel("probability", fontsize=6.5)
     ax.tick_params(axis="x", labelsize=6)
     ax.grid(False)
-    ax.legend(fontsize=5.5, ncols=3, loc="upper center", bbox_to_anchor=(0.45, -0.12))
+    ax.legend(fontsize=5.5, ncols=3, loc="upper center", bbox_to_anchor=(0.45, -0.24))
 
 
 def _simulation(ax: Any, toy: Result, rows: list[Row]) -> None:
@@ -104,11 +105,12 @@ def _simulation(ax: Any, toy: Result, rows: list[Row]) -> None:
             {"panel": "b", "policy": row["name"], "what": f"update {s}", "mean": m, "low": a, "high": b}
             for s, m, a, b in zip(row["step"], curve["mean"], curve["low"], curve["high"], strict=True)
         ]
-    ax.set_title("(b) toy: expected reward", fontsize=7)
+    ax.set_title("(b) toy", fontsize=7)
     ax.set_xlabel("update", fontsize=6.5)
+    ax.set_ylabel("expected reward", fontsize=6.5)
     ax.set_ylim(-0.03, 1.03)
     ax.tick_params(labelsize=6)
-    ax.legend(fontsize=5.5, loc="center right")
+    _legend_below(ax)
 
 
 def _language_model(ax: Any, arms: Sequence[ArmLike], base: ArmLike, interval: IntervalOf, rows: list[Row]) -> None:
@@ -121,9 +123,15 @@ def _language_model(ax: Any, arms: Sequence[ArmLike], base: ArmLike, interval: I
         ax.errorbar(x[0], y[0], xerr=errors[0], yerr=errors[1], fmt=mark, ms=3.5, color=color, lw=1, label=name)
         for measure, (mean, low, high) in (("response_length", x), ("pass@1", y)):
             rows.append({"panel": "c", "policy": name, "what": measure, "mean": mean, "low": low, "high": high})
-    ax.set_title("(c) language model: pass@1", fontsize=7)
-    ax.set_xlabel("tokens a response", fontsize=6.5)
+    ax.set_title("(c) language model", fontsize=7)
+    ax.set_xlabel("tokens per response", fontsize=6.5)
+    ax.set_ylabel("held-out pass@1", fontsize=6.5)
     ax.set_ylim(-0.05, 1.08)
     ax.margins(x=0.2)
     ax.tick_params(labelsize=6)
-    ax.legend(fontsize=5.5, loc="lower right")
+    _legend_below(ax)
+
+
+def _legend_below(ax: Any) -> None:
+    """Put the legend under the axis, where no data can be."""
+    ax.legend(fontsize=5.5, ncols=2, loc="upper center", bbox_to_anchor=(0.42, -0.2), columnspacing=1.0)

@@ -40,8 +40,8 @@ class ArmLike(Protocol):
 METRICS = {
     "reward": "training reward",
     "accuracy": "held-out pass@1",
-    "response_length": "tokens a response",
-    "entropy": "entropy, nats a token",
+    "response_length": "tokens per response",
+    "entropy": "entropy, nats per token",
     "kl_ref": "KL(π‖p), nats",
     "ref_logprob": "log p(x), nats",
 }
@@ -147,7 +147,9 @@ def coverage_curves(arms: Sequence[ArmLike], base: ArmLike, interval: IntervalOf
                 ax.set_ylim(-0.03, 1.03)
                 ax.set_title(f"{label_of(arm.name)}: {kind}@k", fontsize=6.5)
         for ax in axes[-1]:
-            ax.set_xlabel("k", fontsize=7)
+            ax.set_xlabel("k, samples per problem", fontsize=7)
+        for ax in axes[:, 0]:
+            ax.set_ylabel("share of problems", fontsize=6.5)
         handles, labels = axes[0, 0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7)
     shape = base.scores("pass@1").shape
@@ -182,11 +184,11 @@ def bars(
     """
     arms = [arm for _, members in groups for arm in members]
     need(arms, f"arms of {name}")
-    measures = {"pass@1": "pass@1", "pass@16": "pass@16", "response_length": "tokens", "base_logprob": "log p(x)"}
+    measures = {"pass@1": "pass@1", "pass@16": "pass@16", "response_length": "tokens", "base_logprob": "log p(x), nats"}
     with paper_style():
         from matplotlib.figure import Figure
 
-        fig = Figure(figsize=(COLUMN, 0.17 * len(arms) + 0.17 * len(groups) + 0.85))
+        fig = Figure(figsize=(COLUMN, 0.17 * len(arms) + 0.17 * len(groups) + 1.05))
         axes = fig.subplots(1, len(measures), sharey=True)
         rows: list[Row] = []
         places, names, y = [], [], 0.0
@@ -207,10 +209,14 @@ def bars(
             y -= 0.6
         for ax, (measure, title) in zip(axes, measures.items(), strict=True):
             if base is not None:
-                ax.axvline(interval(base.scores(measure), measure)[0], color=BASE_COLOR, lw=0.9, ls="--")
+                at = interval(base.scores(measure), measure)[0]
+                ax.axvline(at, color=BASE_COLOR, lw=0.9, ls="--", label="the base model")
             ax.set_title(title, fontsize=6.5)
             ax.tick_params(labelsize=5.5)
             ax.margins(x=0.12)
+            ax.locator_params(axis="x", nbins=2)  # more would touch in so narrow a panel
+        if base is not None:
+            fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower right", fontsize=6)
         axes[0].set_yticks(places, names, fontsize=5.5)
     shape = arms[0].scores("pass@1").shape
     caption = (

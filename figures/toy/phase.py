@@ -86,11 +86,11 @@ def _draw_both(axes: Sequence[Any], problem: Problem, found: LearnerPortrait) ->
         raise InputError("axes", [getattr(ax, "name", ax) for ax in axes], "two axes with projection='ternary'")
     left, right = axes
     _draw_portrait(left, problem, found)
-    left.set_title("phase portrait", pad=20)
+    left.set_title("phase portrait", pad=30)
     left.legend(loc="upper left", bbox_to_anchor=(-0.22, 1.08), handletextpad=0.5)
     _draw_field(right.figure, right, found)
     label_corners(right, problem)
-    right.set_title("vector field and nullclines", pad=20)
+    right.set_title("vector field and nullclines", pad=30)
     right.legend(loc="upper left", bbox_to_anchor=(-0.22, 1.08), handletextpad=0.5)
     return left.figure
 

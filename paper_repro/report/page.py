@@ -57,7 +57,13 @@ def render(
         missing=context["missing"],
         groups=_groups(evidences, set(context["stale"])),
         number=_number,
+        why=_deciding,
     )
+
+
+def _deciding(verdict: Verdict) -> Any:
+    """Return the first of a verdict's tests that came out as the verdict did: its reason in one line."""
+    return next((part for part in verdict.parts if part.outcome == verdict.outcome), verdict.parts[0])
 
 
 def _commit(origin: Mapping[str, Any]) -> str:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 METRICS = {
     "selection": "held-out pass@1",
     "reward": "training reward",
-    "response_length": "tokens a response",
-    "entropy": "entropy, nats a token",
+    "response_length": "tokens per response",
+    "entropy": "entropy, nats per token",
     "kl_ref": "KL(π‖p), nats",
     "ref_logprob": "log p(x), nats",
     "effective_alpha": "slope on own samples",
@@ -128,5 +128,5 @@ def landscape(arms: Mapping[str, Arm]) -> Figure:
             },
             name=label_of(arm.name),
         )
-    fig.update_layout(**LAYOUT, xaxis_title="tokens a response", yaxis_title="pass@1")
+    fig.update_layout(**LAYOUT, xaxis_title="tokens per response", yaxis_title="pass@1")
     return fig

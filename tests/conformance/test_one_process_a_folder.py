@@ -101,7 +101,7 @@ def pretrain(out: Path) -> None:
 
 
 def export(out: Path) -> None:
-    from sharpen.llm.training.export import export
+    from sharpen.llm.export.folder import export
 
     export("embedded", out)
 

@@ -136,6 +136,34 @@ def test_the_page_is_self_contained_and_every_link_has_a_target(page: Path) -> N
     assert set(links) <= targets
     assert "cpu &lt;test&gt;" in body  # what a result says is text, not markup
     assert "base-s1 (code has changed since)" in body
+    assert '<meta name="viewport" content="width=device-width' in text
+    rows = re.findall(r'<tr id="claim-.*?</tr>', body, re.DOTALL)
+    reasons = [re.search(r"<td>(.*?)<details>", row, re.DOTALL) for row in rows]
+    assert len(rows) > 3
+    assert all(found is not None and len(found[1].strip()) > 10 for found in reasons)  # each verdict with its reason
+
+
+def test_the_page_is_readable_on_a_dark_and_on_a_narrow_screen(page: Path, browser: Any) -> None:
+    size = browser.get_window_size()
+    try:
+        for scheme, dark in (("dark", True), ("light", False)):
+            browser.execute_cdp_cmd(
+                "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+            )
+            browser.get(page.as_uri())
+            back = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+            assert (sum(map(int, re.findall(r"\d+", back)[:3])) < 150 and back != "rgba(0, 0, 0, 0)") == dark
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride", {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+        )
+        browser.get(page.as_uri())
+        images = "return [...document.querySelectorAll('figure img')].map(i => i.getBoundingClientRect().width)"
+        assert all(width > 300 for width in browser.execute_script(images))
+        assert browser.execute_script("return document.querySelector('table').getBoundingClientRect().right") <= 400
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        browser.set_window_size(size["width"], size["height"])
 
 
 def test_the_page_works_in_a_browser(page: Path, browser: Any) -> None:
@@ -155,7 +183,7 @@ def test_the_page_works_in_a_browser(page: Path, browser: Any) -> None:
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", menu)
     menu.click()
     browser.find_elements(By.CSS_SELECTOR, ".updatemenu-dropdown-button")[2].click()
-    WebDriverWait(browser, 10).until(lambda b: b.execute_script(title) == "tokens a response")
+    WebDriverWait(browser, 10).until(lambda b: b.execute_script(title) == "tokens per response")
     number = browser.find_element(By.CSS_SELECTOR, "#arms-table td a")
     target = number.get_attribute("href").partition("#")[2]
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", number)

@@ -146,7 +146,7 @@ def test_a_run_that_only_lost_has_its_base_for_the_best(tmp_path: Path, monkeypa
 
 def test_a_base_model_that_was_trained_on_labels_is_told(tmp_path: Path) -> None:
     """The firewall keeps labels from a run; what its model saw before is part of its history, and exports keep it."""
-    from sharpen.llm.training.export import export
+    from sharpen.llm.export.folder import export
 
     train(tiny("task-reward"), tmp_path / "task")
     last = tmp_path / "task" / "checkpoints" / "last"

@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sharpen.cli.main import main
+from sharpen.llm.export.folder import export
 from sharpen.llm.models.registry import ModelSource, artifact_path, load_model, load_tokenizer, resolve
 from sharpen.llm.rollout import Sampling, make_engine
-from sharpen.llm.training.export import export
 from sharpen.objective import InputError
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharpen.llm.configs.targets import find_target
+from sharpen.llm.export.card import CARD, card
 from sharpen.llm.models.registry import ModelSource, load_architecture, load_model, load_tokenizer
-from sharpen.llm.training.card import CARD, card
 from sharpen.objective import InputError
 from sharpen.objective.storage import files, lock, runfolder
 

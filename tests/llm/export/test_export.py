@@ -15,10 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sharpen.cli.main import main
 from sharpen.llm.configs.train import TrainConfig
 from sharpen.llm.configs.train import resolve as resolve_config
+from sharpen.llm.export import folder as exporting
+from sharpen.llm.export.card import CARD, card
+from sharpen.llm.export.folder import EXPORT, export
 from sharpen.llm.models.registry import load_model, resolve
-from sharpen.llm.training import export as exporting
-from sharpen.llm.training.card import CARD, card
-from sharpen.llm.training.export import EXPORT, export
 from sharpen.objective import InputError, preset
 
 SOURCE = resolve("embedded")
