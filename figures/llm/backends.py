@@ -15,12 +15,14 @@ from sharpen.figures.toy.dynamics import Trajectories, read_trajectories
 from sharpen.objective import InputError, Objective
 from sharpen.objective.storage.parsing import TABLE, parse_json
 from sharpen.objective.storage.reading import read_json, read_lines, read_yaml
-from sharpen.theory.core.flow import limit
+from sharpen.theory.core.flow import limit, softmax_limit
 from sharpen.theory.core.problem import Problem
 
 FloatArray = NDArray[np.float64]
 LEARNER = "rloo"  # the toy's learner that is also the language model's
 REWARD, LIKELIHOOD = 0, 1  # rows of the figure
+SMOOTH = 5  # updates of the moving mean of one run's likelihood
+SOFTMAX = "optimum of softmax gradients"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Curve:
         likelihood_updates: Updates at which the likelihood is known, shape [B].
         likelihood: E[log p] under the base, nats, shape [B].
         threshold: Score from which a response is right in pass@1.
+        softmax_end: Expected reward and likelihood where softmax gradients end, as toy and language model follow them;
+            None where training shows it.
     """
 
     regime: str
@@ -44,6 +48,7 @@ class Curve:
     likelihood_updates: FloatArray
     likelihood: FloatArray
     threshold: float = 1.0
+    softmax_end: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,14 +61,19 @@ class Claim:
 
 
 def theory_curves(toy: Trajectories) -> list[Curve]:
-    """Return base and limit of the natural-gradient flow of each regime, on the problem of a simulation."""
+    """Return base and limit of the natural-gradient flow of each regime, on the problem of a simulation.
+
+    And where softmax gradients end: where several right answers tie they keep others than natural gradients do.
+    """
     problem = Problem(*(toy.summary["problem"][name] for name in ("base", "reward", "length")))
     curves = []
     for name, objective in _objectives(toy).items():
         policies = np.stack([problem.base, limit(objective, problem, problem.base)])
         reward, likelihood = policies @ problem.reward, policies @ _finite_log(problem)
-        ends = np.array([0.0, 1.0])
-        curves.append(Curve(name, ends, reward, np.stack([reward, reward]), ends, likelihood))
+        ends, other = np.array([0.0, 1.0]), softmax_limit(objective, problem, problem.base)
+        softmax_end = (float(other @ problem.reward), float(other @ _finite_log(problem)))
+        interval = np.stack([reward, reward])
+        curves.append(Curve(name, ends, reward, interval, ends, likelihood, softmax_end=softmax_end))
     return curves
 
 
@@ -145,16 +155,20 @@ def plot_backends(toy_folder: Path, llm_folders: Sequence[Path], out: Path) -> l
     columns = {
         "theory: base and optimum": theory_curves(toy),
         "toy: sampled RLOO, tabular policy": toy_curves(toy),
-        "llm: RLOO, language model": [llm_curve(folder) for folder in llm_folders],
+        f"llm: RLOO, language model, {len(llm_folders)} run{'s' * (len(llm_folders) > 1)}": [
+            llm_curve(folder) for folder in llm_folders
+        ],
     }
     with paper_style():
-        fig, axes = plt.subplots(2, 3, figsize=(9.0, 4.6), sharex="col")
+        fig, axes = plt.subplots(2, 3, figsize=(9.0, 4.8), sharex="col")
         for column, (title, curves) in enumerate(columns.items()):
             axes[REWARD, column].set_title(title)
             for curve in curves:
                 _draw(axes[:, column], curve, marks=column != 1)
             axes[REWARD, column].set_ylim(-0.03, 1.03)
         _label(axes, columns)
+        for row in (REWARD, LIKELIHOOD):  # theory and toy are of one problem; the language model is another base
+            axes[row, 1].sharey(axes[row, 0])
         handles, labels = axes[REWARD, 0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         save_figure(fig, out)
@@ -170,7 +184,15 @@ def _draw(axes: Any, curve: Curve, marks: bool) -> None:
     top.plot(curve.reward_updates, curve.reward, marker="o" if marks else None, ms=4, **style)
     top.fill_between(curve.reward_updates, *curve.reward_interval, color=color, alpha=0.15, linewidth=0)
     few = len(curve.likelihood_updates) == 2
-    bottom.plot(curve.likelihood_updates, curve.likelihood, marker="o" if few else None, ms=4, **style)
+    updates, likelihood = curve.likelihood_updates, curve.likelihood
+    if marks and len(updates) >= 2 * SMOOTH:  # one run, from batch to batch: its moving mean, and itself behind
+        bottom.plot(updates, likelihood, color=color, lw=0.7, alpha=0.3)
+        updates, likelihood = (np.convolve(x, np.ones(SMOOTH) / SMOOTH, mode="valid") for x in (updates, likelihood))
+    bottom.plot(updates, likelihood, marker="o" if few else None, ms=4, **style)
+    if curve.softmax_end is not None:
+        for ax, end in zip(axes, curve.softmax_end, strict=True):
+            label = SOFTMAX if ax is top and curve.regime == "task-reward" else None
+            ax.plot(1.0, end, "D", color=color, mfc="none", ms=6, ls="", label=label)
 
 
 def reward_label(curves: Sequence[Curve]) -> str:
@@ -189,7 +211,7 @@ def _label(axes: Any, columns: dict[str, list[Curve]]) -> None:
     axes[LIKELIHOOD, 0].set_xlim(-0.25, 1.25)
     axes[LIKELIHOOD, 1].set_xscale("symlog", linthresh=10)
     axes[LIKELIHOOD, 1].set_xlim(left=0)
-    axes[LIKELIHOOD, 1].set_xlabel("update")
+    axes[LIKELIHOOD, 1].set_xlabel("update (log scale from 10 on)")
     axes[LIKELIHOOD, 2].set_xlabel("update")
 
 

@@ -39,7 +39,7 @@ def knife_edge(found: Result | None) -> PaperFigure:
             ]
         critical = found["critical_alpha"]
         ax.axvspan(ax.get_xlim()[0], critical, color=BASE_COLOR, alpha=0.25, lw=0)
-        ax.axvline(1.0, color=BASE_COLOR, lw=0.8, ls="--")
+        ax.axvline(1.0, color=BASE_COLOR, lw=0.8, ls="--", label="the base, α = 1")
         ax.set_yscale("log")
         ax.set_xlabel("α (shaded: $p^α$ does not exist)", fontsize=7)
         ax.tick_params(labelsize=6)
@@ -207,7 +207,7 @@ def toy_regimes(found: Result | None) -> PaperFigure:
     with paper_style():
         from matplotlib.figure import Figure
 
-        fig = Figure(figsize=(COLUMN, 2.0))
+        fig = Figure(figsize=(COLUMN, 2.2))
         axes = fig.subplots(1, 2)
         rows: list[Row] = []
         for row in found["rows"]:
@@ -226,8 +226,11 @@ def toy_regimes(found: Result | None) -> PaperFigure:
         for ax in axes:
             ax.set_xlabel("update", fontsize=7)
             ax.tick_params(labelsize=6)
+        from matplotlib.lines import Line2D
+
         handles, labels = axes[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=6)
+        handles.append(Line2D([], [], ls="", marker="D", color="#555555", ms=4, mfc="none"))
+        fig.legend(handles, [*labels, "exact optimum"], loc="outside lower center", ncols=3, fontsize=6)
     caption = (
         f"Sampled RLOO on a tabular policy over the embedded model's ways to answer: means of {found['seeds']} seeds, "
         "bands 95% of the seeds; open diamonds: the exact optimum."

@@ -184,11 +184,16 @@ def bars(
     """
     arms = [arm for _, members in groups for arm in members]
     need(arms, f"arms of {name}")
-    measures = {"pass@1": "pass@1", "pass@16": "pass@16", "response_length": "tokens", "base_logprob": "log p(x), nats"}
+    measures = {
+        "pass@1": ("pass@1", "share"),
+        "pass@16": ("pass@16", "share"),
+        "response_length": ("length", "tokens"),
+        "base_logprob": ("log p(x)", "nats"),
+    }
     with paper_style():
         from matplotlib.figure import Figure
 
-        fig = Figure(figsize=(COLUMN, 0.17 * len(arms) + 0.17 * len(groups) + 1.05))
+        fig = Figure(figsize=(COLUMN, 0.17 * len(arms) + 0.17 * len(groups) + 1.15))
         axes = fig.subplots(1, len(measures), sharey=True)
         rows: list[Row] = []
         places, names, y = [], [], 0.0
@@ -207,14 +212,15 @@ def bars(
                 names.append(label_of(arm.name))
                 y -= 1.0
             y -= 0.6
-        for ax, (measure, title) in zip(axes, measures.items(), strict=True):
+        for ax, (measure, (title, unit)) in zip(axes, measures.items(), strict=True):
             if base is not None:
                 at = interval(base.scores(measure), measure)[0]
                 ax.axvline(at, color=BASE_COLOR, lw=0.9, ls="--", label="the base model")
             ax.set_title(title, fontsize=6.5)
             ax.tick_params(labelsize=5.5)
             ax.margins(x=0.12)
-            ax.locator_params(axis="x", nbins=2)  # more would touch in so narrow a panel
+            ax.set_xlabel(unit, fontsize=5.5)
+            _two_ticks(ax)
         if base is not None:
             fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower right", fontsize=6)
         axes[0].set_yticks(places, names, fontsize=5.5)
@@ -272,6 +278,13 @@ def effective_alpha(arms: Sequence[tuple[float, ArmLike]], runs: Sequence[str]) 
         f"{arms[0][1].scores('pass@1').shape[1]} problems with 16 samples."
     )
     return PaperFigure("effective-alpha", fig, rows, caption, runs)
+
+
+def _two_ticks(ax: Any) -> None:
+    """Leave the first and the last of the ticks across a narrow panel, where more would touch."""
+    low, high = ax.get_xlim()
+    ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
+    ax.set_xticks([ticks[0], ticks[-1]] if len(ticks) > 2 else ticks)
 
 
 def _legend(fig: Any, axes: Any) -> None:

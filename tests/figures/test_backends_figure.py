@@ -57,6 +57,9 @@ def test_theory_goes_from_the_base_to_the_optimum(toy_run: Path) -> None:
     assert [curve.reward[0] for curve in curves.values()] == pytest.approx([0.37] * 4)
     assert curves["task-reward"].reward[1] == pytest.approx(1.0)
     assert curves["sharpening"].reward[1] == pytest.approx(0.0)
+    # Right answers 1 and 3: natural gradients keep 25 : 12, softmax gradients the likelier one alone.
+    assert curves["task-reward"].likelihood[1] == pytest.approx((25 * np.log(0.25) + 12 * np.log(0.12)) / 37)
+    assert curves["task-reward"].softmax_end == pytest.approx((1.0, np.log(0.25)), abs=0.02)
     squared = base**2 / (base**2).sum()
     assert curves["tempered"].reward[1] == pytest.approx(squared @ correct)
     assert curves["tempered"].likelihood[1] == pytest.approx(squared @ np.log(base))

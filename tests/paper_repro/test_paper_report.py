@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,48 @@ def test_a_figure_shows_the_numbers_of_its_data(
     lines = [np.asarray(line.get_xdata()) for line in figure.figure.axes[0].get_lines()]
     points = [x[0] for x in lines if len(x) == 1]
     assert any(point == pytest.approx(row["mean"]) for point in points)
+
+
+def test_nothing_in_a_figure_hides_touches_or_leaves_it(figures: tuple[list[PaperFigure], dict[str, str]]) -> None:
+    """Tick labels do not touch, titles lie within the figure and apart, legends off marked points, axes have names."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    for figure in figures[0]:
+        canvas = FigureCanvasAgg(figure.figure)
+        canvas.draw()
+        within = figure.figure.bbox
+        titles = []
+        for ax in figure.figure.axes:
+            low, high = ax.get_xlim()
+            shown = [label for label in ax.get_xticklabels() if low <= label.get_position()[0] <= high]
+            labels = [label.get_window_extent() for label in shown if label.get_text() and label.get_visible()]
+            labels.sort(key=lambda box: box.x0)
+            assert all(a.x1 < b.x0 for a, b in pairwise(labels)), figure.name
+            box = ax._left_title.get_window_extent() if ax.get_title("left") else ax.title.get_window_extent()
+            assert box.x1 <= within.x1 + 1, figure.name
+            titles += [box] if box.width > 0 else []
+            legend = ax.get_legend()
+            if legend is not None and ax.axison:
+                frame = legend.get_window_extent()
+                marked = [line for line in ax.get_lines() if line.get_marker() not in ("None", None, "")]
+                for line in marked:
+                    places = ax.transData.transform(np.column_stack([line.get_xdata(), line.get_ydata()]).astype(float))
+                    assert not any(frame.contains(*place) for place in places), figure.name
+        for place, box in enumerate(titles):
+            assert not any(box.overlaps(other) for other in titles[:place]), figure.name
+
+
+def test_no_interval_leaves_what_its_measure_can_be(figures: tuple[list[PaperFigure], dict[str, str]]) -> None:
+    for figure in figures[0]:
+        for row in figure.rows:
+            measure = str(row.get("measure", row.get("what", "")))
+            low, high = row.get("low"), row.get("high")
+            if low is None or high is None:
+                continue
+            if measure.startswith(("pass@", "maj@")):
+                assert 0.0 <= float(low) <= float(high) <= 1.0, (figure.name, row)
+            if measure == "base_logprob":
+                assert float(high) <= 0.0, (figure.name, row)
 
 
 def test_no_figure_without_data() -> None:

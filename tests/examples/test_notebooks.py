@@ -1,0 +1,64 @@
+"""The notebooks run from the top, in a fresh process, and print what they are committed with."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+SAMPLED = ("figure-one", "your-own-task-and-reward")  # by results and processors: only that they run is checked
+
+
+@pytest.fixture(scope="module")
+def runner() -> Any:
+    spec = importlib.util.spec_from_file_location("notebooks", ROOT / "docs" / "site" / "notebooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def texts(outputs: list[dict[str, Any]]) -> list[str]:
+    return ["".join(one.get("text") or one["data"]["text/plain"]) for one in outputs]
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_a_notebook_prints_what_it_is_committed_with(file: Path, runner: Any) -> None:
+    notebook = json.loads(file.read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["cells"][0]["cell_type"]) == (4, "markdown")
+    assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+    cells = runner.cells_of(notebook)
+    found = runner.run(file)
+    assert len(found) == len(cells)
+    for cell, outputs in zip(cells, found, strict=True):
+        kept = cell["outputs"]
+        assert [one["output_type"] for one in outputs] == [one["output_type"] for one in kept]
+        assert [one.get("data", {}).keys() for one in outputs] == [one.get("data", {}).keys() for one in kept]
+        if file.stem not in SAMPLED:
+            assert texts(outputs) == texts(kept)
+
+
+def test_every_notebook_is_on_the_page() -> None:
+    page = (ROOT / "docs" / "notebooks.md").read_text(encoding="utf-8")
+    assert NOTEBOOKS
+    for file in NOTEBOOKS:
+        assert f"(notebooks/{file.name})" in page
+
+
+def test_a_cell_that_fails_is_told(tmp_path: Path, runner: Any) -> None:
+    cells = [{"cell_type": "code", "source": ["1 / 0"], "outputs": []}]
+    (tmp_path / "wrong.ipynb").write_text(json.dumps({"cells": cells}))
+    with pytest.raises(RuntimeError, match=r"(?s)wrong\.ipynb.*ZeroDivisionError"):
+        runner.run(tmp_path / "wrong.ipynb")
+
+
+def test_outputs_are_printed_text_then_the_last_value(runner: Any) -> None:
+    first, second = runner.run_cells(["x = 2\nprint('two')\nx * 21", "y = x"])
+    assert texts(first) == ["two\n", "42"]
+    assert second == []
