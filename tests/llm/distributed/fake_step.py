@@ -1,24 +1,31 @@
-"""A training step of a large model without its weights: fake tensors, a fake process group, real code and real shapes.
+"""A training step of a large model without its weights: meta tensors, a fake process group, real code and real shapes.
 
 What is counted is what the operations allocate, so bytes are those of a real step; numbers there are none. Ranks other
-than this one do not exist: whatever they would send is taken to have arrived.
+than this one do not exist: whatever they would send is taken to have arrived. Fake tensors would do the same at three
+to four times the cost; what they do for meta tensors is done here: whoever asks for memory of the CPU gets none, the
+fused attention kernel is chosen as on a CPU, and positions, which are looked at, are said to be those of whole rows.
+Fake tensors are taken for traced ones, for which transformers makes a mask that no real step has.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._functional_collectives import AsyncCollectiveTensor
+from torch.distributed.fsdp._fully_shard._fsdp_param_group import FSDPParamGroup
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._sharding_prop import ShardingPropagator
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, masking_utils
 
 from sharpen.llm.distributed.sharding import shard
 from sharpen.llm.distributed.world import disconnect
@@ -28,18 +35,19 @@ from sharpen.llm.models.registry import REGISTRY
 from sharpen.llm.models.weights import own_part, with_adapters
 
 PROMPT = 16  # tokens of each row that are not scored
+META = torch.device("meta")
 
 
 class Live(TorchDispatchMode):
     """Counts bytes of storages that live, and collectives.
 
     Args:
-        counts: Whether memory is counted; collectives always are.
+        numbers: Whether tensors have numbers; without, whoever asks for memory of the CPU gets meta tensors.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, numbers: bool = False) -> None:
         super().__init__()
-        self.counts, self.now, self.most = True, 0, 0
+        self.numbers, self.counts, self.now, self.most = numbers, True, 0, 0
         self.sent: list[tuple[str, int]] = []
         self._held: dict[int, tuple[weakref.ref[Any], int]] = {}
 
@@ -84,13 +92,18 @@ class Live(TorchDispatchMode):
         self.now -= self._held.pop(key)[1]
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        if any(issubclass(kind, DTensor) for kind in types):
-            return NotImplemented  # its operations on parts come here
-        returned = function(*arguments, **(options or {}))
+        if any(issubclass(kind, DTensor | AsyncCollectiveTensor) for kind in types):
+            return NotImplemented  # their operations on parts come here
+        options = options or {}
+        if not self.numbers and options.get("device") is not None and torch.device(options["device"]).type == "cpu":
+            options = {**options, "device": META}
+        returned = function(*arguments, **options)
         if "c10d" in function.namespace:
             tensors = [leaf for leaf in tree_leaves(arguments) if torch.is_tensor(leaf)]
-            if tensors:
-                self.sent.append((function._opname, max(tensor.nbytes for tensor in tensors)))
+            # What is wrapped is waited for when its numbers are read, and at once where there are none.
+            name = function._opname.replace("_wrap_tensor_autograd", "wait_tensor")
+            if tensors and not (self.numbers and name != function._opname):
+                self.sent.append((name, max(tensor.nbytes for tensor in tensors)))
         elif self.counts:
             for tensor in tree_leaves(returned):
                 if torch.is_tensor(tensor) and not isinstance(tensor, DTensor):
@@ -128,24 +141,26 @@ def architecture(name: str, layers: int | None = None) -> Any:
 
 
 def step(
-    config: Any, *, world: int, rank: int, length: int, tokens: int, lora: Any = None, checkpointing: bool = True
+    config: Any, *, world: int, rank: int, length: int, tokens: int, lora: Any = None, numbers: bool = False
 ) -> Found:
-    """Return what the second of two microbatches of ``tokens`` tokens and an update do on one of ``world`` ranks."""
+    """Return what the second of two microbatches of ``tokens`` tokens and an update do on one of ``world`` ranks.
+
+    With ``numbers`` it is computed, which small models are for.
+    """
     disconnect()
     dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=world)
     try:
-        return _step(_model(config, lora, checkpointing), config, length, tokens)
+        return _step(_model(config, lora), config, length, tokens, numbers)
     finally:
         disconnect()
 
 
-def _model(config: Any, lora: Any, checkpointing: bool) -> Any:
+def _model(config: Any, lora: Any) -> Any:
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         if lora is not None:
             model = with_adapters(model, lora.rank, lora.alpha)
-    if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.gradient_checkpointing_enable({"use_reentrant": False})
     model.train()
     # Both compare numbers, which there are none of here; a real model of each of these families gives these answers.
     logprobs._separable[model] = True
@@ -154,10 +169,40 @@ def _model(config: Any, lora: Any, checkpointing: bool) -> Any:
     return model
 
 
-def _step(model: Any, config: Any, length: int, tokens: int) -> Found:
+@contextmanager
+def _without_numbers() -> Iterator[None]:
+    """Let a step run on tensors without numbers."""
+
+    def attention(
+        query: Any,
+        key: Any,
+        value: Any,
+        attn_mask: Any = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        enable_gqa: bool = False,
+        **more: Any,
+    ) -> Any:
+        assert enable_gqa or query.shape[1] == key.shape[1]
+        fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        return fused(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, **more)[0]
+
+    def nothing(*_: Any) -> None:  # a mock would keep what it is called with
+        return None
+
+    with (
+        META,
+        mock.patch.object(FSDPParamGroup, "_validate_no_meta_params", nothing),
+        mock.patch.object(masking_utils, "find_packed_sequence_indices", nothing),
+        mock.patch.object(torch.nn.functional, "scaled_dot_product_attention", attention),
+    ):
+        yield
+
+
+def _step(model: Any, config: Any, length: int, tokens: int, numbers: bool) -> Found:
     found = Found()
-    with FakeTensorMode(allow_non_fake_inputs=True), Live() as live:
-        model.to_empty(device="cpu")
+    with nullcontext() if numbers else _without_numbers(), Live(numbers=numbers) as live:
+        model.to_empty(device="cpu" if numbers else META)
         for tensor in (*model.parameters(), *model.buffers()):
             live.see(own_part(tensor).untyped_storage())
         trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
@@ -165,7 +210,7 @@ def _step(model: Any, config: Any, length: int, tokens: int) -> Found:
         optimizer = torch.optim.AdamW(parts.values(), foreach=True)  # as on GPUs: all weights together
         for part in parts.values():
             zeros = {moment: torch.zeros_like(part) for moment in ("exp_avg", "exp_avg_sq")}
-            optimizer.state[part] = {"step": torch.tensor(1.0), **zeros}
+            optimizer.state[part] = {"step": torch.tensor(1.0, device="cpu"), **zeros}
         for weight in trained.values():  # as an earlier microbatch leaves them
             weight.grad = DTensor.from_local(
                 torch.zeros_like(own_part(weight)), weight.device_mesh, weight.placements, run_check=False
