@@ -32,7 +32,7 @@ def plot_learners(rows: list[dict[str, Any]], out: Path) -> None:
         grid = np.linspace(start, 0.9999, 400)
         left.plot(grid, [_kept(P) for P in grid], color="0.55", linewidth=2.5, alpha=0.6, label="base's ratios kept")
         seen: dict[str, int] = {}
-        longest = max([row["passed"][0] or 0.0 for row in rows] or [1.0])
+        longest = max([10.0, *(row["passed"][0] or 0.0 for row in rows)])
         for place, row in enumerate(rows):
             path = np.array(row["path"])
             colour = OTHER.get(row["learner"], COLOURS[row["utility"].partition("@")[0]])
