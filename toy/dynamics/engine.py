@@ -18,7 +18,7 @@ import numpy as np
 
 from sharpen.objective import InputError
 from sharpen.objective.storage import files
-from sharpen.toy.dynamics.updates import make
+from sharpen.toy.dynamics.updates import Update, leaps, make
 from sharpen.toy.learners.parts.learner import Options, State
 from sharpen.toy.learners.registry import LEARNERS
 from sharpen.toy.problems.policies import Family
@@ -27,7 +27,6 @@ from sharpen.toy.problems.setting import Setting
 Tree = Any  # a pytree of arrays
 CHUNK_UPDATES = 200_000  # updates x runs between two yields; seconds at most
 BLOCK_NUMBERS = 4096  # of one array of the runs that advance together: with the others it fits the first caches
-UNROLLED = 8  # affine updates that become one pass over the logits
 _RECORD_KEY = 2**32 - 1  # updates stay below it
 
 
@@ -112,7 +111,8 @@ def run(ensemble: Ensemble, progress: Progress, *, steps: int, record_every: int
         record_every: Updates between two records.
     """
     records = steps // record_every
-    most = max(1, CHUNK_UPDATES // (record_every * len(ensemble.keys)))
+    steps_of_record = 1 if _leaps(ensemble.machine) else record_every
+    most = max(1, CHUNK_UPDATES // (steps_of_record * len(ensemble.keys)))
     advance = _advance(ensemble.machine, record_every)
     while (done := progress.updates // record_every) < records:
         count = min(most, records - done)
@@ -146,7 +146,8 @@ def run_at(ensemble: Ensemble, progress: Progress, at: Sequence[int]) -> Iterato
         progress: Where to start.
         at: Updates after which to record, increasing; those that ``progress`` has passed are not recorded again.
     """
-    most = max(1, CHUNK_UPDATES // len(ensemble.keys))
+    # A leap goes from record to record: where it stops in between would show in the last digit.
+    most = max(at, default=1) if _leaps(ensemble.machine) else max(1, CHUNK_UPDATES // len(ensemble.keys))
     advance = _advance_by(ensemble.machine)
     for target in at:
         while progress.updates < target:
@@ -177,15 +178,18 @@ def _beginning(machine: Machine) -> Callable[..., tuple[State, Tree]]:
 @lru_cache(maxsize=64)
 def _advance(machine: Machine, record_every: int) -> Callable[..., tuple[State, Tree]]:
     """Return the jitted map (settings [R], keys [R], states [R], count) -> (states, records [R, count, ...])."""
-    affine = LEARNERS.get(machine.kind).on_logits is not None and machine.family.separate
-    unroll = UNROLLED if affine else 1
 
     def one_run(setting: Setting, seed: jax.Array, state: State, count: int) -> tuple[State, Tree]:
         setting = _in_precision(machine, setting)
-        update = _update(machine, setting, seed)
+        learner = make(machine.kind, setting, machine.family, machine.options)
+        leap = None if learner.leap is None else learner.leap(state, jnp.asarray(record_every))
+        update = _update(learner, seed)
 
         def record(state: State, _: None) -> tuple[State, Tree]:
-            state, _ = jax.lax.scan(lambda state, _: (update(state), None), state, None, record_every, unroll=unroll)
+            if leap is not None:
+                state = leap(state)
+            else:
+                state, _ = jax.lax.scan(lambda state, _: (update(state), None), state, None, record_every)
             return state, _observe(machine, setting, state)
 
         return jax.lax.scan(record, state, None, length=count)
@@ -202,8 +206,12 @@ def _advance_by(machine: Machine) -> Callable[..., tuple[State, Tree]]:
 
     def one_run(setting: Setting, seed: jax.Array, state: State, count: jax.Array) -> tuple[State, Tree]:
         setting = _in_precision(machine, setting)
-        update = _update(machine, setting, seed)
-        state = jax.lax.fori_loop(0, count, lambda _, state: update(state), state)  # compiled once for every count
+        learner = make(machine.kind, setting, machine.family, machine.options)
+        if learner.leap is not None:
+            state = learner.leap(state, count)(state)
+        else:
+            update = _update(learner, seed)
+            state = jax.lax.fori_loop(0, count, lambda _, state: update(state), state)  # compiled once for every count
         return state, _observe(machine, setting, state)
 
     def all_runs(settings: Setting, keys: jax.Array, states: State, count: jax.Array) -> tuple[State, Tree]:
@@ -212,8 +220,11 @@ def _advance_by(machine: Machine) -> Callable[..., tuple[State, Tree]]:
     return jax.jit(all_runs)
 
 
-def _update(machine: Machine, setting: Setting, seed: jax.Array) -> Callable[[State], State]:
-    learner = make(machine.kind, setting, machine.family, machine.options)
+def _leaps(machine: Machine) -> bool:
+    return leaps(machine.kind, machine.family, machine.options)
+
+
+def _update(learner: Update, seed: jax.Array) -> Callable[[State], State]:
     key = jax.random.key(seed)
     return lambda state: learner.step(state, jax.random.fold_in(key, state.updates))
 

@@ -23,6 +23,7 @@ from jax.experimental.ode import odeint
 from sharpen.objective import InputError, Objective
 from sharpen.objective.counts import least_samples
 from sharpen.theory.core.problem import Problem
+from sharpen.toy.learners.parts import affine
 from sharpen.toy.learners.parts.estimates import success_slopes
 from sharpen.toy.learners.parts.learner import (
     EPSILON,
@@ -55,10 +56,13 @@ class Update(NamedTuple):
     Args:
         init: From a key to the state before the first update, at the base.
         step: From a state and a key to the next state.
+        leap: From a state and a number of updates to the map that does them all at once, for every state of the same
+            run; None where there is no closed form (:func:`leaps`).
     """
 
     init: Callable[[Array], State]
     step: Callable[[State, Array], State]
+    leap: Callable[[State, Array], Callable[[State], State]] | None = None
 
 
 def check(kind: str, options: Options, kl_weight: float, step_size: float, separate: bool) -> None:
@@ -162,7 +166,9 @@ def make(kind: str, setting: Setting, family: Family, options: Options) -> Updat
 
     def step(state: State, key: Array) -> State:
         if learner.on_logits is not None and _lazily_normalised(family, options):
-            gradient = Parameters(-learner.on_logits(setting, state), jnp.zeros_like(state.parameters.log_z))
+            line = learner.on_logits(setting, state)
+            ascent = line.push + line.rate * state.parameters.theta
+            gradient = Parameters(-ascent, jnp.zeros_like(state.parameters.log_z))
             parameters, moments = _descend(optimizer, gradient, state, setting)
             return state._replace(parameters=parameters, moments=moments, updates=state.updates + 1)
         log_pi = family.log_policy(setting, state.parameters.theta)
@@ -173,7 +179,24 @@ def make(kind: str, setting: Setting, family: Family, options: Options) -> Updat
             parameters, moments = _sampled_update(learner, setting, family, optimizer, options, state, log_pi, key)
         return state._replace(parameters=parameters, moments=moments, updates=state.updates + 1)
 
-    return Update(init, step)
+    def leap(state: State, count: Array) -> Callable[[State], State]:
+        assert learner.on_logits is not None  # leaps
+        by = affine.leap(learner.on_logits(setting, state), jnp.asarray(setting.step_size), count)
+
+        def at_once(state: State) -> State:
+            moved = state.parameters._replace(theta=by.factor * state.parameters.theta + by.shift)
+            return state._replace(parameters=moved, updates=state.updates + count)
+
+        return at_once
+
+    return Update(init, step, leap if leaps(kind, family, options) else None)
+
+
+def leaps(kind: str, family: Family, options: Options) -> bool:
+    """Return whether many updates of a learner have a closed form: plain steps along an affine direction."""
+    return (
+        LEARNERS.get(kind).on_logits is not None and _lazily_normalised(family, options) and options.optimizer == "sgd"
+    )
 
 
 def _lazily_normalised(family: Family, options: Options) -> bool:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from sharpen.toy.learners.parts.advantage import centred_advantage
+from sharpen.toy.learners.parts.affine import Affine
 from sharpen.toy.learners.parts.learner import ExactLearner, Options, State, pseudo_reward
 from sharpen.toy.problems.policies import Family
 from sharpen.toy.problems.setting import Setting
@@ -30,18 +31,17 @@ def natural_direction(
     return jnp.linalg.lstsq(rows, (scale * centred).ravel())[0]
 
 
-def on_logits(setting: Setting, state: State) -> Array:
-    """Return A up to a constant a prompt, shape [P, n].
+def on_logits(setting: Setting, state: State) -> Affine:
+    """Return A up to a constant a prompt as an affine function of the logits.
 
     The constant that would centre A shifts every logit of a prompt alike, and stays such a shift. So the policy need
     not be computed until someone looks.
     """
-    theta = state.parameters.theta
     log_p = state.reference + state.error
-    fixed = pseudo_reward(setting, jnp.asarray(setting.reward), log_p, jnp.zeros_like(theta))
-    # Best outcomes at 0: the logits of what is left do not drift, and keep their digits.
-    anchored = fixed - fixed.max(axis=-1, keepdims=True)
-    return anchored + setting.on_policy * theta
+    fixed = pseudo_reward(setting, jnp.asarray(setting.reward), log_p, jnp.zeros_like(log_p))
+    # Best outcomes at 0: the logits of what is left do not drift, and keep their digits. Against a frozen reference the
+    # weight of log pi is -w_h for every outcome, so one of a prompt's is enough.
+    return Affine(fixed - fixed.max(axis=-1, keepdims=True), jnp.asarray(setting.on_policy)[..., :1])
 
 
 learner = ExactLearner(natural_direction, step_size=0.1, field="natural", on_logits=on_logits)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from sharpen.toy.learners.parts.affine import Affine
 from sharpen.toy.problems.policies import Family
 from sharpen.toy.problems.setting import Setting
 
@@ -208,16 +209,16 @@ class ExactLearner:
             limits come from.
         flow: Whether an update follows the direction for the time eta, by an adaptive Runge-Kutta method, instead of
             taking a step; a flow takes no optimizer.
-        on_logits: For a table against a frozen reference, the direction as a function of setting and state that is
-            affine in logits known up to a constant a prompt, so that no update computes a policy; None if there is
-            no such form.
+        on_logits: For a table against a frozen reference, the direction as an affine function of each logit, these
+            known up to a constant a prompt, from a setting and a state whose logits it does not read. No update then
+            computes a policy, and many are one (`sharpen.toy.learners.parts.affine`); None if there is no such form.
     """
 
     direction: Direction
     step_size: float = 1.0
     field: Literal["natural", "softmax"] | None = None
     flow: bool = False
-    on_logits: Callable[[Setting, State], Array] | None = None
+    on_logits: Callable[[Setting, State], Affine] | None = None
     exact: ClassVar[bool] = True
     several_epochs: ClassVar[bool] = False
 
