@@ -1,20 +1,15 @@
-"""The optimum and the response curve beside a plain softmax by SciPy's logsumexp on the same vector, in one run.
+"""The theory beside SciPy and plain NumPy, by the calls that a good user would make, in turn in one process.
 
-For n from 10^3 to 10^7 prints the CPU time of (a) ``x - logsumexp(x)`` with x = alpha log p, (b) the optimum's
-log-probabilities, (c) the optimum with J, E[r], entropy and KL, (d) one point of the response curve, E[r] and its
-derivative, as a part of a curve of 9, and their ratios to (a); and the peak memory of each, in a process of its own,
-in vectors of n float64 beyond the problem's own arrays. Writes ``benchmarks/results/theory.json``.
+Each work at five sizes: the optimum with its numbers, the policy at a KL, a point of the frontier, a point of the
+response curve, all stationary points. Every opponent's result is compared with ours before anything is timed. Writes
+``benchmarks/results/theory.json``, from which the tables of docs/cost.md are made (``python docs/site/cost.py``).
 """
 
 from __future__ import annotations
 
-import gc
 import json
+import math
 import os
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,104 +18,208 @@ for library in ("OMP", "MKL", "OPENBLAS"):  # one core, said before NumPy reads 
     os.environ[f"{library}_NUM_THREADS"] = "1"
 
 import numpy as np  # noqa: E402
-from resident import peak  # noqa: E402
+from scipy.optimize import brentq, newton  # noqa: E402
+from scipy.special import log_softmax, softmax  # noqa: E402
+from sidebyside import Work, grown, row, told  # noqa: E402
 
 RESULT = Path(__file__).parent / "results" / "theory.json"
-SIZES = (10**3, 10**4, 10**5, 10**6, 10**7)
-ALPHA = 2.0
+ALPHA, KL = 2.0, 0.2
 GRID = np.linspace(0.0, 4.0, 9)
-ROUNDS = 3
-LONG_ENOUGH = 0.05  # seconds: small problems are repeated until the clock can resolve them
-FLOOR = "scipy softmax"
+POINTS = 5  # of a frontier
+BLOCK = 2**15
+ANSWERS = (10**3, 10**4, 10**5, 10**6, 10**7)
+SEARCHES = (10**2, 10**3, 10**4, 10**5, 3 * 10**5)
+OUTCOMES = (5, 8, 11, 14, 17)
 
 
-def works(n: int) -> dict[str, Callable[[], Any]]:
-    """Return what is timed, by name; every one starts from the same log p."""
-    from scipy.special import logsumexp
+def drawn(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return log p and rewards of 0 and 1."""
+    rng = np.random.default_rng(0)
+    return log_softmax(rng.normal(scale=2.0, size=n)), (rng.random(n) < 0.3).astype(float)
 
+
+def blocked(log_p: np.ndarray, reward: np.ndarray) -> tuple[np.ndarray, float, float, float]:
+    """Return log pi, E[r], H and KL of p^alpha by NumPy in blocks that fit the cache, an exponential an outcome."""
+    top = ALPHA * log_p.max()
+    mass = gain = level = cross = 0.0
+    for at in range(0, log_p.size, BLOCK):
+        part = log_p[at : at + BLOCK]
+        x = ALPHA * part - top
+        e = np.exp(x)
+        mass += float(e.sum())
+        gain += float(e @ reward[at : at + BLOCK])
+        level += float(e @ x)
+        cross += float(e @ part)
+    entropy = math.log(mass) - level / mass
+    log_pi = ALPHA * log_p
+    log_pi -= top + math.log(mass)
+    return log_pi, gain / mass, entropy, -entropy - cross / mass
+
+
+def tilt(log_p: np.ndarray, f: np.ndarray, t: float) -> tuple[float, float]:
+    """Return the KL of p e^{tf} / Z to p and its derivative, by plain NumPy with one exponential an outcome."""
+    x = log_p + t * f
+    top = x.max()
+    e = np.exp(x - top)
+    mass = e.sum()
+    mean = e @ f / mass
+    return t * mean - top - math.log(mass), t * (e @ (f - mean) ** 2) / mass
+
+
+def by_brentq(log_p: np.ndarray, f: np.ndarray) -> float:
+    high = 1.0
+    while tilt(log_p, f, high)[0] < KL:
+        high *= 2.0
+    return float(brentq(lambda t: tilt(log_p, f, t)[0] - KL, 0.0, high))  # pyright: ignore[reportArgumentType]
+
+
+def by_newton(log_p: np.ndarray, f: np.ndarray) -> float:
+    at: dict[float, tuple[float, float]] = {}
+
+    def seen(t: float) -> tuple[float, float]:
+        if t not in at:
+            at[t] = tilt(log_p, f, t)
+        return at[t]
+
+    p = np.exp(log_p)
+    begin = math.sqrt(2.0 * KL / (p @ (f - p @ f) ** 2))
+    return float(newton(lambda t: seen(t)[0] - KL, begin, lambda t: seen(t)[1], tol=1e-12))
+
+
+def searches(log_p: np.ndarray, fs: list[np.ndarray]) -> dict[str, Work]:
+    known: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+        "scipy.optimize.brentq(kl_of_t) with numpy.exp": by_brentq,
+        "scipy.optimize.newton(kl_of_t, fprime) with numpy.exp": by_newton,
+    }
+    return {name: lambda find=find: [find(log_p, f) for f in fs] for name, find in known.items()}
+
+
+def optima(n: int) -> dict[str, Any]:
     from sharpen.objective import Objective
     from sharpen.theory.core.problem import Problem
-    from sharpen.theory.optima.optimum import frozen_optimum, optimum
+    from sharpen.theory.optima.optimum import optimum
+
+    log_p, reward = drawn(n)
+    problem, objective = Problem.from_log(log_p, reward), Objective(alpha=ALPHA)
+    best = optimum(objective, problem)
+    np.testing.assert_allclose(
+        (best.expected_reward, best.entropy, best.kl_to_base), blocked(log_p, reward)[1:], rtol=1e-9
+    )
+    opponents: dict[str, Work] = {
+        "scipy.special.softmax(alpha * log_p), no numbers": lambda: softmax(ALPHA * log_p),
+        "scipy.special.log_softmax(alpha * log_p), no numbers": lambda: log_softmax(ALPHA * log_p),
+        "numpy.exp in blocks, with E[r], H and KL": lambda: blocked(log_p, reward),
+    }
+    return row(n, lambda: optimum(objective, problem), opponents)
+
+
+def equal_kl(n: int) -> dict[str, Any]:
+    from sharpen.objective import Objective
+    from sharpen.theory.core.problem import Problem
+    from sharpen.theory.optima.frontier import at_kl
+
+    log_p, reward = drawn(n)
+    problem, objective = Problem.from_log(log_p, reward), Objective(alpha=ALPHA)
+    found = at_kl(objective, problem, KL)
+    assert found is not None
+    for name, work in searches(log_p, [log_p]).items():
+        np.testing.assert_allclose(work(), found.alpha - 1.0, rtol=1e-8, err_msg=name)
+    return row(n, lambda: at_kl(objective, problem, KL), searches(log_p, [log_p]))
+
+
+def frontiers(n: int) -> dict[str, Any]:
+    from sharpen.objective import Objective
+    from sharpen.theory.core.problem import Problem
+    from sharpen.theory.optima.frontier import frontier
+
+    log_p, reward = drawn(n)
+    problem = Problem.from_log(log_p, reward)
+    p = np.exp(log_p)
+    deviation = [math.sqrt(p @ (x - p @ x) ** 2) for x in (reward, log_p)]
+    angles = np.linspace(0.0, 0.5 * math.pi, POINTS).tolist()
+    fs = [math.cos(a) / deviation[0] * reward + math.sin(a) / deviation[1] * log_p for a in angles]
+    found = frontier(Objective(), problem, KL, POINTS)
+    for name, work in searches(log_p, fs).items():
+        beta = np.array(work()) * np.cos(angles) / deviation[0]
+        np.testing.assert_allclose(beta, found.beta_inv, rtol=1e-8, atol=1e-9, err_msg=name)
+    return row(n, lambda: frontier(Objective(), problem, KL, POINTS), searches(log_p, fs), parts=POINTS)
+
+
+def responses(n: int) -> dict[str, Any]:
+    from sharpen.objective import Objective
+    from sharpen.theory.core.problem import Problem
     from sharpen.theory.optima.response import curve
 
-    rng = np.random.default_rng(0)
-    log_p = rng.normal(scale=2.0, size=n)
-    log_p = log_p - np.asarray(logsumexp(log_p))
-    problem = Problem.from_log(log_p, rng.random(n) < 0.3)
-    objective = Objective(alpha=ALPHA)
+    log_p, reward = drawn(n)
+    problem = Problem.from_log(log_p, reward)
 
-    def scipy_softmax() -> Any:
-        x = ALPHA * problem.log_base
-        return x - np.asarray(logsumexp(x))
+    def plain() -> np.ndarray:
+        found = []
+        for alpha in GRID.tolist():
+            x = alpha * log_p
+            e = np.exp(x - x.max())
+            mass = e.sum()
+            mean, gain = e @ log_p / mass, e @ reward / mass
+            e *= reward
+            found.append((gain, e @ log_p / mass - mean * gain))
+        return np.array(found)
 
-    assert np.allclose(frozen_optimum(objective, problem), scipy_softmax(), rtol=0.0, atol=1e-10)
-    return {
-        FLOOR: scipy_softmax,
-        "optimum, log-probabilities": lambda: frozen_optimum(objective, problem),
-        "optimum with J, E[r], H, KL": lambda: optimum(objective, problem),
-        "response, one of 9 points": lambda: curve(objective, problem, "alpha", GRID),
-    }
-
-
-def seconds(n: int) -> dict[str, float]:
-    """Return the median CPU time of each work, in turn within every round."""
-    todo = works(n)
-    times: dict[str, list[float]] = {name: [] for name in todo}
-    for _ in range(ROUNDS):
-        for name, work in todo.items():
-            gc.collect()
-            repeats, begin = 0, time.process_time()
-            while repeats == 0 or time.process_time() - begin < LONG_ENOUGH:
-                work()
-                repeats += 1
-            times[name].append((time.process_time() - begin) / repeats)
-    per_point = {name: GRID.size if "points" in name else 1 for name in todo}
-    return {name: statistics.median(each) / per_point[name] for name, each in times.items()}
+    found = curve(Objective(), problem, "alpha", GRID)
+    np.testing.assert_allclose(plain(), np.array([found.expected_reward, found.derivative]).T, rtol=1e-6, atol=1e-9)
+    opponents: dict[str, Work] = {"numpy.exp(alpha * log_p - top), moments by numpy.dot": plain}
+    return row(n, lambda: curve(Objective(), problem, "alpha", GRID), opponents, parts=GRID.size)
 
 
-def peak_vectors(n: int, name: str) -> float:
-    """Return the peak memory of one work beyond what the problem holds, in vectors of n float64."""
-    done = subprocess.run([sys.executable, __file__, "--memory", str(n), name], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return float(done.stdout)
+def stationary(m: int) -> dict[str, Any]:
+    from sharpen.objective import Objective
+    from sharpen.theory.core.problem import Problem
+    from sharpen.theory.instability.stationary import fixed_points
+
+    log_p, reward = drawn(m)
+    problem, objective = Problem.from_log(log_p, reward), Objective(alpha=ALPHA)
+
+    def plain() -> tuple[np.ndarray, ...]:
+        masks = (np.arange(1, 2**m)[:, None] >> np.arange(m)) & 1
+        weight = np.exp(ALPHA * log_p)
+        mass = masks @ weight
+        policies = masks * weight / mass[:, None]
+        value, gain, size = np.log(mass), policies @ reward, masks.sum(axis=1)
+        kind = np.where(size == m, 0, np.where(size == 1, 3, 2))
+        order = np.lexsort((-value, kind))
+        return policies[order], value[order], gain[order], kind[order]
+
+    def ours() -> Any:
+        return fixed_points(objective, problem, 2**m)
+
+    found = ours().frame()
+    _, value, gain, _ = plain()
+    np.testing.assert_allclose(found["value"], value, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(np.sort(found["expected_reward"]), np.sort(gain), rtol=1e-9, atol=1e-12)
+    return row(2**m - 1, ours, {"numpy masks of all supports, policies and lexsort": plain})
 
 
-def measure_memory(n: int, name: str) -> None:
-    """Print the peak resident memory that one work adds, in vectors of n float64."""
-    work = works(n)[name]
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident now
-    before = peak()
-    result = work()
-    print((peak() - before) / (8 * n))
-    del result
+WORKS: dict[str, tuple[Callable[[int], dict[str, Any]], str, tuple[int, ...]]] = {
+    "optimum with J, E[r], H, KL": (optima, "outcomes", ANSWERS),
+    "policy at a KL": (equal_kl, "outcomes", SEARCHES),
+    f"frontier, one of {POINTS} points": (frontiers, "outcomes", SEARCHES),
+    f"response, one of {GRID.size} points": (responses, "outcomes", SEARCHES),
+    "all stationary points": (stationary, "points", OUTCOMES),
+}
 
 
 def main() -> None:
-    if "--memory" in sys.argv:
-        measure_memory(int(sys.argv[-2]), sys.argv[-1])
-        return
     from importlib.metadata import version
 
     from sharpen.objective.storage.runfolder import provenance
 
-    rows: dict[str, Any] = {}
-    for n in SIZES:
-        found = seconds(n)
-        memory = {name: peak_vectors(n, name) for name in found} if n >= 10**6 else {}
-        rows[f"n={n}"] = {
-            name: {"seconds": t, "ratio": t / found[FLOOR], "peak_vectors": memory.get(name)}
-            for name, t in found.items()
-        }
-        print(f"n = {n:,}")
-        for name, row in rows[f"n={n}"].items():
-            peak = "" if row["peak_vectors"] is None else f"  peak {row['peak_vectors']:5.2f} vectors of n"
-            print(f"  {name:28} {1e3 * row['seconds']:10.4g} ms  x{row['ratio']:6.2f}{peak}")
+    works: dict[str, Any] = {}
+    for name, (measure, unit, sizes) in WORKS.items():
+        works[name] = grown(unit, [measure(size) for size in sizes])
+        told(name, works[name])
     versions = {name: version(name) for name in ("numpy", "scipy", "array-api-compat")}
-    record = {"command": "python benchmarks/theory.py", "rows": rows, "versions": versions, "provenance": provenance()}
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(record, indent=2) + "\n")
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    record = {"command": "python benchmarks/theory.py", "load_a_core": load, "works": works, "versions": versions}
+    RESULT.write_text(json.dumps(record | {"provenance": provenance()}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

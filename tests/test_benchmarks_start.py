@@ -17,7 +17,7 @@ for file in sys.argv[1:]:
     before = list(sys.path)
     sys.path.insert(0, file.rpartition("/")[0])
     runpy.run_path(file, run_name="loaded")
-    for name in ("llm_gpu", "llm_power", "llm_runs", "resident", "rollout"):
+    for name in ("llm_gpu", "llm_power", "llm_runs", "sidebyside", "rollout"):
         sys.modules.pop(name, None)
     sys.path[:] = before
 """
