@@ -9,7 +9,12 @@ from types import ModuleType
 import pytest
 
 SITE = Path(__file__).resolve().parents[1] / "docs" / "site"
-CHANGES = {"real_study": ("| base | 0.36", "| base | 0.63"), "dial": ("| 0.99", "| 0.98"), "learners": ("| P;", "| Q;")}
+CHANGES = {
+    "real_study": ("| base | 0.36", "| base | 0.63"),
+    "dial": ("| 0.99", "| 0.98"),
+    "learners": ("| P;", "| Q;"),
+    "cost": ("| policy at a KL | outcomes | 100: ", "| policy at a KL | outcomes | 100: 1"),
+}
 
 
 @pytest.fixture(params=CHANGES)

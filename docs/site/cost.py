@@ -1,0 +1,118 @@
+"""The tables of docs/cost.md and docs/theory-optimum.md from the committed results of two benchmarks.
+
+    python benchmarks/theory.py && python benchmarks/toy.py
+    python docs/site/cost.py
+
+A test compares the pages with what this writes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pages import table, write
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = (ROOT / "docs" / "cost.md", ROOT / "docs" / "theory-optimum.md")
+UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (0.0, "ns"))
+GOALS = {  # of the ratio to the fastest opponent, or to the floor
+    "optimum with J, E[r], H, KL": ("scipy.special.softmax(alpha * log_p), no numbers", 1.5),
+    "policy at a KL": ("scipy.optimize.brentq(kl_of_t) with numpy.exp", 3.0),
+    "frontier, one of 5 points": ("scipy.optimize.brentq(kl_of_t) with numpy.exp", 3.0),
+    "50 softmax gradients": ("the C floor", 1.5),
+}
+
+
+def works(*files: str) -> dict[str, dict[str, Any]]:
+    """Return the works of some results by name."""
+    return {
+        name: work
+        for file in files
+        for name, work in json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8"))["works"].items()
+    }
+
+
+def time(seconds: float) -> str:
+    """Return a time in the largest unit of which it holds one.
+
+    Example:
+        >>> time(0.0123), time(2e-9)
+        ('12 ms', '2.0 ns')
+    """
+    size, unit = next((size, unit) for size, unit in UNITS if seconds >= size)
+    number = seconds / (size or 1e-9)
+    return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"
+
+
+def cost(file: str) -> Callable[[], str]:
+    """Return the writer of the times of one benchmark's works, with how they grow."""
+
+    def written() -> str:
+        body = []
+        for name, work in works(file).items():
+            times = ", ".join(f"{row['size']:,}: {time(row['seconds'])}" for row in work["rows"])
+            last = work["rows"][-1]
+            memory = ""
+            if "peak_bytes" in last:
+                memory = f"{last['peak_bytes'] / last['size']:.0f}, power {work['memory_exponent']:.2f}"
+            body.append([name, work["unit"], times, f"{work['time_exponent']:.2f}", memory])
+        return table(["work", "size in", "time at five sizes", "power", "bytes a unit, and its power"], body)
+
+    return written
+
+
+def beside(file: str) -> Callable[[], str]:
+    """Return the writer of the ratios of one benchmark's works to every known opponent, at each size."""
+
+    def written() -> str:
+        body = []
+        for name, work in works(file).items():
+            opponents = {each: [row["opponents"][each] for row in work["rows"]] for each in last(work)["opponents"]}
+            if "floor" in last(work):
+                opponents["the C floor"] = [row["floor"] for row in work["rows"]]
+            for opponent, theirs in opponents.items():
+                ratios = [
+                    f"{row['size']:,}: {row['seconds'] / other:.2f}"
+                    for row, other in zip(work["rows"], theirs, strict=True)
+                ]
+                fastest = "yes" if opponent == last(work).get("opponent") else ""
+                body.append([name, f"`{opponent}`", ", ".join(ratios), fastest])
+        return table(["work", "beside", "our time over its, by size", "fastest at the largest size"], body)
+
+    return written
+
+
+def last(work: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of the largest size."""
+    return work["rows"][-1]
+
+
+def goals() -> str:
+    """Return each goal with what was measured, at the size of the goal."""
+    body = []
+    for name, (opponent, goal) in GOALS.items():
+        work = works("theory", "toy")[name]
+        rows = {row["size"]: row for row in work["rows"]}
+        row = rows.get(10**5, last(work)) if name not in ("optimum with J, E[r], H, KL",) else last(work)
+        theirs = row["floor"] if opponent == "the C floor" else row["opponents"][opponent]
+        found = row["seconds"] / theirs
+        verdict = "reached" if found <= goal else "missed"
+        body.append([name, f"{row['size']:,}", f"`{opponent}`", f"{goal:g}", f"{found:.2f}", verdict])
+    return table(["work", "size", "beside", "at most", "measured", ""], body)
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "cost-of-the-theory": cost("theory"),
+    "cost-of-the-toy": cost("toy"),
+    "theory-beside-others": beside("theory"),
+    "toy-beside-others": beside("toy"),
+    "goals-of-speed": goals,
+}
+
+
+if __name__ == "__main__":
+    write(PAGES, TABLES)
