@@ -110,7 +110,8 @@ def test_nothing_in_a_figure_hides_touches_or_leaves_it(figures: tuple[list[Pape
         canvas.draw()
         within = figure.figure.bbox
         titles = []
-        for ax in figure.figure.axes:
+        axes: list[Any] = figure.figure.axes
+        for ax in axes:
             low, high = ax.get_xlim()
             shown = [label for label in ax.get_xticklabels() if low <= label.get_position()[0] <= high]
             labels = [label.get_window_extent() for label in shown if label.get_text() and label.get_visible()]
