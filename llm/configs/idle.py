@@ -66,6 +66,7 @@ def _clip(name: str) -> Effect:
 
 
 _VLLM = Effect(_vllm, "with the engine vllm")
+_ADAM = Effect(lambda c: c.optimizer.kind == "adamw", "with the optimizer adamw")
 _REWARD = Effect(lambda c: c.objective.needs_reward, "with an objective that has a reward term")
 TRAIN: dict[str, Effect] = {
     "learner.kl": Effect(_kl, "with mode sampling, whose objective has a KL"),
@@ -82,6 +83,8 @@ TRAIN: dict[str, Effect] = {
     ),
     "one_pass": Effect(_by_group, lambda: f"with a learner of one group at a time: {those(_of_a_group)}"),
     "importance_cap": Effect(lambda c: c.importance != "none", "with importance token or sequence"),
+    **dict.fromkeys((f"optimizer.{name}" for name in ("beta1", "beta2", "epsilon")), _ADAM),
+    "optimizer.momentum": Effect(lambda c: c.optimizer.kind == "sgd", "with the optimizer sgd"),
     "optimizer.warmup_start": Effect(lambda c: c.optimizer.warmup_steps > 0, "with warm-up steps"),
     "engine_memory": _VLLM,
     "engine_sleep": _VLLM,

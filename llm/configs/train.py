@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from sharpen.llm.configs.asking import ChatOptions, LongPrompts
 from sharpen.llm.configs.grid import model_settings
+from sharpen.llm.configs.optimizer import OptimizerSettings
 from sharpen.llm.learners.parts.learner import Learner
 from sharpen.llm.learners.parts.registry import LEARNERS, make, those
 from sharpen.llm.rewards.firewall import RewardConfig
@@ -16,25 +17,6 @@ from sharpen.objective import PRESETS, InputError, Objective
 from sharpen.objective.counts import least_samples
 from sharpen.objective.settings import Seed, Settings, Text, is_as_written
 from sharpen.objective.storage.reading import read_mapping
-
-
-class OptimizerSettings(Settings):
-    """AdamW with a linear warm-up from ``warmup_start * learning_rate``, then constant (the paper's schedule)."""
-
-    learning_rate: float = Field(default=1e-6, gt=0, le=1e30)  # beyond, float32 overflows in the update
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.999, ge=0, lt=1)
-    epsilon: float = Field(default=1e-8, gt=0)
-    weight_decay: float = Field(default=0.01, ge=0)
-    gradient_clip: float = Field(default=1.0, gt=0)
-    warmup_steps: int = Field(default=50, ge=0)
-    warmup_start: float = Field(default=0.1, ge=0, le=1)
-
-    def learning_rate_at(self, step: int) -> float:
-        """Return the learning rate of update ``step`` (0 is the first)."""
-        progress = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
-        return self.learning_rate * (self.warmup_start + (1.0 - self.warmup_start) * progress)
-
 
 KLPlace = Literal["k1-reward", "k2-reward", "k3-reward", "k1-loss", "k2-loss", "k3-loss"]
 
@@ -319,9 +301,24 @@ class TrainConfig(Settings):
                 f"temperature: got {self.temperature}, allowed: 1 for {kind}, whose gradient is of the policy that is "
                 f"sampled; samples of any policy are for {those(lambda other: other.off_policy)}"
             )
+        self._step_can_be_measured()
         if self.lora is not None and self.objective.reference.startswith("refresh"):
             raise ValueError(f"lora: got it with reference {self.objective.reference!r}, allowed: frozen or policy")
         return self
+
+    def _step_can_be_measured(self) -> None:
+        """Refuse to measure a step on samples that are not of the policy that it starts from."""
+        name = "max_kl" if self.optimizer.max_kl is not None else "measure_step"
+        if self.optimizer.measures and self.learner.learner.resamples:
+            raise ValueError(
+                f"optimizer.{name}: got it with {self.learner.kind}, allowed: with learners that take every group; "
+                "groups that are chosen by their rewards have no unbiased KL"
+            )
+        if self.optimizer.measures and self.temperature != 1.0:
+            raise ValueError(
+                f"optimizer.{name}: got it with temperature {self.temperature}, allowed: with temperature 1, whose "
+                "samples are the policy's own"
+            )
 
 
 def recipe(model: str) -> dict[str, Any]:

@@ -5,9 +5,10 @@ N parameters, N_t of them trained, W processes, b bytes of the passes' dtype (2 
 ==============  =====================================================================================================
 parameters      4 N / W: the float32 master copy; b N more for passes in less than float32 without sharding
 gradients       4 N_t / W
-optimizer       8 N_t / W: AdamW's two moments
+optimizer       8 N_t / W: AdamW's two moments; SGD's one, 4 N_t / W, or none without momentum
 temporaries     during AdamW's step: 4 N_t / W on a GPU, where it works on all weights at once; on a CPU it works on one
-                at a time, 12 bytes a number of the largest
+                at a time, 12 bytes a number of the largest. Where steps are measured 4 N_t / W more, the weights before
+                the step, beside these or the measuring pass's logits and gathered weights
 gathered        sharded runs: b (E + 3 L) for the weights of embedding and head E and of three layers L that are whole
                 at a time (two in one process), b E for the head's gradient, (b + 4) L for a layer's before it is
                 summed over processes, and 4 b m h for gradients of hidden states; of E and L where they are trained,
@@ -30,8 +31,9 @@ engine work     of vLLM: 12 times the vocabulary for each row at a time, b (2 h 
 
 A GPU's process also needs memory of the machine (:class:`Host`), W the same: 4 N to load the master copy, b N for the
 reference made from it; b N of an engine that sleeps, over its processes; b N / W of an offloaded reference. A
-checkpoint takes 8 N_t of moments, 4 N_t of the master copy where the stored weights are rounded or merged, b N of a
-moving reference, and b N of the weights: on the disk, in the first process when it writes, in each that continues.
+checkpoint takes the optimizer's state (8 N_t of AdamW's), 4 N_t of the master copy where the stored weights are rounded
+or merged, b N of a moving reference, and b N of the weights: on the disk, in the first process when it writes, in each
+that continues.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ from typing import Any
 from sharpen.llm.configs.train import TrainConfig
 from sharpen.llm.distributed.engine_room import BLOCK, MOST_ROWS, RESERVE, EngineRoom, engine_room
 
-MASTER, MOMENTS = 4, 8  # bytes a parameter: float32 weights; AdamW's two float32 moments
+MASTER = 4  # bytes a parameter: float32 weights
 GRAPH = 2**31  # bytes that `graph_tokens: auto` may take
 BYTES = {"float32": 4, "bfloat16": 2}
 
@@ -220,14 +222,17 @@ def estimate(
     microbatch = config.tokens_per_microbatch
     tokens = max(microbatch, kept)
     parameters = MASTER * shape.parameters // W + (b * shape.base if dtype != "float32" and not divided else 0)
-    optimizer, reference = MOMENTS * shape.trained // W, _reference(config, shape, b, W, device, divided)
+    optimizer = config.optimizer.state_bytes * shape.trained // W
+    reference = _reference(config, shape, b, W, device, divided)
     weights = b * shape.base // config.tensor_parallel if apart else 0
     free = None if gpu_memory is None else gpu_memory - RESERVE - parameters - optimizer - reference - weights
     engine = _engine_room(config, shape, rows, b, device, free, gpu_memory, optimizer)
     acts = activations(shape, tokens, b, checkpointing=config.gradient_checkpointing)
     logits = (b + 12) * max(min(CHUNK_LOGITS, microbatch * shape.vocabulary), kept * shape.vocabulary)
     gathered = _gathered(shape, b, tokens, 3 if W > 1 else 2) if divided else 0
-    backward = acts + logits
+    temporaries, backward = _temporaries(shape, device) // W, acts + logits
+    if config.optimizer.measures:
+        temporaries = MASTER * shape.trained // W + max(temporaries, logits + gathered)
     if divided:
         layer = activations(replace(shape, layers=1), tokens, b, checkpointing=False) - 8 * tokens * shape.hidden
         outside = shape.outside if shape.trained == shape.parameters else 0
@@ -238,7 +243,7 @@ def estimate(
         parameters=parameters,
         gradients=MASTER * shape.trained // W,
         optimizer=optimizer,
-        temporaries=_temporaries(shape, device) // W,
+        temporaries=temporaries,
         gathered=gathered,
         reference=reference,
         activations=acts,
@@ -312,7 +317,7 @@ def trainer_state(config: TrainConfig, shape: Shape, dtype: str) -> int:
     """Return the bytes of a checkpoint beside the policy's weights, all processes together."""
     rounded = dtype != "float32" or config.lora is not None
     moves = config.objective.refresh_every is not None and _has_copy(config)
-    return (MOMENTS + MASTER * rounded) * shape.trained + BYTES[dtype] * shape.base * moves
+    return (config.optimizer.state_bytes + MASTER * rounded) * shape.trained + BYTES[dtype] * shape.base * moves
 
 
 def activations(shape: Shape, tokens: int, bytes_each: int, *, checkpointing: bool) -> int:

@@ -12,7 +12,9 @@ its kernels     bytes a token and layer: 2 h (4 b + 28) norms, which compute in 
 backward pass   twice the forward pass; with adapters the FLOP of the frozen weights' inputs only
 sharded         each pass over the weights reads 4 N / W bytes and writes b N, of which (W - 1) / W cross the network;
                 gradients are cast, summed and added: (b + 20) N, and 4 N (W - 1) / W cross the network
-optimizer       60 N_t / W: AdamW reads weight, gradient and moments and writes three of them, operation by operation
+optimizer       60 N_t / W: AdamW reads weight, gradient and moments and writes three of them, operation by operation;
+                SGD 32 N_t / W, 12 without momentum. A measured step reads and writes 32 N_t / W more for the weights
+                before it, and takes a forward pass
 decoding        b N of weights and 2 k b (layers) for each token of context, for every step of all rows; 2 N FLOP a row
 push            b N read and written; with sleep, b N to the machine's memory and back
 ==============  =====================================================================================================
@@ -29,7 +31,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from sharpen.llm.distributed.cards import Card
-from sharpen.llm.distributed.memory import BYTES, MOMENTS, Shape, graph_tokens, kv_cache
+from sharpen.llm.distributed.memory import BYTES, Shape, graph_tokens, kv_cache
 
 if TYPE_CHECKING:
     from sharpen.llm.configs.train import TrainConfig
@@ -212,7 +214,7 @@ def step_work(
     kept = not divided and rounds == 1 and rows * each.length <= graph_tokens(config, lambda: shape, dtype)
     # As llm/passes/policy.py has it; the padding of groups is not known here.
     at_once = not kept and config.may_learn_by_group and G * each.length <= config.tokens_per_microbatch
-    moments = Work(host=MOMENTS * shape.trained / each.W if optimizer_leaves else 0.0)
+    moments = Work(host=config.optimizer.state_bytes * shape.trained / each.W if optimizer_leaves else 0.0)
     return {
         "rollout": each.rollout(rows) * rounds + moments,
         "logprobs": each.scoring(rows, policy=not at_once) * rounds,
@@ -260,6 +262,13 @@ class _Process:
                 work += Work(host=self.b * self.shape.base / self.W) * often
         return work
 
+    def _optimizer(self, forward: Work) -> Work:
+        """Return the optimizer's step, and a forward pass where it is measured."""
+        settings = self.config.optimizer
+        bytes_each = ADAM if settings.kind == "adamw" else 32 if settings.momentum else 12
+        step = Work(memory=bytes_each * self.shape.trained / self.W, kernels=12 * 9 * self.shape.layers)
+        return step + forward + Work(memory=32 * self.shape.trained / self.W) if settings.measures else step
+
     def update(self, rows: int, *, kept: bool, scores: bool) -> Work:
         """Return all updates of a batch; scoring has ``kept`` the graph of the first, or the first ``scores`` too."""
         config, shape = self.config, self.shape
@@ -269,7 +278,7 @@ class _Process:
             back += forward(*own, head=False)
         count = self._microbatches(rows)
         back = replace(back, kernels=3 * count * again.kernels)
-        optimizer = Work(memory=ADAM * shape.trained / self.W, kernels=12 * 9 * shape.layers)
+        optimizer = self._optimizer(self._passes(rows, again))
         reduced = self._reduced() * count + self._gathered() * count
         first = back + reduced + optimizer
         if not kept:

@@ -11,7 +11,7 @@ from sharpen.objective import InputError
 if TYPE_CHECKING:
     import torch
 
-    from sharpen.llm.configs.train import OptimizerSettings
+    from sharpen.llm.configs.optimizer import OptimizerSettings
 
 ADVICE = "lower the learning rate if the model was trained, or compute in float32 (--dtype float32)"
 NAMED = 3  # tensors that a message names

@@ -55,6 +55,8 @@ def optimizer_state(optimizer: torch.optim.Optimizer, model: Any, *, keep: bool)
     found: Tensors = {}
     for name, weight in model.named_parameters():
         for entry, tensor in sorted(optimizer.state.get(weight, {}).items()):
+            if tensor is None:  # SGD without momentum keeps no average
+                continue
             with present(optimizer, tensor):  # one at a time, where they make room for the engine
                 found |= _on_cpu({f"{name}|{entry}": tensor}, keep)
     return found
@@ -84,7 +86,9 @@ def load_optimizer_state(
         InputError: names are not those of this model's parameters.
     """
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    _same_names(trained, {name.rpartition("|")[0]: tensor for name, tensor in tensors.items()}, where)
+    keeps = any(group.get("momentum", 1.0) for group in optimizer.param_groups)  # AdamW's groups have none
+    found = {name.rpartition("|")[0]: tensor for name, tensor in tensors.items()}
+    _same_names(trained if keeps else {}, found, where)
     optimizer.state.clear()
     for name, tensor in tensors.items():
         parameter, _, entry = name.rpartition("|")

@@ -5,10 +5,10 @@ Axis letters: P prompts, G samples of one prompt, R = P G sequences (prompt-majo
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,11 +16,12 @@ from torch import Tensor
 
 from sharpen.llm.common.schedule import ROLLOUT, derive_seed, prompt_indices
 from sharpen.llm.configs.train import TrainConfig
+from sharpen.llm.distributed import optimizer as steps
 from sharpen.llm.distributed.sharding import average_gradients, is_sharded
 from sharpen.llm.distributed.world import World
 from sharpen.llm.learners.certainty import self_certainty
 from sharpen.llm.learners.experience import Experience, joined
-from sharpen.llm.models.finite import NonFiniteError, in_step, listed, non_finite
+from sharpen.llm.models.finite import in_step
 from sharpen.llm.models.logprobs import TokenLogprobs
 from sharpen.llm.passes.policy import Passes, unscored
 from sharpen.llm.rewards.firewall import BoundReward, Scoring
@@ -101,15 +102,8 @@ class Trainer:
         self.trained: Any = master or model  # the weights as precise as they are known
         self.reference = reference or make_reference(config.objective, model)
         self.passes = Passes(config, model, self.reference, self.world, self.compute)
-        settings = config.optimizer
-        self.optimizer = torch.optim.AdamW(
-            [weight for _, weight in self.trained.named_parameters() if weight.requires_grad],
-            lr=settings.learning_rate,
-            betas=(settings.beta1, settings.beta2),
-            eps=settings.epsilon,
-            weight_decay=settings.weight_decay,
-            fused=True if master is not None else None,
-        )
+        weights = [weight for _, weight in self.trained.named_parameters() if weight.requires_grad]
+        self.optimizer = steps.make_optimizer(config.optimizer, weights, fused=master is not None)
 
     def step(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Sample, score, update the policy and hand it to the engine.
@@ -193,8 +187,7 @@ class Trainer:
         load_optimizer_state(self.optimizer, self.trained, tensors["optimizer"], where)
         if self.reference.model is not None:
             load_parameters(self.reference.model, tensors["reference"], where)
-        if self.master is not None:
-            self.master.round()
+        self._round_weights()
         self.step_index = int(numbers["step"])
         self.engine.push_weights(self.model)
 
@@ -296,6 +289,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = config.optimizer.learning_rate_at(self.step_index)
         loss = norm = 0.0
+        size: dict[str, float | None] = {}
         policy_RT = batch.policy.logprobs_BT
         for epoch in range(config.learner.epochs):
             if epoch and self.learner.follows_policy:
@@ -305,29 +299,37 @@ class Trainer:
             else:
                 inputs = passes.inputs(batch, policy_RT, normalizer)
                 loss = passes.backward(batch, inputs, kept=None if epoch else batch.graph_RT)
-            norm = self._descend()
+            norm, step = self._descend(batch)
+            if step is not None:
+                own = passes.inputs(batch, policy_RT, normalizer).advantages_R
+                size = steps.step_metrics(step, own, self.world)
         return {
             "loss": sum(self.world.gather([loss])),
             "gradient_norm": norm,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
+            **size,
         }
 
-    def _descend(self) -> float:
-        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        if not is_sharded(self.model):  # FSDP2 has averaged them in the backward pass
-            average_gradients(weights, self.world)
-        norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
-        whole = getattr(norm, "full_tensor", None)
-        number = float(norm if whole is None else whole())
-        if not math.isfinite(number):  # clipping by it would make every gradient NaN
-            bad = non_finite((name, w.grad) for name, w in self.trained.named_parameters() if w.grad is not None)
-            raise NonFiniteError("gradient", f"in {listed(bad)}" if bad else "in its norm")
-        torch.nn.utils.clip_grads_with_norm_(weights, self.config.optimizer.gradient_clip, norm)
-        self.optimizer.step()
+    def _descend(self, batch: Experience) -> tuple[float, steps.StepSize | None]:
+        """Make the optimizer's step; return the gradient's norm before clipping, and the step's size if it is asked."""
+        settings, divided = self.config.optimizer, is_sharded(self.model)
+        if not divided:  # FSDP2 has averaged them in the backward pass
+            average_gradients(steps.weights_of(self.optimizer), self.world)
+        norm = steps.clip_gradients(self.trained, settings.gradient_clip)
+        size = steps.take_step(self.optimizer, settings, partial(self._moved, batch), self.world, divided=divided)
+        self._round_weights()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm, size
+
+    def _round_weights(self) -> None:
         if self.master is not None:
             self.master.round()
-        self.optimizer.zero_grad(set_to_none=True)
-        return number
+
+    def _moved(self, batch: Experience) -> float:
+        """Return the KL from the policy that sampled the batch to the one of the present weights, nats a response."""
+        self._round_weights()
+        after_RT = self.passes.logprobs(batch.rollout).logprobs_BT.detach()
+        return steps.mean_step_kl(batch.policy.logprobs_BT, after_RT, batch.policy.mask_BT, self.world)
 
 
 @contextmanager

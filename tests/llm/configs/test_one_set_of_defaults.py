@@ -12,8 +12,9 @@ from sharpen.cli.llm import sample as llm_sample
 from sharpen.cli.llm import train as llm_train
 from sharpen.cli.shared.options import ObjectiveFlags
 from sharpen.llm.configs.evaluation import EvalConfig
+from sharpen.llm.configs.optimizer import OptimizerSettings
 from sharpen.llm.configs.sampling import SampleConfig
-from sharpen.llm.configs.train import OptimizerSettings, TrainConfig
+from sharpen.llm.configs.train import TrainConfig
 from sharpen.llm.models.registry import REGISTRY, resolve
 from sharpen.objective import PRESETS
 

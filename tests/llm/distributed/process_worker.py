@@ -39,6 +39,7 @@ LENGTHS = ((18, 3, 3, 3, 3, 3), (18, 18, 3, 3, 3, 3), (50, 50, 3, 3, 18, 3))
 # Plain steps instead of Adam's: with a large epsilon a weight moves by its gradient. With a small one it moves by the
 # gradient over its own size, which makes a whole step of what rounding leaves where the gradient is zero.
 SMOOTH = {"epsilon": 1.0, "learning_rate": 0.03, "warmup_steps": 0, "weight_decay": 0.0}
+BOUNDED = {"kind": "sgd", "learning_rate": 1.0, "warmup_steps": 0, "max_kl": 1e-3}
 SMALL = {
     "prompts_per_step": PROMPTS,
     "samples_per_prompt": SAMPLES,
@@ -143,6 +144,7 @@ def main(out: Path) -> None:
             found[f"{name}, default settings"] = run({"learner": learner}, world, 2 if name == "rloo" else 1)
     for shard in ("auto", "never"):  # the weights divided, and whole in every process
         found[f"one pass, {shard}"] = run(ONE_PASS | {"shard": shard}, world, len(LENGTHS))
+    found["sgd within a bound"] = run({**SMALL, "optimizer": BOUNDED}, world, len(LENGTHS))
     for case, mixed in (("one mixed group", (0,)), ("no mixed group", ())):
         found[f"dapo, {case}"] = run({**SMALL, "learner": LEARNERS["dapo"]}, world, 2, mixed)
     if world.first:

@@ -91,6 +91,15 @@ def test_the_default_settings(learner: str, one: dict[str, Any], several: dict[s
 
 
 @pytest.mark.slow
+def test_bounded_steps_of_sgd(one: dict[str, Any], several: dict[str, Any]) -> None:
+    """Each process has a part of the weights and of the samples: all shrink the step by the same number."""
+    mine, theirs = (found["sgd within a bound"] for found in (one, several))
+    assert_close(mine, theirs)
+    assert all(0 < record["step_kl"] <= 1e-3 for record in theirs["records"])
+    assert all(0 < record["step_scale"] < 1 for record in theirs["records"])
+
+
+@pytest.mark.slow
 def test_dapo_learns_from_the_mixed_groups_of_all_processes(one: dict[str, Any], several: dict[str, Any]) -> None:
     """Only the first process has any; the others' stand-ins, of full size under an entropy term, must weigh nothing."""
     mine, theirs = (found["dapo, one mixed group"] for found in (one, several))

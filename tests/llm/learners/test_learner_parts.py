@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sharpen.llm.common.schedule import derive_seed, prompt_indices
-from sharpen.llm.configs.train import OptimizerSettings
+from sharpen.llm.configs.optimizer import OptimizerSettings
 from sharpen.llm.learners.measures import effective_alpha
 from sharpen.llm.learners.parts.advantage import leave_one_out
 from sharpen.llm.learners.parts.loss import importance_weights, reinforce_loss

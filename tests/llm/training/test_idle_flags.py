@@ -22,6 +22,7 @@ from sharpen.objective import PRESETS, InputError
 
 TASK, TEMPERED, TILTED = (PRESETS[name].to_dict() for name in ("task-reward", "tempered", "tilted"))
 PPO = {"learner": {"kind": "ppo"}}
+SGD = {"optimizer": {"kind": "sgd"}}
 SAMPLE = effects()
 # For each row of the table of train: settings in which it has an effect, and settings in which it has none.
 TRAIN_MODES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -33,6 +34,8 @@ TRAIN_MODES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "graph_tokens": ({}, {"learner": {"kind": "dapo"}}),
     "one_pass": ({}, {"learner": {"kind": "dapo"}}),
     "importance_cap": ({}, {"importance": "none"}),
+    **dict.fromkeys((f"optimizer.{name}" for name in ("beta1", "beta2", "epsilon")), ({}, SGD)),
+    "optimizer.momentum": (SGD, {}),
     "optimizer.warmup_start": ({"optimizer": {"warmup_steps": 2}}, {"optimizer": {"warmup_steps": 0}}),
     "engine_memory": ({"engine": "vllm"}, {"engine": "transformers"}),
     "engine_sleep": ({"engine": "auto"}, {"engine": "transformers"}),

@@ -104,8 +104,8 @@ def test_an_assignment_of_another_form_is_refused(text: str) -> None:
 
 
 def test_set_refuses_settings_that_do_not_exist() -> None:
-    with pytest.raises(ValidationError, match="momentum"):
-        llm_train.resolved(ObjectiveFlags(), {}, None, None, ["optimizer.momentum=0.9"])
+    with pytest.raises(ValidationError, match="nesterov"):
+        llm_train.resolved(ObjectiveFlags(), {}, None, None, ["optimizer.nesterov=true"])
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> set[str]:
@@ -143,7 +143,8 @@ def test_every_flag_is_a_setting() -> None:
         "reference_every",
         "share_prompts",
         "tracker_options",
-        *(f"optimizer.{name}" for name in ("beta1", "beta2", "epsilon", "warmup_start")),
+        *(f"optimizer.{name}" for name in ("kind", "beta1", "beta2", "epsilon", "momentum", "warmup_start")),
+        *("optimizer.max_kl", "optimizer.measure_step"),
     } | {"model"}  # a flag of the command itself
 
 
