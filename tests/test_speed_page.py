@@ -38,6 +38,20 @@ def test_every_step_that_was_measured_is_in_the_table(measured: dict[str, Any]) 
     assert rows("A step") == expected
 
 
+def test_one_pass_and_two_are_in_the_table(measured: dict[str, Any]) -> None:
+    expected = []
+    for model in ("embedded", "smollm2"):
+        for name, arm in measured["one pass"][model]["arms"].items():
+            passes = arm["phases"]["logprobs"] + arm["phases"]["update"]
+            expected.append([model, name, f"{passes:.2f}", f"{arm['cpu_seconds']:.2f}", f"{arm['peak_gb']:.2f}"])
+    assert rows("One pass") == expected
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    small, real = (measured["one pass"][model]["cpu_time_ratios"] for model in ("embedded", "smollm2"))
+    passes, step = ("two passes over one, " + what for what in ("scoring and update", "step"))
+    assert f"take {small[passes]:.2f} times as long in two passes for the embedded model and {real[passes]:.2f}" in text
+    assert f"whole steps {small[step]:.2f} and {real[step]:.2f} times" in text
+
+
 def test_both_engines_are_in_the_table(measured: dict[str, Any]) -> None:
     engines = measured["engines"]
     expected = [
