@@ -27,7 +27,7 @@ from sharpen.toy.studies.findings_rates import (
     predicted_length,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def ends(measures: dict[str, list[float]], **axes: list) -> Runs:

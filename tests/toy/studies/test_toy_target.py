@@ -30,7 +30,7 @@ from sharpen.toy.studies.target import (
 )
 from sharpen.toy.studies.target_slope import ALPHA, gain, kinds_problem, row, slope, within_kinds
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CELL = Cell("alpha", "alpha 2", 2.0, "rloo", {"alpha": (2.0,), "step_size": (0.1, 1.0)})
 
 

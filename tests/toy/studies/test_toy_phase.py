@@ -30,7 +30,7 @@ from sharpen.toy.problems.setting import setting
 from sharpen.toy.studies.phase import LearnerPortrait, learner_nullclines, learner_portrait, mean_velocity
 from sharpen.toy.studies.phase_runs import runs_from
 
-DOCS = Path(__file__).parents[2] / "docs" / "toy-phase.md"
+DOCS = Path(__file__).parents[3] / "docs" / "toy-phase.md"
 PROBLEM = Problem([0.5, 0.3, 0.2], [0, 1, 0])
 TILTED = Objective(alpha=1.5, beta_inv=2.0)
 POLICIES = np.random.default_rng(0).dirichlet(np.ones(3), 12)
