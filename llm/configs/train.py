@@ -201,8 +201,8 @@ class TrainConfig(Settings):
     one_pass: Literal["auto", "always", "never"] = Field(
         default="auto",
         description="Score and learn from whole groups in one pass, where one fits a microbatch, the learner's "
-        "advantages are of one group alone, and the reward does not read entropies; auto: unless the padding costs "
-        "more than a second pass.",
+        "advantages are of one group alone, and the reward does not read entropies; auto: on a GPU, unless the padding "
+        "costs more than a second pass.",
     )
     reference_every: int = Field(
         default=1,

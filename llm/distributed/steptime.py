@@ -213,7 +213,8 @@ def step_work(
     rounds = config.learner.dynamic_rounds if config.learner.learner.resamples else 1
     kept = not divided and rounds == 1 and rows * each.length <= graph_tokens(config, lambda: shape, dtype)
     # As llm/passes/policy.py has it; the padding of groups is not known here.
-    at_once = not kept and config.may_learn_by_group and G * each.length <= config.tokens_per_microbatch
+    wanted = config.one_pass == "always" or config.device != "cpu"
+    at_once = not kept and wanted and config.may_learn_by_group and G * each.length <= config.tokens_per_microbatch
     moments = Work(host=config.optimizer.state_bytes * shape.trained / each.W if optimizer_leaves else 0.0)
     return {
         "rollout": each.rollout(rows) * rounds + moments,

@@ -33,7 +33,7 @@ from sharpen.llm.learners.parts.utility import advantages
 from sharpen.llm.models.finite import require_finite
 from sharpen.llm.models.logprobs import TokenLogprobs, batches_for, response_logprobs, token_logprobs, unbatch
 from sharpen.llm.models.shared_prefix import response_mask
-from sharpen.llm.models.weights import without_adapters
+from sharpen.llm.models.weights import compute_device, without_adapters
 from sharpen.llm.passes.groups import Window, positions, windows_for
 from sharpen.llm.rollout.agreement import require_agreement
 
@@ -71,7 +71,8 @@ class Passes:
         self.graph_tokens = graph_tokens(config, partial(shape_of, without_adapters(model).config), compute)
         # A sharded model would have to keep its gathered weights; who resamples learns from some rounds' groups.
         self._keeps = not self.learner.resamples and not is_sharded(model)
-        self._groups = config.may_learn_by_group and not drops(model)
+        wanted = config.one_pass == "always" or compute_device(model).type != "cpu"
+        self._groups = wanted and config.may_learn_by_group and not drops(model)
         self._batching: dict[str, Any] = {
             "micro_batch_tokens": config.tokens_per_microbatch,
             "share_prompts": config.share_prompts,
@@ -96,8 +97,9 @@ class Passes:
     def windows(self, rollout: Rollout, reward: BoundReward | None) -> list[Window] | None:
         """Return the groups that are learned from together if one pass does; None if they are to be scored first.
 
-        One pass does where rewards can be known before it, each group fits a microbatch, and, unless ``one_pass`` is
-        ``always``, padding whole groups costs less than a second pass; in every process, or none does it.
+        One pass does where rewards can be known before it and each group fits a microbatch; unless ``one_pass`` is
+        ``always``, not on a CPU, where the smaller batches of groups were measured to cost more than a second pass, and
+        only where the padding of whole groups costs less than one. In every process, or none does it.
         """
         if not self._groups or (reward is not None and reward.reads_entropies):
             return None

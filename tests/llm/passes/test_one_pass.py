@@ -15,6 +15,7 @@ from sharpen.llm.distributed.world import World
 from sharpen.llm.models.logprobs import batches_for, head_is_separable
 from sharpen.llm.models.registry import resolve as resolve_model
 from sharpen.llm.models.shared_prefix import prefix_is_shareable
+from sharpen.llm.passes import policy
 from sharpen.llm.passes.groups import positions, windows_for
 from sharpen.llm.passes.policy import Passes
 from sharpen.llm.rewards.firewall import reward_for
@@ -138,6 +139,17 @@ def windows(made: Any, lengths: Sequence[int], reward: Any = None, **changes: An
     return passes.windows(rollout_of(lengths), reward)
 
 
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "compute_device", lambda _: torch.device("cuda"))
+
+
+def test_a_cpu_takes_it_when_it_is_told_to(made: Any) -> None:
+    assert windows(made, [40] * 16) is None
+    assert windows(made, [40] * 16, one_pass="always") is not None
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
 def test_where_it_is_taken(made: Any) -> None:
     source, alike = load_source("embedded", "train", 8), [40] * 16
     objective = preset("tilted")
@@ -151,6 +163,7 @@ def test_where_it_is_taken(made: Any) -> None:
     assert windows(made, alike, reward_for(objective, source, kind="negative_entropy")) is None
 
 
+@pytest.mark.usefixtures("as_on_a_gpu")
 def test_padding_may_cost_more_than_a_second_pass(made: Any) -> None:
     """One long row in each group: apart they stand together, in windows each pads its group's."""
     lengths = [80, 8, 8, 8] * 4
@@ -165,6 +178,7 @@ def test_padding_may_cost_more_than_a_second_pass(made: Any) -> None:
         del made.model.sharpen_token_statistics
 
 
+@pytest.mark.usefixtures("as_on_a_gpu")
 def test_a_model_that_drops_parts_of_itself_is_scored_first(made: Any) -> None:
     alike = [40] * 16
     made.model.config.attention_dropout = 0.1
