@@ -119,16 +119,15 @@ def ends(stage: str) -> Callable[[], str]:
         counts = {(row["member"], row["arm"]): row for row in rows(stage, "counts")}
         body = []
         for row in rows(stage, "endings"):
-            if row["arm"] not in ARMS:
-                continue
+            if row["arm"] not in ARMS or not row["pass@1 at KL 0.1"]:
+                continue  # the null control, which goes nowhere
             count = counts.get((row["member"], row["arm"]), {})
             across = f"{count['crossover k']} ({count['seeds with one']} of {count['seeds']} seeds)"
             body.append(
                 [
                     f"`{row['member']}`",
                     ARMS[row["arm"]],
-                    row["collapses"],
-                    row["falls back"],
+                    *("yes" if row[name] == "True" else "no" for name in ("collapses", "falls back")),
                     interval(row, "pass@1 at KL 0.1", "pass@1 at KL 0.1 low", "pass@1 at KL 0.1 high"),
                     interval(row, "pass@1 at KL 0.2", "pass@1 at KL 0.2 low", "pass@1 at KL 0.2 high"),
                     *(number(count, name) for name in ("kept", "gained", "lost")),
@@ -140,6 +139,40 @@ def ends(stage: str) -> Callable[[], str]:
         return table([*head, "kept", "gained", "lost", "crossover k", "never solved: now solved"], body)
 
     return written
+
+
+def levels(stage: str) -> Callable[[], str]:
+    """Return the writer of the shares solved of the kinds that the base never solves, mean and range over seeds."""
+
+    def written() -> str:
+        rules = load_grid(scale=stage).rules
+        assert rules is not None
+        body = []
+        for member, registered in rules.members.items():
+            for arm in ("base", rules.arms.sharpening, rules.arms.task_reward):
+                paths = sorted((RESULTS / stage).glob(f"{registered.prefix}{arm}-s*.json"))
+                tables = [last_problems(path) for path in paths]
+                cells = [_range([_solved(one, level) for one in tables]) for level in rules.never]
+                body.append([f"`{member}`", ARMS.get(arm, arm), *cells])
+        return table(["model", "arm", *(f"`{level}`: mean [least, most]" for level in rules.never)], body)
+
+    return written
+
+
+def last_problems(path: Path) -> dict[str, list]:
+    """Return what a result says of each problem, at its last checkpoint."""
+    checkpoints = json.loads(path.read_text(encoding="utf-8"))["result"]["checkpoints"]
+    (found,) = checkpoints.get("last", checkpoints.get("base"))["problems"].values()
+    return found
+
+
+def _solved(problems: dict[str, list], level: str) -> float:
+    own = [right > 0 for right, at in zip(problems["correct"], problems["level"], strict=True) if at == level]
+    return sum(own) / len(own)
+
+
+def _range(shares: Sequence[float]) -> str:
+    return f"{sum(shares) / len(shares):.2f} [{min(shares):.2f}, {max(shares):.2f}]"
 
 
 def forecasts(stage: str) -> Callable[[], str]:
@@ -212,17 +245,17 @@ def draw(folder: Path) -> Sequence[Path]:
     return paths
 
 
+MAKERS: Mapping[str, Callable[[str], Callable[[], str]]] = {
+    "gains": gains,
+    "measures": measures,
+    "splits": splits,
+    "ends": ends,
+    "levels": levels,
+    "forecasts": forecasts,
+    "claims": claims,
+}
 TABLES: Mapping[str, Callable[[], str]] = {
-    f"{stage}-{name}": make(stage)
-    for stage in ("dial", "delta")
-    for name, make in {
-        "gains": gains,
-        "measures": measures,
-        "splits": splits,
-        "ends": ends,
-        "forecasts": forecasts,
-        "claims": claims,
-    }.items()
+    f"{stage}-{name}": make(stage) for stage in ("dial", "delta") for name, make in MAKERS.items()
 }
 
 
