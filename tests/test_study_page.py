@@ -12,6 +12,7 @@ SITE = Path(__file__).resolve().parents[1] / "docs" / "site"
 CHANGES = {
     "real_study": ("| base | 0.36", "| base | 0.63"),
     "dial": ("| 0.99", "| 0.98"),
+    "dial_study": ("| `dial-1` | 0.41", "| `dial-1` | 0.51"),
     "stability": ("| antonyms | 3", "| antonyms | 4"),
     "learners": ("| P;", "| Q;"),
     "cost": ("| policy at a KL | outcomes | 100: ", "| policy at a KL | outcomes | 100: 1"),

@@ -21,7 +21,7 @@ from sharpen.paper_repro.grids.grid import load_grid
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "paper_repro" / "results"
-PAGES = (ROOT / "docs" / "dial-study.md", ROOT / "README.md")
+PAGES = (ROOT / "docs" / "dial-study.md",)
 IMAGES = ROOT / "docs" / "images"
 ARMS = {
     "tempered-1-0": "null control",

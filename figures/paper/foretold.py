@@ -77,6 +77,7 @@ def plot_along_delta(
             mark, color = STYLES[arm]
             style: dict[str, Any] = {"fmt": mark, "ms": 5, "lw": 1.2, "capsize": 2, "color": color}
             panel.errorbar([at + shift for at in there], mean, [mean - low, high - mean], label=arm, **style)
+        panel.set_xticks(places, [f"{at:g}" for at in places])
         panel.set_xlabel("δ of the base model: −1 likely answers wrong, +1 right")
         panel.set_ylabel("pass@1 less that of the null control")
         panel.set_title(f"{_finding(gains)}\n{note}; bars and band: 95 %", fontsize=8)
@@ -114,14 +115,15 @@ def plot_foretold(points: Sequence[Foretold], path: str | Path | None = None, *,
             across, up = ([side[:, 0] - side[:, 1], side[:, 2] - side[:, 0]] for side in (x, y))
             what = "models of the dial" if kind == "dial" else "tasks of SmolLM2"
             panel.errorbar(x[:, 0], y[:, 0], up, across, label=f"{len(own)} {what}", **style)
-        for one in points:
-            if one.kind != "dial":
-                panel.annotate(one.name, (one.forecast[0], one.reached[0]), (4, 4), textcoords="offset points", size=7)
+        named = sorted((one for one in points if one.kind != "dial"), key=lambda one: one.reached[0])
+        for place, one in enumerate(named):  # above and below in turn, so that neighbours' names do not touch
+            offset = (4, -10) if place % 2 else (4, 4)
+            panel.annotate(one.name, (one.forecast[0], one.reached[0]), offset, textcoords="offset points", size=7)
         panel.set_xlim(span)
         panel.set_ylim(span)
         panel.set_xlabel("gain of pass@1 at p^2, forecast from base samples")
         panel.set_ylabel("gain that training reached, less the null control's")
         misses = [abs(one.reached[0] - one.forecast[0]) for one in points]
-        said = f"Training reaches what was forecast: on average {np.mean(misses):.3f} away, at most {max(misses):.2f}"
+        said = f"Training and forecast: {np.mean(misses):.3f} apart on average, {max(misses):.2f} at most"
         panel.set_title(f"{said}\ntempered training, alpha = 2; bars: 95 % over seeds and problems", fontsize=8)
         legend_below(fig, panel, axes is None, *panel.get_legend_handles_labels(), ncols=3)

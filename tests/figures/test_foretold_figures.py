@@ -34,7 +34,7 @@ def test_the_title_says_how_far_off_the_forecasts_were() -> None:
     ]
     panel = Figure().subplots()
     plot_foretold(points, axes=panel)
-    assert "on average 0.100 away, at most 0.15" in panel.get_title("left") + panel.get_title()
+    assert "0.100 apart on average, 0.15 at most" in panel.get_title("left") + panel.get_title()
     assert {one.get_label() for one in panel.containers} == {"1 models of the dial", "1 tasks of SmolLM2"}
     assert [text.get_text() for text in panel.texts] == ["larger"]
     low, high = panel.get_xlim()
