@@ -1,12 +1,12 @@
-"""What is the objective's and what the optimizer's? The null control and p^2 on an embedded model, four optimizers.
+"""What is the objective's and what the optimizer's? The null control and p^2 on an embedded model, seven optimizers.
 
     python benchmarks/llm/stability.py [--seeds 0 1 2] [--alphas 1 2] [--optimizers 0 1]
         [--model embedded] [--part NAME]
 
 Every run starts at the base model and is the same but for its objective (alpha 1, whose optimum is the base, and alpha
 2) and its optimizer: AdamW with epsilon 1e-8 and 1e-2 and the customary weight decay of .01, AdamW without decay, SGD
-with momentum and as much decay of a weight in an update, and AdamW whose steps go no farther than ``MAX_KL``. Responses
-have a fixed length, 4 prompts of 4 samples a step, no warm-up.
+with momentum at three rates and as much decay of a weight in an update, and AdamW whose steps go no farther than
+``MAX_KL``. Responses have a fixed length, 4 prompts of 4 samples a step, no warm-up.
 
 Writes ``benchmarks/results/stability.json``: of every run the KL to the base before each update (mean of log pi - log p
 over the step's samples, nats a response), the KL of each step, its norm, its scale, its size over that of the
@@ -29,20 +29,24 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "stability.json"
 PARTS = ROOT / "build" / "stability"
-UPDATES, RATE, SGD_RATE, DECAY, MAX_KL = 12, 2e-4, 0.02, 0.01, 0.05
+UPDATES, RATE, DECAY, MAX_KL = 12, 2e-4, 0.01, 0.05
 ADAM = {"learning_rate": RATE, "warmup_steps": 0, "weight_decay": DECAY, "measure_step": True}
+
+
+def sgd(rate: float) -> dict[str, Any]:
+    """Return SGD with momentum at a rate, by which the weights shrink in an update as much as by AdamW."""
+    own = {"kind": "sgd", "learning_rate": rate, "weight_decay": RATE * DECAY / rate}
+    return own | {"warmup_steps": 0, "measure_step": True}
+
+
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adam, epsilon 1e-8": ADAM,
     "adam, epsilon 1e-2": {**ADAM, "epsilon": 1e-2},
     "adam, epsilon 1e-8, no decay": {**ADAM, "weight_decay": 0.0},
-    "sgd, momentum 0.9": {
-        "kind": "sgd",
-        "learning_rate": SGD_RATE,
-        "weight_decay": RATE * DECAY / SGD_RATE,  # the weights shrink as much in an update
-        "warmup_steps": 0,
-        "measure_step": True,
-    },
+    "sgd, momentum 0.9": sgd(0.02),
     "adam, epsilon 1e-8, bounded": {**ADAM, "max_kl": MAX_KL},
+    "sgd, momentum 0.9, rate 0.002": sgd(0.002),
+    "sgd, momentum 0.9, rate 0.0002": sgd(0.0002),
 }
 ALPHAS = (1.0, 2.0)
 KEPT = ("kl_ref", "gradient_norm", "step_kl", "step_norm", "step_scale", "step_per_advantage", "effective_alpha")
