@@ -113,7 +113,7 @@ def _stored(file: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Make the runs that are missing and write them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--alphas", type=float, nargs="*", default=list(ALPHAS))
     parser.add_argument("--optimizers", type=int, nargs="*", default=list(range(len(OPTIMIZERS))), help="By place.")

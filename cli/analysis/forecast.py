@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ASKED, FORECAST, MACHINE = "What is asked", "What is forecast", "Machine"
 ALPHAS, KS = "1,1.25,1.5,2,3,4,8", "4,16"
-PARTICLES, DRAWS = "sharpen.llm.samplers.particles:particles", 4  # draws a problem
+PARTICLES, POPULATIONS, DRAWS = "power-smc", 4, 4  # draws a problem, each a chain over so many populations
 LEAST_ACCEPTED = 0.5  # of populations: estimates of log Z then scatter by about 1 nat, and three steps forget the start
 SAMPLED, GREEDY, RESULT = "samples", "greedy", "forecast.json"  # in --out
 
@@ -203,7 +203,9 @@ def _measure(
     with tempfile.TemporaryDirectory() as kept:
         for alpha in alphas:
             _tell(f"alpha = {alpha:g}: {DRAWS} draws a problem, each of populations of {count} particles")
-            config = SampleConfig.as_written(complete({**fields, "alpha": alpha, "options": {"particles": count}}))
+            config = SampleConfig.as_written(
+                complete({**fields, "alpha": alpha, "particles": count, "populations": POPULATIONS})
+            )
             folder = (out or Path(kept)) / f"particles-{alpha:g}"
             cost = run_sampling(config, folder, force=force, report=SampleReport(note=_tell, batch=_batch))["cost"]
             drawn.append({"alpha": alpha, "particles": count, "acceptance": cost["acceptance"]})

@@ -40,7 +40,7 @@ def shard(model: Any, *, compute: torch.dtype, offload: bool = False) -> None:
     register_fsdp_forward_method(model, SHARDED_FORWARD)
 
 
-def average_gradients(weights: Iterable[torch.nn.Parameter], world: World) -> None:
+def average_gradients(weights: Iterable[torch.Tensor], world: World) -> None:
     """Replace the gradients of a model that every process has whole by their mean over the processes, in place.
 
     What FSDP2 does for a divided one. Every process has to call it, with the same weights.

@@ -76,7 +76,9 @@ def objective_value(config: TrainConfig, records: Sequence[Record], data: DataSo
     w, bent = objective.coefficients, objective.utility != "identity"
     slope = 0.0 if bent else None  # with a utility, all but the reward term
     value = objective.potential(reward=reward, ref_logprob=base, length=lengths, slope=slope) - w.w_h * policy
-    by_problem = value.mean(axis=1) + (w.w_r * utility_values(objective.utility, reward) if bent else 0.0)
+    by_problem = value.mean(axis=1)
+    if bent and reward is not None:
+        by_problem = by_problem + w.w_r * utility_values(objective.utility, reward)
     return {"objective": float(by_problem.mean()), "objective_interval": bootstrap_interval(by_problem, seed)}
 
 

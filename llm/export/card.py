@@ -135,7 +135,7 @@ def _sharpened(run: Path, step: int) -> list[str]:
     found = _evaluation(run)
     alpha = None if found is None or found["last"]["step"] != step else found.get("effective_alpha")
     slope = None if alpha is None else alpha["policy"]
-    if slope is None or slope["slope"] is None:
+    if alpha is None or slope is None or slope["slope"] is None:
         return [*lines, "Its effective alpha was not measured."]
     between = "" if slope["low"] is None else f" [{slope['low']:.2f}, {slope['high']:.2f}]"
     return [

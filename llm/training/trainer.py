@@ -282,7 +282,7 @@ class Trainer:
         )
         return torch.tensor(self.reward(names, texts, scoring), device=self.model.device)
 
-    def _update(self, batch: Experience) -> dict[str, float]:
+    def _update(self, batch: Experience) -> dict[str, float | None]:
         """Make the updates of one batch; return the last one's loss, gradient norm and learning rate."""
         config, passes = self.config, self.passes
         normalizer = passes.normalizer(batch)

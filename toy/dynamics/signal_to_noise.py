@@ -87,7 +87,7 @@ def _rewards(setting: Setting, options: Options, log_pi: Array, state: State) ->
     earned = setting.on_reward * said + (setting.on_reference - setting.kl_weight) * log_p
     all_outcomes = Batch(jnp.asarray(earned), log_p, log_pi, log_pi)
     wavers = said * (1.0 - said) if options.noisy_verifier else 0.0  # variance of a verdict
-    noise = jnp.asarray(setting.on_reward) ** 2 * (setting.reward_noise**2 + wavers)
+    noise = jnp.asarray(setting.on_reward) ** 2 * (jnp.asarray(setting.reward_noise) ** 2 + wavers)
     return total_reward(all_outcomes, jnp.asarray(setting.kl_weight), options), noise
 
 

@@ -193,9 +193,9 @@ def judge(member: Member, tables: dict[str, Table], ascent: Ascent | None) -> Fo
         words = f"{times}{ascent.utility}"
     distance = _runs(tables["kl"], "kl_optimum")
     missing = over_seeds(distance[:, -1] / distance[:, 0])
-    exact = (None, None) if ascent is None else (ascent.estimate.scale, ascent.estimate.variance)
+    slope, variance = (None, None) if ascent is None else (ascent.estimate.scale, ascent.estimate.variance)
     if "alone" not in tables:
-        return Found(member, words, *exact, missing, None, None, None, None, [])
+        return Found(member, words, slope, variance, missing, None, None, None, None, [])
     success, entropy, within = (_runs(tables["alone"], name) for name in ("expected_reward", "entropy", "kl_correct"))
     steps = np.unique(tables["alone"]["step"]).astype(float)
     there, first = _first(success >= PASSED)
@@ -208,10 +208,8 @@ def judge(member: Member, tables: dict[str, Table], ascent: Ascent | None) -> Fo
     passed = np.where(there, steps[first], math.inf)
     chosen = np.unique(np.round(np.geomspace(1, len(steps), PATH)).astype(int) - 1)
     path = np.stack([success.mean(axis=0), entropy.mean(axis=0)], axis=1)[chosen]
-    return Found(
-        *(member, words, *exact, missing, median_interval(passed), left, kept, median_interval(collapse)),
-        path.tolist(),
-    )
+    passes, collapses = median_interval(passed), median_interval(collapse)
+    return Found(member, words, slope, variance, missing, passes, left, kept, collapses, path.tolist())
 
 
 def _runs(table: Table, measure: str) -> NDArray[np.float64]:
@@ -221,4 +219,4 @@ def _runs(table: Table, measure: str) -> NDArray[np.float64]:
 
 def _first(where: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Return whether, and at which record first, something holds, shape [S] each."""
-    return where.any(axis=1), where.argmax(axis=1)
+    return np.asarray(where.any(axis=1)), np.asarray(where.argmax(axis=1))

@@ -75,7 +75,8 @@ def by_two(out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 def assert_agree(a: Any, b: Any, where: str = "") -> None:
     if isinstance(a, dict):
         assert a.keys() == b.keys(), where
-        for name in a.keys() - {"seconds"}:
+        # Which passes computed a step hangs on how many processes share it.
+        for name in a.keys() - {"seconds", "one_pass"}:
             assert_agree(a[name], b[name], f"{where}.{name}")
     elif isinstance(a, list):
         assert len(a) == len(b), where

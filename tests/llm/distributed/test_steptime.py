@@ -155,8 +155,9 @@ def test_what_a_flag_costs(qwen: Shape) -> None:
     at_once = seconds(one_pass="auto")
     assert at_once["logprobs"] == pytest.approx(plain["logprobs"] / 2, rel=0.05)  # the reference's
     assert at_once["update"] == pytest.approx(plain["update"], rel=0.05)  # entropies are all that is more
-    too_long = {"one_pass": "auto", "tokens_per_microbatch": 8 * 1024 - 1}
-    assert seconds(**too_long) == seconds(**(too_long | {"one_pass": "never"}))
+    too_long: dict[str, Any] = {"one_pass": "auto", "tokens_per_microbatch": 8 * 1024 - 1}
+    twice: dict[str, Any] = too_long | {"one_pass": "never"}
+    assert seconds(**too_long) == seconds(**twice)
     four = seconds(processes=4)
     assert four["update"] < plain["update"]
     assert four["rollout"] < plain["rollout"]

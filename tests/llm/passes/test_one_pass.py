@@ -214,7 +214,7 @@ def test_rewards_that_do_not_read_entropies_do_not() -> None:
     ids, texts = [prompt.id for prompt in source.prompts().prompts], ["\\boxed{3}", "4"]
     found = []
     for name in REWARDS.names():
-        settings = {"target": 2} if name == "length" else {}
+        settings: dict[str, Any] = {"target": 2} if name == "length" else {}
         reward = reward_for(preset("tilted"), source, kind=name, **settings)
         assert reward is not None
         assert reward.reads_entropies == reads_entropies(REWARDS.get(name))

@@ -47,7 +47,7 @@ def test_the_parameter_is_brentq_s_for_blocks_of_any_size(
 ) -> None:
     monkeypatch.setattr(change, "BLOCK", block)
     log_p, f = drawn(300, 0)
-    wanted = brentq(lambda t: kl_by_scipy(log_p, f, t) - kl, 1e-6, 1e3, xtol=1e-14, rtol=1e-14)
+    wanted = brentq(lambda t: kl_by_scipy(log_p, f, t) - kl, 1e-6, 1e3, xtol=1e-14, rtol=np.float64(1e-14))
     found = at_kl(log_p, f, kl, 1.0)
     assert found.parameter == pytest.approx(wanted, rel=1e-11)
     np.testing.assert_allclose(np.exp(log_p + found.change), softmax(log_p + wanted * f), rtol=1e-10)
@@ -83,7 +83,7 @@ def test_rewards_are_met_in_closed_form() -> None:
         def excess(b: float, kl: float = kl) -> float:
             return b * math.log(b / a) + (1 - b) * math.log((1 - b) / (1 - a)) - kl
 
-        b = brentq(excess, a, 1 - 1e-15, xtol=1e-16, rtol=1e-14)
+        b = brentq(excess, a, 1 - 1e-15, xtol=1e-16, rtol=np.float64(1e-14))
         found = at_kl(np.log(p), np.array([1.0, 1.0, 0.0, 0.0]), kl, 1.0)
         assert np.exp(np.log(p) + found.change)[:2].sum() == pytest.approx(b, rel=1e-9)
 

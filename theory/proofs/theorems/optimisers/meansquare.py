@@ -211,7 +211,7 @@ def _limits(d: Derivation, named: Any) -> tuple[Any, Any]:
     return exact, long
 
 
-def _adam(d: Derivation, rate: Any, least: int) -> tuple[Any, Any, Any]:
+def _adam(d: Derivation, rate: Any, least: int) -> tuple[Any, Any, Any, Any]:
     step = Short("step", ETA * SCALE * MEAN / (SCALE * ROOT + EPS))
     slow_rate = Short("eta_slow", rate)
     same = d.equal(
