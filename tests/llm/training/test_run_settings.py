@@ -38,7 +38,7 @@ def test_changes_reach_nested_settings_and_replace_objectives_whole() -> None:
         {"steps": 0},
         {"samples_per_prompt": 1},
         {"optimizer": {"learning_rate": float("nan")}},
-        {"optimizer": {"momentum": 0.9}},
+        {"optimizer": {"nesterov": True}},
         {"engine": "sglang"},
         {"max_length": 99999},
         {"seed": -1},
