@@ -49,17 +49,16 @@ LEARNERS.register("best-of-n", "sharpen.llm.learners.algorithms.best_of_n:BestOf
 LEARNERS.register("dr-grpo", "sharpen.llm.learners.algorithms.dr_grpo:DrGRPO")
 LEARNERS.register("gspo", "sharpen.llm.learners.algorithms.gspo:GSPO")
 LEARNERS.register("cispo", "sharpen.llm.learners.algorithms.cispo:CISPO")
-_ROOMS = "sharpen.llm.learners.algorithms"
-LEARNERS.register("maxrl", f"{_ROOMS}.success.maxrl:MaxRL")
-LEARNERS.register("maxrl-order-g", f"{_ROOMS}.success.maxrl_order_g:MaxRLOrderG")
-LEARNERS.register("pass-k", f"{_ROOMS}.success.pass_k:PassK")
-LEARNERS.register("nsr", f"{_ROOMS}.success.nsr:NSR")
-LEARNERS.register("w-reinforce", f"{_ROOMS}.success.w_reinforce:WReinforce")
-LEARNERS.register("power-distillation", f"{_ROOMS}.matching.power_distillation:PowerDistillation")
-LEARNERS.register("alpha-divergence", f"{_ROOMS}.matching.alpha_divergence:AlphaDivergence")
-LEARNERS.register("f-divergence", f"{_ROOMS}.matching.f_divergence:FDivergence")
-LEARNERS.register("entropy-bonus", f"{_ROOMS}.entropy.entropy_bonus:EntropyBonus")
-LEARNERS.register("adaptive-entropy", f"{_ROOMS}.entropy.adaptive_entropy:AdaptiveEntropy")
+LEARNERS.register("maxrl", "sharpen.llm.learners.algorithms.success.maxrl:MaxRL")
+LEARNERS.register("maxrl-order-g", "sharpen.llm.learners.algorithms.success.maxrl_order_g:MaxRLOrderG")
+LEARNERS.register("pass-k", "sharpen.llm.learners.algorithms.success.pass_k:PassK")
+LEARNERS.register("nsr", "sharpen.llm.learners.algorithms.success.nsr:NSR")
+LEARNERS.register("w-reinforce", "sharpen.llm.learners.algorithms.success.w_reinforce:WReinforce")
+LEARNERS.register("power-distillation", "sharpen.llm.learners.algorithms.matching.power_distillation:PowerDistillation")
+LEARNERS.register("alpha-divergence", "sharpen.llm.learners.algorithms.matching.alpha_divergence:AlphaDivergence")
+LEARNERS.register("f-divergence", "sharpen.llm.learners.algorithms.matching.f_divergence:FDivergence")
+LEARNERS.register("entropy-bonus", "sharpen.llm.learners.algorithms.entropy.entropy_bonus:EntropyBonus")
+LEARNERS.register("adaptive-entropy", "sharpen.llm.learners.algorithms.entropy.adaptive_entropy:AdaptiveEntropy")
 
 
 def make(name: str, options: Mapping[str, Any]) -> Learner:
