@@ -9,18 +9,18 @@ A test compares the page with what this writes.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from pages import table, write
+from reports import RESULTS, claims, rows
 
 from sharpen.figures.paper.foretold import Foretold, plot_along_delta, plot_foretold
 from sharpen.paper_repro.grids.grid import load_grid
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "paper_repro" / "results"
 PAGES = (ROOT / "docs" / "dial-study.md",)
 IMAGES = ROOT / "docs" / "images"
 ARMS = {
@@ -42,12 +42,6 @@ MEASURES = {
     "alpha_own": ("slope on own samples", 2),
 }
 Row = dict[str, str]
-
-
-def rows(stage: str, name: str) -> list[Row]:
-    """Return the rows of a table of a stage's report."""
-    with (RESULTS / stage / "report" / f"{name}.csv").open(encoding="utf-8", newline="") as handle:
-        return list(csv.DictReader(handle))
 
 
 def number(row: Row, name: str, digits: int = 2, sign: str = "") -> str:
@@ -193,21 +187,6 @@ def forecasts(stage: str) -> Callable[[], str]:
     return written
 
 
-def claims(stage: str) -> Callable[[], str]:
-    """Return the writer of each registered claim with its outcome and the outcome in each model."""
-
-    def written() -> str:
-        body = []
-        for verdict in json.loads((RESULTS / stage / "report" / "verdicts.json").read_text(encoding="utf-8")):
-            outcomes = [part["outcome"] for part in verdict["parts"]]
-            known = ("supported", "contradicted", "undecided", "refused")
-            counts = [f"{outcomes.count(one)} {one}" for one in known if one in outcomes]
-            body.append([f"`{verdict['claim']}`", verdict["statement"], verdict["outcome"], ", ".join(counts)])
-        return table(["claim", "statement", "outcome", "of its tests"], body)
-
-    return written
-
-
 def foretold() -> Iterator[Foretold]:
     """Yield every model and task with what base samples forecast of p^2 and what the tempered arm added."""
     for stage in ("dial", "delta"):
@@ -252,7 +231,7 @@ MAKERS: Mapping[str, Callable[[str], Callable[[], str]]] = {
     "ends": ends,
     "levels": levels,
     "forecasts": forecasts,
-    "claims": claims,
+    "claims": lambda stage: partial(claims, stage),
 }
 TABLES: Mapping[str, Callable[[], str]] = {
     f"{stage}-{name}": make(stage) for stage in ("dial", "delta") for name, make in MAKERS.items()

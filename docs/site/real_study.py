@@ -8,15 +8,14 @@ A test compares the pages with what this writes.
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from pages import table, write
+from reports import claims, rows
 
 ROOT = Path(__file__).resolve().parents[2]
-REPORT = ROOT / "paper_repro" / "results" / "real" / "report"
 PAGES = (ROOT / "docs" / "real-study.md", ROOT / "README.md")
 ARMS = {
     "base": "base",
@@ -40,16 +39,10 @@ BASE = {
 }
 
 
-def rows(name: str) -> list[dict[str, str]]:
-    """Return the rows of a table of the report."""
-    with (REPORT / name).open(encoding="utf-8", newline="") as handle:
-        return list(csv.DictReader(handle))
-
-
 def base() -> str:
     """Return what is known of each task before anything is trained."""
     body = []
-    for row in rows("tasks.csv"):
+    for row in rows("real", "tasks"):
         numbers = [f"{float(row[name]):.2f}" for name in BASE]
         body.append([row["task"], row["kind"], *numbers])
     return table(["task", "kind", *BASE.values()], body)
@@ -60,27 +53,15 @@ def measured(measure: str, digits: int, interval: bool = True) -> Callable[[], s
 
     def written() -> str:
         found: dict[str, dict[str, str]] = {}
-        for row in rows("measures.csv"):
+        for row in rows("real", "measures"):
             if row["measure"] == measure:
                 mean, low, high = (f"{float(row[name]):.{digits}f}" for name in ("mean", "low", "high"))
                 found.setdefault(row["arm"], {})[row["task"]] = f"{mean} [{low}, {high}]" if interval else mean
-        tasks = [row["task"] for row in rows("tasks.csv")]
+        tasks = [row["task"] for row in rows("real", "tasks")]
         body = [[title, *(found[arm].get(task, "") for task in tasks)] for arm, title in ARMS.items() if arm in found]
         return table(["arm", *tasks], body)
 
     return written
-
-
-def claims() -> str:
-    """Return each registered claim with the outcomes of its tests."""
-    body = []
-    for verdict in json.loads((REPORT / "verdicts.json").read_text(encoding="utf-8")):
-        outcomes = [part["outcome"] for part in verdict["parts"]]
-        counts = [
-            f"{outcomes.count(one)} {one}" for one in ("supported", "contradicted", "undecided") if one in outcomes
-        ]
-        body.append([f"`{verdict['claim']}`", verdict["statement"], verdict["outcome"], ", ".join(counts)])
-    return table(["claim", "statement", "outcome", "of its tests"], body)
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
@@ -91,7 +72,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "greedy": measured("greedy", 2, interval=False),
     "response_length": measured("response_length", 1, interval=False),
     "entropy": measured("entropy", 2, interval=False),
-    "claims": claims,
+    "claims": partial(claims, "real"),
 }
 
 

@@ -44,7 +44,8 @@ def card(name: str, location: str, base: str | None, dtype: str, parameters: int
         lines += [f"Exported by sharpen {VERSION}: {what}. No training run of sharpen belongs to it."]
     else:
         step = int(place.name.rpartition("_")[2])
-        lines += [*_training(config, step), *_measured(config, run, step), *_sharpened(run, step)]
+        found = _evaluation(run)
+        lines += [*_training(config, step), *_measured(config, found, step), *_sharpened(run, found, step)]
     lines += ["", "## Weights", "", f"{parameters:,} parameters in {dtype}, safetensors.", ""]
     return "\n".join(lines)
 
@@ -86,10 +87,9 @@ def _training(config: TrainConfig, step: int) -> list[str]:
     ]
 
 
-def _measured(config: TrainConfig, run: Path, step: int) -> list[str]:
+def _measured(config: TrainConfig, found: dict[str, Any] | None, step: int) -> list[str]:
     """Return the table of the base and this checkpoint on held-out problems."""
     head = ["## Evaluation", ""]
-    found = _evaluation(run)
     own = next((found[name] for name in ("last", "best", "base") if found and found[name]["step"] == step), None)
     if found is None or own is None:
         return [*head, "This checkpoint was not evaluated on the reported problems.", ""]
@@ -117,7 +117,7 @@ def _cell(row: dict[str, Any], name: str) -> str:
     return told if between is None else f"{told} [{between[0]:.{digits}f}, {between[1]:.{digits}f}]"
 
 
-def _sharpened(run: Path, step: int) -> list[str]:
+def _sharpened(run: Path, found: dict[str, Any] | None, step: int) -> list[str]:
     """Return how far the policy is from its base, and how near to a power of it."""
     lines = ["## How far it sharpened", ""]
     try:
@@ -132,7 +132,6 @@ def _sharpened(run: Path, step: int) -> list[str]:
         )
     else:
         lines.append("KL(π‖base) was not measured.")
-    found = _evaluation(run)
     alpha = None if found is None or found["last"]["step"] != step else found.get("effective_alpha")
     slope = None if alpha is None else alpha["policy"]
     if alpha is None or slope is None or slope["slope"] is None:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from sharpen.figures.paper.style import write_csv
-from sharpen.paper_repro.analysis import contrasts
 from sharpen.paper_repro.analysis.contrasts import Comparison, Stability, summary
 from sharpen.paper_repro.analysis.evidence import Evidence
 from sharpen.paper_repro.analysis.members import contrast as contrasts_of
 from sharpen.paper_repro.analysis.tasks import Study, correlation, paired
 from sharpen.paper_repro.analysis.tasks import gain as paired_gain
 from sharpen.paper_repro.intervals.bounded import bounded_interval, bounds_of
+from sharpen.paper_repro.intervals.stats import Interval
 
 MEASURES = {
     "pass@1": "pass@1",
@@ -81,15 +81,13 @@ def write_study(study: Study, folder: Path) -> None:
     write_csv(folder / "gains.csv", [row for task in study.tasks for row in gain_rows(study, task)])
     rows = [
         {"task": task, "arm": arm.name, "checkpoint": arm.final, "seeds": len(arm.seeds), "measure": measure}
-        | contrasts.asdict_interval(bounded_interval(arm.scores(measure), bounds_of(measure)))
+        | _ends(bounded_interval(arm.scores(measure), bounds_of(measure)))
         for task, evidence in study.tasks.items()
         for arm in evidence.arms.values()
         for measure in KEPT
         if arm.has(measure)
     ]
-    write_csv(
-        folder / "measures.csv", [{name: row[name] for name in row if name not in ("p", "freedom")} for row in rows]
-    )
+    write_csv(folder / "measures.csv", rows)
 
 
 def gain_rows(study: Study, task: str) -> list[dict[str, Any]]:
@@ -98,12 +96,16 @@ def gain_rows(study: Study, task: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     if base is not None and base.has("forecast@2"):
         gain = contrasts_of(base.scores("forecast@2") - base.scores("pass@1"))
-        rows.append({"task": task, "arm": "forecast@2"} | gain._asdict())
+        rows.append({"task": task, "arm": "forecast@2"} | _ends(gain))
     for name in study.tasks[task].arms:
         pair = paired(study, task, (name, control))
         if pair is not None and name not in (control, base and base.name):
-            rows.append({"task": task, "arm": name} | contrasts_of(paired_gain(pair, name, control))._asdict())
-    return [{name: row[name] for name in row if name not in ("p", "freedom")} for row in rows]
+            rows.append({"task": task, "arm": name} | _ends(contrasts_of(paired_gain(pair, name, control))))
+    return rows
+
+
+def _ends(found: Interval) -> dict[str, Any]:
+    return {"mean": found.mean, "low": found.low, "high": found.high}
 
 
 def task_row(study: Study, name: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ seen; they are at most its probability h, so what is left to be seen of d is at 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -182,11 +183,8 @@ def draws_needed(law: ArrayLike, tv: float, *, power_wanted: float, false_alarm:
         high *= 2
         if high > MOST_DRAWS:
             raise InputError("tv", tv, f"a deviation that at most {MOST_DRAWS:,} draws find")
-    low = high // 2  # not enough
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    between = range(high // 2 + 1, high + 1)  # half of it is not enough
+    return between[bisect_left(between, True, key=enough)]
 
 
 def _law(law: ArrayLike) -> FloatArray:

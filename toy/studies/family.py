@@ -199,12 +199,12 @@ def judge(member: Member, tables: dict[str, Table], ascent: Ascent | None) -> Fo
     success, entropy, within = (_runs(tables["alone"], name) for name in ("expected_reward", "entropy", "kl_correct"))
     steps = np.unique(tables["alone"]["step"]).astype(float)
     there, first = _first(success >= PASSED)
-    _, fell = _first(entropy < COLLAPSED_ENTROPY * entropy[:, :1])
+    gone, fell = _first(entropy < COLLAPSED_ENTROPY * entropy[:, :1])
     runs = np.flatnonzero(there)
     at = first[runs]
     left = over_seeds(entropy[runs, at] / entropy[runs, 0]) if len(runs) > 1 else None
     kept = over_seeds(within[runs, at]) if len(runs) > 1 else None
-    collapse = np.where((entropy < COLLAPSED_ENTROPY * entropy[:, :1]).any(axis=1), steps[fell], math.inf)
+    collapse = np.where(gone, steps[fell], math.inf)
     passed = np.where(there, steps[first], math.inf)
     chosen = np.unique(np.round(np.geomspace(1, len(steps), PATH)).astype(int) - 1)
     path = np.stack([success.mean(axis=0), entropy.mean(axis=0)], axis=1)[chosen]

@@ -9,12 +9,11 @@ from sharpen.llm.learners.parts.learner import Clipped
 from sharpen.llm.learners.parts.loss import sequence_clipped_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
     from sharpen.llm.configs.train import LearnerSettings
-    from sharpen.llm.learners.parts.learner import LossInputs
 
 
 class GSPO(Clipped):
@@ -27,17 +26,8 @@ class GSPO(Clipped):
     aggregation: ClassVar[str | None] = "response_mean"
     upper_clip: ClassVar[float] = 4e-4
     by_group: ClassVar[bool] = True
+    surrogate: ClassVar[Callable[..., Tensor]] = staticmethod(sequence_clipped_loss)
 
     def advantages(self, settings: LearnerSettings, rewards_PG: Tensor, w_h: float) -> Tensor:
         """Return (R - mean) / standard deviation of the group, shape [P, G]."""
         return standardised(rewards_PG)
-
-    def policy_loss(
-        self, settings: LearnerSettings, inputs: LossInputs, rows: list[int], logprobs_BT: Tensor, mask_BT: Tensor
-    ) -> Tensor:
-        """Return the surrogate of some rows, clipped sequence by sequence."""
-        T = mask_BT.shape[1]
-        weights, A, start = inputs.weights_RT[rows, :T], inputs.advantages_R[rows], inputs.start_RT[rows, :T]
-        low = settings.clip_low
-        high = self.upper_clip if settings.clip_high is None else settings.clip_high
-        return sequence_clipped_loss(logprobs_BT, start, A, weights, mask_BT, inputs.normalizer, low, high)

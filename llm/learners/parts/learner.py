@@ -7,7 +7,7 @@ one prompt, R = P G sequences (prompt-major), B rows of a microbatch, T response
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from sharpen.llm.learners.parts.advantage import leave_one_out
@@ -213,6 +213,7 @@ class Clipped(PolicyGradient):
 
     takes: ClassVar[frozenset[str]] = frozenset({"clip_low", "clip_high"})
     several_epochs: ClassVar[bool] = True
+    surrogate: ClassVar[Callable[..., Tensor]] = staticmethod(clipped_loss)
 
     def policy_loss(
         self, settings: LearnerSettings, inputs: LossInputs, rows: list[int], logprobs_BT: Tensor, mask_BT: Tensor
@@ -222,7 +223,7 @@ class Clipped(PolicyGradient):
         weights, A, start = inputs.weights_RT[rows, :T], inputs.advantages_R[rows], inputs.start_RT[rows, :T]
         low = settings.clip_low
         high = self.upper_clip if settings.clip_high is None else settings.clip_high
-        return clipped_loss(logprobs_BT, start, A, weights, mask_BT, inputs.normalizer, low, high)
+        return self.surrogate(logprobs_BT, start, A, weights, mask_BT, inputs.normalizer, low, high)
 
 
 class Labelled(PolicyGradient):
