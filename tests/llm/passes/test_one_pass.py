@@ -61,7 +61,8 @@ def trainer_of(**changes: Any) -> Trainer:
 def one_step(**changes: Any) -> tuple[list[torch.Tensor], list[bool], dict[str, Any]]:
     """Return the gradient of the first update, whether each pass after the rollout kept a graph, and metrics."""
     trainer = trainer_of(**changes)
-    head_is_separable(trainer.model), prefix_is_shareable(trainer.model)  # tried once, by passes that are not counted
+    head_is_separable(trainer.model)  # tried once, by passes that are not counted
+    prefix_is_shareable(trainer.model)
     gradients: list[list[torch.Tensor]] = []
     passes: list[bool] = []
 

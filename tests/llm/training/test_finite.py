@@ -78,7 +78,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, step: int, where: Callable[[Any], Non
 
     update = Trainer._update
 
-    def spoiled(self: Trainer, batch: Any) -> dict[str, float]:
+    def spoiled(self: Trainer, batch: Any) -> Any:
         if self.step_index + 1 == step:
             where(self)
         return update(self, batch)
