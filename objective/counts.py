@@ -83,7 +83,7 @@ def maj_at_k(counts: ArrayLike, correct: ArrayLike, k: ArrayLike) -> FloatArray:
     """Return the probability that the plurality answer of k of a problem's samples is right, drawn without replacement.
 
     Ties count 1/m for each of m tied answers, which is what "the answer seen first" gives in exchangeable draws. The
-    k-subsets are counted exactly, class by class, in about n k^2 steps a problem.
+    k-subsets are counted exactly, class by class, in about n k^2 steps per problem.
 
     Args:
         counts: How often each answer was given, whole numbers >= 0, shape [..., m]; n is their sum over the last axis.

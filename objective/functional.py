@@ -2,7 +2,7 @@
 
 Everything here is a pure function over arrays of the Python array API: NumPy, JAX (traced or not) and PyTorch arrays
 of any floating dtype pass through the same lines and come back as what they were. Shapes broadcast; the usual one is
-``[batch]``, one entry a sampled sequence, or ``[outcomes]``, one entry an outcome of a finite problem.
+``[batch]``, one entry per sampled sequence, or ``[outcomes]``, one entry per outcome of a finite problem.
 
 Notation: p is the reference policy, pi the trained policy, r the task reward, ``|x|`` the length of a sequence in
 tokens, all logarithms natural. The equations are THEORY section 1 of this project (docs/objective.md).

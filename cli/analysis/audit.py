@@ -220,7 +220,7 @@ def _measures(result: dict[str, Any]) -> Any:
     if alpha is not None:
         table.add_row("closest p^alpha: its alpha", *_cells(alpha))
     if own is not None:
-        table.add_row("an alpha a problem explains at most", *_cells(own["at_most"]))
+        table.add_row("an alpha per problem explains at most", *_cells(own["at_most"]))
     if own is not None and own["share"] is not None:
         table.add_row("its share of the KL", *_cells(own["share"], 2))
     crossover, tax = result["crossover"], result["tax"]
@@ -238,7 +238,7 @@ def _measures(result: dict[str, Any]) -> Any:
         else:
             table.add_row(f"answers {name.replace('_', ' ')}, mass", *_cells(row), f"{row['by_chance']:.3f}")
     if result["token_entropy"] is not None:
-        table.add_row("entropy a token, change", *_cells(result["token_entropy"]["difference"]))
+        table.add_row("entropy per token, change", *_cells(result["token_entropy"]["difference"]))
     return table
 
 

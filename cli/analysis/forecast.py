@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ASKED, FORECAST, MACHINE = "What is asked", "What is forecast", "Machine"
 ALPHAS, KS = "1,1.25,1.5,2,3,4,8", "4,16"
-PARTICLES, POPULATIONS, DRAWS = "power-smc", 4, 4  # draws a problem, each a chain over so many populations
+PARTICLES, POPULATIONS, DRAWS = "power-smc", 4, 4  # draws per problem, each a chain over so many populations
 LEAST_ACCEPTED = 0.5  # of populations: estimates of log Z then scatter by about 1 nat, and three steps forget the start
 SAMPLED, GREEDY, RESULT = "samples", "greedy", "forecast.json"  # in --out
 
@@ -159,7 +159,7 @@ def _at_least_two(**counts: int | None) -> None:
 
 
 def _draw(asked: dict[str, Any], out: Path | None, force: bool) -> tuple[dict[str, Any], list[Record], list[Record]]:
-    """Draw and mark samples, and one greedy response a problem, or go on with what a folder holds."""
+    """Draw and mark samples, and one greedy response per problem, or go on with what a folder holds."""
     from transformers.utils import logging
 
     from sharpen.llm.configs.targets import complete
@@ -172,7 +172,7 @@ def _draw(asked: dict[str, Any], out: Path | None, force: bool) -> tuple[dict[st
     found: dict[str, list[Record]] = {}
     for name, one in ((SAMPLED, config), (GREEDY, once)):
         _tell(
-            {SAMPLED: f"sampling {config.samples} responses a problem", GREEDY: "one greedy response a problem"}[name]
+            f"sampling {config.samples} responses per problem" if name == SAMPLED else "one greedy response per problem"
         )
         _, found[name] = run_evaluation(one, out / name if out is not None else None, force=force, report=_progress())
     return {"model": config.model, "data": config.data, "split": config.split}, found[SAMPLED], found[GREEDY]
@@ -202,7 +202,7 @@ def _measure(
     drawn = []
     with tempfile.TemporaryDirectory() as kept:
         for alpha in alphas:
-            _tell(f"alpha = {alpha:g}: {DRAWS} draws a problem, each of populations of {count} particles")
+            _tell(f"alpha = {alpha:g}: {DRAWS} draws per problem, each of populations of {count} particles")
             config = SampleConfig.as_written(
                 complete({**fields, "alpha": alpha, "particles": count, "populations": POPULATIONS})
             )
@@ -289,7 +289,7 @@ def samples_of(records: list[Record], greedy: list[Record]) -> list[Samples]:
 
 
 def _progress() -> Any:
-    """Return a reporter that writes a line a batch to stderr."""
+    """Return a reporter that writes a line per batch to stderr."""
     import time
 
     from sharpen.llm.evaluation.run import EvalReport

@@ -46,7 +46,7 @@ def outcomes(
         float | None, _flag("Stop when the interval of E[r] is so narrow at each of them (0.01).", TREE)
     ] = None,
     threshold: Annotated[float | None, _flag("Prefixes less likely are not followed (0.0001).", TREE)] = None,
-    budget: Annotated[int | None, _flag("Most forward tokens a prompt, beyond its own (1000).", TREE)] = None,
+    budget: Annotated[int | None, _flag("Most forward tokens per prompt, beyond its own (1000).", TREE)] = None,
     task: Annotated[str | None, _flag("As --data: a task, as `sharpen llm tasks` lists them.", ASKED)] = None,
     data: Annotated[str | None, _flag("math500, math, …, a hub id, a file or folder.", ASKED)] = None,
     split: Annotated[str | None, _flag("test (the default), validation or train.", ASKED)] = None,
@@ -118,7 +118,7 @@ def _exponents(text: str) -> list[float]:
 
 
 def _progress() -> OutcomesReport:
-    """Return a reporter that writes a line a problem to stderr."""
+    """Return a reporter that writes a line per problem to stderr."""
     import time
 
     from sharpen.llm.outcomes.run import OutcomesReport
@@ -155,7 +155,7 @@ def _print(result: dict[str, Any], out: Path) -> None:
     console.print(table)
     tokens = result["forward_tokens"]
     console.print(
-        f"{result['outcomes']:.1f} outcomes and {tokens['mean']:.1f} forward tokens a problem (at most "
+        f"{result['outcomes']:.1f} outcomes and {tokens['mean']:.1f} forward tokens per problem (at most "
         f"{tokens['most']})\nthe mode is certain for {result['mode_certain']:.1%} of the problems\nstopped by "
         + ", ".join(f"{why}: {count}" for why, count in result["stopped"].items())
     )

@@ -130,7 +130,7 @@ def evaluate(
 
 
 def progress() -> EvalReport:
-    """Return a reporter that writes a line a batch to stderr."""
+    """Return a reporter that writes a line per batch to stderr."""
     import time
 
     from sharpen.llm.evaluation.run import EvalReport
@@ -202,10 +202,10 @@ def _shape(result: dict[str, Any]) -> Any:
         ("response_length", "response length, tokens", 1),
         ("cut", "cut at the limit", 3),
         ("answered", "with an answer", 3),
-        ("entropy", "entropy, nats a token", 3),
+        ("entropy", "entropy, nats per token", 3),
         ("logprob", "log π(x), nats", 2),
         ("base_logprob", "log p(x) under the base, nats", 2),
-        ("kl_base", "KL(π‖p), nats a sequence", 3),
+        ("kl_base", "KL(π‖p), nats per sequence", 3),
     ):
         if result.get(name) is not None:
             table.add_row(label, *_cells(result, name, digits))

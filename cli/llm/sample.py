@@ -71,7 +71,7 @@ def sample(
     max_length: Annotated[int | None, _flag("Prompt and response, in tokens.", ASKED)] = None,
     seed: Annotated[int | None, _flag("Of all random numbers (42).", ASKED)] = None,
     block: Annotated[int | None, _flag("Tokens between two runs of the chain (192).", POWER)] = None,
-    steps: Annotated[int | None, _flag("Metropolis-Hastings steps a block (10).", POWER)] = None,
+    steps: Annotated[int | None, _flag("Metropolis-Hastings steps per block (10).", POWER)] = None,
     proposal_temperature: Annotated[float | None, _flag("Of the proposal (1/alpha).", POWER)] = None,
     chunk: Annotated[
         int | None, _flag("Tokens drawn before a proposal may be dropped; none: a whole proposal at once.", POWER)
@@ -148,7 +148,7 @@ def _config(flags: dict[str, Any]) -> SampleConfig:
 
 
 def _report(lines: bool) -> SampleReport:
-    """Return a reporter that writes a line a batch to stderr and, if ``lines``, the responses to stdout."""
+    """Return a reporter that writes a line per batch to stderr and, if ``lines``, the responses to stdout."""
     import time
 
     from sharpen.llm.common.jsonl import line
@@ -209,7 +209,7 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
         if result.get(name) is not None:
             low, high = result[f"{name}_interval"]
             rows.append((labels.get(name, name), f"{result[name]:.3f}", f"{low:.3f} {high:.3f}"))
-    rows.append(("tokens generated a response", f"{cost['tokens_per_response']:.1f}", ""))
+    rows.append(("tokens generated per response", f"{cost['tokens_per_response']:.1f}", ""))
     rows.append(("generated / returned tokens", f"{cost['overhead']:.2f}", ""))
     if result["method"] == "power" and cost["proposals"]:
         rows.append(("proposals accepted", f"{cost['acceptance']:.3f}", ""))

@@ -37,7 +37,7 @@ def group() -> None:
 @app.command("list")
 def list_(
     scale: Annotated[str | None, typer.Option(help="Only this scale: embedded, dial, delta, real or paper.")] = None,
-    runs: Annotated[bool, typer.Option("--runs", help="One line a run instead of one an experiment.")] = False,
+    runs: Annotated[bool, typer.Option("--runs", help="One line per run instead of one per experiment.")] = False,
     results: ResultsOption = None,
     work: WorkOption = None,
     grid: GridOption = None,

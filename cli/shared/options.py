@@ -76,7 +76,7 @@ class ProblemFlags:
     reward: Annotated[
         str | None,
         typer.Option(
-            help="One reward an outcome, in the same forms, or indices of the correct outcomes (1,3 or indices:1,3). "
+            help="One reward per outcome, in the same forms, or indices of the correct outcomes (1,3 or indices:1,3). "
             "Default: outcomes 1 and 3 are correct.",
             rich_help_panel=PROBLEM,
             show_default=False,
@@ -85,7 +85,7 @@ class ProblemFlags:
     length: Annotated[
         str | None,
         typer.Option(
-            help="One length an outcome, a list or a file. Default 1.", rich_help_panel=PROBLEM, show_default=False
+            help="One length per outcome, a list or a file. Default 1.", rich_help_panel=PROBLEM, show_default=False
         ),
     ] = None
 

@@ -58,7 +58,7 @@ def say(*values: object, sep: str = " ", end: str = "\n", file: TextIO | None = 
 def plain_console(*, width: int | None = None, stderr: bool = False, soft_wrap: bool = False) -> Console:
     """Return a console that prints text as it is: no colours guessed from numbers, no markup, nothing that commands.
 
-    A table that is wider than the terminal is printed as one paragraph a row, ``heading value; heading value``: rich
+    A table that is wider than the terminal is printed as one paragraph per row, ``heading value; heading value``: rich
     would cut cells and drop columns.
     """
     from rich.console import Console

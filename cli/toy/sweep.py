@@ -189,7 +189,7 @@ def _run(settings: SweepConfig, out: Path, force: bool, ray: str | None, as_json
 
 
 def _print_rows(rows: list[dict[str, Any]], table: Path) -> None:
-    """Print one line a setting: the axes that vary, then the measures."""
+    """Print one line per setting: the axes that vary, then the measures."""
     from sharpen.toy.sweeps.config import AXES
 
     varying = [axis for axis in AXES if len({row[axis] for row in rows}) > 1]

@@ -60,7 +60,7 @@ def cost(file: str) -> Callable[[], str]:
             if "peak_bytes" in last:
                 memory = f"{last['peak_bytes'] / last['size']:.0f}, power {work['memory_exponent']:.2f}"
             body.append([name, work["unit"], times, f"{work['time_exponent']:.2f}", memory])
-        return table(["work", "size in", "time at five sizes", "power", "bytes a unit, and its power"], body)
+        return table(["work", "size in", "time at five sizes", "power", "bytes per unit, and its power"], body)
 
     return written
 

@@ -27,7 +27,7 @@ class Shown(NamedTuple):
         log_base: log p of each outcome, nats, shape [n]; the page normalises.
         reward: Shape [n].
         length: Tokens, shape [n].
-        labels: One an outcome, or empty for numbers.
+        labels: One per outcome, or empty for numbers.
         unseen: Probability of the outcomes that are not among them.
     """
 

@@ -24,7 +24,7 @@ from sharpen.theory.instability.stationary import CLASSES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-OUTCOME_TINTS = ("#CFE3F1", "#FBE3C8", "#E6D5EA")  # one a vertex, pale enough to lie behind arrows
+OUTCOME_TINTS = ("#CFE3F1", "#FBE3C8", "#E6D5EA")  # one per vertex, pale enough to lie behind arrows
 ONE_BASIN_TINT = "#F3F3F3"
 FLOW_COLOR = "#7A7A7A"
 STREAM_GRID = 181  # cells of the Cartesian grid that the streamlines are traced on

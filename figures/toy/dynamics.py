@@ -78,7 +78,7 @@ def plot_simulation(
 ) -> Figure:
     """Draw every track of a simulation and return the figure.
 
-    One column an objective, one row a learner; a line an outcome, the median over seeds with a band of 95% of them; a
+    One column per objective, one row per learner; a line per outcome, its median over seeds, a band of 95% of them; a
     mark at the right end where the theory says that the flow ends.
 
     Args:
@@ -167,7 +167,7 @@ def _labelled(ax: Axes, data: Trajectories, row: dict[str, Any]) -> Axes:
 
 
 def draw_track(ax: Axes, data: Trajectories, row: dict[str, Any]) -> None:
-    """Draw one track: a line an outcome, its band over seeds, and the theory's limit at the right edge."""
+    """Draw one track: a line per outcome, its band over seeds, and the theory's limit at the right edge."""
     policy_KSn = data.policy[f"{row['objective']}/{row['learner']}"]
     median_Kn = np.median(policy_KSn, axis=1)
     shown = np.sort(np.argsort(-median_Kn.max(axis=0), kind="stable")[:MOST_LINES])

@@ -28,14 +28,14 @@ class Evaluation:
 
     Args:
         measures: As ``evaluation.json`` has them (docs/evaluation.md).
-        records: One a problem.
+        records: One per problem.
     """
 
     measures: dict[str, Any]
     records: list[Record]
 
     def frame(self) -> pd.DataFrame:
-        """Return one row a response.
+        """Return one row per response.
 
         Columns: ``id`` and ``sample``; ``response``, ``vote`` (its final answer), ``correct``, ``length`` (tokens),
         ``finished``; ``logprob``, ``entropy``, ``base_logprob`` in nats, None where they were not measured.
@@ -97,7 +97,7 @@ def sample(
     force: bool = False,
     **settings: Any,
 ) -> pd.DataFrame:
-    """Return responses sharpened without training, one a row; what is not given is what ``sharpen llm sample`` takes.
+    """Return responses sharpened without training, one per row; what is not given is what ``sharpen llm sample`` takes.
 
     Args:
         model: As for :func:`evaluate`.
@@ -150,7 +150,7 @@ _ONE = {
 
 
 def _by_response(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return one row a response of rows whose lists have one entry a response; what is None stays None."""
+    """Return one row per response of rows whose lists have one entry per response; what is None stays None."""
     table = []
     for row in rows:
         for number in range(len(row["responses"])):

@@ -10,7 +10,7 @@ from sharpen.objective import InputError
 
 
 def list_models() -> pd.DataFrame:
-    """Return the models that have a name, one a row: ``location`` (hub id, folder or package), ``template``, ``data``.
+    """Return the models with a name, one per row: ``location`` (hub id, folder or package), ``template``, ``data``.
 
     Any hub id ``org/name``, any folder with a model and any GGUF file does as well.
 
@@ -26,7 +26,7 @@ def list_models() -> pd.DataFrame:
 
 
 def list_data_sets() -> pd.DataFrame:
-    """Return the tasks that have a name, one a row: ``location``, a hub id, ``splits``, and ``about``, one line.
+    """Return the tasks that have a name, one per row: ``location``, a hub id, ``splits``, and ``about``, one line.
 
     Location and splits are None for a task that is no set of the hub; :data:`sharpen.llm.TASKS` has them all. A file, a
     folder, a hub id and a list of problems do as well.

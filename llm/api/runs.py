@@ -45,12 +45,12 @@ class Run:
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """One row a step, the columns those of docs/llm.md (groups as ``seconds.total``); empty before the first."""
+        """One row per step, the columns those of docs/llm.md (groups as ``seconds.total``); empty before the first."""
         return _lines(self.folder / "metrics.jsonl")
 
     @cached_property
     def samples(self) -> pd.DataFrame:
-        """A few samples of each step, one a row; empty before the first step."""
+        """A few samples of each step, one per row; empty before the first step."""
         return _lines(self.folder / "samples.jsonl")
 
     @cached_property
@@ -76,9 +76,9 @@ class Run:
 
     @cached_property
     def evaluation(self) -> pd.DataFrame:
-        """Measures of the policies ``base``, ``last`` and ``best``, one a row; empty before the run is finished.
+        """Measures of the policies ``base``, ``last`` and ``best``, one per row; empty before the run is finished.
 
-        Columns are the single numbers of ``evaluation.json`` (``pass@1``, ``entropy`` in nats a token, …); an interval
+        Columns: the single numbers of ``evaluation.json`` (``pass@1``, ``entropy`` in nats per token, …); an interval
         ``x_interval`` becomes ``x_low`` and ``x_high``. What nobody measured has no column.
         """
         rows = {name: _flat(self.result[name]) for name in ("base", "last", "best") if name in self.result}

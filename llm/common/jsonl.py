@@ -1,4 +1,4 @@
-"""Files of one JSON object a line, added to as work is done: what a kill leaves of them is read, damage is refused."""
+"""Files of one JSON object per line, added to as work is done: what a kill leaves is read, damage is refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from sharpen.objective import InputError
 from sharpen.objective.storage import files
 
-Row = TypeVar("Row")  # a dataclass: a name, and lists with one entry a response
+Row = TypeVar("Row")  # a dataclass: a name, and lists with one entry per response
 
 
 def line(row: Any) -> str:

@@ -20,10 +20,10 @@ class Card:
     Args:
         name: As in ``--gpu``.
         memory: Bytes that a program finds (CUDA's total), a little less than the data sheet's.
-        bandwidth: Of its memory, bytes a second.
+        bandwidth: Of its memory, bytes per second.
         flops: Dense bfloat16 floating-point operations a second.
-        link: To another card of the same machine, bytes a second in one direction.
-        host: To the machine's memory, bytes a second in one direction.
+        link: To another card of the same machine, bytes per second in one direction.
+        host: To the machine's memory, bytes per second in one direction.
     """
 
     name: str

@@ -45,7 +45,7 @@ from typing import Any
 from sharpen.llm.configs.train import TrainConfig
 from sharpen.llm.distributed.engine_room import BLOCK, MOST_ROWS, RESERVE, EngineRoom, engine_room
 
-MASTER = 4  # bytes a parameter: float32 weights
+MASTER = 4  # bytes per parameter: float32 weights
 GRAPH = 2**31  # bytes that `graph_tokens: auto` may take
 BYTES = {"float32": 4, "bfloat16": 2}
 

@@ -4,7 +4,7 @@ A step from theta to theta + Delta, made of responses y of the policy before it,
 
     D = KL(pi_theta || pi_theta') = E_y sum_t [exp(d_t) - 1 - d_t],    d_t = log pi_theta'(y_t) - log pi_theta(y_t),
 
-nats a response: E[exp(d_t)] = 1 at every prefix, so the mean over samples is without bias, and no sample is below zero
+nats per response: E[exp(d_t)] = 1 at every prefix, so the mean over samples is unbiased, and no sample is below zero
 (the estimator k3 of Schulman 2020, http://joschu.net/blog/kl-approx.html). With a bound the step becomes theta + c
 Delta, c <= 1: while D is above the bound c is multiplied by min(1/2, sqrt(.9 bound / D)), since D is c^2 to second
 order; after :data:`TRIES` of these it is not made at all (the line search of Schulman 2015, appendix C, without its
@@ -33,7 +33,7 @@ class StepSize(NamedTuple):
 
     Args:
         norm: |c Delta|, of all trained weights.
-        kl: D there, nats a response.
+        kl: D there, nats per response.
         scale: c; 0 where no try came within the bound.
     """
 
@@ -81,7 +81,7 @@ def step_kl(before_RT: Tensor, after_RT: Tensor, mask_RT: Tensor) -> Tensor:
 
 
 def mean_step_kl(before_RT: Tensor, after_RT: Tensor, mask_RT: Tensor, world: World) -> float:
-    """Return the mean of :func:`step_kl` over the responses of all processes, nats a response."""
+    """Return the mean of :func:`step_kl` over the responses of all processes, nats per response."""
     every = world.gather(step_kl(before_RT, after_RT, mask_RT).tolist())
     return sum(every) / len(every)
 
@@ -142,7 +142,7 @@ def bounded_step(
         make: Makes the whole step in place.
         weights: What it changes.
         divergence: D of the present weights, the same number in all processes.
-        most: The bound on D, nats a response; None measures only.
+        most: The bound on D, nats per response; None measures only.
         world: The processes that train together.
         divided: Whether each process has a part of every weight.
     """

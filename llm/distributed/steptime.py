@@ -6,7 +6,7 @@ passes' dtype, h hidden size, q, k and i the widths of queries, keys and MLP, V 
 
 ==============  =====================================================================================================
 forward pass    2 (weights of the layers + V h) + 2 q L (layers) FLOP a token (causal attention: half of 4 q L)
-its kernels     bytes a token and layer: 2 h (4 b + 28) norms, which compute in float32; 6 b h sums of the residual
+its kernels     bytes per token and layer: 2 h (4 b + 28) norms, which compute in float32; 6 b h sums of the residual
                 stream; 10 b (q + k) rotation; 2 b q; 5 b i gate of the MLP. Head: V (b + 20) for log softmax in
                 float32, V 28 more for entropies. Adapters: 6 b for each output of each linear layer
 backward pass   twice the forward pass; with adapters the FLOP of the frozen weights' inputs only
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 SHARE = 0.65  # fitted, with the times of one H200 and one H100 in sight (docs/scale.md)
 LARGE_PRODUCT, COPY = 0.80, 0.90  # of the data sheet's rates: what an 8192^3 product and a large copy reach
-NODE, BETWEEN = 8, 50e9  # cards of a machine; bytes a second that each sends to another one (400 Gb/s, assumed)
+NODE, BETWEEN = 8, 50e9  # cards of a machine; bytes per second that each sends to another one (400 Gb/s, assumed)
 ROWS = 256  # rows that an engine samples at a time
 LAUNCH = 1e-5  # seconds from one kernel to the next where Python starts them
 LAYER_KERNELS, STEP_KERNELS = 45, 60  # of a decoder layer's forward pass; of a decoding step beside the layers
-ENTROPY, HEAD, SAMPLER, ADAM = 28, 20, 60, 60  # bytes a number; see above
+ENTROPY, HEAD, SAMPLER, ADAM = 28, 20, 60, 60  # bytes per number; see above
 Bound = Literal["products", "memory", "network", "host", "launches"]
 
 
@@ -171,7 +171,7 @@ def backward(shape: Shape, rows: float, length: float, b: int) -> Work:
 def decode_step(shape: Shape, rows: float, context: float, b: int) -> Work:
     """Return one token for each of ``rows``, with ``context`` tokens of keys and values each.
 
-    ``rows / seconds`` of it is the engine's ceiling in tokens a second: sampling and scheduling are not in it.
+    ``rows / seconds`` of it is the engine's ceiling in tokens per second: sampling and scheduling are not in it.
     """
     return Work(
         flop=2 * shape.base * rows,

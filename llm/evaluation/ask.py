@@ -134,7 +134,7 @@ def ask(
 
 
 def _likelihoods(examinee: Examinee, rollout: Rollout) -> dict[str, list[float]]:
-    """Return what the models say about the responses, one number a row: log-probabilities and summed entropies."""
+    """Return what the models say about the responses, one number per row: log-probabilities and summed entropies."""
     if examinee.model is None:
         return {}
     from sharpen.llm.models.logprobs import token_logprobs  # torch, which asking alone does not need

@@ -1,4 +1,4 @@
-"""What an evaluation keeps of each problem: one JSON object a line."""
+"""What an evaluation keeps of each problem: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Record:
         correct: Whether each is right: its score is the task's threshold or more.
         lengths: Response tokens, end-of-sequence included.
         finished: False where a response was cut at the length limit.
-        logprob: log pi(x) at temperature 1, nats a sequence; None if not measured, as below.
+        logprob: log pi(x) at temperature 1, nats per sequence; None if not measured, as below.
         entropy: Sum over the response's tokens of the next-token entropy of pi, nats.
-        base_logprob: log p(x) under the base model, nats a sequence.
+        base_logprob: log p(x) under the base model, nats per sequence.
         scores: Score of each in [0, 1] where the task gives more than 0 and 1; None: they are ``correct``.
     """
 

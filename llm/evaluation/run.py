@@ -49,7 +49,7 @@ def run_evaluation(
 
     Args:
         config: What is asked, and how.
-        out: Folder for ``config.yaml``, ``provenance.json``, ``records.jsonl`` (one problem a line, as it is done) and
+        out: Folder for ``config.yaml``, ``provenance.json``, ``records.jsonl`` (one line per problem, as done) and
             ``evaluation.json``; None keeps nothing.
         force: Delete an earlier evaluation in ``out`` first.
         report: Told about progress.

@@ -19,7 +19,7 @@ from sharpen.objective.counts import least_samples, utility_values
 if TYPE_CHECKING:
     from sharpen.llm.configs.train import TrainConfig
 
-SAMPLES = 4  # samples a problem when the best checkpoint is chosen; the final evaluation takes more
+SAMPLES = 4  # samples per problem when the best checkpoint is chosen; the final evaluation takes more
 BY = ("pass@1", "objective", "last")
 
 

@@ -39,8 +39,8 @@ def summarise(records: Sequence[Record], seed: int, *, threshold: float = 1.0) -
         samples; where the task scores between 0 and 1 also ``score`` (mean) and ``threshold``, from which a response
         is right in pass@k and maj@k; ``response_length`` (mean tokens) with ``response_length_quantiles``;
         ``finished`` (share that ended by itself), ``cut`` (share cut at the limit), ``answered`` (share with a final
-        answer); ``entropy`` (nats a token), ``logprob`` (mean log pi(x)), ``base_logprob`` (mean log p(x)),
-        ``kl_base`` (mean of log pi - log p, an unbiased estimate of KL(pi || p), nats a sequence), each None if not
+        answer); ``entropy`` (nats per token), ``logprob`` (mean log pi(x)), ``base_logprob`` (mean log p(x)),
+        ``kl_base`` (mean of log pi - log p, an unbiased estimate of KL(pi || p), nats per sequence), each None if not
         measured; ``by_subject`` and ``by_level``. A measure
         is followed by its 95% bootstrap interval over problems under ``<name>_interval``.
     """
@@ -128,7 +128,7 @@ def _mean(name: str, scores: np.ndarray, seed: int) -> dict[str, Any]:
 
 
 def _likelihoods(records: Sequence[Record], lengths: np.ndarray, seed: int) -> dict[str, Any]:
-    """Return entropy a token and log-probabilities a sequence, None where they were not measured."""
+    """Return entropy per token and log-probabilities per sequence, None where they were not measured."""
     names = ("entropy", "logprob", "base_logprob", "kl_base")
     found: dict[str, Any] = {key: None for name in names for key in (name, f"{name}_interval")}
     column = {

@@ -72,7 +72,7 @@ class Experience:
     def take(self, prompts: Sequence[int]) -> Experience:
         """Return the samples of some of the prompts, by their place in ``chosen``; of none, a stand-in for a process.
 
-        The mismatch keeps the statistics of all samples; only what has one entry a row is of those taken.
+        The mismatch keeps the statistics of all samples; only what has one entry per row is of those taken.
         """
         if not prompts:
             return replace(self.take([0]), stand_in=True)

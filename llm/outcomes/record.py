@@ -1,4 +1,4 @@
-"""What a run of outcomes keeps of each problem: one JSON object a line, and the tables made of all lines."""
+"""What a run of outcomes keeps of each problem: one JSON object per line, and the tables made of all lines."""
 
 from __future__ import annotations
 

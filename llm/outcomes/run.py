@@ -46,7 +46,7 @@ def run_outcomes(
 
     Args:
         config: The model, what is asked, and when a tree stops.
-        out: Folder for ``config.yaml``, ``provenance.json``, ``trees.jsonl`` (one problem a line, as it is done),
+        out: Folder for ``config.yaml``, ``provenance.json``, ``trees.jsonl`` (one problem per line, as it is done),
             ``outcomes.parquet``, ``frontier.parquet`` and ``outcomes.json``.
         force: Delete earlier outcomes in ``out`` first.
         report: Told about progress.

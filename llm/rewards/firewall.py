@@ -96,7 +96,7 @@ class BoundReward:
     def __call__(
         self, prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring | None = None
     ) -> list[float]:
-        """Return one reward a response; see :class:`Reward`.
+        """Return one reward per response; see :class:`Reward`.
 
         Raises:
             InputError: the reward returned something else.

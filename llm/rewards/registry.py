@@ -17,7 +17,7 @@ Kind = inspect.Parameter  # its kinds of parameters
 
 @dataclass(frozen=True)
 class Scoring:
-    """What a reward may read of a batch beside its texts, one entry a row; None where nobody has measured it.
+    """What a reward may read of a batch beside its texts, one entry per row; None where nobody has measured it.
 
     Args:
         step: Updates done.
@@ -41,7 +41,7 @@ class Scoring:
 
 
 class Reward(Protocol):
-    """One number a response, in any units; the objective's coefficients weigh it.
+    """One number per response, in any units; the objective's coefficients weigh it.
 
     What is registered is one of:
 
@@ -60,7 +60,7 @@ class Reward(Protocol):
     """
 
     def __call__(self, prompt_ids: Sequence[str], responses: Sequence[str], scoring: Scoring, /) -> Sequence[float]:
-        """Return one finite number a response.
+        """Return one finite number per response.
 
         Args:
             prompt_ids: Id of each response's prompt.

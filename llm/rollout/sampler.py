@@ -39,7 +39,7 @@ def sample(
 
     Args:
         logits_RV: The model's logits.
-        uniform_R: float64 numbers in [0, 1), one a row, so that a row's token depends on no other row.
+        uniform_R: float64 numbers in [0, 1), one per row, so that a row's token depends on no other row.
         temperature: See :class:`sharpen.llm.rollout.types.Sampling`; 0 takes the first of the likeliest tokens.
         top_p: Likewise.
     """

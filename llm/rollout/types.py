@@ -98,7 +98,7 @@ class Engine(Protocol):
         ``max_length``.
 
         Args:
-            prompts: Token ids, at least one a prompt.
+            prompts: Token ids, at least one per prompt.
             samples: Responses to each prompt.
             sampling: Temperature, nucleus and length.
             seed: Whole number >= 0; each row's own is derived from it, the prompt's place and the sample.

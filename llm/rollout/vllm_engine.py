@@ -39,7 +39,7 @@ CPU_OPTIONS: dict[str, Any] = {
     "block_size": 32,
     # A prompt that is read in pieces is sampled from after each, and what was drawn too early is drawn again: vLLM sets
     # the row's generator back, by an offset that generators have on GPUs only. So each prompt is read at once; vLLM
-    # then takes as many tokens a step as the longest may have, at least.
+    # then takes as many tokens per step as the longest may have, at least.
     "enable_chunked_prefill": False,
 }
 

@@ -30,7 +30,7 @@ class Power:
     Args:
         alpha: Exponent of the target, > 0.
         block: Tokens that are appended before the chain runs again; the target is then p^alpha of responses so long.
-        steps: Metropolis-Hastings steps a block.
+        steps: Metropolis-Hastings steps per block.
         temperature: Of the proposal; 1/alpha in Karan & Du.
         chunk: Draw proposals so many tokens at a time and drop those that can no longer be accepted. It changes no
             law; None draws each proposal at once. Used where the ratio can only fall (:func:`can_stop_early`).

@@ -63,7 +63,7 @@ def run_sampling(
 
     Args:
         config: What is sampled, and how.
-        out: Folder for ``config.yaml``, ``provenance.json``, ``samples.jsonl`` (one prompt a line, as it is done), and
+        out: Folder for ``config.yaml``, ``provenance.json``, ``samples.jsonl`` (one line per prompt, as done), and
             after the last one ``records.jsonl`` and ``evaluation.json``, which ``sharpen llm eval --compare`` reads;
             None keeps nothing.
         force: Delete an earlier run in ``out`` first.

@@ -1,4 +1,4 @@
-"""What a sampling run keeps of each prompt: one JSON object a line; and what its tokens bought."""
+"""What a sampling run keeps of each prompt: one JSON object per line; and what its tokens bought."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sharpen.llm.common import jsonl
 
 @dataclass(frozen=True)
 class Drawn:
-    """One prompt's responses and what they cost; every list has one entry a response.
+    """One prompt's responses and what they cost; every list has one entry per response.
 
     Args:
         id: The prompt's.

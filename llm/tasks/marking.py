@@ -30,7 +30,7 @@ def marks(
         verifier: Compares where the form says ``math``.
 
     Raises:
-        InputError: a user's function failed, a score is no number in [0, 1], or there is not one a response.
+        InputError: a user's function failed, a score is no number in [0, 1], or there is not one per response.
 
     Example:
         >>> key = AnswerKey({"a": "4"}, score=lambda response, answer: 0.5 * response.count(answer))

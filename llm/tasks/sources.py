@@ -293,7 +293,7 @@ def load_source(spec: str, split: str, limit: int | None = None) -> DataSource:
     Args:
         spec: A task by its built-in name (``embedded``, ``math``, ``math500``, ``minerva``, ``deepscaler``, ``aime24``,
             ``aime25``, ``gsm8k``), as ``module:object`` or by an entry point; a file (.jsonl, .json, .csv, .parquet) or
-            a folder with one file a split; a hub id ``org/name``; a list that
+            a folder with one file per split; a hub id ``org/name``; a list that
             :func:`sharpen.llm.tasks.listed.hold` named.
         split: ``train``, ``validation``, ``test``, or what the data set calls its splits.
         limit: Use only so many problems, the first ones.

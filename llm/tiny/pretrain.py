@@ -127,7 +127,7 @@ def loss_of(model: PreTrainedModel, rows: list[tuple[list[int], int]], pad_id: i
 
 
 def train(settings: Settings, corpus: Mixture | Member, out: Path, stop_after: int | None = None) -> list[float]:
-    """Train, or continue, in ``out`` and return the loss (nats a token) of each update done in this call.
+    """Train, or continue, in ``out`` and return the loss (nats per token) of each update done in this call.
 
     The first Ctrl-C ends it after the current update, with its state saved.
 

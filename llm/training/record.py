@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
 
 def rows_of(batch: Experience, pseudo_rewards: torch.Tensor) -> list[Row]:
-    """Return one row a sample; ``pseudo_rewards`` are the learner's, shape [R]."""
+    """Return one row per sample; ``pseudo_rewards`` are the learner's, shape [R]."""
     assert batch.policy.entropy_BT is not None
     rewards = [None] * len(batch.texts) if batch.rewards_R is None else batch.rewards_R.tolist()
     columns = (

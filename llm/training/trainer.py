@@ -326,7 +326,7 @@ class Trainer:
             self.master.round()
 
     def _moved(self, batch: Experience) -> float:
-        """Return the KL from the policy that sampled the batch to the one of the present weights, nats a response."""
+        """Return the KL from the policy that sampled the batch to the one of the present weights, nats per response."""
         self._round_weights()
         after_RT = self.passes.logprobs(batch.rollout).logprobs_BT.detach()
         return steps.mean_step_kl(batch.policy.logprobs_BT, after_RT, batch.policy.mask_BT, self.world)

@@ -200,7 +200,7 @@ def answers(
 
 
 def token_entropy(base: FloatArray, policy: FloatArray, resampler: Resampler) -> dict[str, Any]:
-    """Return the entropy a token of both policies and their difference, nats, ratios of sums over problems.
+    """Return the entropy per token of both policies and their difference, nats, ratios of sums over problems.
 
     Args:
         base: Summed entropies and tokens of the base's samples to each problem, shape [P, 2].

@@ -43,7 +43,7 @@ class Points:
         log_base: Log of the measure p of each point, shape [n]: log p of outcomes that are all there; for samples
             log p minus the log of the density that they were drawn from, minus log n.
         policy: Measure pi of each point, shape [n], non-negative with sum 1.
-        features: One column a feature, shape [n, F].
+        features: One column per feature, shape [n, F].
         kl: KL(pi || p) of the prompt, nats.
     """
 
@@ -58,7 +58,7 @@ class Fit:
     """The member of a family that is closest to the policies.
 
     Attributes:
-        theta: Natural parameters, one a feature of the family.
+        theta: Natural parameters, one per feature of the family.
         explained: KL(pi_S || p), the mean over prompts, nats: what the family explains.
         attained: Whether theta is finite; if not, the family explains this much in a limit.
     """
@@ -96,7 +96,7 @@ class Split:
 
 
 def split(problems: Sequence[Problem], policies: Sequence[ArrayLike], features: Sequence[str] = FEATURES) -> Split:
-    """Return the exact split of policies on finite problems, one a prompt.
+    """Return the exact split of policies on finite problems, one per prompt.
 
     Args:
         problems: What p, r and |x| are, P of them.

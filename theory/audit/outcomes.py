@@ -1,6 +1,6 @@
 """A model's known outcomes, prompt by prompt, as ``sharpen llm outcomes`` stores them, and the KL that they allow.
 
-``outcomes.parquet`` has a row a response that was seen, ``frontier.parquet`` a row a prefix that was not followed, or,
+``outcomes.parquet`` has a row per response seen, ``frontier.parquet`` a row per prefix that was not followed, or,
 with an exponent in the column ``alpha``, (1/alpha) log sum u^alpha over children of one depth that were cut together.
 Such norms fall in alpha, so that of the nearest exponent below bounds the one that is asked.
 """

@@ -107,7 +107,7 @@ def pass_at_k_slope(problems: Sequence[Problem], k: int, alpha: float = 1.0, wei
     """Return d pass@k / d alpha of p^alpha over several prompts with rewards 0 or 1 (T25).
 
     Args:
-        problems: One a prompt.
+        problems: One per prompt.
         k: Samples, at least 1.
         alpha: Where the slope is taken.
         weights: Of the prompts, shape [P]; equal if not given.

@@ -1,4 +1,4 @@
-"""The audit's numbers of a split: intervals over prompts, shares, one exponent against one a prompt, and words."""
+"""The audit's numbers of a split: intervals over prompts, shares, one exponent against one per prompt, and words."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def audit_split(prompts: Sequence[Pooled], seed: int = 42) -> dict[str, Any]:
         ``kl``, ``rest`` and each entry of ``explained`` (by features joined by ``+``, and ``all``) and of ``shapley``:
         ``value``, ``low`` and ``high``, nats, 95 % over prompts; ``shares``: the same as parts of ``kl``, None where
         that is about 0; ``fits``: of each family ``theta``, ``attained``, ``ess`` (median over prompts), ``ess_least``;
-        ``alpha``: the shared exponent 1 + theta, None in a limit; ``own_alpha``: with one exponent a prompt what is
+        ``alpha``: the shared exponent 1 + theta, None in a limit; ``own_alpha``: with one exponent per prompt what is
         explained ``at_most``, its ``share``, the ``quartiles`` of the exponents, and the ``limits``: prompts whose
         exponent is not finite;
         ``ess``: median effective sample sizes of the pooled samples for ``base`` and ``policy``; ``verdict``.

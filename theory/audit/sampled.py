@@ -39,7 +39,7 @@ class Scored:
     """Samples of one model to one prompt, scored by both models.
 
     Args:
-        base: log p of each, nats a sequence, shape [n].
+        base: log p of each, nats per sequence, shape [n].
         policy: log pi of each, shape [n].
         reward: In [0, 1], shape [n].
         length: Tokens, shape [n].
@@ -114,12 +114,12 @@ class Family:
     """What one family explains, prompt by prompt.
 
     Attributes:
-        theta: Natural parameters, one a feature of the family.
+        theta: Natural parameters, one per feature of the family.
         attained: Whether they are finite; if not, the family explains this much in a limit.
         explained: KL(pi_S || p) of each prompt, nats, without what few samples and prompts add, shape [P].
         optimism: What few prompts had added, nats.
         score: H^-1/2 s of each prompt, shape [P, F].
-        pull: H^-1 s of each prompt in theta's units, one a feature: theta moves by their weighted mean, shape [P] each.
+        pull: H^-1 s of each prompt, theta's units, one per feature: theta moves by their weighted mean, shape [P] each.
         size: Effective sample size of p_theta's weights of each prompt, shape [P].
     """
 

@@ -1,6 +1,6 @@
 """Optimum and response as pure functions over arrays: NumPy and JAX pass through the same lines.
 
-Arrays are floating vectors of shape [n], one entry an outcome; probabilities appear as logarithms in nats, so that
+Arrays are floating vectors of shape [n], one entry per outcome; probabilities appear as logarithms in nats, so that
 nothing is lost where exp(log p) underflows. With entropy the optimum is exp(level) / Z with level = u / w_h; without,
 it is the base conditioned on the outcomes of highest u (docs/objective.md). JAX functions may be traced: no branch
 looks at a value. XLA fuses passes itself and is given whole vectors, NumPy blocks of them. In float64

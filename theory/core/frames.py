@@ -30,7 +30,7 @@ def table(columns: Mapping[str, Any]) -> DataFrame:
 
 
 def policy_columns(policies: Any) -> dict[str, Any]:
-    """Return policies, shape [rows, n], as one column an outcome: ``probability_0`` and so on."""
+    """Return policies, shape [rows, n], as one column per outcome: ``probability_0`` and so on."""
     return {f"probability_{i}": column for i, column in enumerate(np.asarray(policies).T)}
 
 

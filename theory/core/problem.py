@@ -128,7 +128,7 @@ class Problem:
         return float(np.dot(np.asarray(policy, dtype=np.float64), self.reward))
 
     def frame(self) -> DataFrame:
-        """Return one row an outcome: outcome, base, log_base, reward and length."""
+        """Return one row per outcome: outcome, base, log_base, reward and length."""
         names = ("base", "log_base", "reward", "length")
         return table({"outcome": np.arange(self.n), **{name: getattr(self, name) for name in names}})
 

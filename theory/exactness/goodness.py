@@ -41,7 +41,7 @@ class Goodness:
         expected_variation: Its mean where the draws follow the law; it is not 0.
         largest_variation: It is larger with a chance of at most the false alarm, where the draws follow the law.
         exact: Whether the p-value is at least the false alarm.
-        residuals: (O_i - n p_i) / sqrt(n p_i (1 - p_i)), one an outcome; 0 where the law is 0 or 1.
+        residuals: (O_i - n p_i) / sqrt(n p_i (1 - p_i)), one per outcome; 0 where the law is 0 or 1.
     """
 
     draws: int

@@ -46,7 +46,7 @@ def forecast(
         trees: Known outcomes of every prompt: certified bounds then replace estimates at exponents above 1.
 
     Returns:
-        ``curve``: one row an exponent with ``alpha``, ``expected_reward``, ``low``, ``high``, ``ess`` and more, None
+        ``curve``: one row per exponent with ``alpha``, ``expected_reward``, ``low``, ``high``, ``ess`` and more, None
         with ``needs`` where the samples cannot tell; ``gain`` over p, ``sure`` if its 99 % interval leaves 0 out, and
         ``price``, the part of it in what the task reward gains for the same KL; ``tilts``: rows with ``beta_inv``;
         ``mode``: the reward of the likeliest response; ``task_reward``: what a reward tilt can reach at most, 1 on

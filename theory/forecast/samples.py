@@ -22,7 +22,7 @@ class Samples:
     """One prompt's n samples of p, at temperature 1 and untruncated.
 
     Args:
-        logprob: log p of each, nats a sequence, shape [n].
+        logprob: log p of each, nats per sequence, shape [n].
         reward: Its reward in [0, 1], shape [n].
         length: Its tokens, shape [n]; 1 if not given.
         right: Whether it counts as right, shape [n]; a reward of 1 if not given.

@@ -66,7 +66,7 @@ def slopes(prompts: Sequence[Samples], ks: Sequence[int], resampler: Resampler) 
         resampler: Of the P prompts.
 
     Returns:
-        ``slope_at_1``: ``value``, ``low``, ``high``, reward a unit of alpha; ``price``: the same of Corr(r, log p)
+        ``slope_at_1``: ``value``, ``low``, ``high``, reward per unit of alpha; ``price``: the same of Corr(r, log p)
         within prompts, None where neither varies; ``pass_slopes``: ``k``, ``value``, ``low``, ``high`` each;
         ``crossover``: the first k whose pass@k falls, None if there is none among them, and ``crossover_certain``: the
         first whose interval lies below 0.

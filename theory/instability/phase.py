@@ -50,7 +50,7 @@ class Separatrix:
     exact: bool
 
     def frame(self) -> DataFrame:
-        """Return one row a point of the curve: probability_0, probability_1 and probability_2."""
+        """Return one row per point of the curve: probability_0, probability_1 and probability_2."""
         return table(policy_columns(self.points))
 
 

@@ -130,7 +130,7 @@ class SupportPoints(Sequence[FixedPoint]):
             yield from self._made(np.arange(start, min(start + width, len(self))))
 
     def frame(self) -> DataFrame:
-        """Return one row a point: support, kind, continuum, value, expected_reward, its extreme eigenvalues."""
+        """Return one row per point: support, kind, continuum, value, expected_reward, its extreme eigenvalues."""
         places = np.flatnonzero(self._problem.support)
         supports, ends = [], []
         width = max(1, BLOCK_NUMBERS // self._m)

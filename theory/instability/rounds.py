@@ -41,7 +41,7 @@ class Rounds:
     log_lost: FloatArray
 
     def frame(self) -> DataFrame:
-        """Return one row a round: round, effective_alpha, expected_reward, entropy, kl_to_base and log_lost."""
+        """Return one row per round: round, effective_alpha, expected_reward, entropy, kl_to_base and log_lost."""
         names = ("round", "effective_alpha", "expected_reward", "entropy", "kl_to_base", "log_lost")
         return table({name: getattr(self, name) for name in names})
 

@@ -54,7 +54,7 @@ class FixedPoints:
     complete: bool
 
     def frame(self) -> DataFrame:
-        """Return one row a point: support, kind, continuum, value, expected_reward, its extreme eigenvalues."""
+        """Return one row per point: support, kind, continuum, value, expected_reward, its extreme eigenvalues."""
         return self.points.frame()
 
 

@@ -121,7 +121,7 @@ class Coverage:
     success: FloatArray
 
     def frame(self) -> DataFrame:
-        """Return one row a number of samples: k, pass_at_k and, if it was computed, maj_at_k."""
+        """Return one row per number of samples: k, pass_at_k and, if it was computed, maj_at_k."""
         return table({"k": self.k, "pass_at_k": self.pass_at_k, "maj_at_k": self.maj_at_k})
 
 

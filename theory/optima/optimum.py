@@ -58,7 +58,7 @@ class Optimum:
         return int(np.count_nonzero(self.log_probabilities > -np.inf))
 
     def frame(self) -> DataFrame:
-        """Return one row an outcome: outcome, probability and log_probability."""
+        """Return one row per outcome: outcome, probability and log_probability."""
         outcomes = np.arange(self.probabilities.size)
         return table(
             {"outcome": outcomes, "probability": self.probabilities, "log_probability": self.log_probabilities}

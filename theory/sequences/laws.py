@@ -202,7 +202,7 @@ class Gap:
     kl_temperature_power: float
 
     def frame(self) -> DataFrame:
-        """Return one row a policy, ``base``, ``power`` and ``temperature``: lengths, entropy, log_prob, reward."""
+        """Return one row per policy, ``base``, ``power`` and ``temperature``: lengths, entropy, log_prob, reward."""
         found = {"base": self.base, "power": self.power, "temperature": self.temperature}
         return Named[PolicyReport | None](found).frame()
 

@@ -31,7 +31,7 @@ STEEPEST = 20  # |w|; beyond it |x|^w leaves the floating-point range
 
 @dataclass(frozen=True)
 class ScoredSequence:
-    """A sequence: its states after the start, one a token; log p(x) in nats; |x|, the end-of-sequence token counted."""
+    """A sequence: its states after the start, one per token; log p(x) in nats; |x|, the end of sequence counted."""
 
     states: tuple[int, ...]
     log_prob: float

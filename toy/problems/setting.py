@@ -38,7 +38,7 @@ class Setting(NamedTuple):
         refresh_every: Updates between two replacements of p by the policy; 0 for a frozen p, -1 for p = pi.
         step_size: eta.
         reward_noise: Standard deviation of Gaussian noise on every sampled reward.
-        base_noise: Standard deviation of a Gaussian error of the log p that the objective sees, drawn once a run.
+        base_noise: Standard deviation of a Gaussian error of the log p that the objective sees, drawn once per run.
         end_slope: f'(P) of a utility of the success rate where the flow from the base ends, shape [P]; 1 for the
             identity. Measures read it, no learner does.
         true_positive: t, the share of right samples that the verifier calls right.

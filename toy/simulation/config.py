@@ -40,7 +40,7 @@ class SimulateConfig(Settings):
         epsilon: What Adam adds to the root of its averaged square.
         kl: Where the KL estimate of a sampled learner stands, see ``sharpen.toy.learners.parts.learner.KL_PLACES``.
         reward_noise: Standard deviation of noise on every sampled reward.
-        base_noise: Standard deviation of an error of the log p that the objective sees, drawn once a run.
+        base_noise: Standard deviation of an error of the log p that the objective sees, drawn once per run.
         true_positive: Share of right samples that the verifier calls right, t; exact learners see the mean verdict.
         false_positive: Share of wrong samples that it calls right, f.
         seeds: Independent runs of a sampled learner.

@@ -1,4 +1,4 @@
-"""A sweep's table, one line a setting."""
+"""A sweep's table, one line per setting."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def summarise(columns: dict[str, NDArray[Any]]) -> list[dict[str, Any]]:
 
 
 def _ends(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return one entry a run: its axes, measures at the last step, and when it collapsed (infinity: never)."""
+    """Return one entry per run: its axes, measures at the last step, and when it collapsed (infinity: never)."""
     starts = np.flatnonzero(columns["step"] == 0)
     records = len(columns["step"]) // len(starts)
     last = starts + records - 1

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class GRPO(Clipped):
-    """One update a batch, k3 in the loss, the mean of each response's own mean over tokens."""
+    """One update per batch, k3 in the loss, the mean of each response's own mean over tokens."""
 
     published: ClassVar[Mapping[str, Any]] = {"kl": "k3-loss"}
     aggregation: ClassVar[str | None] = "response_mean"

@@ -29,7 +29,7 @@ def leave_one_out(rewards_PG: Tensor) -> Tensor:
         Shape [P, G]; every row sums to zero.
 
     Raises:
-        ValueError: fewer than two samples a prompt.
+        ValueError: fewer than two samples per prompt.
 
     Example:
         >>> import torch

@@ -25,7 +25,7 @@ KL_PLACES = ("k1-reward", "k2-reward", "k3-reward", "k1-loss", "k2-loss", "k3-lo
 
 
 class LossInputs(NamedTuple):
-    """Constants of the loss, one row a sample of the whole batch.
+    """Constants of the loss, one row per sample of the whole batch.
 
     Args:
         advantages_R: Shape [R].
@@ -132,7 +132,7 @@ class Learner(Protocol):
 
 
 class PolicyGradient(ABC):
-    """REINFORCE's loss on the learner's reward, one update a batch; a subclass says what the advantages are."""
+    """REINFORCE's loss on the learner's reward, one update per batch; a subclass says what the advantages are."""
 
     published: ClassVar[Mapping[str, Any]] = {}
     aggregation: ClassVar[str | None] = None

@@ -19,7 +19,7 @@ from sharpen.llm.tasks.verification.pool import VerifyPool
 from sharpen.llm.tasks.verification.verify import MEMORY_LIMIT, MOST_WORKERS
 from sharpen.llm.tasks.verification.worker import CRASH, TIMEOUT
 
-TIME_LIMIT = 10.0  # seconds an answer; making its data set takes up to three of them, once a worker
+TIME_LIMIT = 10.0  # seconds per answer; making its data set takes up to three of them, once per worker
 FIND, COMPARE = "tag", "exact"
 _WORTHLESS = {"error", TIMEOUT, CRASH}
 answer_tags = Template(

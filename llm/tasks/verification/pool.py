@@ -42,7 +42,7 @@ class VerifyPool:
 
     Args:
         workers: Number of processes.
-        limit: Wall-clock seconds an answer.
+        limit: Wall-clock seconds per answer.
         memory: Address space of a worker, bytes.
         judge: ``module:function`` of this package, which gets the texts of a task and returns one word; the module's
             ``prepare()`` is called once, before workers are forked.

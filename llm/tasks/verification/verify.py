@@ -15,7 +15,7 @@ from sharpen.llm.tasks.verification.pool import Task, VerifyPool
 from sharpen.llm.tasks.verification.worker import CRASH, ERROR, RIGHT, TIMEOUT, WRONG
 from sharpen.objective import InputError
 
-TIME_LIMIT = 5.0  # seconds an answer
+TIME_LIMIT = 5.0  # seconds per answer
 MEMORY_LIMIT = 2 * 2**30  # bytes of address space of a worker, which takes less than 0.1 GiB at rest
 MOST_WORKERS = 16
 CACHED = 65536
@@ -42,8 +42,8 @@ class Verifier:
     Calls from several threads take turns.
 
     Args:
-        workers: Processes; None for one a core, at most 16.
-        limit: Wall-clock seconds an answer.
+        workers: Processes; None for one per core, at most 16.
+        limit: Wall-clock seconds per answer.
         memory: Address space of a worker in bytes (not enforced on macOS, whose kernel does not).
 
     Raises:

@@ -1,4 +1,4 @@
-"""One update a batch with standardised rewards (Shao 2024); the division by the deviation biases it."""
+"""One update per batch with standardised rewards (Shao 2024); the division by the deviation biases it."""
 
 from __future__ import annotations
 
