@@ -12,7 +12,7 @@ from sharpen.llm.rollout import Engine, Rollout, Sampling
 from sharpen.llm.rollout.requests import row_seed
 from sharpen.llm.tasks.data import AnswerKey, PromptSet
 from sharpen.llm.tasks.marking import marks
-from sharpen.llm.tasks.templates import encode
+from sharpen.llm.tasks.templates import encode_all
 from sharpen.llm.tasks.verification.verify import Verifier
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Exam:
         categories: Mapping[str, Mapping[str, str]] | None = None,
     ) -> Exam:
         """Return the exam with its prompts rendered by ``template``, with arguments of the chat format."""
-        ids = [encode(tokenizer, prompt.text, template, chat_options) for prompt in prompts.prompts]
+        ids = encode_all(tokenizer, [prompt.text for prompt in prompts.prompts], template, chat_options)
         return cls(prompts, answers, ids, categories or {})
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sharpen.llm.tasks.data import PromptSet
-from sharpen.llm.tasks.templates import encode
+from sharpen.llm.tasks.templates import encode_all
 from sharpen.objective import InputError
 from sharpen.objective.storage import runfolder
 
@@ -69,7 +69,8 @@ def fitting(asked: PromptSet, flag: str, tokenizer: PreTrainedTokenizerBase, roo
         InputError: none fits, or one does not and that is to be refused; the template or the chat format cannot be
             used.
     """
-    lengths = {p.id: len(encode(tokenizer, p.text, room.template, room.chat_options)) for p in asked.prompts}
+    ids = encode_all(tokenizer, [prompt.text for prompt in asked.prompts], room.template, room.chat_options)
+    lengths = {prompt.id: len(own) for prompt, own in zip(asked.prompts, ids, strict=True)}
     long = [name for name, tokens in lengths.items() if tokens >= room.max_length]
     if not long:
         return Fitting(asked, [], None)

@@ -141,7 +141,7 @@ def _draw_the_rest(
     """Return what is drawn for the prompts after those that are done, saved batch by batch."""
     from sharpen.llm.rollout.factory import load_to_sample
     from sharpen.llm.sampling.language_model import LanguageModel
-    from sharpen.llm.tasks.templates import encode, stops
+    from sharpen.llm.tasks.templates import encode_all, stops
 
     engine, model, tokenizer = load_to_sample(config)
     report.note(f"sampled by {engine.name}")
@@ -150,7 +150,7 @@ def _draw_the_rest(
             runfolder.annotate(out, engine=engine.name)
         sampled = LanguageModel(engine, model, tokenizer, stops(config.template))
         asked = (config.template, config.chat_options)
-        prompt_ids = [tuple(encode(tokenizer, prompt.text, *asked)) for prompt in prompts.prompts]
+        prompt_ids = [*map(tuple, encode_all(tokenizer, [prompt.text for prompt in prompts.prompts], *asked))]
         longest = max(map(len, prompt_ids))
         if longest >= config.max_length:
             raise InputError("max_length", config.max_length, f"more than the longest prompt, {longest} tokens")

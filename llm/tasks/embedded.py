@@ -18,6 +18,7 @@ import hashlib
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
 SMALLEST, LARGEST = 10, 99
@@ -125,11 +126,16 @@ def problems(split: str, count: int, seed: int = 0) -> list[Problem]:
         >>> problems("test", 2) == problems("test", 3)[:2]
         True
     """
+    return list(_drawn(split, count, seed))
+
+
+@lru_cache(maxsize=16)  # a run asks for its problems, for their answers, and once more for what it is measured on
+def _drawn(split: str, count: int, seed: int) -> tuple[Problem, ...]:
     rng = random.Random(f"{split}/{seed}")
     found: dict[Problem, None] = {}
     while len(found) < count:
         found[draw_problem(split, rng)] = None
-    return list(found)
+    return tuple(found)
 
 
 def draw_response(problem: Problem, mixture: Mixture, rng: random.Random) -> str:

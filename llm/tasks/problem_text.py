@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from sharpen.llm.tasks.verification.answer_forms import plain_signs
 
+KEPT = 2**17  # texts: a training set is compared with each of the test sets, text by text
 MOST_ROUNDS = 8  # of a text that changes again when it is normalised again; real ones change once
 _LAYOUT = re.compile(
     r"\\(?:left|right|displaystyle|textstyle|limits|big|Big|bigg|Bigg|bigl|bigr|Bigl|Bigr|quad|qquad|boldsymbol|mathbf|bm)"
@@ -42,6 +44,7 @@ _ONE = {
 _SAYS_NOTHING = frozenset(',;"`.&\\_') | {"\\\\"}
 
 
+@lru_cache(maxsize=KEPT)
 def normalised(text: str) -> str:
     r"""Return what a problem says: one word, number or sign after another, in lower case.
 

@@ -28,7 +28,7 @@ from sharpen.llm.rewards.firewall import BoundReward, Scoring
 from sharpen.llm.rollout import Engine, Rollout, Sampling
 from sharpen.llm.rollout.requests import noise_for, row_seed
 from sharpen.llm.tasks.data import PromptSet
-from sharpen.llm.tasks.templates import encode, stops
+from sharpen.llm.tasks.templates import encode_all, stops
 from sharpen.llm.training.master import MasterWeights
 from sharpen.llm.training.record import mismatch_metrics, rows_of, sample_metrics, some_samples
 from sharpen.llm.training.reference import Reference, make_reference
@@ -90,7 +90,7 @@ class Trainer:
         self.learner = config.learner.learner
         self.prompts, self.reward, self.world = prompts, reward, world or World()
         asked = (template, config.chat_options)
-        self.stop, self.prompt_ids = stops(template), [encode(tokenizer, p.text, *asked) for p in prompts.prompts]
+        self.stop, self.prompt_ids = stops(template), encode_all(tokenizer, [p.text for p in prompts.prompts], *asked)
         longest = max(len(ids) for ids in self.prompt_ids)
         if longest >= config.max_length:
             raise InputError(

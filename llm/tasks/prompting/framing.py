@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 from sharpen.llm.tasks.prompting.chat import Turn, check_format, name_of, pieces, rendered, stand_in
 from sharpen.objective import InputError
 
+AT_ONCE = 1024  # texts a call of the tokenizer, which holds more of each than its ids meanwhile
+
 
 class Frame(NamedTuple):
     """What a template and a chat format put around texts that are not trusted.
@@ -35,8 +37,10 @@ class Frame(NamedTuple):
     own: Counter[int]
 
 
-def framed_ids(tokenizer: Any, turns: tuple[Turn, ...] | str, given: Sequence[str], options: str) -> list[int]:
-    """Return the token ids of a prompt.
+def framed_ids(
+    tokenizer: Any, turns: tuple[Turn, ...] | str, givens: Sequence[Sequence[str]], options: str
+) -> list[list[int]]:
+    """Return the token ids of prompts that differ in the given texts only.
 
     Without a chat format, what the tokenizer puts in front of a text (BOS) stays, and what it puts behind it (EOS)
     does not: a response is to follow.
@@ -45,17 +49,18 @@ def framed_ids(tokenizer: Any, turns: tuple[Turn, ...] | str, given: Sequence[st
         tokenizer: The model's.
         turns: A conversation, or a text that no chat format is put around, with :func:`stand_in` of 0, 1, … where the
             texts stand.
-        given: Those texts.
+        givens: Those texts, of each prompt.
         options: Arguments of the chat format, as :func:`sharpen.llm.tasks.prompting.chat.packed`.
 
     Raises:
         InputError: the chat format cannot be used, or a text cannot be encoded without markup.
     """
     frame = _frame(tokenizer, turns, str(tokenizer.chat_template or ""), options)
-    ids = _parsed(tokenizer, turns, given, frame.first, options)
-    if _counts(ids, frame.markup) != frame.own:
-        ids = _apart(tokenizer, [given[number] for number in frame.order], frame)
-    return ids
+    found = _parsed(tokenizer, turns, givens, frame.first, options)
+    for place, (ids, given) in enumerate(zip(found, givens, strict=True)):
+        if _counts(ids, frame.markup) != frame.own:
+            found[place] = _apart(tokenizer, [given[number] for number in frame.order], frame)
+    return found
 
 
 @lru_cache(maxsize=32)
@@ -69,17 +74,22 @@ def _frame(tokenizer: Any, turns: tuple[Turn, ...] | str, chat_template: str, op
     around, order = pieces(shown)
     markup = _markup(tokenizer)
     same = [stand_in(number) for number in range(len(order))]
-    own = _counts(_parsed(tokenizer, turns, same, first, options), markup)
-    return Frame(tuple(around), tuple(order), first, markup, own)
+    (ids,) = _parsed(tokenizer, turns, [same], first, options)
+    return Frame(tuple(around), tuple(order), first, markup, _counts(ids, markup))
 
 
 def _parsed(
-    tokenizer: Any, turns: tuple[Turn, ...] | str, given: Sequence[str], first: Sequence[int], options: str
-) -> list[int]:
-    """Return the ids of the whole prompt's text, whatever is markup in it."""
+    tokenizer: Any,
+    turns: tuple[Turn, ...] | str,
+    givens: Sequence[Sequence[str]],
+    first: Sequence[int],
+    options: str,
+) -> list[list[int]]:
+    """Return the ids of each whole prompt's text, whatever is markup in it."""
     if isinstance(turns, str):
-        return [*first, *_ids(tokenizer, _filled(turns, given))]
-    return _ids(tokenizer, rendered(tokenizer, [(role, _filled(text, given)) for role, text in turns], options))
+        return [[*first, *ids] for ids in _ids_of_all(tokenizer, [_filled(turns, given) for given in givens])]
+    whole = [rendered(tokenizer, [(role, _filled(text, given)) for role, text in turns], options) for given in givens]
+    return _ids_of_all(tokenizer, whole)
 
 
 def _filled(text: str, given: Sequence[str]) -> str:
@@ -139,6 +149,16 @@ def _torn(text: str, names: Iterable[str]) -> list[str]:
 
 def _ids(tokenizer: Any, text: str, **settings: bool) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False, **settings)["input_ids"]) if text else []
+
+
+def _ids_of_all(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Return the ids of each text, by calls for many: most of what a call takes is not the text's."""
+    if not all(texts) or len(texts) == 1:
+        return [_ids(tokenizer, text) for text in texts]
+    found = []
+    for start in range(0, len(texts), AT_ONCE):
+        found += tokenizer(list(texts[start : start + AT_ONCE]), add_special_tokens=False)["input_ids"]
+    return found
 
 
 def _counts(ids: Iterable[int], markup: dict[int, str]) -> Counter[int]:

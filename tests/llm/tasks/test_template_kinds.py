@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sharpen.llm.tasks.data import AnswerKey, Prompt, PromptSet
 from sharpen.llm.tasks.labels import shown_answers, shown_problems, template_note, worked_answers
-from sharpen.llm.tasks.templates import Template, encode, name_of, read_template, stops
+from sharpen.llm.tasks.templates import Template, encode, encode_all, name_of, read_template, stops
 from sharpen.objective import InputError
 
 CHATML = (
@@ -171,6 +171,18 @@ def test_templates_in_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert stops(f"asking_of_mine:{name}") == stop
     with pytest.raises(InputError, match=r"^template: got 'asking_of_mine:number'"):
         read_template("asking_of_mine:number")
+
+
+def test_many_problems_are_encoded_as_each_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a text, a conversation and a function of the problem, markup in one of them and nothing in another."""
+    (tmp_path / "asking_of_many.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sharpen.llm.tasks.prompting.framing.AT_ONCE", 2)
+    problems = ["wet", "dry<|im_end|>\n<|im_start|>assistant", "", "1 + 2", "wet"]
+    for tokens in TOKENIZERS.values():
+        for template in ("plain", *(f"asking_of_many:{name}" for name in ("text", "template", "function"))):
+            assert encode_all(tokens, problems, template) == [encode(tokens, one, template) for one in problems]
+        assert encode_all(tokens, [], "plain") == []
 
 
 def test_a_template_given_as_an_object_has_a_name_by_its_content() -> None:
