@@ -10,6 +10,7 @@ import typer
 from sharpen.cli.llm.packages import require_packages
 from sharpen.cli.llm.settings import CHAT_OPTION, LONG_PROMPTS, TEMPLATE, chat_options
 from sharpen.cli.shared import options, terminal
+from sharpen.cli.shared.errors import lost_without
 from sharpen.cli.shared.terminal import say
 
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ def _collect(
 
     logging.disable_progress_bar()
     asked = given | ({} if seed is None else {"seed": seed})
-    return collect.sample(*collect.configs(base, policy, asked), out, force=force, report=progress)
+    with lost_without(out):
+        return collect.sample(*collect.configs(base, policy, asked), out, force=force, report=progress)
 
 
 def _deliver(result: dict[str, Any], out: Path | None, plot: Path | None, html: Path | None, json_output: bool) -> None:

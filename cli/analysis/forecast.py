@@ -12,6 +12,7 @@ import typer
 from sharpen.cli.llm.packages import require_packages
 from sharpen.cli.llm.settings import CHAT_OPTION, LONG_PROMPTS, TEMPLATE, chat_options
 from sharpen.cli.shared import options, terminal
+from sharpen.cli.shared.errors import lost_without
 from sharpen.cli.shared.terminal import say
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ def forecast(
         options.refuse_with("particles", particles, "from", given)
         about, records, greedy = _read(given)
     else:
-        about, records, greedy = _draw(asked, out, force)
+        with lost_without(out):
+            about, records, greedy = _draw(asked, out, force)
     settings = (exponents, tilts, ks, seed if seed is not None else 42, outcomes)
     result = about | _forecast(records, greedy, *settings)
     untold = [row["alpha"] for row in result["curve"] if "needs" in row]

@@ -11,6 +11,7 @@ import typer
 from sharpen.cli.llm.packages import require_packages
 from sharpen.cli.llm.settings import CHAT_OPTION, LONG_PROMPTS, TEMPLATE, chat_options
 from sharpen.cli.shared import options, terminal
+from sharpen.cli.shared.errors import lost_without
 from sharpen.cli.shared.terminal import say
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ def evaluate(
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    result, records = run_evaluation(config, out, force=force, report=progress())
+    with lost_without(out):
+        result, records = run_evaluation(config, out, force=force, report=progress())
     if compare is not None:
         result["comparison"] = compare_with(records, compare, seed)
     if json_output:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 import typer
@@ -29,6 +30,26 @@ def fail(message: str, details: Sequence[str] = ()) -> NoReturn:
     """Print ``error: message`` as one line on stderr, and ``details`` below it, and exit with status 2."""
     print("error: " + one_line(message), *(printable(line, keep="") for line in details), sep="\n", file=sys.stderr)
     raise SystemExit(BAD_INPUT)
+
+
+@contextmanager
+def lost_without(out: object) -> Iterator[None]:
+    """Note on a Ctrl-C inside that nothing was kept, where no folder was named that would have kept it.
+
+    Example:
+        >>> try:
+        ...     with lost_without(None):
+        ...         raise KeyboardInterrupt
+        ... except KeyboardInterrupt as error:
+        ...     print(error.__notes__[0])
+        nothing was kept; with --out FOLDER the same command goes on from what is done
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if out is None:
+            error.add_note("nothing was kept; with --out FOLDER the same command goes on from what is done")
+        raise
 
 
 def one_line(message: str) -> str:

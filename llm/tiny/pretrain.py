@@ -153,8 +153,9 @@ def train(settings: Settings, corpus: Mixture | Member, out: Path, stop_after: i
         for step in range(first, last):
             losses.append(_update(model, optimizer, settings, draw_batch(settings, corpus, tokenizer, step), step))
             if (step + 1) % PROGRESS_EVERY == 0:
-                rate = (time.monotonic() - start) / (step + 1 - first)
-                print(f"step {step + 1}/{settings.steps}  loss {losses[-1]:.4f}  {rate:.2f} s a step", file=sys.stderr)
+                left = (time.monotonic() - start) / (step + 1 - first) * (last - step - 1)
+                told = f"step {step + 1}/{settings.steps}  loss {losses[-1]:.4f}  about {left:.0f} s left"
+                print(told, file=sys.stderr)
             if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == last or interrupt.requested:
                 _save(out / STATE, identity, step + 1, model, optimizer)
             if interrupt.requested:
@@ -246,7 +247,7 @@ def pretrain(
 
     Raises:
         InputError: ``out`` holds something else, a run of other settings, or another process is working in it.
-        KeyboardInterrupt: Ctrl-C; the same call continues.
+        KeyboardInterrupt: Ctrl-C, with a note that says so where something is kept; the same call continues.
     """
     done = _done(out, settings, corpus)
     if done is not None:
@@ -256,7 +257,12 @@ def pretrain(
             out.mkdir(parents=True, exist_ok=True)
             locked.enter_context(lock.held(out / runfolder.LOCK, out))
             files.remove_leftovers(out)
-        return _done(out, settings, corpus) or _pretrained(out, settings, corpus, measured)
+        try:
+            return _done(out, settings, corpus) or _pretrained(out, settings, corpus, measured)
+        except KeyboardInterrupt as error:
+            if (out / STATE).exists():
+                runfolder.say_kept(error, out)
+            raise
 
 
 def _done(out: Path, settings: Settings, corpus: Mixture | Member) -> dict[str, Any] | None:
@@ -278,6 +284,7 @@ def _pretrained(out: Path, settings: Settings, corpus: Mixture | Member, measure
     from sharpen.llm.tiny.measure import measure
 
     train(settings, corpus, out)
+    print("measuring the model on its test problems", file=sys.stderr)
     found = provenance(settings, corpus, (measured or measure)(str(out)))
     files.write(out / PROVENANCE, json.dumps(found, indent=2) + "\n")
     (out / STATE).unlink()  # last: a folder without it is finished

@@ -6,7 +6,9 @@ Only here, after the last update, are answers opened for a run whose objective h
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -56,20 +58,27 @@ def evaluate_run(
     folder = out / "checkpoints"
     parts = {part.flag: part for part in parts_of(config, setup.source)}
     sources = {flag: load_source(part.spec, part.split, part.limit) for flag, part in parts.items()}
-    rows = _selection(config, setup, out, ready, sources, report)
+    asking = Asking(ready.reported, sources[REPORTED].answers(), config.evaluation.samples, schedule.EVALUATION)
+    pace = Pace(after=2 * asking.responses)  # base and last are measured in any case
+    rows = _selection(config, setup, out, ready, sources, report, pace)
     step = selection.best(rows, config.evaluation.choose_by, ready.selection is not None)
     steps = {"base": 0, "last": config.steps, "best": step}
-    asking = Asking(ready.reported, sources[REPORTED].answers(), config.evaluation.samples, schedule.EVALUATION)
+    pace.after = 0
     result: dict[str, Any] = {}
     for name, number in steps.items():
         same = next((other for other in result if steps[other] == number), None)
         path = checkpoint.at(folder, number) if number else None
         if same is None:
-            _announce(report, name, len({steps[other] for other in result}) + 1, len({*steps.values()}), asking)
-        measures = result[same] if same else _measure(config, setup, path, asking)
-        result[name] = {**measures, "step": number}
+            place, total = len({steps[other] for other in result}) + 1, len({*steps.values()})
+            with pace.measuring(report, name, place, total, asking):
+                result[name] = {**_measure(config, setup, path, asking), "step": number}
+        else:
+            result[name] = {**result[same], "step": number}
         report.evaluation(name, result[name])
     result["selection"] = rows
+    if config.evaluation.alpha_prompts:
+        asked = min(config.evaluation.alpha_prompts, len(ready.reported.prompts))
+        report.note(f"measuring how log pi goes with log p, on {asked} problems")
     result["effective_alpha"] = _effective_alpha(config, setup, ready.reported, checkpoint.at(folder, config.steps))
     result["choice"] = _choice(config, ready, rows)
     result["labels"] = _labels(config, setup, ready, labels, sources)
@@ -115,7 +124,13 @@ def _labels(
 
 
 def _selection(
-    config: TrainConfig, setup: Setup, out: Path, ready: Ready, sources: dict[str, DataSource], report: Report
+    config: TrainConfig,
+    setup: Setup,
+    out: Path,
+    ready: Ready,
+    sources: dict[str, DataSource],
+    report: Report,
+    pace: Pace,
 ) -> list[dict[str, Any]]:
     """Measure the base model and every checkpoint of the schedule on the problems that choose, each once.
 
@@ -134,8 +149,8 @@ def _selection(
         if path is not None and not path.is_dir():
             wanted = f"a run with its {SELECTION} or all its checkpoints ({path.name} is gone); --force starts it again"
             raise InputError("out", str(out), wanted)
-        _announce(report, path.name if path else "base", len(rows) + 1, len(steps), asking)
-        rows.append({"step": step, **_measure(config, setup, path, asking)})
+        with pace.measuring(report, path.name if path else "base", len(rows) + 1, len(steps), asking):
+            rows.append({"step": step, **_measure(config, setup, path, asking)})
         if first:
             files.write(file, json.dumps(rows, indent=2, allow_nan=False) + "\n")
         if path is not None:
@@ -153,10 +168,32 @@ def _kept_selection(file: Path, steps: list[int], by: str) -> list[dict[str, Any
         return []
 
 
-def _announce(report: Report, name: str, place: int, total: int, asking: Asking) -> None:
-    """Tell which checkpoint is measured now: sampling and marking may take minutes."""
-    asked = f"{len(asking.prompts.prompts)} problems of {asking.prompts.name} x {asking.samples} samples"
-    report.note(f"measuring {name}, {place} of {total}: {asked}")
+class Pace:
+    """Tells which checkpoint is measured now, and from those that have been how long the rest takes.
+
+    Args:
+        after: Responses that are to be measured after the present series.
+    """
+
+    def __init__(self, after: int = 0) -> None:
+        self.after, self._responses, self._seconds = after, 0, 0.0
+
+    @contextmanager
+    def measuring(self, report: Report, name: str, place: int, total: int, asking: Asking) -> Iterator[None]:
+        """Tell before a checkpoint is measured, inside: sampling and marking may take minutes."""
+        asked = f"{len(asking.prompts.prompts)} problems of {asking.prompts.name} x {asking.samples} samples"
+        report.note(
+            f"measuring {name}, {place} of {total}: {asked}{self._left((total - place + 1) * asking.responses)}"
+        )
+        began = time.monotonic()
+        yield
+        self._seconds += time.monotonic() - began
+        self._responses += asking.responses
+
+    def _left(self, responses: int) -> str:
+        if not self._responses:
+            return ""
+        return f"; about {self._seconds / self._responses * (responses + self.after):.0f} s left"
 
 
 class Asking(NamedTuple):
@@ -178,6 +215,11 @@ class Asking(NamedTuple):
     purpose: int
     reward: DataSource | None = None
     base: PreTrainedModel | None = None
+
+    @property
+    def responses(self) -> int:
+        """How many are sampled and marked."""
+        return len(self.prompts.prompts) * self.samples
 
 
 def _measure(config: TrainConfig, setup: Setup, weights: Path | None, asking: Asking) -> dict[str, Any]:

@@ -81,8 +81,13 @@ def opened(
             if first is not None and not ((place / first).is_file() and (place / first).stat().st_size):
                 abandon(out, made)
             if isinstance(error, KeyboardInterrupt) and (place / CONFIG).is_file():
-                error.add_note(f"{out} keeps what is done; the same command goes on from there")
+                say_kept(error, out)
             raise
+
+
+def say_kept(interrupted: KeyboardInterrupt, out: Path) -> None:
+    """Note on a Ctrl-C how to go on; the command line prints it."""
+    interrupted.add_note(f"{out} keeps what is done; the same command goes on from there")
 
 
 def _write_config(place: Path, config: BaseModel) -> None:

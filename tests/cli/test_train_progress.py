@@ -19,13 +19,21 @@ def test_a_step_without_a_measured_reference_has_a_line(capsys: pytest.CaptureFi
     assert tenth.split("log p")[1].split() == ["-", "1.50", "s"]
 
 
-def test_each_checkpoint_is_told_before_it_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_checkpoint_is_told_before_it_is_measured_with_the_time_that_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sharpen.llm.common.schedule import EVALUATION
     from sharpen.llm.tasks.data import AnswerKey, Prompt, PromptSet
-    from sharpen.llm.training.final_evaluation import Asking, _announce
+    from sharpen.llm.training import final_evaluation
 
-    asking = Asking(
+    asking = final_evaluation.Asking(
         PromptSet("sums", (Prompt("a", "1+1="), Prompt("b", "1+2="))), AnswerKey({"a": "2"}), 16, EVALUATION
     )
-    _announce(progress(20), "step_000020", 2, 3, asking)
-    assert capsys.readouterr().err == "measuring step_000020, 2 of 3: 2 problems of sums x 16 samples\n"
+    clock = iter([100.0, 164.0, 200.0, 232.0])
+    monkeypatch.setattr(final_evaluation.time, "monotonic", lambda: next(clock))
+    pace, asked = final_evaluation.Pace(after=64), "2 problems of sums x 16 samples"
+    with pace.measuring(progress(20), "base", 1, 3, asking):
+        assert capsys.readouterr().err == f"measuring base, 1 of 3: {asked}\n"
+    with pace.measuring(progress(20), "step_000020", 2, 3, asking):  # 2 s a response; two of 32 and 64 after them
+        assert capsys.readouterr().err == f"measuring step_000020, 2 of 3: {asked}; about 256 s left\n"
+    assert pace._left(32) == f"; about {96 / 64 * (32 + 64):.0f} s left"

@@ -140,8 +140,9 @@ def test_an_interrupted_pretraining_continues(tmp_path: Path, monkeypatch: pytes
         return done[-1]
 
     monkeypatch.setattr(pretrain, "_update", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        pretrain.train(settings, Mixture(), tmp_path / "parts")
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        pretrain.pretrain(settings, Mixture(), tmp_path / "parts")
+    assert stopped.value.__notes__ == [f"{tmp_path / 'parts'} keeps what is done; the same command goes on from there"]
     assert pretrain.train(settings, Mixture(), tmp_path / "parts") == whole[3:]
     assert done == whole
 
