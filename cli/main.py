@@ -20,6 +20,7 @@ from sharpen.cli.explore import explore
 from sharpen.cli.llm import app as llm
 from sharpen.cli.paper import app as paper
 from sharpen.cli.shared.errors import BAD_INPUT, INTERRUPTED, describe, describe_usage, details, fail
+from sharpen.cli.shared.help import settle
 from sharpen.cli.shared.streams import tolerate_any_text
 from sharpen.cli.shared.terminal import say
 from sharpen.cli.theory import app as theory
@@ -75,6 +76,7 @@ app.add_typer(paper.app, name="paper")
 app.command()(doctor)
 app.command()(explore)
 app.command()(cite)
+settle(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -49,14 +49,14 @@ def audit(
     data: Annotated[str | None, _flag("math500, math, …, a hub id, a file or folder.", ASKED)] = None,
     split: Annotated[str | None, _flag("test (the default), validation or train.", ASKED)] = None,
     problems: Annotated[int | None, _flag("The first N problems only (64).", ASKED)] = None,
-    samples: Annotated[int | None, _flag("Samples a problem of each model (32).", ASKED)] = None,
+    samples: Annotated[int | None, _flag("Samples per problem of each model (32).", ASKED)] = None,
     template: Annotated[str | None, _flag(TEMPLATE, ASKED)] = None,
     chat_option: Annotated[
         list[str] | None, typer.Option(help=CHAT_OPTION, metavar="NAME=VALUE", rich_help_panel=ASKED)
     ] = None,
     long_prompts: Annotated[str | None, _flag(LONG_PROMPTS, ASKED)] = None,
     max_length: Annotated[int | None, _flag("Prompt and response, in tokens.", ASKED)] = None,
-    seed: Annotated[int | None, _flag("Of the samples and the intervals (42).", ASKED)] = None,
+    seed: Annotated[int | None, _flag("Seed of the samples and the intervals (42).", ASKED)] = None,
     metric: Annotated[str | None, _flag("The number that is 1 where an answer is right.", LOGS)] = None,
     filter: Annotated[str | None, _flag("Whose answers count, where a log has several.", LOGS)] = None,
     likelihoods: Annotated[

@@ -42,7 +42,8 @@ def forecast(
         typer.Option(help="embedded (the default), smollm2, …, a hub id, a folder, a run folder, a checkpoint."),
     ] = None,
     checkpoint: Annotated[
-        str | None, typer.Option(help="Of a run folder: last (the default), best, base, or a number of updates.")
+        str | None,
+        typer.Option(help="Which checkpoint of a run folder: last (the default), best, base, or a number of updates."),
     ] = None,
     given: Annotated[
         Path | None,
@@ -76,14 +77,14 @@ def forecast(
     data: Annotated[str | None, _flag("math500, math, …, a hub id, a file or folder.", ASKED)] = None,
     split: Annotated[str | None, _flag("test (the default), validation or train.", ASKED)] = None,
     problems: Annotated[int | None, _flag("The first N problems only (64).", ASKED)] = None,
-    samples: Annotated[int | None, _flag("Samples a problem (32).", ASKED)] = None,
+    samples: Annotated[int | None, _flag("Samples per problem (32).", ASKED)] = None,
     template: Annotated[str | None, _flag(TEMPLATE, ASKED)] = None,
     chat_option: Annotated[
         list[str] | None, typer.Option(help=CHAT_OPTION, metavar="NAME=VALUE", rich_help_panel=ASKED)
     ] = None,
     long_prompts: Annotated[str | None, _flag(LONG_PROMPTS, ASKED)] = None,
     max_length: Annotated[int | None, _flag("Prompt and response, in tokens.", ASKED)] = None,
-    seed: Annotated[int | None, _flag("Of the samples and the intervals (42).", ASKED)] = None,
+    seed: Annotated[int | None, _flag("Seed of the samples and the intervals (42).", ASKED)] = None,
     engine: Annotated[str | None, _flag("auto (vLLM if installed), vllm or transformers.", MACHINE)] = None,
     device: Annotated[str | None, _flag("auto, cpu or cuda.", MACHINE)] = None,
     dtype: Annotated[str | None, _flag("auto, float32 or bfloat16.", MACHINE)] = None,

@@ -36,7 +36,8 @@ def outcomes(
         typer.Option(help="embedded, smollm2, …, a hub id, a folder, a run folder or one of its checkpoints."),
     ] = "embedded",
     checkpoint: Annotated[
-        str | None, typer.Option(help="Of a run folder: last (the default), best, base, or a number of updates.")
+        str | None,
+        typer.Option(help="Which checkpoint of a run folder: last (the default), best, base, or a number of updates."),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the bounds to a .png, .pdf or .svg file.")] = None,
     alpha: Annotated[

@@ -47,7 +47,9 @@ def verify_sampler(
     model: Annotated[
         str, _flag("embedded (the default), smollm2, …, a hub id, a folder, a run folder or a checkpoint.", ON)
     ] = "embedded",
-    checkpoint: Annotated[str | None, _flag("Of a run folder: last (the default), best, base, or updates.", ON)] = None,
+    checkpoint: Annotated[
+        str | None, _flag("Which checkpoint of a run folder: last (the default), best, base, or updates.", ON)
+    ] = None,
     task: Annotated[str | None, _flag("As --data: a task, as `sharpen llm tasks` lists them.", ON)] = None,
     data: Annotated[str | None, _flag("math500, math, …, a hub id, a file or folder.", ON)] = None,
     split: Annotated[str | None, _flag("test (the default), validation or train.", ON)] = None,
@@ -63,7 +65,7 @@ def verify_sampler(
     power: Annotated[float | None, _flag("Chance to find it (0.99).", SURE)] = None,
     false_alarm: Annotated[float | None, _flag("Chance to refuse an exact sampler (0.001).", SURE)] = None,
     draws: Annotated[int | None, _flag("Draws; the default is what --tv and --power need.", SURE)] = None,
-    seed: Annotated[int | None, _flag("Of all random numbers (42).", SURE)] = None,
+    seed: Annotated[int | None, _flag("Seed of all random numbers (42).", SURE)] = None,
     json_output: options.JsonOutput = False,
 ) -> None:
     """Compare a sampler's draws with p^alpha, enumerated, on a model that may say only few tokens.

@@ -14,12 +14,12 @@ from sharpen.cli.llm import sample as llm_sample
 from sharpen.cli.llm import tasks as llm_tasks
 from sharpen.cli.llm import train as llm_train
 
-app = typer.Typer(no_args_is_help=True, help="Train a language model on the objective and evaluate it.")
+app = typer.Typer(no_args_is_help=True, help="Language models: forecast, train, audit, evaluate, sample, export.")
 
 
 @app.callback()
 def group() -> None:
-    """Train a language model on the objective and evaluate it."""
+    """Language models: forecast, train, audit, evaluate, sample, export."""
 
 
 llm_train.register(app)

@@ -24,11 +24,11 @@ def register(app: typer.Typer) -> None:
 @options.flat
 def data(
     train: Annotated[str, typer.Option(help="Training set: a name, a hub id, a file or folder.")] = "math",
-    train_split: Annotated[str, typer.Option(help="Its part.")] = "train",
+    train_split: Annotated[str, typer.Option(help="Part of the training set.")] = "train",
     test: Annotated[
         list[str] | None, typer.Option(help="Test set, in the same forms; several times for several.")
     ] = None,
-    test_split: Annotated[str, typer.Option(help="Their part.")] = "test",
+    test_split: Annotated[str, typer.Option(help="Part of the test sets.")] = "test",
     show: Annotated[int | None, typer.Option(help="Print so many pairs of problems of each test set.", min=1)] = None,
     json_output: options.JsonOutput = False,
 ) -> None:

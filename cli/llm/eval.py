@@ -32,7 +32,8 @@ def evaluate(
         typer.Option(help="embedded, qwen2.5-3b, …, a hub id, a folder, a run folder or one of its checkpoints."),
     ] = "embedded",
     checkpoint: Annotated[
-        str | None, typer.Option(help="Of a run folder: last (the default), best, base, or a number of updates.")
+        str | None,
+        typer.Option(help="Which checkpoint of a run folder: last (the default), best, base, or a number of updates."),
     ] = None,
     base: Annotated[
         str | None, typer.Option(help="Base model for the KL, as --model; a run folder's own is the default.")
@@ -58,7 +59,7 @@ def evaluate(
     long_prompts: Annotated[
         str | None, typer.Option(help=LONG_PROMPTS, rich_help_panel=ASKED, show_default="drop")
     ] = None,
-    samples: Annotated[int, typer.Option(help="Samples a problem.", rich_help_panel=SAMPLING)] = 16,
+    samples: Annotated[int, typer.Option(help="Samples per problem.", rich_help_panel=SAMPLING)] = 16,
     temperature: Annotated[float, typer.Option(help="0 is greedy.", rich_help_panel=SAMPLING)] = 1.0,
     top_p: Annotated[
         float | None, typer.Option(help="Mass of the nucleus.", rich_help_panel=SAMPLING, show_default="1.0")
@@ -66,7 +67,7 @@ def evaluate(
     max_length: Annotated[
         int | None, typer.Option(help="Prompt and response, in tokens.", rich_help_panel=SAMPLING)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the samples and the intervals.", rich_help_panel=SAMPLING)] = 42,
+    seed: Annotated[int, typer.Option(help="Seed of the samples and the intervals.", rich_help_panel=SAMPLING)] = 42,
     likelihoods: Annotated[
         bool,
         typer.Option(

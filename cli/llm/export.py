@@ -25,7 +25,8 @@ def export(
     ],
     out: Annotated[Path, typer.Option(help="New folder for weights, config and tokenizer.")],
     checkpoint: Annotated[
-        str | None, typer.Option(help="Of a run folder: last (the default), best, base, or a number of updates.")
+        str | None,
+        typer.Option(help="Which checkpoint of a run folder: last (the default), best, base, or a number of updates."),
     ] = None,
     base: Annotated[str | None, typer.Option(help="Base model of an adapter; its own is the default.")] = None,
     dtype: Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float16.")] = "auto",

@@ -26,11 +26,11 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Folder of the model; the same command continues.")],
     dial: Annotated[str | None, typer.Option(help="A model of the dial (dial+1, …), or all: each in OUT/NAME.")] = None,
     steps: Annotated[int | None, typer.Option(help="Updates [default: 1500; dial 3000].", min=1)] = None,
-    batch: Annotated[int | None, typer.Option(help="Problems an update [default: 192; dial 128].", min=1)] = None,
+    batch: Annotated[int | None, typer.Option(help="Problems per update [default: 192; dial 128].", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak of the cosine schedule [default: 0.003].")] = None,
     hidden: Annotated[int | None, typer.Option(help="Width, a multiple of 32 [default: 128; dial 64].", min=32)] = None,
     layers: Annotated[int | None, typer.Option(help="Depth [default: 3; dial 2].", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="Of weights and data.", min=0, max=2**31 - 1)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights and data.", min=0, max=2**31 - 1)] = 0,
     json_output: options.JsonOutput = False,
 ) -> None:
     """Pre-train the embedded model: sums of three numbers, with several ways to answer.

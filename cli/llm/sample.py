@@ -50,7 +50,8 @@ def sample(
         typer.Option(help="embedded, qwen2.5-3b, …, a hub id, a folder, a run folder or one of its checkpoints."),
     ] = "embedded",
     checkpoint: Annotated[
-        str | None, typer.Option(help="Of a run folder: last (the default), best, base, or a number of updates.")
+        str | None,
+        typer.Option(help="Which checkpoint of a run folder: last (the default), best, base, or a number of updates."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results; the same command continues it.", show_default="stdout")
@@ -67,9 +68,9 @@ def sample(
         list[str] | None, typer.Option(help=CHAT_OPTION, metavar="NAME=VALUE", rich_help_panel=ASKED)
     ] = None,
     long_prompts: Annotated[str | None, _flag(LONG_PROMPTS, ASKED)] = None,
-    samples: Annotated[int | None, _flag("Responses a prompt (1).", ASKED)] = None,
+    samples: Annotated[int | None, _flag("Responses per prompt (1).", ASKED)] = None,
     max_length: Annotated[int | None, _flag("Prompt and response, in tokens.", ASKED)] = None,
-    seed: Annotated[int | None, _flag("Of all random numbers (42).", ASKED)] = None,
+    seed: Annotated[int | None, _flag("Seed of all random numbers (42).", ASKED)] = None,
     block: Annotated[int | None, _flag("Tokens between two runs of the chain (192).", POWER)] = None,
     steps: Annotated[int | None, _flag("Metropolis-Hastings steps per block (10).", POWER)] = None,
     proposal_temperature: Annotated[float | None, _flag("Of the proposal (1/alpha).", POWER)] = None,
@@ -81,9 +82,9 @@ def sample(
     ] = None,
     cut: Annotated[str | None, _flag("uniform, or entropy: where the next token's entropy rises.", POWER)] = None,
     n: Annotated[int | None, _flag("best-of-n: candidates (16).", OTHER)] = None,
-    score: Annotated[str | None, _flag("best-of-n: sum (log p, the default) or mean (a token).", OTHER)] = None,
+    score: Annotated[str | None, _flag("best-of-n: sum (log p, the default) or mean (per token).", OTHER)] = None,
     candidates: Annotated[int | None, _flag("scalable-power: next tokens that are weighed (8).", OTHER)] = None,
-    rollouts: Annotated[int | None, _flag("scalable-power: rollouts a candidate (8).", OTHER)] = None,
+    rollouts: Annotated[int | None, _flag("scalable-power: rollouts per candidate (8).", OTHER)] = None,
     horizon: Annotated[int | None, _flag("scalable-power: longest rollout in tokens (to the end).", OTHER)] = None,
     jackknife: Annotated[
         bool | None,
@@ -94,7 +95,7 @@ def sample(
             show_default="jackknife",
         ),
     ] = None,
-    particles: Annotated[int | None, _flag("power-smc: particles of a population (16).", OTHER)] = None,
+    particles: Annotated[int | None, _flag("power-smc: particles per population (16).", OTHER)] = None,
     grow: Annotated[int | None, _flag("power-smc: tokens between two looks at the weights (8).", OTHER)] = None,
     populations: Annotated[int | None, _flag("power-smc: a chain over so many populations (1).", OTHER)] = None,
     pool: Annotated[int | None, _flag("reweighted: base samples, shared by a prompt's responses (64).", OTHER)] = None,

@@ -31,7 +31,7 @@ def _flag(panel: str, help: str, *names: str) -> Any:
 class RunFlags:
     """Length, data and seeds of a run."""
 
-    steps: Annotated[int | None, _flag(RUN, "Updates.")] = None
+    steps: Annotated[int | None, _flag(RUN, "Updates (embedded 100, smollm2 40, qwen3-4b 1000, else 500).")] = None
     seed: Annotated[int | None, _flag(RUN, "Seed of prompts and samples.")] = None
     checkpoint_every: Annotated[int | None, _flag(RUN, "Updates between checkpoints.")] = None
     task: Annotated[str | None, _flag(RUN, "Train, choose and measure on the parts of one task.")] = None
@@ -54,8 +54,10 @@ class RunFlags:
 class RolloutFlags:
     """How responses are sampled."""
 
-    prompts_per_step: Annotated[int | None, _flag(ROLLOUT, "Prompts a step, over all processes.")] = None
-    samples_per_prompt: Annotated[int | None, _flag(ROLLOUT, "Samples a prompt, at least 2.")] = None
+    prompts_per_step: Annotated[
+        int | None, _flag(ROLLOUT, "Prompts per update, over all processes (32; smollm2 8, qwen3-4b 64).")
+    ] = None
+    samples_per_prompt: Annotated[int | None, _flag(ROLLOUT, "Samples per prompt, at least 2 (8).")] = None
     max_length: Annotated[int | None, _flag(ROLLOUT, "Prompt and response, in tokens.")] = None
     ignore_eos: Annotated[bool | None, _flag(ROLLOUT, "Fixed-length training.", "--ignore-eos")] = None
     temperature: Annotated[float | None, _flag(ROLLOUT, "Of the rollouts; other than 1 for tb only.")] = None
@@ -86,10 +88,12 @@ class LearnerFlags:
     clip_high: Annotated[float | None, _flag(LEARNER, "Upper clip of PPO's ratio.")] = None
     aggregation: Annotated[str | None, _flag(LEARNER, "token_mean (the paper), sequence_mean or response_mean.")] = None
     importance: Annotated[str | None, _flag(LEARNER, "Sampler-trainer weights: token, sequence or none.")] = None
-    importance_cap: Annotated[float | None, _flag(LEARNER, "Their cap.")] = None
-    learning_rate: Annotated[float | None, _flag(LEARNER, "AdamW's, after warm-up.")] = None
+    importance_cap: Annotated[float | None, _flag(LEARNER, "Cap of these weights (20).")] = None
+    learning_rate: Annotated[
+        float | None, _flag(LEARNER, "AdamW's rate after warm-up (embedded 3e-4, smollm2 1e-5, else 1e-6).")
+    ] = None
     warmup_steps: Annotated[int | None, _flag(LEARNER, "Updates of warm-up.")] = None
-    weight_decay: Annotated[float | None, _flag(LEARNER, "AdamW's.")] = None
+    weight_decay: Annotated[float | None, _flag(LEARNER, "AdamW's weight decay (0.01).")] = None
     gradient_clip: Annotated[float | None, _flag(LEARNER, "Largest norm of the gradient.")] = None
 
 
@@ -117,7 +121,7 @@ class ScaleFlags:
         bool | None, _flag(SCALE, "Compute activations again in the backward pass.", "--activation-checkpointing")
     ] = None
     lora_rank: Annotated[int | None, _flag(SCALE, "Train adapters of this rank only.")] = None
-    lora_alpha: Annotated[float | None, _flag(SCALE, "Their scale, times 1/rank.")] = None
+    lora_alpha: Annotated[float | None, _flag(SCALE, "Scale of the adapters, times 1/rank.")] = None
     shard: Annotated[str | None, _flag(SCALE, "FSDP2: auto, always or never.")] = None
     reference_offload: Annotated[
         bool | None, _flag(SCALE, "Keep the sharded reference in the machine's memory.", "--reference-offload")
@@ -128,12 +132,12 @@ class ScaleFlags:
 class EvaluationFlags:
     """What is measured in the end."""
 
-    eval_problems: Annotated[int | None, _flag(EVALUATION, "Problems.")] = None
-    eval_samples: Annotated[int | None, _flag(EVALUATION, "Samples a problem.")] = None
-    eval_data: Annotated[str | None, _flag(EVALUATION, "As --data.")] = None
-    eval_split: Annotated[str | None, _flag(EVALUATION, "Part of the data.")] = None
+    eval_problems: Annotated[int | None, _flag(EVALUATION, "Problems of the evaluation after training.")] = None
+    eval_samples: Annotated[int | None, _flag(EVALUATION, "Samples of each of them.")] = None
+    eval_data: Annotated[str | None, _flag(EVALUATION, "Data of the evaluation, as --data.")] = None
+    eval_split: Annotated[str | None, _flag(EVALUATION, "Part of these data.")] = None
     eval_selection_data: Annotated[str | None, _flag(EVALUATION, "Where the best checkpoint is chosen.")] = None
-    eval_selection_split: Annotated[str | None, _flag(EVALUATION, "Its part.")] = None
+    eval_selection_split: Annotated[str | None, _flag(EVALUATION, "Part of them.")] = None
     eval_choose_by: Annotated[
         str | None, _flag(EVALUATION, "What makes it the best: pass@1 (with labels), objective, or last.")
     ] = None
@@ -331,7 +335,7 @@ def _plan(config: TrainConfig, processes: int | None, gpu: str | None, as_json: 
 
 
 def recipes(
-    model: Annotated[str | None, typer.Option(help="Of this model only.")] = None,
+    model: Annotated[str | None, typer.Option(help="Recipes of this model only.")] = None,
     write: Annotated[Path | None, typer.Option(help="Write each as a file of settings in this folder.")] = None,
     json_output: options.JsonOutput = False,
 ) -> None:

@@ -193,7 +193,7 @@ def verify(
     sample: Annotated[
         int | None, typer.Option(min=1, help="How many results of each kind to recompute.", show_default="1")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the draw.", min=0, max=2**31 - 1, show_default="0")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the draw.", min=0, max=2**31 - 1, show_default="0")] = None,
     run: Annotated[list[str] | None, typer.Option(help="This run, or arm, instead of a draw; repeatable.")] = None,
     adopt: Annotated[
         bool,

@@ -48,7 +48,7 @@ def coverage(
     marginal: Annotated[
         bool,
         typer.Option(
-            "--marginal", help="Also the optimum with the answer's likelihood instead.", rich_help_panel=POLICIES
+            "--marginal", help="Also the optimum that sharpens answers, not sequences.", rich_help_panel=POLICIES
         ),
     ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw both curves to a .png, .pdf or .svg file.")] = None,

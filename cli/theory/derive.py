@@ -34,7 +34,7 @@ def derive(
     html: Annotated[
         Path | None, typer.Option(help="Write one self-contained HTML page, formulas as MathML.", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the random problems, at least 0.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random problems, at least 0.")] = 0,
     json_output: options.JsonOutput = False,
 ) -> None:
     """State each result of the theory, derive it from the objective, and check every step.

@@ -35,7 +35,9 @@ def self_sharpening(
     chosen: options.ObjectiveFlags,
     outcomes: options.ProblemFlags,
     rounds: Annotated[int, typer.Option(help="Rounds, each trained to the end with the last policy as reference.")] = 6,
-    epsilon: Annotated[float, typer.Option(help="Collapsed: the likeliest outcome holds at least 1 - epsilon.")] = 1e-6,
+    epsilon: Annotated[
+        float, typer.Option(help="A policy has collapsed when its likeliest outcome holds at least 1 - epsilon.")
+    ] = 1e-6,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the rounds and the probability still lost to a .png, .pdf or .svg file.")
     ] = None,

@@ -29,7 +29,7 @@ def sensitivity(
     epsilon: Annotated[float, typer.Option(help="Largest error of each log p (nats) or reward.")] = 0.1,
     noise_sd: Annotated[float, typer.Option(help="Standard deviation of random errors.")] = 0.1,
     draws: Annotated[int, typer.Option(help="Simulated error vectors.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Of the simulation.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
     plot: Annotated[
         Path | None, typer.Option(help="Draw change against size of error to a .png, .pdf or .svg file.")
     ] = None,

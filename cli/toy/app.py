@@ -23,14 +23,17 @@ from sharpen.cli.toy.settings import names, resolve
 if TYPE_CHECKING:
     from sharpen.toy.simulation.config import SimulateConfig
 
-app = typer.Typer(no_args_is_help=True, help="Gradient dynamics of tabular policies.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Simulate learners on problems of a few outcomes, beside the theory.",
+)
 RUN, AUDIT = "Run", "audit.json"
 LEAST_KL = 1e-6  # nats: of less there are no shares
 
 
 @app.callback()
 def group() -> None:
-    """Gradient dynamics of tabular policies."""
+    """Simulate learners on problems of a few outcomes, beside the theory."""
 
 
 toy_sweep.register(app)
@@ -52,8 +55,10 @@ def simulate(
         typer.Option(help="natural, softmax, rloo, grpo, …; repeat or separate by commas. Default: these three."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML or JSON file of settings; flags change it.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Updates.", rich_help_panel=RUN)] = None,
-    step_size: Annotated[float | None, typer.Option(help="eta of every learner chosen.", rich_help_panel=RUN)] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates (3000).", rich_help_panel=RUN)] = None,
+    step_size: Annotated[
+        float | None, typer.Option(help="Step size eta of every learner chosen.", rich_help_panel=RUN)
+    ] = None,
     group_size: Annotated[int | None, typer.Option(help="Samples of an update.", rich_help_panel=RUN)] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd, momentum, adam.", rich_help_panel=RUN)] = None,
     epsilon: Annotated[
@@ -75,7 +80,7 @@ def simulate(
         float | None, typer.Option(help="Share of wrong samples that it calls right.", rich_help_panel=RUN)
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Independent runs.", rich_help_panel=RUN)] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all random numbers.", rich_help_panel=RUN)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all random numbers.", rich_help_panel=RUN)] = None,
     record_every: Annotated[int | None, typer.Option(help="Updates between records.", rich_help_panel=RUN)] = None,
     audit: Annotated[
         bool, typer.Option("--audit", help="Also split what each run changed: sharpening, reward, length, rest.")

@@ -43,7 +43,7 @@ def phase(
         str | None, _optional("Where the KL estimate stands: k1-reward, k3-loss, …. Default k1-reward.")
     ] = None,
     step_size: Annotated[
-        float | None, _optional("eta of the runs, and of the field for ppo and dapo. Default 0.2.")
+        float | None, _optional("Step size eta of the runs, and of the field for ppo and dapo. Default 0.2.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw both panels to a .png, .pdf or .svg file.")] = None,
     animate: Annotated[
@@ -53,7 +53,7 @@ def phase(
     starts: Annotated[int | None, _run("Instead, one run from each of N x N policies.", most=100)] = None,
     steps: Annotated[int | None, _run("Updates. Default 400.", most=10**7)] = None,
     frames: Annotated[int | None, _run("Frames after the first. Default 100.", most=10**4)] = None,
-    seed: Annotated[int | None, _run("Of all random numbers. Default 0.", least=0, most=2**31 - 1)] = None,
+    seed: Annotated[int | None, _run("Seed of all random numbers. Default 0.", least=0, most=2**31 - 1)] = None,
     json_output: options.JsonOutput = False,
 ) -> None:
     """Draw where a learner's mean update leads on three outcomes: vector field, nullclines, rest points, runs.

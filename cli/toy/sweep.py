@@ -45,7 +45,7 @@ def sweep(
     optimizer: _values("sgd, momentum, adam.") = None,  # type: ignore[valid-type]
     epsilon: _values("Adam's: added to the root of its averaged square.") = None,  # type: ignore[valid-type]
     kl: _values("k1-reward, k2-loss, …: estimator of the KL and its place.") = None,  # type: ignore[valid-type]
-    step_size: _values("eta.") = None,  # type: ignore[valid-type]
+    step_size: _values("Step sizes eta.") = None,  # type: ignore[valid-type]
     reward_noise: _values("Standard deviation of noise on sampled rewards.") = None,  # type: ignore[valid-type]
     base_noise: _values("Standard deviation of a fixed error of log p.") = None,  # type: ignore[valid-type]
     true_positive: _values("Shares of right samples that the verifier calls right.") = None,  # type: ignore[valid-type]
@@ -82,8 +82,8 @@ def sweep(
         int | None, typer.Option(help="Reward 1 for sequences that end in this token.", rich_help_panel=SEQUENCES)
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Runs of each setting.", rich_help_panel=RUN)] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all random numbers.", rich_help_panel=RUN)] = None,
-    steps: Annotated[int | None, typer.Option(help="Updates.", rich_help_panel=RUN)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all random numbers.", rich_help_panel=RUN)] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates (2000).", rich_help_panel=RUN)] = None,
     record_every: Annotated[int | None, typer.Option(help="Updates between records.", rich_help_panel=RUN)] = None,
     record_at: Annotated[
         str | None, typer.Option(help="Updates after which to record, k1,k2,...", rich_help_panel=RUN)

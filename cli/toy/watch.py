@@ -49,13 +49,15 @@ def watch(
         typer.Option(help="natural, softmax, rloo, grpo, …; repeat or separate by commas. Default: rloo."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML or JSON file of settings; flags change it.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Updates.", rich_help_panel=RUN)] = None,
-    step_size: Annotated[float | None, typer.Option(help="eta of every learner chosen.", rich_help_panel=RUN)] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates (3000).", rich_help_panel=RUN)] = None,
+    step_size: Annotated[
+        float | None, typer.Option(help="Step size eta of every learner chosen.", rich_help_panel=RUN)
+    ] = None,
     group_size: Annotated[int | None, typer.Option(help="Samples of an update.", rich_help_panel=RUN)] = None,
     seeds: Annotated[
         int | None, typer.Option(help="Independent runs of a sampled learner.", rich_help_panel=RUN)
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all random numbers.", rich_help_panel=RUN)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all random numbers.", rich_help_panel=RUN)] = None,
     every: Annotated[int | None, typer.Option(help="Updates between two frames. Default: a hundredth.")] = None,
     delay: Annotated[float, typer.Option(help="Seconds that a frame stays at least.", min=0.0, max=3600.0)] = 0.05,
 ) -> None:
