@@ -17,7 +17,7 @@ from sharpen.objective.storage.runfolder import provenance
 
 RESULT = Path(__file__).parents[1] / "results" / "effective_alpha.json"
 # On samples of the policy at temperature 1.2 the residual also sees what the policy has begun to give up.
-LEARNERS = {"trajectory balance": ["--learner", "tb", "--temperature", "1.2"], "RLOO": []}
+LEARNERS = {"trajectory balance": ["--learner", "tb-batch", "--temperature", "1.2"], "RLOO": []}
 SETTINGS = [
     *("--prompts-per-step", "32", "--samples-per-prompt", "8", "--learning-rate", "2e-4"),
     *("--checkpoint-every", "100", "--engine", "transformers", "--eval-problems", "64"),

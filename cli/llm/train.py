@@ -60,7 +60,7 @@ class RolloutFlags:
     samples_per_prompt: Annotated[int | None, _flag(ROLLOUT, "Samples per prompt, at least 2 (8).")] = None
     max_length: Annotated[int | None, _flag(ROLLOUT, "Prompt and response, in tokens.")] = None
     ignore_eos: Annotated[bool | None, _flag(ROLLOUT, "Fixed-length training.", "--ignore-eos")] = None
-    temperature: Annotated[float | None, _flag(ROLLOUT, "Of the rollouts; other than 1 for tb only.")] = None
+    temperature: Annotated[float | None, _flag(ROLLOUT, "Of the rollouts; not 1 for tb and tb-batch only.")] = None
     engine: Annotated[str | None, _flag(ROLLOUT, "auto (vLLM if installed), vllm or transformers.")] = None
     engine_memory: Annotated[float | None, _flag(ROLLOUT, "Share of GPU memory for vLLM.")] = None
     engine_sleep: Annotated[
@@ -77,7 +77,7 @@ class LearnerFlags:
         str | None,
         _flag(
             LEARNER,
-            "rloo, reinforce, grpo, ppo, dapo, unlikeliness, tb, best-of-n, dr-grpo, gspo, cispo, maxrl, "
+            "rloo, reinforce, grpo, ppo, dapo, unlikeliness, tb, tb-batch, best-of-n, dr-grpo, gspo, cispo, maxrl, "
             "maxrl-order-g, pass-k, nsr, w-reinforce, power-distillation, alpha-divergence, f-divergence, "
             "entropy-bonus, adaptive-entropy, or your own as module:object.",
         ),

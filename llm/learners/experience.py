@@ -30,6 +30,8 @@ class Experience:
         rewards_R: Task rewards; None if the objective has no reward term.
         graph_RT: ``policy.logprobs_BT`` with its graph, if that was kept for the update.
         first_loss: This process's part of the first update's loss, if its gradient has been added with the scores.
+        log_z_P: What is learned of w_h log Z of each prompt and taken off its rewards, shape [P], where a learner asks
+            for it.
         stand_in: Whether these samples only let this process take part in what the others do: they add nothing to the
             loss and do not count.
     """
@@ -43,6 +45,7 @@ class Experience:
     rewards_R: Tensor | None
     graph_RT: Tensor | None = None
     first_loss: float | None = None
+    log_z_P: Tensor | None = None
     stand_in: bool = False
 
     @property
@@ -99,6 +102,7 @@ class Experience:
                 weights_BT=self.mismatch.weights_BT[rows], difference_B=self.mismatch.difference_B[rows]
             ),
             None if self.rewards_R is None else self.rewards_R[rows],
+            log_z_P=None if self.log_z_P is None else self.log_z_P[list(prompts)],
         )
 
 

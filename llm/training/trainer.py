@@ -8,7 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,6 +31,7 @@ from sharpen.llm.rollout import Engine, Rollout, Sampling
 from sharpen.llm.rollout.requests import noise_for, row_seed
 from sharpen.llm.tasks.data import PromptSet
 from sharpen.llm.tasks.templates import encode_all, stops
+from sharpen.llm.training.log_z import LogZ
 from sharpen.llm.training.master import MasterWeights
 from sharpen.llm.training.record import mismatch_metrics, rows_of, sample_metrics, some_samples
 from sharpen.llm.training.reference import Reference, make_reference
@@ -104,6 +107,8 @@ class Trainer:
         self.passes = Passes(config, model, self.reference, self.world, self.compute)
         weights = [weight for _, weight in self.trained.named_parameters() if weight.requires_grad]
         self.optimizer = steps.make_optimizer(config.optimizer, weights, fused=master is not None)
+        rate = getattr(self.learner, "log_z_rate", None)
+        self.log_z = None if rate is None else LogZ(model, rate, self.world)
 
     def step(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Sample, score, update the policy and hand it to the engine.
@@ -162,6 +167,8 @@ class Trainer:
             tensors["reference"] = parameters(self.reference.model, keep=keep)
         if self._files_are_rounded():
             tensors["policy"] = parameters(self.trained, keep=keep, trained_only=True)
+        if self.log_z is not None:
+            tensors["log_z"] = self.log_z.state()
         return tensors, {"step": self.step_index}
 
     def load_state(self, tensors: dict[str, Tensors], numbers: dict[str, Any], weights: Tensors, where: str) -> None:
@@ -176,7 +183,8 @@ class Trainer:
         Raises:
             InputError: the state is another model's.
         """
-        for name in ("optimizer", *(["reference"] if self.reference.model is not None else [])):
+        also = {"reference": self.reference.model, "log_z": self.log_z}
+        for name in ("optimizer", *(name for name, part in also.items() if part is not None)):
             if name not in tensors:
                 raise InputError("checkpoint", where, f"one with {name}.safetensors")
         if "policy" in tensors:
@@ -187,6 +195,8 @@ class Trainer:
         load_optimizer_state(self.optimizer, self.trained, tensors["optimizer"], where)
         if self.reference.model is not None:
             load_parameters(self.reference.model, tensors["reference"], where)
+        if self.log_z is not None:
+            self.log_z.load_state(tensors["log_z"], where)
         self._round_weights()
         self.step_index = int(numbers["step"])
         self.engine.push_weights(self.model)
@@ -291,9 +301,13 @@ class Trainer:
         loss = norm = 0.0
         size: dict[str, float | None] = {}
         policy_RT = batch.policy.logprobs_BT
+        features_PF = None if self.log_z is None else self.log_z.features([self.prompt_ids[i] for i in batch.chosen])
         for epoch in range(config.learner.epochs):
             if epoch and self.learner.follows_policy:
                 policy_RT = passes.logprobs(batch.rollout).logprobs_BT
+            if self.log_z is not None and features_PF is not None:
+                rewards_PG = batch.grouped(passes.rewards(batch, policy_RT))
+                batch = replace(batch, log_z_P=self.log_z.step(features_PF, rewards_PG))
             if epoch == 0 and batch.first_loss is not None:  # its gradient is there
                 loss = batch.first_loss
             else:
@@ -307,6 +321,7 @@ class Trainer:
             "loss": sum(self.world.gather([loss])),
             "gradient_norm": norm,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
+            **({} if batch.log_z_P is None else {"log_z": fmean(self.world.gather(batch.log_z_P.tolist()))}),
             **size,
         }
 

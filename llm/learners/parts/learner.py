@@ -74,6 +74,8 @@ class Learner(Protocol):
             :meth:`keeps` keeps.
         by_group: Whether rewards and advantages of a group depend on that group alone, so that it can be learned from
             before the others have been scored. A learner without this attribute does without.
+        log_z_rate: How fast a constant of each prompt is learned that is taken off its rewards before
+            :meth:`advantages`, see :class:`sharpen.llm.training.log_z.LogZ`; None, or no such attribute: there is none.
     """
 
     published: Mapping[str, Any]
@@ -90,6 +92,7 @@ class Learner(Protocol):
     takes_utilities: bool
     resamples: bool
     by_group: bool
+    log_z_rate: float | None
 
     def rewards(self, settings: LearnerSettings, objective: Objective, batch: Experience, policy_RT: Tensor) -> Tensor:
         """Return the reward of each sample as the learner sees it, constants of shape [R].
@@ -148,6 +151,7 @@ class PolicyGradient(ABC):
     takes_utilities: ClassVar[bool] = False
     resamples: ClassVar[bool] = False
     by_group: ClassVar[bool] = False
+    log_z_rate: float | None = None
 
     def rewards(self, settings: LearnerSettings, objective: Objective, batch: Experience, policy_RT: Tensor) -> Tensor:
         """Return the reward of each sample, shape [R].

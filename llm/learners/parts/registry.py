@@ -10,7 +10,8 @@ from sharpen.llm.learners.parts.learner import Learner, PolicyGradient
 from sharpen.objective import InputError
 from sharpen.objective.registry import Registry
 
-FACTS = tuple(name for name in vars(PolicyGradient) if name in Learner.__annotations__)
+WITHOUT = ("by_group", "log_z_rate")  # a learner that lacks these does without
+FACTS = tuple(name for name in vars(PolicyGradient) if name in Learner.__annotations__ and name not in WITHOUT)
 PARTS = ("rewards", "advantages", "keeps", "loss")
 
 
@@ -45,6 +46,7 @@ LEARNERS.register("ppo", "sharpen.llm.learners.algorithms.ppo:PPO")
 LEARNERS.register("dapo", "sharpen.llm.learners.algorithms.dapo:DAPO")
 LEARNERS.register("unlikeliness", "sharpen.llm.learners.algorithms.unlikeliness:Unlikeliness")
 LEARNERS.register("tb", "sharpen.llm.learners.algorithms.tb:TrajectoryBalance")
+LEARNERS.register("tb-batch", "sharpen.llm.learners.algorithms.tb_batch:BatchBalance")
 LEARNERS.register("best-of-n", "sharpen.llm.learners.algorithms.best_of_n:BestOfN")
 LEARNERS.register("dr-grpo", "sharpen.llm.learners.algorithms.dr_grpo:DrGRPO")
 LEARNERS.register("gspo", "sharpen.llm.learners.algorithms.gspo:GSPO")
@@ -93,7 +95,7 @@ def those(fact: Callable[[Learner], object]) -> str:
 
     Example:
         >>> those(lambda learner: learner.off_policy)
-        'tb'
+        'tb, tb-batch'
     """
     found = LEARNERS.where(lambda name: fact(make(name, {})))  # without one that needs options
     return ", ".join(found) or "none"

@@ -47,7 +47,8 @@ def advantages(
 ) -> Tensor:
     """Return the advantages of a batch, shape [P, G].
 
-    Mostly those that the learner makes of its rewards. The task reward stands apart from the rest, and is added,
+    Mostly those that the learner makes of its rewards, less what was learned of log Z where it asks for that. The task
+    reward stands apart from the rest, and is added,
 
     - with a utility, where each sample's advantage is multiplied by its slope: a baseline of rewards that are weighted
       already would hold the sample's own reward in the others' slopes, which is a bias;
@@ -61,6 +62,8 @@ def advantages(
         rewards_R: What ``learner.rewards`` returned, shape [R].
     """
     w, task_R = objective.coefficients, batch.rewards_R
+    if batch.log_z_P is not None:
+        rewards_R = (batch.grouped(rewards_R) - batch.log_z_P[:, None]).flatten()
     own: Any = getattr(learner, "reward_advantages", None)
     slope_R = slopes(objective, batch)
     if task_R is None or w.w_r == 0.0 or (own is None and slope_R is None):

@@ -31,6 +31,7 @@ LEARNERS: dict[str, dict[str, Any]] = {
     **{kind: {"kind": kind} for kind in ("rloo", "reinforce", "grpo", "ppo", "unlikeliness", "best-of-n")},
     "dapo": {"kind": "dapo", "dynamic_rounds": 2},
     "tb": {"kind": "tb", "epochs": 2},
+    "tb-batch": {"kind": "tb-batch", "epochs": 2},
 }
 PROMPTS, SAMPLES, MICROBATCH = 6, 4, 64
 # Response tokens of each prompt, a rollout each: of two processes and of three one makes 1, 2 and 5 microbatches more

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 WORKER = Path(__file__).with_name("process_worker.py")
-LEARNERS = ("rloo", "reinforce", "grpo", "ppo", "unlikeliness", "best-of-n", "dapo", "tb")
+LEARNERS = ("rloo", "reinforce", "grpo", "ppo", "unlikeliness", "best-of-n", "dapo", "tb", "tb-batch")
 CLOSE = 1e-3
 # Where the exact number is zero, rounding of the terms that cancel is all there is: a floor for each, from their size.
 FLOOR = {"loss": 1e-4, "gradient_norm": 1e-4, "kl_ref": 1e-3, "pseudo_reward": 1e-4}

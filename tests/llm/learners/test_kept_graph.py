@@ -24,7 +24,7 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "rloo": {},
     "kl in the loss": {"learner": {"kl": "k3-loss"}},
     "clipped": {"learner": {"kind": "grpo", "epochs": 2}},
-    "balance": {"learner": {"kind": "tb", "epochs": 2}, "temperature": 1.2},
+    "balance": {"learner": {"kind": "tb-batch", "epochs": 2}, "temperature": 1.2},
     "sequences": {"aggregation": "sequence_mean", "importance": "sequence"},
     "adapters": {"lora": {"rank": 2}},
 }

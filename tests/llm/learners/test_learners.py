@@ -83,14 +83,14 @@ def by_hand(kind: str, reward: np.ndarray, w_h: float) -> np.ndarray:
         return reward
     if kind in ("rloo", "ppo"):
         return reward - others
-    if kind == "tb":
+    if kind == "tb-batch":
         return w_h * (reward - reward.mean())
     if kind == "best-of-n":
         return len(reward) * (np.arange(len(reward)) == int(np.argmax(reward)))
     return (reward - reward.mean()) / (reward.std(ddof=1) + 1e-6)
 
 
-@pytest.mark.parametrize("kind", ["rloo", "reinforce", "grpo", "ppo", "dapo", "unlikeliness", "tb", "best-of-n"])
+@pytest.mark.parametrize("kind", ["rloo", "reinforce", "grpo", "ppo", "dapo", "unlikeliness", "tb-batch", "best-of-n"])
 def test_advantages(kind: str) -> None:
     rewards = np.random.default_rng(2).normal(size=(P, G))
     got = advantages(LearnerSettings(kind=kind), torch.tensor(rewards), 0.25)  # type: ignore[arg-type]
@@ -172,25 +172,25 @@ def test_trajectory_balance_is_the_gradient_of_the_squared_residual() -> None:
     wanted = theta.grad.clone()  # type: ignore[union-attr]
     theta.grad = None
     pseudo = alpha * log_p[drawn] - torch.log_softmax(theta, 0)[drawn].detach()
-    A = advantages(LearnerSettings(kind="tb"), pseudo, w_h)
+    A = advantages(LearnerSettings(kind="tb-batch"), pseudo, w_h)
     (-(A * torch.log_softmax(theta, 0)[drawn]).mean()).backward()
     torch.testing.assert_close(theta.grad, wanted)
 
 
 def test_trajectory_balance_over_all_groups_points_along_rloo() -> None:
-    """Over all groups of two the expected update of tb is (G - 1)/G of RLOO's, on policy."""
+    """Over all groups of two the expected update of tb-batch is (G - 1)/G of RLOO's, on policy."""
     p = np.array([0.5, 0.3, 0.2])
     pi = np.array([0.2, 0.2, 0.6])
     pseudo = 2.0 * np.log(p) - np.log(pi)
     expected = {}
-    for kind in ("tb", "rloo"):
+    for kind in ("tb-batch", "rloo"):
         total = np.zeros(3)
         for pair in itertools.product(range(3), repeat=2):
             A = np.array(advantages(LearnerSettings(kind=kind), torch.tensor(pseudo[list(pair)])[None], 1.0))[0]  # type: ignore[arg-type]
             for a, x in zip(A, pair, strict=True):
                 total += pi[list(pair)].prod() * a * (np.eye(3)[x] - pi) / 2
         expected[kind] = total
-    np.testing.assert_allclose(expected["tb"], expected["rloo"] / 2, atol=1e-12)
+    np.testing.assert_allclose(expected["tb-batch"], expected["rloo"] / 2, atol=1e-12)
     exact = pi * (pseudo - pi @ pseudo)
     np.testing.assert_allclose(expected["rloo"], exact, atol=1e-12)
 

@@ -137,7 +137,7 @@ def test_sgd_decays_only_where_it_is_asked_to() -> None:
         ({"optimizer": {"max_kl": 0.0}}, "optimizer.max_kl"),
         ({"optimizer": {"max_kl": 0.1}, "learner": {"kind": "dapo"}}, "optimizer.max_kl: got it with dapo"),
         (
-            {"optimizer": {"measure_step": True}, "learner": {"kind": "tb"}, "temperature": 1.5},
+            {"optimizer": {"measure_step": True}, "learner": {"kind": "tb-batch"}, "temperature": 1.5},
             "optimizer.measure_step: got it with temperature 1.5",
         ),
     ],

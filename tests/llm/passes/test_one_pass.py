@@ -40,7 +40,7 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "rloo": {},
     "kl in the loss": {"learner": {"kind": "grpo"}},
     "clipped, twice": {"learner": {"kind": "ppo", "epochs": 2}},
-    "balance of another policy's samples": {"learner": {"kind": "tb"}, "temperature": 1.2},
+    "balance of another policy's samples": {"learner": {"kind": "tb-batch"}, "temperature": 1.2},
     "no reward": {"objective": preset("sharpening").to_dict(), "aggregation": "sequence_mean"},
     "a utility": {"objective": preset("task-reward").to_dict() | {"utility": "pass@2"}, "importance": "sequence"},
     "adapters": {"lora": {"rank": 2}},

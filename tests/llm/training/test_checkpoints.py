@@ -267,10 +267,10 @@ def test_lora_trains_adapters_only_and_exports_a_plain_model(tmp_path: Path) -> 
         assert 1 <= int(rank) <= 2
 
 
-@pytest.mark.parametrize("kind", ["grpo", "ppo", "dapo", "reinforce", "tb", "unlikeliness", "best-of-n"])
+@pytest.mark.parametrize("kind", ["grpo", "ppo", "dapo", "reinforce", "tb", "tb-batch", "unlikeliness", "best-of-n"])
 def test_every_learner_trains(kind: str, tmp_path: Path) -> None:
     objective = preset("tilted", beta_inv=2.0) if kind == "dapo" else preset("tempered")
-    epochs = 2 if kind in ("ppo", "dapo", "tb", "grpo") else 1
+    epochs = 2 if kind in ("ppo", "dapo", "tb", "tb-batch", "grpo") else 1
     config = small(learner={"kind": kind, "epochs": epochs}, objective=objective.to_dict(), steps=2)
     train(config, tmp_path / "run")
     for record in metrics.read(tmp_path / "run" / "metrics.jsonl"):

@@ -144,7 +144,7 @@ def test_ppo_climbs_the_reward_and_grpo_another_slope() -> None:
 
 def test_no_two_learners_are_one() -> None:
     """Each learner's whole step, with its defaults, differs from each other's in the gradient after a first update."""
-    kinds = ("rloo", "reinforce", "grpo", "ppo", "dapo", "tb", "best-of-n")
+    kinds = ("rloo", "reinforce", "grpo", "ppo", "dapo", "tb-batch", "best-of-n")
     now, start, reference = tables(4)
     gradients = {}
     for kind in kinds:
@@ -152,8 +152,8 @@ def test_no_two_learners_are_one() -> None:
         loss = ours(config, now, start, reference)
         gradients[kind] = torch.autograd.grad(loss, now)[0].flatten()
     for a, b in itertools.combinations(kinds, 2):
-        # Of these, tb is RLOO times a constant on policy (docs/llm.md); its loss follows the current policy.
-        if {a, b} != {"rloo", "tb"}:
+        # Of these, tb-batch is RLOO times a constant on policy (docs/llm.md); its loss follows the current policy.
+        if {a, b} != {"rloo", "tb-batch"}:
             cosine = torch.nn.functional.cosine_similarity(gradients[a], gradients[b], dim=0)
             assert float(cosine) < 0.999, (a, b)
 
