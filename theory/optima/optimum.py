@@ -69,7 +69,7 @@ def optimum(objective: Objective, problem: Problem) -> Optimum:
     """Return the optimum that natural-gradient training reaches from the base.
 
     With entropy it is the Gibbs policy, pi* proportional to exp(u / w_h), which maximises J over the base's support:
-    J(pi*) - J(pi) = w_h KL(pi || pi*). With a utility of the success rate it is one of
+    ``J(pi*) - J(pi) = w_h KL(pi || pi*)``. With a utility of the success rate it is one of
     :func:`sharpen.theory.optima.utilities.solutions`, the one where the flow ends. Without entropy, J is maximal on the
     whole face arg max u, and the policy returned is the base conditioned on that face, whose ratios the natural
     gradient conserves. The softmax gradient ends elsewhere on the face, see
