@@ -24,11 +24,13 @@ REFERENCE_FORMS = "frozen, policy or refresh:K with a whole number K >= 1"
 
 
 class Objective(Settings):
-    """One point of the family J(pi) = w_r f(E[r]) + w_p E[s] + w_h H(pi), s(x) = log p(x) / |x|^w.
+    """What training maximises: J(pi) = w_r f(E[r]) + w_p E[s] + w_h H(pi), s(x) = log p(x) / |x|^w.
 
-    f is the identity, and w_p the same for all outcomes, unless ``utility`` and ``alpha_right`` say otherwise. Both are
-    left out of what is stored while they have their defaults. The other names are the paper's (arXiv 2604.16259). An
-    objective is immutable, compares by value and can be a dict key.
+    r is the task reward, p the reference policy, H entropy, |x| length in tokens; the weights follow from ``alpha``,
+    ``beta_inv`` and ``mode`` (docs/objective.md). f is the identity, and w_p the same for all outcomes, unless
+    ``utility`` and ``alpha_right`` say otherwise. Both are left out of what is stored while they have their defaults.
+    The other names are the paper's (arXiv 2604.16259). An objective is immutable, compares by value and can be a dict
+    key.
 
     Args:
         alpha: Exponent of the reference likelihood, finite and >= 0. The tempered optimum is p^alpha.

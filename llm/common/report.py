@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass
 class Report:
-    """Where a run tells what it does; the default tells nobody.
+    """Where a run reports its progress; the default reports nowhere.
 
     Args:
         note: Called with one line of text.

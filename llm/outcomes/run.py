@@ -28,7 +28,7 @@ MADE = (TREES, OUTCOMES, FRONTIER, SUMMARY)
 
 @dataclass
 class OutcomesReport:
-    """Where a run tells what it does; the default tells nobody.
+    """Where a run reports its progress; the default reports nowhere.
 
     Args:
         note: Called with one line of text.

@@ -27,7 +27,7 @@ from sharpen.theory.core.problem import FloatArray
 
 
 class Interval(NamedTuple):
-    """Bounds that hold for certain, up to rounding."""
+    """Bounds of a number that hold for certain, up to rounding."""
 
     low: float
     high: float

@@ -50,7 +50,7 @@ def pass_hat_k(correct: ArrayLike, n: ArrayLike, k: ArrayLike) -> FloatArray:
 
 
 class Counted:
-    """Problems with samples of two policies: how many there are and how many are right.
+    """Counts of two policies' samples of the same problems: how many there are and how many are right.
 
     Args:
         base: Right samples of the base, whole numbers, shape [P].

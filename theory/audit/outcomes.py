@@ -23,7 +23,7 @@ SEEN_COLUMNS, FRONTIER_COLUMNS = ("logprob", "reward", "length"), ("depth", "log
 
 
 class Known(NamedTuple):
-    """What is known of one prompt's outcomes.
+    """What is known of one prompt's outcomes: those that were seen, and bounds of the rest.
 
     Args:
         name: The prompt's id.

@@ -27,7 +27,7 @@ from sharpen.theory.core.problem import FloatArray, Problem
 
 @dataclass(frozen=True, eq=False)
 class Calibration(Columns):
-    """The curve E[r | log p = s].
+    """The calibration curve: the expected reward E[r | log p = s] at each log-likelihood s.
 
     Attributes:
         logprob: The different log-likelihoods, nats, ascending, shape [m].

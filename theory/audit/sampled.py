@@ -72,7 +72,7 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class Pooled:
-    """One prompt's samples of both models as points that stand for all outcomes.
+    """One prompt's samples of both models, pooled and weighted so that sums over them estimate sums over all outcomes.
 
     Args:
         points: For the fits; its measures are p / m and pi / m.

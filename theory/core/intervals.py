@@ -26,7 +26,7 @@ UNIT = (0.0, 1.0)
 
 
 class Resampler:
-    """Draws of weights of P prompts, the same for every measure, so that measures can be compared draw by draw.
+    """Random weights of P prompts for intervals, the same for every measure, so that measures compare draw by draw.
 
     Args:
         prompts: P, at least 2.

@@ -34,7 +34,7 @@ def forecast(
     known: Mapping[float, FloatArray] | None = None,
     trees: Sequence[Known] | None = None,
 ) -> dict[str, Any]:
-    """Return what sharpening and the task reward would do, told from samples of p.
+    """Return what sharpening and the task reward would do, estimated from samples of p.
 
     Args:
         prompts: P sets of samples, at least two samples each.

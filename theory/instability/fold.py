@@ -52,7 +52,7 @@ class Optimum:
 
 @dataclass(frozen=True)
 class Fold:
-    """What GRPO with a KL penalty has on one prompt.
+    """Every optimum of GRPO with a KL penalty on one prompt.
 
     Attributes:
         optima: Every stationary point, by rising success rate.

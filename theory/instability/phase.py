@@ -80,7 +80,7 @@ class Basin:
 
 @dataclass(frozen=True, eq=False)
 class Portrait:
-    """Everything that `sharpen theory phase` shows.
+    """The phase portrait of three outcomes: everything that `sharpen theory phase` shows.
 
     Attributes:
         field: ``natural`` or ``softmax``.

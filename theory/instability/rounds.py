@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Rounds:
-    """The policies that replace the reference, round 0 the base; shapes [rounds + 1].
+    """The policies of self-sharpening, round by round; round 0 is the base. Shapes [rounds + 1].
 
     Attributes:
         log_policies: log pi_k, shape [rounds + 1, n], nats.

@@ -38,7 +38,7 @@ LOG_TINY = math.log(1e-290)  # of a share that may underflow
 
 
 def best_of_n(problem: Problem, n_samples: float, score: ArrayLike | None = None) -> FloatArray:
-    """Return the law of best-of-N, probabilities of shape [n].
+    """Return the distribution of best-of-N, the likeliest of N samples: probabilities of shape [n].
 
     Args:
         problem: n outcomes with base p.

@@ -45,7 +45,7 @@ MIX_KEYS = ("base", "reward", "length", "answers", "weight")
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """One prompt of a mix.
+    """One prompt of a mix: a problem, the answer that each outcome gives, and a weight.
 
     Attributes:
         problem: Its n outcomes; an outcome is correct when its reward is above 0.5.
@@ -106,7 +106,7 @@ class Prompt:
 
 @dataclass(frozen=True, eq=False)
 class Coverage:
-    """pass@k and maj@k of one policy on a mix.
+    """pass@k and maj@k of one policy on a mix of prompts.
 
     Attributes:
         k: Numbers of samples, shape [K].

@@ -68,7 +68,7 @@ class SharpeningPair:
 
 
 def answer_optimum(objective: Objective, problem: Problem, answers: ArrayLike) -> FloatArray:
-    """Return the optimum of the objective whose extra likelihood is the answer's, probabilities of shape [n].
+    """Return the optimum of the objective that sharpens answers, not sequences: probabilities of shape [n].
 
     Without entropy it is the base conditioned on the outcomes of largest w_r r + w_p log p(a).
 

@@ -32,7 +32,7 @@ KS = (1, 4, 16, 64, 256, 1024)
 
 @dataclass(frozen=True, eq=False)
 class CoverageReport:
-    """pass@k and maj@k of several policies on the same mix.
+    """pass@k and maj@k of several policies on the same mix of prompts.
 
     Attributes:
         prompts: The mix.

@@ -65,7 +65,7 @@ class NoiseEffect(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SourceEffect:
-    """What errors of one source do to the optimum.
+    """What errors of one source, the likelihood or the reward, do to the optimum.
 
     Attributes:
         source: ``likelihood`` or ``reward``.

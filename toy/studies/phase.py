@@ -66,7 +66,7 @@ class RestPoint(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class LearnerPortrait:
-    """Everything that `sharpen toy phase` shows.
+    """A learner's phase portrait on three outcomes: everything that `sharpen toy phase` shows.
 
     Attributes:
         learner: Its name.

@@ -55,7 +55,7 @@ class State(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What is fixed when a learner is compiled.
+    """Settings of a learner that are fixed when it is compiled.
 
     Args:
         group_size: Samples of a prompt, G.
@@ -158,7 +158,7 @@ class Loss(Protocol):
 
 
 class Direction(Protocol):
-    """Where an exact learner goes, a pure JAX function."""
+    """The direction of an exact learner's update, a pure JAX function."""
 
     def __call__(
         self, setting: Setting, family: Family, options: Options, state: State, theta: Array, log_pi: Array, /
