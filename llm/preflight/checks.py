@@ -73,6 +73,7 @@ class Ready(NamedTuple):
         selection: The problems that its best checkpoint is chosen on; None if there are no others.
         notes: What is told and no error.
         left_out: Ids of the problems whose prompts leave no room for a response, by what they are for.
+        prompt_ids: Token ids of the prompts that it trains on.
     """
 
     source: ModelSource
@@ -83,6 +84,7 @@ class Ready(NamedTuple):
     selection: PromptSet | None
     notes: list[str]
     left_out: dict[str, list[str]]
+    prompt_ids: Sequence[list[int]] | None
 
 
 def for_training(config: TrainConfig, world: World, out: Path) -> Ready:
@@ -117,10 +119,13 @@ def for_training(config: TrainConfig, world: World, out: Path) -> Ready:
     selection = chosen_problems(held_out[1][1], reported, own.problems)
     sets = {TRAINING: prompts, EVALUATION: reported} | ({} if selection is None else {SELECTION: selection})
     left_out: dict[str, list[str]] = {}
+    ids: dict[str, Sequence[list[int]] | None] = {}
     if tokenizer is not None:
         room = _room(config, template_of(config, source))
         for flag, asked in sets.items():
             fits = found.attempt(lambda flag=flag, asked=asked: fitting(asked, flag, tokenizer, room))
+            if fits is not None:
+                ids[flag] = fits.ids
             if fits is not None and fits.note is not None:
                 sets[flag], left_out[flag] = fits.prompts, fits.left_out
                 found.notes.append(fits.note)
@@ -130,7 +135,7 @@ def for_training(config: TrainConfig, world: World, out: Path) -> Ready:
         _look_at_answers(found, config, parts, sets)
     found.settle()
     of = (sets[TRAINING], overlaps, sets[EVALUATION], sets.get(SELECTION))
-    return Ready(source, data, *of, found.notes, left_out)
+    return Ready(source, data, *of, found.notes, left_out, ids.get(TRAINING))
 
 
 def for_plan(config: TrainConfig, world: World) -> list[InputError]:

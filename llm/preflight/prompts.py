@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,11 +40,13 @@ class Fitting(NamedTuple):
         prompts: Those, at least one.
         left_out: Ids of the others.
         note: One line on the others; None if there are none.
+        ids: Token ids of each of the prompts; None if they were not needed.
     """
 
     prompts: PromptSet
     left_out: list[str]
     note: str | None
+    ids: Sequence[list[int]] | None = None
 
     def tell(self, out: Path | None, note: Callable[[str], None]) -> None:
         """Say which are left out, and keep it in the folder ``out``, which is open."""
@@ -73,7 +75,7 @@ def fitting(asked: PromptSet, flag: str, tokenizer: PreTrainedTokenizerBase, roo
     lengths = {prompt.id: len(own) for prompt, own in zip(asked.prompts, ids, strict=True)}
     long = [name for name, tokens in lengths.items() if tokens >= room.max_length]
     if not long:
-        return Fitting(asked, [], None)
+        return Fitting(asked, [], None, ids)
     of = f"{asked.name} ({flag})" if flag else asked.name
     if room.refuse or len(long) == len(lengths):
         allowed = (
@@ -87,7 +89,7 @@ def fitting(asked: PromptSet, flag: str, tokenizer: PreTrainedTokenizerBase, roo
         f"{of}: {len(long)} of {len(lengths)} prompts leave no room for a response within {room.max_length} tokens and "
         f"are left out; the first is {long[0]!r:.60}"
     )
-    return Fitting(prompts, long, note)
+    return Fitting(prompts, long, note, [own for own in ids if len(own) < room.max_length])
 
 
 def without(asked: PromptSet, out: Path | None) -> Fitting:

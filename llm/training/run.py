@@ -253,6 +253,7 @@ def _trainer(config: TrainConfig, setup: Setup, ready: Ready) -> Trainer:
         world=setup.world,
         compute=setup.compute,
         master=setup.master,
+        prompt_ids=ready.prompt_ids,
     )
     if setup.optimizer_leaves:
         trainer.engine = RoomyEngine(setup.engine, Away(trainer.optimizer))

@@ -6,7 +6,7 @@ Axis letters: P prompts, G samples of one prompt, R = P G sequences (prompt-majo
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -66,6 +66,7 @@ class Trainer:
         world: The processes that train together.
         compute: Dtype of the model's passes; None: that of its weights.
         master: The weights that the optimizer updates where the model's own are rounded; None: the model's.
+        prompt_ids: The prompts' token ids, where they are known.
 
     Raises:
         InputError: a prompt leaves no room for a response.
@@ -86,6 +87,7 @@ class Trainer:
         world: World | None = None,
         compute: torch.dtype | None = None,
         master: MasterWeights | None = None,
+        prompt_ids: Sequence[list[int]] | None = None,
     ) -> None:
         if (reward is not None) != config.objective.needs_reward:
             raise ValueError(f"reward: got {reward}, allowed: one exactly if the objective has a reward term")
@@ -93,7 +95,9 @@ class Trainer:
         self.learner = config.learner.learner
         self.prompts, self.reward, self.world = prompts, reward, world or World()
         asked = (template, config.chat_options)
-        self.stop, self.prompt_ids = stops(template), encode_all(tokenizer, [p.text for p in prompts.prompts], *asked)
+        texts = [prompt.text for prompt in prompts.prompts]
+        self.stop = stops(template)
+        self.prompt_ids = encode_all(tokenizer, texts, *asked) if prompt_ids is None else prompt_ids
         longest = max(len(ids) for ids in self.prompt_ids)
         if longest >= config.max_length:
             raise InputError(
