@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SIZE = (5.2, 3.8)  # inches
 HEADINGS = (
     *("model", "pass@1", "Cov(r, log p)", "Corr", "mode right", "short, right / wrong", "tokens, right / wrong"),
-    *("0 of 256 / < 1 / 1–10 / 10–60 / > 60 %", "E[r] at α = 2", "of the law", "seen"),
+    *("problems by pass@1", "E[r] at α = 2", "of the law", "seen"),
 )
 COLORS = {-1.0: "#B2182B", -0.5: "#E08A5B", 0.0: "#666666", 0.5: "#5B9BD0", 1.0: "#2166AC"}
 CORNERS = {"right-short": "^", "right-long": "v", "wrong-short": "^", "wrong-long": "v"}
