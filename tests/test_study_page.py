@@ -11,6 +11,7 @@ import pytest
 SITE = Path(__file__).resolve().parents[1] / "docs" / "site"
 CHANGES = {
     "real_study": ("| base | 0.36", "| base | 0.63"),
+    "first_study": ("| `unstable` |", "| `stable` |"),
     "dial": ("| 0.99", "| 0.98"),
     "dial_study": ("| `dial-1` | 0.41", "| `dial-1` | 0.51"),
     "stability": ("| antonyms | 3", "| antonyms | 4"),
