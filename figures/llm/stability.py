@@ -118,6 +118,6 @@ def plot_stability(
             label = None if alpha in seen else LABELS[alpha]
             seen.add(alpha)
             panel.plot(range(len(kl)), kl, color=color, marker=marker, markevery=5, ms=4, lw=1, label=label)
-        panel.set(xlabel="updates", ylabel="KL to the base, nats a response")
+        panel.set(xlabel="updates", ylabel="KL to the base, nats per response")
         panel.set_title("At a fixed length the null control goes as far as p²", fontsize=10)
         panel.legend(fontsize=8, title="Adam, ε = 1e-8; a line a seed", title_fontsize=8)
