@@ -120,4 +120,4 @@ def plot_stability(
             panel.plot(range(len(kl)), kl, color=color, marker=marker, markevery=5, ms=4, lw=1, label=label)
         panel.set(xlabel="updates", ylabel="KL to the base, nats per response")
         panel.set_title("At a fixed length the null control goes as far as p²", fontsize=10)
-        panel.legend(fontsize=8, title="Adam, ε = 1e-8; a line a seed", title_fontsize=8)
+        panel.legend(fontsize=8, title="Adam, ε = 1e-8; one line per seed", title_fontsize=8)
