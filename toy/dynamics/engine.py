@@ -26,7 +26,7 @@ from sharpen.toy.problems.setting import Setting
 
 Tree = Any  # a pytree of arrays
 CHUNK_UPDATES = 200_000  # updates x runs between two yields; seconds at most
-BLOCK_NUMBERS = 4096  # of one array of the runs that advance together: with the others it fits the first caches
+BLOCK_NUMBERS = 8192  # of one array of the runs that advance together: with the others it fits the second cache
 _RECORD_KEY = 2**32 - 1  # updates stay below it
 
 
