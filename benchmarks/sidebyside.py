@@ -64,7 +64,15 @@ def resident_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def row(size: int, ours: Work, opponents: dict[str, Work], *, parts: int = 1, memory: bool = True) -> dict[str, Any]:
+def row(
+    size: int,
+    ours: Work,
+    opponents: dict[str, Work],
+    *,
+    parts: int = 1,
+    memory: bool = True,
+    rounds: int = ROUNDS,
+) -> dict[str, Any]:
     """Return what one work costs at one size, and its opponents.
 
     Args:
@@ -73,8 +81,9 @@ def row(size: int, ours: Work, opponents: dict[str, Work], *, parts: int = 1, me
         opponents: The same result by other means, by the call that each makes.
         parts: Points that one call computes; times are of one.
         memory: Whether to measure the peak, which is of what goes through NumPy.
+        rounds: In which all take turns.
     """
-    found = seconds({"ours": ours, **opponents})
+    found = seconds({"ours": ours, **opponents}, rounds)
     named = {name: found[name] / parts for name in opponents}
     own = found["ours"] / parts
     known: dict[str, Any] = {"size": size, "seconds": own, "opponents": named}

@@ -1,7 +1,8 @@
 """The toy's updates beside NumPy, PyTorch and a C program, in turn in one process on one core.
 
-Each work at five sizes: natural gradients between two recordings, the softmax gradient, RLOO. The ends of every
-opponent are compared with ours before anything is timed. The softmax gradient has a floor as well: one exponential a
+Each work at five sizes: natural gradients between two recordings, the softmax gradient, RLOO, and the memory of an
+ensemble. The ends of every opponent are compared with ours before anything is timed, for RLOO the means and variances
+of many. The softmax gradient has a floor as well: one exponential a
 number and a cache that is never left, by ``benchmarks/floor/softmax_step.c``, where there is a C compiler. Writes
 ``benchmarks/results/toy.json``, from which the tables of docs/cost.md are made (``python docs/site/cost.py``).
 """
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +39,12 @@ ETA = 0.1
 LIKELIHOOD_WEIGHT = 2.0  # of log p in u for the tempered objective with alpha 2; w_h is 1
 UPDATES = 1000  # between two recordings, natural gradient
 STEPS = 50  # of the softmax gradient and of RLOO
+LONG = 1000  # of the softmax gradient, so that what a call costs does not count
+ROUNDS = 5
+SAMPLES = 16  # of an update of RLOO
 NUMBERS = 2**14  # policies times outcomes
 OUTCOMES = (8, 32, 128, 512, 2048)
+POLICIES = (3000, 10_000, 30_000, 100_000, 300_000)  # of 64 outcomes, for the memory
 Advance = Callable[[int], np.ndarray]  # updates to do from the base -> logits or log pi, shape [R, n]
 
 
@@ -110,6 +116,47 @@ def torch_softmax(log_base: np.ndarray) -> Advance:
     return advance
 
 
+def numpy_rloo(log_base: np.ndarray) -> Advance:
+    (policies, n), u = log_base.shape, (LIKELIHOOD_WEIGHT * log_base).ravel()
+    first = np.arange(policies)[:, None]  # policies one after the other on one line, so that one search finds all
+
+    def advance(steps: int) -> np.ndarray:
+        rng, theta = np.random.default_rng(0), log_base.copy()
+        for _ in range(steps):
+            log_pi = log_softmax(theta, axis=1)
+            cumulative = np.cumsum(np.exp(log_pi), axis=1)
+            cumulative /= cumulative[:, -1:]
+            cumulative += first
+            at = np.searchsorted(cumulative.ravel(), rng.random((policies, SAMPLES)) + first, side="right")
+            np.minimum(at, first * n + n - 1, out=at)  # a draw that rounds to the next policy's first number
+            reward = u[at] - log_pi.ravel()[at]
+            advantage = (reward - reward.mean(axis=1, keepdims=True)) * (ETA / (SAMPLES - 1))  # their sum is 0: no pi
+            theta += np.bincount(at.ravel(), advantage.ravel(), policies * n).reshape(policies, n)
+        return theta
+
+    return advance
+
+
+def torch_rloo(log_base: np.ndarray) -> Advance:
+    import torch
+
+    torch.set_num_threads(1)
+    begin = torch.tensor(log_base)
+    u = LIKELIHOOD_WEIGHT * begin
+
+    def advance(steps: int) -> np.ndarray:
+        torch.manual_seed(0)
+        theta = begin.clone()
+        for _ in range(steps):
+            log_pi = torch.log_softmax(theta, dim=1)
+            at = torch.multinomial(log_pi.exp(), SAMPLES, replacement=True)
+            reward = (u - log_pi).gather(1, at)
+            theta.scatter_add_(1, at, (reward - reward.mean(dim=1, keepdim=True)) * (ETA / (SAMPLES - 1)))
+        return theta.numpy()
+
+    return advance
+
+
 @functools.cache
 def floor() -> Callable[..., None] | None:
     """Return the compiled C program, or None without a compiler."""
@@ -148,7 +195,7 @@ def toy(kind: str, log_base: np.ndarray) -> Advance:
     policies, n = log_base.shape
     base = np.exp(log_base[0])
     at = setting(PRESETS["tempered"], Problem(base / base.sum(), np.zeros(n)), ETA)
-    options = Options(group_size=16, reference_moves=False, noisy_reward=False)
+    options = Options(group_size=SAMPLES, reference_moves=False, noisy_reward=False)
     machine = Machine(kind, SEPARATE, options, log_policy_only)
     alike = Setting(*(np.broadcast_to(part, (policies, *np.shape(part))) for part in at))
     ensemble = Ensemble(machine, alike, np.arange(policies, dtype=np.uint64))
@@ -170,19 +217,36 @@ WORKS: dict[str, tuple[str, int, dict[str, Callable[[np.ndarray], Advance]]]] = 
             "numpy theta *= g; theta += push, a thousand times, scipy.special.log_softmax": numpy_natural,
         },
     ),
-    f"{STEPS} softmax gradients": (
-        "softmax",
+    **{
+        f"{steps} softmax gradients": (
+            "softmax",
+            steps,
+            {"numpy.exp and numpy.einsum in place": numpy_softmax, "torch.softmax in place": torch_softmax},
+        )
+        for steps in (STEPS, LONG)
+    },
+    f"{STEPS} updates of RLOO, {SAMPLES} samples": (
+        "rloo",
         STEPS,
-        {"numpy.exp and numpy.einsum in place": numpy_softmax, "torch.softmax in place": torch_softmax},
+        {
+            "numpy.cumsum, numpy.searchsorted and numpy.bincount": numpy_rloo,
+            "torch.multinomial and torch.scatter_add in place": torch_rloo,
+        },
     ),
-    f"{STEPS} updates of RLOO, 16 samples": ("rloo", STEPS, {}),
 }
 
 
 def check(kind: str, steps: int, opponents: dict[str, Callable[[np.ndarray], Advance]]) -> None:
-    """Stop unless all run the same update."""
+    """Stop unless all run the same update, or updates of one law where they draw."""
+    if kind == "rloo":
+        laws = [np.exp(log_softmax(work(bases(8))(5), axis=1)) for work in (*opponents.values(), partial(toy, kind))]
+        means, errors = zip(*((law.mean(axis=0), law.std(axis=0) / len(law) ** 0.5) for law in laws), strict=True)
+        for mean, error in zip(means, errors, strict=True):
+            assert np.all(abs(mean - means[-1]) < 5.0 * np.hypot(error, errors[-1])), "other means of RLOO"
+            assert np.allclose(error, errors[-1], rtol=0.15), "other variances of RLOO"
+        return
     log_base = bases(8)[:4]
-    ends = [prepare(log_base)(steps) for prepare in (*opponents.values(), lambda base: toy(kind, base))]
+    ends = [prepare(log_base)(steps) for prepare in (*opponents.values(), partial(toy, kind))]
     ends = [end - np.log(np.exp(end).sum(axis=1, keepdims=True)) for end in ends]
     assert all(np.allclose(end, ends[-1], atol=1e-10) for end in ends), f"the libraries differ in {kind}"
 
@@ -191,8 +255,8 @@ def measured(kind: str, steps: int, opponents: dict[str, Callable[[np.ndarray], 
     log_base = bases(n)
     advances = {name: prepare(log_base) for name, prepare in opponents.items()}
     floors = {"c": c_softmax(log_base)} if kind == "softmax" and floor() is not None else {}
-    works = {name: functools.partial(advance, steps) for name, advance in (advances | floors).items()}
-    found = row(n, functools.partial(toy(kind, log_base), steps), works, memory=False)
+    works = {name: partial(advance, steps) for name, advance in (advances | floors).items()}
+    found = row(n, partial(toy(kind, log_base), steps), works, memory=False, rounds=ROUNDS)
     if floors:
         found["floor"] = found["opponents"].pop("c")
         found["times_the_floor"] = found["seconds"] / found["floor"]
@@ -208,7 +272,29 @@ def ensemble() -> dict[str, float]:
     return {"peak_mib": held, "cpu_s": took}
 
 
+def memory(policies: int) -> dict[str, Any]:
+    """Return what an ensemble of 64 outcomes holds beyond JAX itself, and its time, in a process of its own."""
+    command = [sys.executable, __file__, "--policies", str(policies)]
+    held, took = map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    return {"size": policies, "seconds": took, "opponents": {}, "peak_bytes": int(held)}
+
+
+def tell_memory(policies: int) -> None:
+    """Print the largest resident set beyond that of the same work of one policy, bytes, and the seconds."""
+    base = np.log(np.random.default_rng(0).dirichlet(np.ones(64)))[None]
+    toy("softmax", base)(STEPS)
+    before = resident_peak()
+    advance = toy("softmax", np.tile(base, (policies, 1)))
+    advance(STEPS)
+    held, begin = resident_peak() - before, time.process_time()
+    advance(STEPS)
+    print(held, time.process_time() - begin)
+
+
 def main() -> None:
+    if "--policies" in sys.argv:
+        tell_memory(int(sys.argv[-1]))
+        return
     if "--memory" in sys.argv:
         base = np.random.default_rng(0).dirichlet(np.ones(64))
         toy("natural", np.tile(np.log(base), (10**4, 1)))(10**4)
@@ -221,6 +307,9 @@ def main() -> None:
         check(kind, steps, opponents)
         works[name] = grown("outcomes", [measured(kind, steps, opponents, n) for n in OUTCOMES])
         told(name, works[name])
+    ensembles = f"{STEPS} softmax gradients of 64 outcomes"
+    works[ensembles] = grown("policies", [memory(policies) for policies in POLICIES])
+    told(ensembles, works[ensembles])
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     record = {"command": "python benchmarks/toy.py", "load_a_core": load, "numbers": NUMBERS, "works": works}
     record["ensemble"] = ensemble()
