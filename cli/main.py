@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -88,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
     tolerate_any_text()
     _refuse_empty(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = app(args=arguments, standalone_mode=False)
+        status = _commands()(args=arguments, standalone_mode=False)
     except typer.exceptions.TyperException as error:
         message = describe_usage(error)
         if message.strip():
@@ -104,6 +105,12 @@ def main(arguments: list[str] | None = None) -> None:
     if status == INTERRUPTED:  # typer's answer to Ctrl-C too
         _end_interrupted()
     sys.exit(status if isinstance(status, int) else 0)
+
+
+@lru_cache(maxsize=1)
+def _commands() -> Any:
+    """Return the tree of all commands; to make it takes longer than most of them, for whoever calls several."""
+    return typer.main.get_command(app)
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:
