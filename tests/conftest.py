@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import shutil
@@ -51,6 +52,7 @@ def pytest_configure() -> None:
     for name in INHERITED:
         os.environ.pop(name, None)
     os.environ |= {"COLUMNS": "80", "TERM": "dumb", MARK: uuid.uuid4().hex}
+    gc.set_threshold(50_000, 20, 20)  # a package of thousands of objects is imported in the middle of a test
 
 
 def pytest_unconfigure() -> None:
