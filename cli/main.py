@@ -20,6 +20,7 @@ from sharpen.cli.doctor import doctor
 from sharpen.cli.explore import explore
 from sharpen.cli.llm import app as llm
 from sharpen.cli.paper import app as paper
+from sharpen.cli.schema import schema
 from sharpen.cli.shared.errors import BAD_INPUT, INTERRUPTED, describe, describe_usage, details, fail
 from sharpen.cli.shared.help import settle
 from sharpen.cli.shared.streams import tolerate_any_text
@@ -77,6 +78,7 @@ app.add_typer(paper.app, name="paper")
 app.command()(doctor)
 app.command()(explore)
 app.command()(cite)
+app.command()(schema)
 settle(app)
 
 

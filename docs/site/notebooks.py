@@ -1,7 +1,8 @@
 """Runs the notebooks: each code cell in order in one fresh process, its outputs written back into the file.
 
 The format is Jupyter's (nbformat 4.5), so the files open in any of its tools. Running them needs none: a cell's printed
-text and the value of its last line are kept, a figure as PNG.
+text and the value of its last line are kept. A figure is kept as PNG; one of plotly as plotly's own JSON, which
+Jupyter, VS Code and our site draw with its sliders, without a running kernel.
 
     python docs/site/notebooks.py            run all and write their outputs
     python docs/site/notebooks.py FILE ...   these
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
+TIME = 800  # seconds for a notebook: a minute of work on a machine that does much else
+PLOTLY = "application/vnd.plotly.v1+json"  # the mime type by which Jupyter and VS Code know a figure of plotly
 
 
 def cells_of(notebook: dict[str, Any]) -> list[dict[str, Any]]:
@@ -35,7 +38,7 @@ def run(file: Path) -> list[list[dict[str, Any]]]:
     """
     sources = ["".join(cell["source"]) for cell in cells_of(json.loads(file.read_text(encoding="utf-8")))]
     done = subprocess.run(
-        [sys.executable, __file__, "--cells"], input=json.dumps(sources), capture_output=True, text=True, timeout=600
+        [sys.executable, __file__, "--cells"], input=json.dumps(sources), capture_output=True, text=True, timeout=TIME
     )
     if done.returncode:
         raise RuntimeError(f"{file.name}: {done.stderr}")
@@ -68,6 +71,8 @@ def _lines(text: io.StringIO) -> list[str]:
 
 
 def _shown(value: Any) -> dict[str, Any]:
+    if hasattr(value, "to_plotly_json"):
+        return {PLOTLY: json.loads(value.to_json()), "text/plain": [f"<{type(value).__name__} with a slider>"]}
     if hasattr(value, "savefig"):
         picture = io.BytesIO()
         value.savefig(picture, format="png", dpi=100, metadata={"Software": None})

@@ -7,10 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from pyarrow import parquet
 
 from sharpen.cli.main import main
+from sharpen.cli.schemas.commands import schema_of
 
 SHORT = ("--problems", "3", "--max-length", "40")
 SAMPLED = ("--samples", "4", "--engine", "transformers", *SHORT)
@@ -41,6 +43,7 @@ def test_outcomes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_forecast(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(output(capsys, "forecast", "--model", "embedded", "--json", *SAMPLED))
+    jsonschema.validate(found, schema_of("llm forecast"))
     assert found["slope_at_1"].keys() == {"value", "low", "high"}
     assert isinstance(found["verdict"], str)
     assert found["curve"][0]["alpha"] == 1
@@ -55,9 +58,11 @@ def test_audit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sizes = ("--steps", "1", "--prompts-per-step", "2", "--samples-per-prompt", "4", "--max-length", "40")
     small = ("--learning-rate", "1e-3", "--set", "optimizer.warmup_steps=0", "--eval-problems", "2")
     asked = (*sizes, *small, "--eval-samples", "2", "--engine", "transformers", "--out", str(tmp_path / "run"))
-    output(capsys, "train", "--preset", "tempered", *asked)
+    trained = json.loads(output(capsys, "train", "--preset", "tempered", *asked, "--json"))
+    jsonschema.validate(trained, schema_of("llm train"))
     models = ("--base", "embedded", "--policy", str(tmp_path / "run"), "--checkpoint", "1")
     found = json.loads(output(capsys, "audit", *models, "--json", *SAMPLED))
+    jsonschema.validate(found, schema_of("llm audit"))
     single = {"sharpening", "reward", "length"}
     both = {"sharpening+reward", "sharpening+length", "reward+length", "all"}
     assert found["explained"].keys() == single | both

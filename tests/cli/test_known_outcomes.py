@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from sharpen.cli.main import main
+from sharpen.cli.schemas.commands import schema_of
 from sharpen.objective import Objective
 from sharpen.theory import Problem, coverage, fixed_points
 from sharpen.theory import Prompt as Weighed
@@ -50,7 +52,11 @@ def run(*arguments: str) -> int:
 def found(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     capsys.readouterr()
     assert run(*arguments, "--json") == 0
-    return json.loads(capsys.readouterr().out)
+    told = json.loads(capsys.readouterr().out)
+    schemas = {"optimum": schema_of("theory optimum"), "response": schema_of("theory response")}
+    schemas |= {"coverage": schema_of("theory coverage"), "fixed-points": schema_of("theory fixed-points")}
+    jsonschema.validate(told, schemas[arguments[0]])
+    return told
 
 
 @pytest.mark.parametrize(("over", "held"), [("alpha", []), ("beta_inv", ["--alpha", "1.5"])])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from sharpen.cli.main import main
+from sharpen.cli.schemas.commands import schema_of
 from sharpen.llm.samplers import SAMPLERS
 
 SMALL = ("--tokens", "2", "--longest", "2", "--tv", "0.2")
@@ -31,6 +33,7 @@ def verify(*arguments: str) -> int:
 def test_an_exact_sampler_is_said_to_be_and_what_was_asked_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert verify("--method", "plain", "--alpha", "1", *SMALL, "--json") == 0
     found = json.loads(capsys.readouterr().out)
+    jsonschema.validate(found, schema_of("llm verify-sampler"))
     assert (found["exact"], found["responses"], len(found["tokens"])) == (True, 7, 3)
     assert found["power"] >= 0.99
     assert found["p_value"] >= found["false_alarm"] == 1e-3

@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
-SAMPLED = ("figure-one", "your-own-task-and-reward")  # by results and processors: only that they run is checked
+# By results, processors and the model that is to be had: only that they run is checked.
+SAMPLED = ("figure-one", "forecast-and-audit", "your-own-task-and-reward")
 
 
 @pytest.fixture(scope="module")

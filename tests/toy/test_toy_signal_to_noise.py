@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import jsonschema
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sharpen.cli.main import main
+from sharpen.cli.schemas.commands import schema_of
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.problem import Problem
 from sharpen.toy.dynamics.measures import fixation, wilson
@@ -214,7 +216,9 @@ def test_a_simulation_reports_both(tmp_path: Path, capsys: pytest.CaptureFixture
     run = ["--learner", "natural,rloo,grpo,dapo", "--steps", "20", "--seeds", "6", "--json", "--out", str(tmp_path)]
     with pytest.raises(SystemExit):
         main(["toy", "simulate", *flags, *run])
-    tracks = {row["learner"]: row for row in json.loads(capsys.readouterr().out)["tracks"]}
+    told = json.loads(capsys.readouterr().out)
+    jsonschema.validate(told, schema_of("toy simulate"))
+    tracks = {row["learner"]: row for row in told["tracks"]}
     methods = {learner: row["gradient_snr_method"] for learner, row in tracks.items()}
     assert methods == {"natural": None, "rloo": "closed form", "grpo": "enumeration", "dapo": "draws"}
     R = rewards(TILTED, PROBLEM, PROBLEM.base)

@@ -9,12 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
 from sharpen.cli.main import main
+from sharpen.cli.schemas.commands import schema_of
 from sharpen.objective import InputError
 from sharpen.toy.sweeps.batches import batches, compute
 from sharpen.toy.sweeps.config import SweepConfig
@@ -30,6 +32,7 @@ def test_the_command_writes_one_table_in_a_fixed_order(tmp_path: Path, capsys: p
         main(["toy", "sweep", *grid, "--record-every", "5", "--out", str(tmp_path / "run"), "--json"])
     assert exited.value.code == 0
     said = json.loads(capsys.readouterr().out)
+    jsonschema.validate(said, schema_of("toy sweep"))
     (table,) = (tmp_path / "run").glob("**/*.parquet")
     assert said["table"] == str(table)
     assert [(row["alpha"], row["beta_inv"]) for row in said["settings"]] == [(1, 0), (1, 10), (2, 0), (2, 10)]

@@ -7,10 +7,12 @@ import os
 import shutil
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
 from sharpen.cli.main import main
+from sharpen.cli.schemas.commands import schema_of
 from sharpen.llm.configs.targets import find_target
 from sharpen.llm.configs.train import resolve as training_settings
 from sharpen.llm.evaluation import records as store
@@ -107,6 +109,7 @@ def test_the_json_has_the_documented_fields(
     command(capsys, "--model", "embedded", "--data", "embedded", "--split", "validation", "--out", str(out))
     printed = command(capsys, "--model", str(run_folder), "--json", "--compare", str(out))
     found = json.loads(printed)
+    jsonschema.validate(found, schema_of("llm eval"))
     plain = {"model", "data", "split", "problems", "samples", "response_length_quantiles", "cut"}
     measured = {f"{kind}@{k}" for kind in ("pass", "maj") for k in (1, 2, 4)}
     measured |= {"response_length", "finished", "answered", "entropy", "logprob", "base_logprob", "kl_base"}

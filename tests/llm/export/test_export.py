@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sharpen.cli.main import main
+from sharpen.cli.schemas.commands import schema_of
 from sharpen.llm.configs.train import TrainConfig
 from sharpen.llm.configs.train import resolve as resolve_config
 from sharpen.llm.export import folder as exporting
@@ -235,7 +237,9 @@ def test_a_push_says_what_it_would_send_and_sends_nothing(
     with pytest.raises(SystemExit) as stop:
         main(["llm", "export", "--model", "embedded", "--out", str(out), "--push", "me/mine", "--json"])
     assert stop.value.code == 0
-    upload = json.loads(capsys.readouterr().out)["upload"]
+    told = json.loads(capsys.readouterr().out)
+    jsonschema.validate(told, schema_of("llm export"))
+    upload = told["upload"]
     assert upload["files"].keys() >= {"model.safetensors", "config.json", "tokenizer.json", CARD, EXPORT}
     assert all(size == len((out / name).read_bytes()) for name, size in upload["files"].items())
     assert upload["bytes"] == sum(upload["files"].values())

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from sharpen.cli.main import main
+from sharpen.cli.schemas.commands import schema_of
 from sharpen.llm.models import packaged, store
 from sharpen.llm.models.packaged import PACKAGED, SMOLLM2, Packaged
 from sharpen.llm.models.registry import ModelSource, load_tokenizer
@@ -201,6 +203,7 @@ def test_fetch_takes_what_has_to_be_converted(
             main(["llm", "fetch", file, "--json"])
         assert not exited.value.code
         out, err = capsys.readouterr()
+        jsonschema.validate(json.loads(out), schema_of("llm fetch"))
         assert json.loads(out) == {"model": file, "folder": str(store.place(file))}
     assert err == ""  # it is there
     with pytest.raises(SystemExit) as exited:

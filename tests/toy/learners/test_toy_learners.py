@@ -7,11 +7,13 @@ import math
 import re
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
 from sharpen.cli.main import main
+from sharpen.cli.schemas.commands import schema_of
 from sharpen.cli.toy.learners import HEADINGS, cells
 from sharpen.figures.toy.learners import plot_learners
 from sharpen.objective import InputError
@@ -69,7 +71,9 @@ def test_the_command_runs_a_learner_and_draws_it(tmp_path: Path, monkeypatch: py
     with pytest.raises(SystemExit) as left:
         main(["toy", "learners", "rloo", "--seeds", "2", "--out", str(tmp_path), "--json"])
     assert left.value.code == 0
-    (row,) = json.loads(capsys.readouterr().out)["learners"]
+    told = json.loads(capsys.readouterr().out)
+    jsonschema.validate(told, schema_of("toy learners"))
+    (row,) = told["learners"]
     assert row["missing"][0] < 0.5  # a run with a KL of weight 2 is soon there
     assert (tmp_path / "learners.png").is_file()
     with pytest.raises(InputError, match="learner: got 'rlo'"):

@@ -6,11 +6,13 @@ import json
 import re
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
 from sharpen.cli.main import main
+from sharpen.cli.schemas.commands import schema_of
 from sharpen.objective import Objective
 from sharpen.theory.optima.optimum import optimum
 from sharpen.toy.problems.automata import sequences
@@ -46,6 +48,7 @@ def test_the_command_decides_from_runs(
         main(["toy", "findings", name, "--seeds", "3", "--out", str(tmp_path), "--json"])
     assert exited.value.code == 0
     report = json.loads(capsys.readouterr().out)
+    jsonschema.validate(report, schema_of("toy findings"))
     (row,) = report["findings"]
     assert (row["id"], row["holds"]) == (name, name == "face")
     mean, low, high = row["numbers"][number]

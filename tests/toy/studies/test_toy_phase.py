@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.optimize import brentq
 
 from sharpen.cli.main import main
+from sharpen.cli.schemas.commands import schema_of
 from sharpen.figures.theory.phase import CORNERS
 from sharpen.figures.toy.phase import animate_runs
 from sharpen.objective import InputError, Objective, preset
@@ -269,6 +271,7 @@ def test_the_command_draws_and_reports(tmp_path: Path, capsys: pytest.CaptureFix
     code, out, err = run([*flags, *films], capsys)
     assert (code, err) == (0, "")
     report = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    jsonschema.validate(report, schema_of("toy phase"))
     (rest,) = report["learner"]["rest_points"]
     np.testing.assert_allclose(rest["probabilities"], k3_in_the_loss().rest[0].policy)
     assert len(report["fixed_points"]) == 7

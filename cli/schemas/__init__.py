@@ -1,0 +1,1 @@
+"""What every command prints with ``--json``: one pydantic model each, from which JSON Schemas and docs/json.md come."""
