@@ -39,9 +39,17 @@ LEARNERS = {
     "ppo": ("schulman2017ppo",),
     "dapo": ("yu2025dapo",),
     "unlikeliness": ("he2025unlikely",),
-    "tb": ("malkin2022tb", "richter2020vargrad"),
+    "tb": ("malkin2022tb", "zhu2025flowrl"),
     "tb-batch": ("malkin2022tb", "richter2020vargrad"),
     "best-of-n": ("huang2024sharpening",),
+    "dr-grpo": ("liu2025drgrpo",),
+    "gspo": ("zheng2025gspo",),
+    "cispo": ("minimax2025m1",),
+    "pass-k": ("chen2025passk",),
+    "nsr": ("zhu2025nsr",),
+    "w-reinforce": ("zhu2025nsr",),
+    "f-divergence": ("go2023fdpg",),
+    "adaptive-entropy": ("he2025skywork",),
     **dict.fromkeys(("natural", "mirror", "softmax", "natural-flow", "softmax-flow", "off-policy"), ()),
 }
 NESTED = 20  # runs that start from runs

@@ -69,8 +69,8 @@ def test_a_run_s_model_data_and_learner(tmp_path: Path, capsys: pytest.CaptureFi
     out = printed([str(run)], capsys)
     assert keys(out) == ["sharpen", "sharpening2026", "stojanovski2025gym", "shao2024grpo", "allal2025smollm2"]
     assert "% data my_task:Task: no entry here" in out
-    other = folder(tmp_path / "other", data="embedded", learner={"kind": "gspo"})
-    assert "% learner gspo: GSPO (Zheng 2025, arXiv 2507.18071)" in printed([str(other)], capsys)
+    other = folder(tmp_path / "other", data="embedded", learner={"kind": "power-distillation"})
+    assert "% learner power-distillation: Power self-distillation (Tomihari & Sato 2026" in printed([str(other)], capsys)
 
 
 def test_what_a_run_began_from_is_cited_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,7 +83,7 @@ def test_what_a_run_began_from_is_cited_too(tmp_path: Path, capsys: pytest.Captu
 
 def test_a_toy_run_and_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = folder(tmp_path / "toy", learners=["natural", "tb"], steps=3)
-    assert keys(printed([str(run)], capsys)) == ["sharpen", "sharpening2026", "malkin2022tb", "richter2020vargrad"]
+    assert keys(printed([str(run)], capsys)) == ["sharpen", "sharpening2026", "malkin2022tb", "zhu2025flowrl"]
     assert keys(printed([], capsys)) == ["sharpen", "sharpening2026"]
 
 

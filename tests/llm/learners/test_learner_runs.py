@@ -1,4 +1,4 @@
-"""Each learner of the family by ``sharpen llm train``: what it ascends rises, and a killed run goes on to the same end."""
+"""Each learner of the family by the command line: its objective rises, and a killed run goes on to the same end."""
 
 from __future__ import annotations
 
