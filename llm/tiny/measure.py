@@ -13,7 +13,6 @@ from sharpen.llm.tasks.templates import encode
 from sharpen.llm.tasks.verification.verify import Verifier
 from sharpen.llm.tiny.mode import likeliest
 
-Z_95 = 1.959963984540054
 LONGEST = 80
 
 
@@ -69,17 +68,17 @@ def measure(location: str, count: int = 512, samples: int = 4, modes: int = 128,
     }
 
 
-def wilson_interval(successes: float, trials: int) -> list[float]:
+def wilson_interval(successes: int, trials: int) -> list[float]:
     """Return the 95% Wilson score interval of a proportion.
 
     Example:
         >>> [round(x, 3) for x in wilson_interval(5, 10)]
         [0.237, 0.763]
     """
-    share, z2 = successes / trials, Z_95 * Z_95
-    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = Z_95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
-    return [centre - half, centre + half]
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    return [float(interval.low), float(interval.high)]
 
 
 def _by_style(responses: list[tuple[str, bool]]) -> dict[str, dict[str, float]]:
