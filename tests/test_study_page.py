@@ -16,6 +16,7 @@ CHANGES = {
     "dial_study": ("| `dial-1` | 0.41", "| `dial-1` | 0.51"),
     "stability": ("| antonyms | 3", "| antonyms | 4"),
     "learners": ("| P;", "| Q;"),
+    "votes": ("| `letters` | 2 → 4 | 64 | 10", "| `letters` | 2 → 4 | 64 | 11"),
     "cost": ("| policy at a KL | outcomes | 100: ", "| policy at a KL | outcomes | 100: 1"),
 }
 

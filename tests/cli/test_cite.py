@@ -70,7 +70,7 @@ def test_a_run_s_model_data_and_learner(tmp_path: Path, capsys: pytest.CaptureFi
     assert keys(out) == ["sharpen", "sharpening2026", "stojanovski2025gym", "shao2024grpo", "allal2025smollm2"]
     assert "% data my_task:Task: no entry here" in out
     other = folder(tmp_path / "other", data="embedded", learner={"kind": "power-distillation"})
-    assert "% learner power-distillation: Power self-distillation (Tomihari & Sato 2026" in printed([str(other)], capsys)
+    assert "% learner power-distillation: Power self-distillation (Tomihari & Sato" in printed([str(other)], capsys)
 
 
 def test_what_a_run_began_from_is_cited_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
