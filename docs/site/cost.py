@@ -24,6 +24,7 @@ GOALS = {  # of the ratio to the fastest opponent, or to the floor
     "policy at a KL": ("scipy.optimize.brentq(kl_of_t) with numpy.exp", 3.0),
     "frontier, one of 5 points": ("scipy.optimize.brentq(kl_of_t) with numpy.exp", 3.0),
     "50 softmax gradients": ("the C floor", 1.5),
+    "1000 softmax gradients": ("the C floor", 1.5),
 }
 
 
