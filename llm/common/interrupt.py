@@ -1,4 +1,4 @@
-"""Ctrl-C at a safe moment."""
+"""Ctrl-C at a safe moment, and threads that end when nobody waits for them any more."""
 
 from __future__ import annotations
 
@@ -6,7 +6,35 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
+
+_abandoned: ContextVar[threading.Event | None] = ContextVar("abandoned", default=None)
+
+
+class AbandonedError(RuntimeError):
+    """What this thread works on is not wanted any more."""
+
+
+@contextmanager
+def abandonable(event: threading.Event) -> Iterator[None]:
+    """Let :func:`stop_if_abandoned` raise in this thread, inside, once ``event`` is set."""
+    token = _abandoned.set(event)
+    try:
+        yield
+    finally:
+        _abandoned.reset(token)
+
+
+def stop_if_abandoned() -> None:
+    """End what is :func:`abandonable` and was given up; long loops call it where they may stop.
+
+    Raises:
+        AbandonedError: it was given up.
+    """
+    event = _abandoned.get()
+    if event is not None and event.is_set():
+        raise AbandonedError("given up by the thread that waited for it")
 
 
 class Interrupt:

@@ -66,6 +66,7 @@ def _clip(name: str) -> Effect:
 
 
 _VLLM = Effect(_vllm, "with the engine vllm")
+_SLEEPS = Effect(lambda c: _vllm(c) and not c.sample_ahead, "with the engine vllm and sample_ahead 0")
 _ADAM = Effect(lambda c: c.optimizer.kind == "adamw", "with the optimizer adamw")
 _REWARD = Effect(lambda c: c.objective.needs_reward, "with an objective that has a reward term")
 TRAIN: dict[str, Effect] = {
@@ -87,8 +88,8 @@ TRAIN: dict[str, Effect] = {
     "optimizer.momentum": Effect(lambda c: c.optimizer.kind == "sgd", "with the optimizer sgd"),
     "optimizer.warmup_start": Effect(lambda c: c.optimizer.warmup_steps > 0, "with warm-up steps"),
     "engine_memory": _VLLM,
-    "engine_sleep": _VLLM,
-    "optimizer_offload": _VLLM,
+    "engine_sleep": _SLEEPS,
+    "optimizer_offload": _SLEEPS,
     "rollout_noise": _VLLM,
     "tensor_parallel": _VLLM,
     "reference_every": Effect(

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from sharpen.llm.configs.asking import ChatOptions, LongPrompts
 from sharpen.llm.configs.grid import model_settings
 from sharpen.llm.configs.optimizer import OptimizerSettings
-from sharpen.llm.learners.parts.learner import Learner
+from sharpen.llm.learners.parts.learner import Learner, Matching
 from sharpen.llm.learners.parts.registry import LEARNERS, make, those
 from sharpen.llm.rewards.firewall import RewardConfig
 from sharpen.llm.trackers.registry import TRACKERS, chosen
@@ -160,6 +160,13 @@ class TrainConfig(Settings):
         description="Whose generators rollouts draw from: each row's, so that a row is the same in any batch, or the "
         "batch's; auto: the batch's with vLLM on a GPU, whose fast samplers take no generators of rows.",
     )
+    sample_ahead: int = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="1: while a step updates, the next one's batch is sampled, from the policy before the update; "
+        "importance weights correct for that.",
+    )
     engine_restarts: int = Field(default=2, ge=0, description="How often a step starts an engine that died again.")
     process_timeout: float = Field(
         default=1800.0,
@@ -302,9 +309,26 @@ class TrainConfig(Settings):
                 f"sampled; samples of any policy are for {those(lambda other: other.off_policy)}"
             )
         self._step_can_be_measured()
+        self._can_sample_ahead()
         if self.lora is not None and self.objective.reference.startswith("refresh"):
             raise ValueError(f"lora: got it with reference {self.objective.reference!r}, allowed: frozen or policy")
         return self
+
+    def _can_sample_ahead(self) -> None:
+        """Refuse samples of the policy before where nothing corrects them, or the engine cannot be asked meanwhile."""
+        learner, kind = self.learner.learner, self.learner.kind
+        name = "max_kl" if self.optimizer.max_kl is not None else "measure_step"
+        where = (
+            (learner.resamples, f"with {kind}, which samples until it has enough groups"),
+            (isinstance(learner, Matching), f"with {kind}, whose ratio is to the policy that drew the samples"),
+            (self.importance == "none" and not learner.off_policy, "with importance none, which corrects nothing"),
+            (self.optimizer.measures, f"with optimizer.{name}, whose samples have to be the policy's own"),
+            (self.tensor_parallel > 1, "with tensor_parallel above 1, where processes sample together"),
+            (self.optimizer_offload == "always", "with optimizer_offload always: sampling and updates are at one time"),
+        )
+        for refused, why in where:
+            if self.sample_ahead and refused:
+                raise ValueError(f"sample_ahead: got {self.sample_ahead}, allowed: 0 {why}")
 
     def _step_can_be_measured(self) -> None:
         """Refuse to measure a step on samples that are not of the policy that it starts from."""

@@ -82,8 +82,9 @@ def _mended(planned: Plan) -> Iterator[tuple[list[str], Memory]]:
             {"tokens_per_microbatch": config.max_length},
             config.tokens_per_microbatch > config.max_length,
         ),
-        ("--engine-sleep", {"engine_sleep": True}, not config.engine_sleep),
+        ("--engine-sleep", {"engine_sleep": True}, not (config.engine_sleep or config.sample_ahead)),
         ("--reference-offload", {"reference_offload": True}, planned.memory.reference > 0),
+        ("--set sample_ahead=0", {"sample_ahead": 0}, config.sample_ahead > 0),
     ]
     steps = [step for step in steps if step[2]]
     alone = [[step] for step in steps]

@@ -105,12 +105,14 @@ class Memory:
     engine_rows: int
     engine_sleeps: bool
     optimizer_leaves: bool
+    samples_ahead: bool
 
     @property
     def update(self) -> int:
         """During the backward pass or the optimizer's step, whichever holds more."""
         held = self.parameters + self.gradients + self.optimizer + self.reference
         engine = 0 if self.engine_sleeps else self.engine_weights + self.kv_cache
+        engine += self.engine_work if self.samples_ahead else 0  # it samples meanwhile
         return held + engine + max(self.backward, self.temporaries)
 
     @property
@@ -216,7 +218,7 @@ def estimate(
 
     b, W = BYTES[dtype], processes if divided else 1
     rows = -(-config.prompts_per_step // processes) * config.samples_per_prompt
-    apart = divided or config.lora is not None or config.engine != "transformers"
+    apart = divided or config.lora is not None or config.engine != "transformers" or config.sample_ahead > 0
     kept = 0 if divided or config.learner.learner.resamples else rows * config.max_length
     kept = min(graph_tokens(config, lambda: shape, dtype), kept)
     microbatch = config.tokens_per_microbatch
@@ -225,8 +227,6 @@ def estimate(
     optimizer = config.optimizer.state_bytes * shape.trained // W
     reference = _reference(config, shape, b, W, device, divided)
     weights = b * shape.base // config.tensor_parallel if apart else 0
-    free = None if gpu_memory is None else gpu_memory - RESERVE - parameters - optimizer - reference - weights
-    engine = _engine_room(config, shape, rows, b, device, free, gpu_memory, optimizer)
     acts = activations(shape, tokens, b, checkpointing=config.gradient_checkpointing)
     logits = (b + 12) * max(min(CHUNK_LOGITS, microbatch * shape.vocabulary), kept * shape.vocabulary)
     gathered = _gathered(shape, b, tokens, 3 if W > 1 else 2) if divided else 0
@@ -239,6 +239,10 @@ def estimate(
         at_head = acts - layer * config.gradient_checkpointing + logits + b * (shape.outside + shape.layer + outside)
         at_embedding = b * (shape.outside + 2 * outside) + MASTER * outside
         backward = max(at_head, acts + gathered, at_embedding)
+    beside = MASTER * shape.trained // W + max(backward, temporaries) if config.sample_ahead else 0
+    free = None if gpu_memory is None else gpu_memory - RESERVE - parameters - optimizer - reference - weights - beside
+    engine = _engine_room(config, shape, rows, b, device, free, gpu_memory, optimizer)
+    sleeps = config.engine_sleep and config.engine != "transformers" and not config.sample_ahead
     return Memory(
         parameters=parameters,
         gradients=MASTER * shape.trained // W,
@@ -254,7 +258,8 @@ def estimate(
         engine_work=engine.work,
         engine_rows=engine.rows,
         optimizer_leaves=engine.offload,
-        engine_sleeps=device == "cuda" and config.engine_sleep and config.engine != "transformers",
+        engine_sleeps=device == "cuda" and sleeps,
+        samples_ahead=config.sample_ahead > 0,
     )
 
 
@@ -270,7 +275,9 @@ def _engine_room(
         room=free,
         movable=moments,
         most=None if gpu is None else int(config.engine_memory * gpu) - b * shape.base // T,
-        offload={"auto": None, "always": True, "never": False}[config.optimizer_offload],
+        offload=False
+        if config.sample_ahead
+        else {"auto": None, "always": True, "never": False}[config.optimizer_offload],
     )
 
 

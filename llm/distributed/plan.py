@@ -13,7 +13,7 @@ from sharpen.llm.distributed.times import Times, times
 from sharpen.objective import InputError
 
 GIB = 2**30
-NOT_BYTES = ("update", "rollout", "engine_sleeps", "engine_rows", "optimizer_leaves")
+NOT_BYTES = ("update", "rollout", "engine_sleeps", "engine_rows", "optimizer_leaves", "samples_ahead")
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Plan:
         held = self.memory.to_dict()
         names = [name for name in held if name not in NOT_BYTES]
         width = max(len(name) for name in names) + 1
-        engine = "asleep" if self.memory.engine_sleeps else "awake"
+        engine = "asleep" if self.memory.engine_sleeps else "sampling" if self.memory.samples_ahead else "awake"
         lines = [
             f"# memory of each of {self.processes} process(es) on {self.device}, {self.dtype} passes, GiB "
             f"({self.shape.parameters / 1e6:,.1f} M parameters, {self.shape.trained / 1e6:,.1f} M trained)"

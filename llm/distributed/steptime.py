@@ -27,6 +27,7 @@ the model's products reach of a large product's rate.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -224,6 +225,38 @@ def step_work(
     }
 
 
+def step_seconds(work: Mapping[str, Work], rates: Rates, *, ahead: bool = False) -> float:
+    """Return the time of a step.
+
+    Args:
+        work: By phase, as :func:`step_work` returns it.
+        rates: Of the one device that does all of it.
+        ahead: Whether the rollout, the next step's, runs beside the phases before the push. These take at least as long
+            as either alone, and as all their products, or all their bytes: a device has one rate for both.
+    """
+    alone = {name: each.seconds(rates) for name, each in work.items()}
+    if not ahead:
+        return sum(alone.values())
+    beside = [name for name in work if name != "push"]
+    shared = [sum(work[name].parts(rates)[kind] for name in beside) for kind in ("products", "memory", "host")]
+    return overlapped(alone, least=max(shared))
+
+
+def overlapped(seconds: Mapping[str, float], least: float = 0.0) -> float:
+    """Return the time of a step whose rollout runs beside the other phases but the push, and the push after them.
+
+    Args:
+        seconds: Of each phase alone.
+        least: Of rollout and others together.
+
+    Example:
+        >>> overlapped({"rollout": 3.0, "logprobs": 1.0, "update": 4.0, "push": 0.5})
+        5.5
+    """
+    others = sum(each for name, each in seconds.items() if name not in ("rollout", "push"))
+    return max(seconds["rollout"], others, least) + seconds.get("push", 0.0)
+
+
 @dataclass(frozen=True)
 class _Process:
     config: TrainConfig
@@ -290,12 +323,14 @@ class _Process:
         return first + later * (config.learner.epochs - 1)
 
     def push(self) -> Work:
-        if self.config.engine == "transformers" and self.W == 1 and self.config.lora is None:
+        apart = self.W > 1 or self.config.lora is not None or self.config.sample_ahead > 0
+        if self.config.engine == "transformers" and not apart:
             return Work()  # the engine reads the policy's own weights
         return Work(memory=2 * self.b * self.shape.base) + self._asleep()
 
     def _asleep(self) -> Work:
-        moves = self.config.engine_sleep and self.config.engine != "transformers"
+        config = self.config
+        moves = config.engine_sleep and config.engine != "transformers" and not config.sample_ahead
         return Work(host=self.b * self.shape.base / self.config.tensor_parallel) if moves else Work()
 
     def _microbatches(self, rows: int) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharpen.llm.distributed.cards import Card
 from sharpen.llm.distributed.memory import BYTES, Shape
-from sharpen.llm.distributed.steptime import ROWS, Rates, Work, ceiling, decode_step, expected, step_work
+from sharpen.llm.distributed.steptime import ROWS, Rates, Work, ceiling, decode_step, expected, step_seconds, step_work
 
 if TYPE_CHECKING:
     from sharpen.llm.configs.train import TrainConfig
@@ -30,6 +30,7 @@ class Times:
         processes: How many of them.
         steps: Of the run.
         work: Of one process in a step, by phase.
+        ahead: Whether the next step's rollout runs beside the rest of a step.
         evaluation: Of one process after the last step: its samples.
         least: Rates by the data sheet.
         likely: Rates as measured.
@@ -39,13 +40,14 @@ class Times:
     processes: int
     steps: int
     work: dict[str, Work]
+    ahead: bool
     evaluation: Work
     least: Rates
     likely: Rates
 
     def step(self, rates: Rates) -> float:
         """Return the seconds of one step."""
-        return sum(work.seconds(rates) for work in self.work.values())
+        return step_seconds(self.work, rates, ahead=self.ahead)
 
     def hours(self, rates: Rates) -> float:
         """Return the hours of steps and evaluation; times the number of processes, they are GPU-hours."""
@@ -76,6 +78,8 @@ class Times:
                 lines.append(f"#   {'step':<10}{self.step(self.least):9.2f}{self.step(self.likely):10.2f}")
                 bound += ", once"
             lines.append(f"#   {name:<10}{work.seconds(self.least):9.2f}{work.seconds(self.likely):10.2f}   {bound}")
+        if self.ahead:
+            lines += self._ahead_lines()
         least, likely = self.hours(self.least), self.hours(self.likely)
         lines += [
             f"# {self.steps} steps and evaluation: {least:,.1f} h at least, {likely:,.1f} h expected "
@@ -84,6 +88,14 @@ class Times:
             "#   an H200; vLLM was not measured there",
         ]
         return lines
+
+    def _ahead_lines(self) -> list[str]:
+        apart = step_seconds(self.work, self.likely)
+        return [
+            "#   step: max(rollout, logprobs + update) + push, no less than all products or",
+            f"#   all bytes of both take; {apart:.2f} expected one after the other. What two",
+            "#   programs on one GPU take from each other was not measured",
+        ]
 
 
 def times(
@@ -124,4 +136,7 @@ def times(
     if config.engine != "transformers":
         decoded = replace(decoded, kernels=0.0)  # vLLM replays a graph of them
     evaluation = decoded * (config.max_length * evaluated / rows_at_once / processes)
-    return Times(card, processes, config.steps, work, evaluation, ceiling(card, processes), expected(card, processes))
+    ahead = config.sample_ahead > 0
+    return Times(
+        card, processes, config.steps, work, ahead, evaluation, ceiling(card, processes), expected(card, processes)
+    )

@@ -117,13 +117,13 @@ class Passes:
         two = sum(tokens for tokens, _ in everyones) * (2 + backward)
         return found if self.config.one_pass == "always" or one < two else None
 
-    def score(self, rollout: Rollout, reference_RT: Tensor | None, engine: str) -> Scored:
+    def score(self, rollout: Rollout, reference_RT: Tensor | None, engine: str | None) -> Scored:
         """Return what policy and reference say about the responses, and how far the engine is from the policy.
 
         Args:
             rollout: R samples.
             reference_RT: What :meth:`reference_logprobs` returned; None takes the policy's.
-            engine: Name of the engine that sampled them.
+            engine: Name of the engine that sampled them; None: they are an earlier policy's, so that it may differ.
 
         Raises:
             WeightSyncError: the engine samples from another policy than the one being trained.
@@ -139,7 +139,7 @@ class Passes:
         return Scored(policy, policy.logprobs_BT if reference_RT is None else reference_RT, mismatch, graph_RT)
 
     def learn(
-        self, batch: Experience, reference_RT: Tensor | None, windows: Sequence[Window], engine: str
+        self, batch: Experience, reference_RT: Tensor | None, windows: Sequence[Window], engine: str | None
     ) -> Experience:
         """Score the samples and add the gradient of the first update, in one pass over whole groups.
 
@@ -147,7 +147,7 @@ class Passes:
             batch: R samples that :func:`unscored` made.
             reference_RT: What :meth:`reference_logprobs` returned; None takes the policy's.
             windows: What :meth:`windows` returned.
-            engine: Name of the engine that sampled them.
+            engine: Name of the engine that sampled them; None: they are an earlier policy's, so that it may differ.
 
         Returns:
             The samples with their scores, and the loss whose gradient has been added.
@@ -251,7 +251,9 @@ class Passes:
     def _mismatch(self, policy_BT: Tensor, sampler_BT: Tensor, mask_BT: Tensor) -> Mismatch:
         return importance_weights(policy_BT, sampler_BT, mask_BT, self.config.importance_cap, self.config.importance)
 
-    def _require_agreement(self, mismatch: Mismatch, engine: str) -> None:
+    def _require_agreement(self, mismatch: Mismatch, engine: str | None) -> None:
+        if engine is None:
+            return
         errors = torch.cat(self.world.gather([mismatch.errors_N]))  # everyone's, so that all processes raise or none
         require_agreement(engine, errors, self.compute, self.config.engine_tolerance)
 

@@ -39,6 +39,7 @@ def make_engine(
     sleeps: bool = False,
     rows: int | None = None,
     cache_bytes: int | None = None,
+    copies: bool = False,
 ) -> Engine:
     """Return the rollout engine ``name``, ready to sample from ``model``'s current weights.
 
@@ -57,6 +58,7 @@ def make_engine(
         sleeps: Whether vLLM gives its GPU memory back between calls of ``sleep`` and the next.
         rows: Most rows that vLLM samples at a time; None: as it takes without being told.
         cache_bytes: Of vLLM's KV cache on a GPU, instead of what ``memory_share`` leaves.
+        copies: Whether ``model`` is the transformers engine's own, into which pushes copy; vLLM has a copy in any case.
 
     Raises:
         InputError: the name is unknown, ``vllm`` is asked for and not installed, or vLLM does not start.
@@ -83,7 +85,8 @@ def make_engine(
             raise InputError("engine", name, allowed) from error
     from sharpen.llm.rollout.transformers_engine import TransformersEngine
 
-    return TransformersEngine(model, max_length=max_length, eos_ids=eos_ids, tokenizer=tokenizer)
+    own: dict[str, Any] = {"max_length": max_length, "eos_ids": eos_ids, "tokenizer": tokenizer}
+    return TransformersEngine(model, **own, copies=copies)
 
 
 def load_to_sample(config: Sampled) -> tuple[Engine, PreTrainedModel, PreTrainedTokenizerBase]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from sharpen.llm.distributed.world import World
 from sharpen.llm.rollout import Engine, Rollout, Sampling, WeightSyncError
 from sharpen.objective import InputError
 
 log = logging.getLogger(__name__)
+Drawn = TypeVar("Drawn")
 
 
 class EngineDiedError(RuntimeError):
@@ -60,23 +61,53 @@ class ResilientEngine:
         """
 
         def sample() -> Rollout:
-            if not prompts and self._world.size > 1 and not hasattr(self.inner, "inner"):
-                return Rollout([], [], [], [])
-            return self.inner.generate(prompts, samples, sampling, seed, limits=limits, row_seeds=row_seeds)
+            return self.attempt(prompts, samples, sampling, seed, limits=limits, row_seeds=row_seeds)
 
         for attempt in range(self._restarts + 1):
-            rollout, error = _tried(sample)
+            rollout, error = tried(sample)
             if not any(self._world.gather([error is not None])):
                 assert rollout is not None
                 return rollout
-            reason = "in another process" if error is None else " ".join(f"{type(error).__name__}: {error}".split())
-            if attempt == self._restarts:
-                raise EngineDiedError(
-                    f"the {self.name} engine died {attempt + 1} times in one step ({reason})"
-                ) from error
-            log.warning("the %s engine died (%s); a new one takes its place", self.name, reason)
-            self._replace()
+            self.replace(error, attempt + 1)
         raise AssertionError("unreachable")
+
+    def attempt(
+        self,
+        prompts: list[list[int]],
+        samples: int,
+        sampling: Sampling,
+        seed: int,
+        *,
+        limits: Sequence[int] | None = None,
+        row_seeds: Sequence[int] | None = None,
+    ) -> Rollout:
+        """Return responses by the engine that is there: what it raises is its death, which :meth:`replace` mends.
+
+        Unless the engine is one of several processes, this tells the others nothing, so that it may run in a thread.
+        """
+        if not prompts and self._world.size > 1 and not hasattr(self.inner, "inner"):
+            return Rollout([], [], [], [])
+        return self.inner.generate(prompts, samples, sampling, seed, limits=limits, row_seeds=row_seeds)
+
+    def replace(self, error: Exception | None, deaths: int = 1) -> None:
+        """Put a new engine with the current weights in the place of one that died; all processes together.
+
+        Args:
+            error: How it died here; None: it was in another process.
+            deaths: How often one has died in this step.
+
+        Raises:
+            EngineDiedError: it died too often.
+        """
+        reason = "in another process" if error is None else " ".join(f"{type(error).__name__}: {error}".split())
+        if deaths > self._restarts:
+            raise EngineDiedError(f"the {self.name} engine died {deaths} times in one step ({reason})") from error
+        log.warning("the %s engine died (%s); a new one takes its place", self.name, reason)
+        with suppress(Exception):  # it is dead already
+            self.inner.close()
+        self.inner = self._start()
+        if self._model is not None:
+            self.inner.push_weights(self._model)
 
     def push_weights(self, model: Any) -> None:
         """See :class:`sharpen.llm.rollout.types.Engine`."""
@@ -95,16 +126,9 @@ class ResilientEngine:
         """See :class:`sharpen.llm.rollout.types.Engine`."""
         self.inner.close()
 
-    def _replace(self) -> None:
-        with suppress(Exception):  # it is dead already
-            self.inner.close()
-        self.inner = self._start()
-        if self._model is not None:
-            self.inner.push_weights(self._model)
 
-
-def _tried(sample: Callable[[], Rollout]) -> tuple[Rollout | None, Exception | None]:
-    """Return what it returns, or how the engine died."""
+def tried(sample: Callable[[], Drawn]) -> tuple[Drawn | None, Exception | None]:
+    """Return what it returns, or how the engine died; what no new engine would mend is raised."""
     try:
         return sample(), None
     except (InputError, WeightSyncError):

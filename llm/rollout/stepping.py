@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
+from sharpen.llm.common.interrupt import stop_if_abandoned
 from sharpen.llm.rollout.stops import Stops
 
 
@@ -35,10 +38,16 @@ def sample_rows(
             rows are looked at after each step and taken out when they end; where single tokens are all, it need not be.
     """
     requests = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
-    if stops is None or not stops.last_pieces:
-        outputs = [answer.outputs[0] for answer in llm.generate(requests, parameters, use_tqdm=False)]
-        return [_answer(output, output.finish_reason == "stop") for output in outputs]
-    return _step_by_step(llm.llm_engine, requests, parameters, stops)
+    with patch.object(llm.llm_engine, "step", partial(_step, llm.llm_engine.step)):
+        if stops is None or not stops.last_pieces:
+            outputs = [answer.outputs[0] for answer in llm.generate(requests, parameters, use_tqdm=False)]
+            return [_answer(output, output.finish_reason == "stop") for output in outputs]
+        return _step_by_step(llm.llm_engine, requests, parameters, stops)
+
+
+def _step(step: Callable[[], Any]) -> Any:
+    stop_if_abandoned()
+    return step()
 
 
 def _step_by_step(engine: Any, requests: Sequence[Any], parameters: Sequence[Any], stops: Stops) -> list[Answer]:

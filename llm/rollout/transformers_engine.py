@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from sharpen.llm.common.interrupt import stop_if_abandoned
 from sharpen.llm.models.decoding import DecodingBatch
 from sharpen.llm.models.finite import NonFiniteError
 from sharpen.llm.models.weights import full_weights, is_plain
@@ -49,6 +50,8 @@ class TransformersEngine:
         tokenizer: Finds the tokens that complete a stop string; needed where there are some.
         refill: Whether waiting rows take ended ones' places, or wait until every row of the batch has ended; None: the
             former if the model has at least :data:`REFILL_FROM` parameters.
+        copies: Whether ``model`` is the engine's own, into which pushes copy, so that it stays as it was at the last
+            push while the policy is trained; else the engine samples from the very model that is pushed.
     """
 
     name = "transformers"
@@ -62,8 +65,9 @@ class TransformersEngine:
         max_rows: int = 256,
         tokenizer: Any = None,
         refill: bool | None = None,
+        copies: bool = False,
     ) -> None:
-        self._model = model
+        self._model, self._copies = model, copies
         self._max_length = max_length
         self._eos_ids = tuple(eos_ids)
         self._max_rows = max_rows
@@ -117,12 +121,13 @@ class TransformersEngine:
         """Sample from ``model`` from now on.
 
         The engine reads the parameters of a plain model itself, so there is nothing that could be stale and nothing to
-        verify. The weights of a sharded model, or of one with adapters, are copied into the engine's own model.
+        verify. The weights of a sharded model, or of one with adapters, are copied into the engine's own model; with
+        ``copies`` those of every model.
 
         Raises:
             WeightSyncError: the two models have different weights.
         """
-        if is_plain(model):
+        if is_plain(model) and not self._copies:
             self._model = model
             return
         assert self._model is not None
@@ -154,6 +159,7 @@ class TransformersEngine:
         reader = _Reader(self._model, prompts, waiting)
         batch, slot_B = self._admit(reader, table)
         while True:
+            stop_if_abandoned()
             token_B, open_B, left = table.sample(batch.logits_BV, slot_B)
             if left == 0 or left <= (1 - COMPACT_AT) * len(slot_B):
                 table.release(slot_B[~open_B])

@@ -87,7 +87,8 @@ def prepare(config: TrainConfig, source: ModelSource, world: World) -> Setup:
         master = MasterWeights(plain, precise) if config.lora is None else None  # adapters are float32 themselves
         del precise
     # A sharded or adapted policy cannot generate by itself: the engine then samples from a copy.
-    apart = divided or config.lora is not None
+    # Nor is a policy sampled that is being updated meanwhile.
+    apart = divided or config.lora is not None or config.sample_ahead > 0
     planned = _planned(config, source, world, device, dtype, divided)
     copies = iter([copy_of(plain, dtype=compute, device=device) if apart else plain])
 
@@ -152,6 +153,7 @@ def _engine(
         sleeps=config.engine_sleep,
         rows=None if planned is None else planned.engine_rows,
         cache_bytes=None if planned is None else planned.kv_cache,
+        copies=config.sample_ahead > 0,
     )
     return engine if config.tensor_parallel == 1 else SharedEngine(engine, world, config.tensor_parallel)
 

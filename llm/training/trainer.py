@@ -6,7 +6,7 @@ Axis letters: P prompts, G samples of one prompt, R = P G sequences (prompt-majo
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -25,12 +25,14 @@ from sharpen.llm.learners.certainty import self_certainty
 from sharpen.llm.learners.experience import Experience, joined
 from sharpen.llm.models.finite import in_step
 from sharpen.llm.models.logprobs import TokenLogprobs
+from sharpen.llm.models.weights import compute_device
 from sharpen.llm.passes.policy import Passes, unscored
 from sharpen.llm.rewards.firewall import BoundReward, Scoring
 from sharpen.llm.rollout import Engine, Rollout, Sampling
 from sharpen.llm.rollout.requests import noise_for, row_seed
 from sharpen.llm.tasks.data import PromptSet
 from sharpen.llm.tasks.templates import encode_all, stops
+from sharpen.llm.training.ahead import Ahead, Batch, stored
 from sharpen.llm.training.log_z import LogZ
 from sharpen.llm.training.master import MasterWeights
 from sharpen.llm.training.record import mismatch_metrics, rows_of, sample_metrics, some_samples
@@ -111,6 +113,8 @@ class Trainer:
         self.passes = Passes(config, model, self.reference, self.world, self.compute)
         weights = [weight for _, weight in self.trained.named_parameters() if weight.requires_grad]
         self.optimizer = steps.make_optimizer(config.optimizer, weights, fused=master is not None)
+        self.next: Batch | None = None  # of the step that begins next, where it was sampled ahead
+        self.ahead = Ahead(engine, self.world, compute_device(model)) if config.sample_ahead else None
         rate = getattr(self.learner, "log_z_rate", None)
         self.log_z = None if rate is None else LogZ(model, rate, self.world)
 
@@ -124,8 +128,13 @@ class Trainer:
             WeightSyncError: the engine samples from another policy than the one being trained.
             NonFiniteError: a logit, log-probability or gradient is NaN or infinite; the weights are as they were.
         """
-        with in_step(self.step_index + 1, self.config.optimizer, self.compute):
-            return self._step()
+        try:
+            with in_step(self.step_index + 1, self.config.optimizer, self.compute):
+                return self._step()
+        except BaseException:  # Ctrl-C too: no thread goes on sampling for a step that will not come
+            if self.ahead is not None:
+                self.ahead.abandon()
+            raise
 
     def _step(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         seconds: dict[str, float] = {"rollout": 0.0, "logprobs": 0.0, "reward": 0.0}
@@ -133,6 +142,7 @@ class Trainer:
         seen, batch, rounds = self._collect(seconds)
         with _timed(seconds, "update"):
             update = self._update(batch)
+        coming = self._coming(seconds)
         with _timed(seconds, "push"):
             self.engine.push_weights(self.model)
             self.reference.after_update(self.step_index + 1)
@@ -150,9 +160,16 @@ class Trainer:
         if self.learner.resamples:
             groups = 0 if batch.stand_in else len(batch.chosen)
             record |= {"rollout_rounds": rounds, "groups": sum(self.world.gather([groups]))}
+        if self.ahead is not None:
+            record["staleness"] = 0 if self.next is None else self.next.staleness
+            if record["staleness"]:  # the engine's scores are another policy's, and say nothing about noise
+                record["effective_alpha_reliability"] = None
         seconds["total"] = sum(seconds.values())
+        if coming is not None and self.ahead is not None:
+            seconds["ahead"] = self.ahead.seconds  # beside the others
         samples = some_samples(seen, pseudo_R, self.prompts, self.step_index)
         self.step_index += 1
+        self.next = coming
         return {**record, "seconds": seconds}, samples
 
     def state(self) -> tuple[dict[str, Tensors], dict[str, Any]]:
@@ -173,6 +190,8 @@ class Trainer:
             tensors["policy"] = parameters(self.trained, keep=keep, trained_only=True)
         if self.log_z is not None:
             tensors["log_z"] = self.log_z.state()
+        if self.next is not None:
+            tensors["next"] = self.next.tensors(self.world)
         return tensors, {"step": self.step_index}
 
     def load_state(self, tensors: dict[str, Tensors], numbers: dict[str, Any], weights: Tensors, where: str) -> None:
@@ -187,7 +206,8 @@ class Trainer:
         Raises:
             InputError: the state is another model's.
         """
-        also = {"reference": self.reference.model, "log_z": self.log_z}
+        goes_on = self.ahead is not None and int(numbers["step"]) < self.config.steps
+        also = {"reference": self.reference.model, "log_z": self.log_z, "next": self.ahead if goes_on else None}
         for name in ("optimizer", *(name for name, part in also.items() if part is not None)):
             if name not in tensors:
                 raise InputError("checkpoint", where, f"one with {name}.safetensors")
@@ -203,6 +223,11 @@ class Trainer:
             self.log_z.load_state(tensors["log_z"], where)
         self._round_weights()
         self.step_index = int(numbers["step"])
+        if goes_on:
+            chosen, G = self._chosen(self.step_index), self.config.samples_per_prompt
+            rows = range(self.share.start * G, self.share.stop * G)
+            prompts = [self.prompt_ids[index] for index in chosen for _ in range(G)]
+            self.next = stored(tensors["next"], chosen, prompts, rows, where)
         self.engine.push_weights(self.model)
 
     def _files_are_rounded(self) -> bool:
@@ -233,14 +258,19 @@ class Trainer:
 
     def _round(self, round_index: int, seconds: dict[str, float]) -> Experience:
         with _timed(seconds, "rollout"):
-            chosen, rollout = self._sample(round_index)
-            self.engine.sleep()  # its memory is the trainer's until the push
+            chosen, rollout, stale = self.next or Batch(*self._sample(round_index))
+            if self.ahead is None:
+                self.engine.sleep()  # its memory is the trainer's until the push
+            elif self.step_index + 1 < self.config.steps:
+                attempt = getattr(self.engine, "attempt", self.engine.generate)
+                self.ahead.start(partial(self._sample, self.step_index + 1, attempt))
+        engine = None if stale else self.engine.name  # which has to agree with the policy
         with _timed(seconds, "logprobs"):
             windows = self.passes.windows(rollout, self.reward)
             reference_RT = self.passes.reference_logprobs(rollout, windows) if self._measures_reference() else None
             scored = None
             if windows is None:
-                scored = self.passes.score(rollout, reference_RT, self.engine.name)
+                scored = self.passes.score(rollout, reference_RT, engine)
         with _timed(seconds, "reward"):
             texts = self.tokenizer.batch_decode(rollout.response_ids, skip_special_tokens=True)
             rewards_R = self._rewards(chosen, rollout, texts, None if scored is None else scored.policy)
@@ -250,12 +280,23 @@ class Trainer:
         assert windows is not None
         with _timed(seconds, "update"):
             batch = unscored(chosen, rollout, texts, rewards_R, self.model)
-            return self.passes.learn(batch, reference_RT, windows, self.engine.name)
+            return self.passes.learn(batch, reference_RT, windows, engine)
 
-    def _sample(self, round_index: int) -> tuple[list[int], Rollout]:
+    def _coming(self, seconds: dict[str, float]) -> Batch | None:
+        """Return the next step's samples, which have been drawn beside this step; None without sampling ahead."""
+        if self.ahead is None or self.step_index + 1 == self.config.steps:
+            return None
+        with _timed(seconds, "wait"):
+            return self.ahead.finish(partial(self._sample, self.step_index + 1))
+
+    def _chosen(self, round_index: int) -> list[int]:
+        """Return which training prompts of a round are this process's."""
         config = self.config
         everyones = prompt_indices(len(self.prompt_ids), config.prompts_per_step, round_index, config.seed)
-        chosen = [everyones[place] for place in self.share]
+        return [everyones[place] for place in self.share]
+
+    def _sample(self, round_index: int, generate: Callable[..., Rollout] | None = None) -> tuple[list[int], Rollout]:
+        config, chosen = self.config, self._chosen(round_index)
         prompts = [self.prompt_ids[index] for index in chosen]
         # The engine cuts every response where prompt and response together fill max_length.
         room = config.max_length - min(len(ids) for ids in prompts)
@@ -264,7 +305,8 @@ class Trainer:
         seed, G = derive_seed(config.seed, ROLLOUT, round_index), config.samples_per_prompt
         # By the prompt's place in the whole batch, so that samples do not depend on the number of processes.
         row_seeds = [row_seed(seed, place, sample) for place in self.share for sample in range(G)]
-        return chosen, self.engine.generate(prompts, G, sampling, seed, row_seeds=row_seeds)
+        generate = generate or self.engine.generate
+        return chosen, generate(prompts, G, sampling, seed, row_seeds=row_seeds)
 
     def _measures_reference(self) -> bool:
         """Whether this step's reference log-probabilities are computed; else those of the policy stand in for them."""

@@ -146,6 +146,8 @@ def main(out: Path) -> None:
     for shard in ("auto", "never"):  # the weights divided, and whole in every process
         found[f"one pass, {shard}"] = run(ONE_PASS | {"shard": shard}, world, len(LENGTHS))
     found["sgd within a bound"] = run({**SMALL, "optimizer": BOUNDED}, world, len(LENGTHS))
+    ahead = {"learner": LEARNERS["rloo"], "prompts_per_step": 4, "sample_ahead": 1}  # the real engine: lengths differ
+    found["sampled ahead"] = run({**SMALL, **ahead, "steps": 3}, world, 3)
     for case, mixed in (("one mixed group", (0,)), ("no mixed group", ())):
         found[f"dapo, {case}"] = run({**SMALL, "learner": LEARNERS["dapo"]}, world, 2, mixed)
     if world.first:

@@ -100,6 +100,15 @@ def test_bounded_steps_of_sgd(one: dict[str, Any], several: dict[str, Any]) -> N
 
 
 @pytest.mark.slow
+def test_batches_that_are_sampled_ahead(one: dict[str, Any], several: dict[str, Any]) -> None:
+    mine, theirs = (found["sampled ahead"] for found in (one, several))
+    assert_close(mine, theirs)
+    assert [record["staleness"] for record in theirs["records"]] == [0, 1, 1]
+    assert theirs["records"][2]["engine_kl"] == pytest.approx(mine["records"][2]["engine_kl"], rel=1e-2, abs=1e-6)
+    assert mine["moved"] > 1e-2
+
+
+@pytest.mark.slow
 def test_dapo_learns_from_the_mixed_groups_of_all_processes(one: dict[str, Any], several: dict[str, Any]) -> None:
     """Only the first process has any; the others' stand-ins, of full size under an entropy term, must weigh nothing."""
     mine, theirs = (found["dapo, one mixed group"] for found in (one, several))

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from sharpen.cli.main import main
 from sharpen.llm.configs.train import TrainConfig, resolve
 from sharpen.llm.distributed.memory import Shape, shape_of
-from sharpen.llm.distributed.steptime import Rates, Work, backward, decode_step, forward, step_work
+from sharpen.llm.distributed.steptime import Rates, Work, backward, decode_step, forward, step_seconds, step_work
 from sharpen.llm.models.registry import load_architecture
 from sharpen.llm.models.registry import resolve as resolve_model
 from sharpen.objective import preset
@@ -208,3 +208,28 @@ def test_the_dry_run_tells_times_of_the_card_that_is_named(capsys: pytest.Captur
 
 def test_a_plan_for_a_cpu_tells_no_times(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(dry_run(capsys, "--device", "cpu", "--json"))["times"] is None
+
+
+def test_the_dry_run_of_a_run_that_samples_ahead(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its engine samples during the update, so it sleeps never; a step takes what the longer of the two takes."""
+    run = ("--recipe", "qwen2.5-3b/task-reward-0-1", "--processes", "8", "--gpu", "h200")
+    apart, ahead = (json.loads(dry_run(capsys, *run, *more, "--json")) for more in ((), ("--set", "sample_ahead=1")))
+    memory = ahead["memory"]
+    assert (apart["memory"]["engine_sleeps"], memory["engine_sleeps"]) == (True, False)
+    engine = memory["engine_weights"] + memory["kv_cache"] + memory["engine_work"]
+    assert memory["update"] == apart["memory"]["update"] + engine
+    phases = {name: each["expected"] for name, each in ahead["times"]["seconds"].items()}
+    longer = max(phases["rollout"], phases["logprobs"] + phases["update"]) + phases["push"]
+    text = dry_run(capsys, *run, "--set", "sample_ahead=1")
+    step = next(float(line.split()[3]) for line in text.splitlines() if line.startswith("#   step "))
+    assert longer - 0.01 <= step < phases["rollout"] + phases["logprobs"] + phases["update"] + phases["push"]
+    assert "max(rollout, logprobs + update) + push" in text
+
+
+def test_what_runs_beside_shares_one_device() -> None:
+    rates = Rates(products=2.0, memory=1.0, share=1.0)
+    decoding, passes = Work(flop=2.0, memory=6.0, fused=True), Work(flop=10.0, memory=2.0)
+    work = {"rollout": decoding, "update": passes, "push": Work(memory=0.5)}
+    assert [work[name].seconds(rates) for name in work] == [6.0, 7.0, 0.5]
+    assert step_seconds(work, rates) == 13.5
+    assert step_seconds(work, rates, ahead=True) == 8.0 + 0.5  # bytes of both, 8, take longer than either

@@ -38,7 +38,7 @@ TRAIN_MODES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "optimizer.momentum": (SGD, {}),
     "optimizer.warmup_start": ({"optimizer": {"warmup_steps": 2}}, {"optimizer": {"warmup_steps": 0}}),
     "engine_memory": ({"engine": "vllm"}, {"engine": "transformers"}),
-    "engine_sleep": ({"engine": "auto"}, {"engine": "transformers"}),
+    "engine_sleep": ({"engine": "auto"}, {"engine": "auto", "sample_ahead": 1}),
     "optimizer_offload": ({"engine": "vllm"}, {"engine": "transformers"}),
     "rollout_noise": ({"engine": "vllm"}, {"engine": "transformers"}),
     "tensor_parallel": ({"engine": "vllm"}, {"engine": "transformers"}),

@@ -136,6 +136,7 @@ def test_every_flag_is_a_setting() -> None:
         "optimizer_offload",
         "process_timeout",
         "rollout_noise",
+        "sample_ahead",
         "learner.options",
         "learner.rank_penalty",
         "learner.dynamic_rounds",
