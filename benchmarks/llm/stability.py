@@ -1,12 +1,14 @@
-"""What is the objective's and what the optimizer's? The null control and p^2 on an embedded model, seven optimizers.
+"""What is the objective's and what the optimizer's? The null control and p^2 on a model, several optimizers.
 
     python benchmarks/llm/stability.py [--seeds 0 1 2] [--alphas 1 2] [--optimizers 0 1]
-        [--model embedded] [--part NAME]
+        [--model embedded | smollm2] [--part NAME]
 
 Every run starts at the base model and is the same but for its objective (alpha 1, whose optimum is the base, and alpha
-2) and its optimizer: AdamW with epsilon 1e-8 and 1e-2 and the customary weight decay of .01, AdamW without decay, SGD
-with momentum at three rates and as much decay of a weight in an update, and AdamW whose steps go no farther than
-``MAX_KL``. Responses have a fixed length, 4 prompts of 4 samples a step, no warm-up.
+2) and its optimizer. The embedded model: AdamW with epsilon 1e-8 and 1e-2 and the customary weight decay of .01, AdamW
+without decay, SGD with momentum at three rates and as much decay of a weight in an update, and AdamW whose steps go no
+farther than ``MAX_KL``. Responses have a fixed length, 4 prompts of 4 samples a step, no warm-up. SmolLM2, on the first
+letters of words: the settings of the null control in paper_repro/real.yaml, with epsilon 1e-8, 1e-6 and 1e-4, and
+without decay.
 
 Writes ``benchmarks/results/stability.json``: of every run the KL to the base before each update (mean of log pi - log p
 over the step's samples, nats a response), the KL of each step, its norm, its scale, its size over that of the
@@ -48,6 +50,18 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd, momentum 0.9, rate 0.002": sgd(0.002),
     "sgd, momentum 0.9, rate 0.0002": sgd(0.0002),
 }
+# Of SmolLM2: the optimizer of paper_repro/real.yaml, and what else is asked of it.
+STUDY = {"learning_rate": 2e-5, "warmup_steps": 2, "measure_step": True}
+REAL_OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "adam, epsilon 1e-8": STUDY,
+    "adam, epsilon 1e-6": {**STUDY, "epsilon": 1e-6},
+    "adam, epsilon 1e-4": {**STUDY, "epsilon": 1e-4},
+    "adam, epsilon 1e-8, no decay": {**STUDY, "weight_decay": 0.0},
+}
+# Settings of a run, optimizers and the number of updates.
+EMBEDDED = {"prompts_per_step": 4, "samples_per_prompt": 4, "ignore_eos": True}
+REAL = {"data": "first-letter", "prompts_per_step": 8, "samples_per_prompt": 8, "dtype": "bfloat16", "max_length": 192}
+MODELS = {"embedded": (EMBEDDED, OPTIMIZERS, UPDATES), "smollm2": (REAL, REAL_OPTIMIZERS, 10)}
 ALPHAS = (1.0, 2.0)
 KEPT = ("kl_ref", "gradient_norm", "step_kl", "step_norm", "step_scale", "step_per_advantage", "effective_alpha")
 
@@ -67,10 +81,8 @@ def measure(model: str, alpha: float, optimizer: dict[str, Any], seed: int, upda
             "objective": {"alpha": alpha, "mode": "sampling"},
             "engine": "transformers",
             "seed": seed,
-            "prompts_per_step": 4,
-            "samples_per_prompt": 4,
-            "ignore_eos": True,
             "optimizer": optimizer,
+            **MODELS[model][0],
         }
     )
     found = resolve_model(model)
@@ -87,6 +99,7 @@ def measure(model: str, alpha: float, optimizer: dict[str, Any], seed: int, upda
         reference=setup.reference,
         world=world,
         compute=setup.compute,
+        master=setup.master,
     )
     start, records = time.process_time(), []
     for _ in range(updates):
@@ -116,9 +129,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--alphas", type=float, nargs="*", default=list(ALPHAS))
-    parser.add_argument("--optimizers", type=int, nargs="*", default=list(range(len(OPTIMIZERS))), help="By place.")
-    parser.add_argument("--model", default="embedded")
-    parser.add_argument("--updates", type=int, default=UPDATES)
+    parser.add_argument("--optimizers", type=int, nargs="*", help="By place; all if not said.")
+    parser.add_argument("--model", choices=list(MODELS), default="embedded")
+    parser.add_argument("--updates", type=int, help="Updates of a run, if not as many as are stored.")
     parser.add_argument("--part", help="Write to this file of build/stability instead.")
     asked = parser.parse_args()
     target = PARTS / f"{asked.part}.json" if asked.part else RESULT
@@ -126,12 +139,14 @@ def main() -> None:
     if not asked.part:
         for part in sorted(PARTS.glob("*.json")):
             runs |= _stored(part)
+    _, optimizers, updates = MODELS[asked.model]
+    places = range(len(optimizers)) if asked.optimizers is None else asked.optimizers
     for seed in asked.seeds:
         for alpha in asked.alphas:
-            for name, optimizer in [list(OPTIMIZERS.items())[place] for place in asked.optimizers]:
+            for name, optimizer in [list(optimizers.items())[place] for place in places]:
                 key = f"{asked.model} | alpha {alpha:g} | {name} | seed {seed}"
                 if key not in runs:
-                    runs[key] = measure(asked.model, alpha, optimizer, seed, asked.updates)
+                    runs[key] = measure(asked.model, alpha, optimizer, seed, asked.updates or updates)
                     print(key, runs[key]["kl_ref"][-1], flush=True)
                     _write(target, runs, whole=not asked.part)
     _write(target, runs, whole=not asked.part)
@@ -145,7 +160,13 @@ def _write(target: Path, runs: dict[str, Any], *, whole: bool) -> None:
         "command": "python benchmarks/llm/stability.py",
         "commit": _commit(),
         "machine": f"{platform.machine()}, CPU, torch {torch.__version__}",
-        "settings": {"updates": UPDATES, "max_kl": MAX_KL, "optimizers": OPTIMIZERS},
+        "settings": {
+            "max_kl": MAX_KL,
+            "models": {
+                model: {"run": run, "optimizers": optimizers, "updates": updates}
+                for model, (run, optimizers, updates) in MODELS.items()
+            },
+        },
         "runs": dict(sorted(runs.items())),
     }
     target.write_text(json.dumps(about if whole else runs, indent=1, allow_nan=False) + "\n", encoding="utf-8")
