@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,9 @@ def _results(pattern: str) -> list[dict[str, Any]]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob(pattern))]
 
 
-def _runs() -> str:
-    after = [f"KL after {updates}" for updates in AFTER]
-    return table(["alpha", "optimizer", "seeds", *after, "step per advantage"], stability_rows(runs()))
+def _runs(model: str) -> str:
+    after = [f"KL after {updates}" for updates in AFTER[model]]
+    return table(["alpha", "optimizer", "seeds", *after, "step per advantage"], stability_rows(runs(), model))
 
 
 def first_study() -> list[dict[str, Any]]:
@@ -65,7 +66,8 @@ def _real() -> str:
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
-    "stability": _runs,
+    "stability": partial(_runs, "embedded"),
+    "stability-smollm2": partial(_runs, "smollm2"),
     "stability-first": _embedded,
     "stability-dial": _dial,
     "stability-real": _real,

@@ -13,22 +13,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIZE = (6.4, 3.4)  # inches
-AFTER = (5, 11)  # updates
+AFTER = {"embedded": (5, 11), "smollm2": (3, 9)}  # updates
 LATER = (5, 10, 20)  # of the first study
 STYLES = {1.0: ("#D55E00", "o"), 2.0: ("#0072B2", "s")}
 LABELS = {1.0: "null control (α = 1): its optimum is the base", 2.0: "tempered, α = 2"}
 Runs = Mapping[str, Mapping[str, Any]]
 
 
-def grouped(runs: Runs) -> dict[tuple[float, str], list[Mapping[str, Any]]]:
-    """Return the runs by alpha and optimizer, over seeds, in the order in which optimizers are stored first.
+def grouped(runs: Runs, model: str) -> dict[tuple[float, str], list[Mapping[str, Any]]]:
+    """Return a model's runs by alpha and optimizer, over seeds.
 
     Args:
         runs: As benchmarks/results/stability.json has them, by ``MODEL | alpha A | OPTIMIZER | seed S``.
+        model: embedded or smollm2.
     """
     found: dict[tuple[float, str], list[Mapping[str, Any]]] = {}
     for key, run in runs.items():
-        _, alpha, optimizer, _ = key.split(" | ")
+        of, alpha, optimizer, _ = key.split(" | ")
+        if of != model:
+            continue
         found.setdefault((float(alpha.removeprefix("alpha ")), optimizer), []).append(run)
     return dict(sorted(found.items()))
 
@@ -39,11 +42,11 @@ def _spread(values: Iterable[float], digits: str = ".2g") -> str:
     return f"{statistics.median(known):{digits}} [{known[0]:{digits}}, {known[-1]:{digits}}]"
 
 
-def stability_rows(runs: Runs) -> list[list[str]]:
-    """Return a row for each alpha and optimizer: KL to the base, and the step's size."""
+def stability_rows(runs: Runs, model: str) -> list[list[str]]:
+    """Return a row for each alpha and optimizer of a model: KL to the base, and the step's size."""
     rows = []
-    for (alpha, optimizer), seeds in grouped(runs).items():
-        divergences = [_spread(run["kl_ref"][after] for run in seeds) for after in AFTER]
+    for (alpha, optimizer), seeds in grouped(runs, model).items():
+        divergences = [_spread(run["kl_ref"][after] for run in seeds) for after in AFTER[model]]
         ratios = [value for run in seeds for value in run["step_per_advantage"] if value is not None]
         ratio = f"{statistics.median(ratios):.2g}" if ratios else ""
         rows.append([f"{alpha:g}", optimizer, str(len(seeds)), *divergences, ratio])
