@@ -41,7 +41,7 @@ def test_the_makefile_names_benchmarks_that_are_there() -> None:
 
 @pytest.mark.slow
 def test_the_benchmark_of_a_real_model_runs_on_the_embedded_one() -> None:
-    """Its first arm in a process of its own, as all are measured; that both sides do the same work is asserted there."""
+    """Its first arm runs in its own process, as all do when measured; it asserts that both sides do the same work."""
     pytest.importorskip("torch")
     command = [sys.executable, str(ROOT / "benchmarks" / "real.py"), "--quick"]
     done = subprocess.run(command, capture_output=True, text=True)
