@@ -59,7 +59,7 @@ def effective_alpha(
         return None
     slope = float((z * y).sum()) / spread
     scores_P = (z * (y - slope * x)).sum(dim=1)
-    clusters = int(((x * x).sum(dim=1) > 0).sum())
+    clusters = int(((x * x).sum(dim=1) > _single_precision(reference_PG)).sum())
     if clusters < 2:
         return Slope(slope, None, None)
     from scipy.stats import t
@@ -100,6 +100,14 @@ def reliability(reference_PG: Tensor, difference_PG: Tensor, length_PG: Tensor |
 def _rounding_of(values_PG: Tensor) -> float:
     """Return what rounding in centring leaves, about eps^2 of the squares: less than that is no spread."""
     return values_PG.numel() * 1e-30 * (1.0 + float(values_PG.double().square().max()))
+
+
+def _single_precision(values_PG: Tensor) -> Tensor:
+    """Return, for each prompt, the spread that equal responses can have whose scoring is rounded to float32."""
+    import torch
+
+    size_P = values_PG.double().abs().amax(dim=1)
+    return values_PG.shape[1] * (4 * torch.finfo(torch.float32).eps * size_P).square()
 
 
 def _within_groups(values_PG: Tensor, length_PG: Tensor | None) -> Tensor:

@@ -264,7 +264,7 @@ def block(runs: int, size: int) -> int:
 
     Example:
         >>> block(2000, 64), block(256, 5), block(7, 10**6)
-        (50, 256, 1)
+        (125, 256, 1)
     """
     most = max(1, min(runs, BLOCK_NUMBERS // size))
     divisor = max(width for width in range(1, most + 1) if runs % width == 0)

@@ -139,6 +139,15 @@ def test_effective_alpha_at_fixed_length_compares_samples_of_one_length_only() -
     assert alone is None
 
 
+@pytest.mark.parametrize("rounded", [0.0, 1e-6, -2e-6])
+def test_the_interval_of_effective_alpha_counts_no_prompt_whose_samples_differ_by_rounding(rounded: float) -> None:
+    log_p = torch.tensor([[-3.0, -5.0], [-8.0, -8.0 + rounded]])
+    found = effective_alpha(2 * log_p, log_p)
+    assert found is not None
+    assert found.slope == pytest.approx(2.0)
+    assert (found.low, found.high) == (None, None)
+
+
 def test_effective_alpha_of_equally_likely_samples_is_unknown() -> None:
     assert effective_alpha(torch.randn(2, 3), torch.tensor([[-1.0] * 3, [-2.0] * 3])) is None
 

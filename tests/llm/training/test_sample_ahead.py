@@ -31,6 +31,7 @@ from sharpen.llm.passes.policy import Passes
 from sharpen.llm.rewards.firewall import reward_for
 from sharpen.llm.rollout import Rollout
 from sharpen.llm.rollout.recovery import EngineDiedError
+from sharpen.llm.rollout.requests import eos_token_ids
 from sharpen.llm.rollout.transformers_engine import TransformersEngine
 from sharpen.llm.tasks.sources import load_source
 from sharpen.llm.training import metrics
@@ -90,7 +91,7 @@ def test_each_batch_is_of_the_policy_one_update_before(changes: dict[str, Any]) 
         assert batch is not None
         own = copy_of(plain.model)
         own.load_state_dict(before)
-        engine = TransformersEngine(own, max_length=48, eos_ids=[trainer.tokenizer.eos_token_id])
+        engine = TransformersEngine(own, max_length=48, eos_ids=eos_token_ids(own, trainer.tokenizer))
         chosen, expected = trainer._sample(step + 1, engine.generate)
         assert (batch.chosen, batch.staleness) == (chosen, 1)
         assert batch.rollout.response_ids == expected.response_ids
