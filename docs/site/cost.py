@@ -1,6 +1,6 @@
-"""The tables of docs/cost.md and docs/theory-optimum.md from the committed results of two benchmarks.
+"""The tables of docs/cost.md, docs/theory-optimum.md and docs/scale.md that come from committed results of benchmarks.
 
-    python benchmarks/theory.py && python benchmarks/toy.py
+    python benchmarks/theory.py && python benchmarks/toy.py && python benchmarks/llm/overlap.py
     python docs/site/cost.py
 
 A test compares the pages with what this writes.
@@ -17,7 +17,7 @@ from pages import table, write
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = (ROOT / "docs" / "cost.md", ROOT / "docs" / "theory-optimum.md")
+PAGES = (ROOT / "docs" / "cost.md", ROOT / "docs" / "theory-optimum.md", ROOT / "docs" / "scale.md")
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (0.0, "ns"))
 GOALS = {  # of the ratio to the fastest opponent, or to the floor
     "optimum with J, E[r], H, KL": ("scipy.special.softmax(alpha * log_p), no numbers", 1.5),
@@ -106,7 +106,23 @@ def goals() -> str:
     return table(["work", "size", "beside", "at most", "measured", ""], body)
 
 
+def ahead() -> str:
+    """Return a step that samples ahead over one that does not: predicted and measured, median [least, most]."""
+    body = []
+    for model, own in json.loads((RESULTS / "overlap.json").read_text(encoding="utf-8"))["models"].items():
+        ratios = own["step_over_step_apart"]
+        spread = [
+            f"{r['median']:.2f} [{r['least']:.2f}, {r['most']:.2f}]" for r in map(ratios.get, ("predicted", "measured"))
+        ]
+        seconds = sum(pair["apart"]["total"] for pair in own["pairs"]) / len(own["pairs"])
+        body.append(
+            [model, f"{own['rows']} of {own['length']} tokens", str(len(own["pairs"])), f"{seconds:.2g} s", *spread]
+        )
+    return table(["model", "rows", "pairs", "step without", "predicted ratio", "measured ratio"], body)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
+    "ahead": ahead,
     "cost-of-the-theory": cost("theory"),
     "cost-of-the-toy": cost("toy"),
     "theory-beside-others": beside("theory"),
