@@ -1,6 +1,6 @@
 """Tokens drawn from the model against total variation from p^alpha, of one response, with enumeration as the oracle.
 
-    python benchmarks/llm/samplers.py [--particles 16000]
+    python benchmarks/llm/samplers.py [--particles 16000] [--largest 900000]
 
 The problem is that of ``sharpen llm verify-sampler --tokens 3``: the embedded model's first test problem, three tokens
 and the one that ends, at most four tokens, 121 responses, alpha 2. The law of one response is
@@ -153,6 +153,7 @@ def cheapest(rows: Sequence[dict[str, Any]], name: str, level: float) -> float |
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--particles", type=int, default=16_000, help="about so many for each size")
+    parser.add_argument("--largest", type=int, default=0, help="as many for the largest size, whose noise hides most")
     options = parser.parse_args()
     started = provenance()
     sampled = SampleConfig.model_validate({"alpha": ALPHA, "engine": "transformers"})
@@ -160,7 +161,8 @@ def main() -> None:
     chain, pools = metropolis(problem), [pooled(problem, size) for size in POOLS]
     particles = []
     for size in SIZES:
-        particles.append(smc(problem, size, options.particles))
+        total = max(options.particles, options.largest if size == SIZES[-1] else 0)
+        particles.append(smc(problem, size, total))
         print(json.dumps(particles[-1]), flush=True)
     levels = []
     for level in LEVELS:
