@@ -68,7 +68,7 @@ def audit(
             show_default=False,
         ),
     ] = None,
-    engine: Annotated[str | None, _flag("auto (vLLM if installed), vllm or transformers.", MACHINE)] = None,
+    engine: Annotated[str | None, _flag("auto (the quicker one installed), vllm or transformers.", MACHINE)] = None,
     device: Annotated[str | None, _flag("auto, cpu or cuda.", MACHINE)] = None,
     dtype: Annotated[str | None, _flag("auto, float32 or bfloat16.", MACHINE)] = None,
     batch: Annotated[

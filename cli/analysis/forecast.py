@@ -85,7 +85,7 @@ def forecast(
     long_prompts: Annotated[str | None, _flag(LONG_PROMPTS, ASKED)] = None,
     max_length: Annotated[int | None, _flag("Prompt and response, in tokens.", ASKED)] = None,
     seed: Annotated[int | None, _flag("Seed of the samples and the intervals (42).", ASKED)] = None,
-    engine: Annotated[str | None, _flag("auto (vLLM if installed), vllm or transformers.", MACHINE)] = None,
+    engine: Annotated[str | None, _flag("auto (the quicker one installed), vllm or transformers.", MACHINE)] = None,
     device: Annotated[str | None, _flag("auto, cpu or cuda.", MACHINE)] = None,
     dtype: Annotated[str | None, _flag("auto, float32 or bfloat16.", MACHINE)] = None,
     batch: Annotated[

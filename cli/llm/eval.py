@@ -75,7 +75,7 @@ def evaluate(
         ),
     ] = True,
     engine: Annotated[
-        str, typer.Option(help="auto (vLLM if installed), vllm or transformers.", rich_help_panel=MACHINE)
+        str, typer.Option(help="auto (the quicker one installed), vllm or transformers.", rich_help_panel=MACHINE)
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=MACHINE)] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.", rich_help_panel=MACHINE)] = "auto",

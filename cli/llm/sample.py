@@ -99,7 +99,7 @@ def sample(
     grow: Annotated[int | None, _flag("power-smc: tokens between two looks at the weights (8).", OTHER)] = None,
     populations: Annotated[int | None, _flag("power-smc: a chain over so many populations (1).", OTHER)] = None,
     pool: Annotated[int | None, _flag("reweighted: base samples, shared by a prompt's responses (64).", OTHER)] = None,
-    engine: Annotated[str | None, _flag("auto (vLLM if installed), vllm or transformers.", MACHINE)] = None,
+    engine: Annotated[str | None, _flag("auto (the quicker one installed), vllm or transformers.", MACHINE)] = None,
     device: Annotated[str | None, _flag("auto, cpu or cuda.", MACHINE)] = None,
     dtype: Annotated[str | None, _flag("auto, float32 or bfloat16.", MACHINE)] = None,
     prompts_per_batch: Annotated[

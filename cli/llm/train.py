@@ -61,7 +61,7 @@ class RolloutFlags:
     max_length: Annotated[int | None, _flag(ROLLOUT, "Prompt and response, in tokens.")] = None
     ignore_eos: Annotated[bool | None, _flag(ROLLOUT, "Fixed-length training.", "--ignore-eos")] = None
     temperature: Annotated[float | None, _flag(ROLLOUT, "Of the rollouts; not 1 for tb and tb-batch only.")] = None
-    engine: Annotated[str | None, _flag(ROLLOUT, "auto (vLLM if installed), vllm or transformers.")] = None
+    engine: Annotated[str | None, _flag(ROLLOUT, "auto (the quicker one installed), vllm or transformers.")] = None
     engine_memory: Annotated[float | None, _flag(ROLLOUT, "Share of GPU memory for vLLM.")] = None
     engine_sleep: Annotated[
         bool | None, _flag(ROLLOUT, "vLLM gives its memory back in the update.", "--engine-sleep/--no-engine-sleep")

@@ -62,10 +62,10 @@ def effective_alpha(
     clusters = int(((x * x).sum(dim=1) > _single_precision(reference_PG)).sum())
     if clusters < 2:
         return Slope(slope, None, None)
-    from scipy.stats import t
+    from scipy.special import stdtrit  # scipy.stats takes half a second to import, before the first step
 
     error = math.sqrt(float(scores_P.square().sum()) * clusters / (clusters - 1)) / spread
-    half = float(t.ppf(0.5 + CONFIDENCE / 2, clusters - 1)) * error
+    half = float(stdtrit(clusters - 1, 0.5 + CONFIDENCE / 2)) * error
     return Slope(slope, slope - half, slope + half)
 
 

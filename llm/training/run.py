@@ -20,6 +20,7 @@ from sharpen.llm.preflight.checks import EVALUATION as REPORTED
 from sharpen.llm.preflight.checks import SELECTION as CHOOSING
 from sharpen.llm.preflight.checks import TRAINING, Ready, for_training
 from sharpen.llm.rewards.registry import REWARDS
+from sharpen.llm.rollout import vllm_available
 from sharpen.llm.tasks import labels
 from sharpen.llm.tasks.seal import sealed
 from sharpen.llm.tasks.sources import task_origins
@@ -86,15 +87,19 @@ def _together(config: TrainConfig, world: World, out: Path, force: bool, report:
 
 
 def _as_begun(config: TrainConfig, out: Path) -> TrainConfig:
-    """Return the configuration with the dtype that this run began with, where it leaves the choice to the machine.
+    """Return the configuration with the dtype and engine that this run began with, where it leaves the choice open.
 
-    Runs of before that was recorded have it in their checkpoint's weights.
+    Runs of before the dtype was recorded have it in their checkpoint's weights. An engine that is not here any more
+    cannot go on.
     """
-    if config.dtype != "auto":
+    kept = runfolder.read_provenance(out)
+    if config.dtype == "auto":
+        dtype = kept.get("dtype") or checkpoint.stored_dtype(out / "checkpoints")
+        config = config if dtype is None else config.model_copy(update={"dtype": dtype})
+    engine = kept.get("engine") if config.engine == "auto" else None
+    if engine is None or (engine == "vllm" and not vllm_available()):
         return config
-    kept = runfolder.read_provenance(out).get("dtype")
-    dtype = kept or checkpoint.stored_dtype(out / "checkpoints")
-    return config if dtype is None else config.model_copy(update={"dtype": dtype})
+    return config.model_copy(update={"engine": engine})
 
 
 def _run(config: TrainConfig, ready: Ready, world: World, out: Path, report: Report, *, new: bool) -> dict[str, Any]:

@@ -338,6 +338,25 @@ def test_settings_out_of_range_are_refused(settings: dict, field: str) -> None:
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize(
+    ("installed", "parameters", "device", "expected"),
+    [
+        (True, 135 * 10**6, "cpu", "vllm"),
+        (True, factory.VLLM_FROM, "cpu", "vllm"),
+        (True, factory.VLLM_FROM - 1, "cpu", "transformers"),
+        (True, 1000, "meta", "vllm"),  # any device but a CPU
+        (False, 135 * 10**6, "cpu", "transformers"),
+    ],
+)
+def test_auto_is_the_quicker_engine_of_those_installed(
+    installed: bool, parameters: int, device: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(factory, "vllm_available", lambda: installed)
+    model = build("qwen2").to(device)
+    monkeypatch.setattr(model, "num_parameters", lambda: parameters)
+    assert factory.auto_engine(model) == expected
+
+
 def test_without_vllm_auto_is_transformers_and_vllm_says_what_to_install(
     model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

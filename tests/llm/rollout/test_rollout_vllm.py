@@ -25,7 +25,7 @@ from transformers import (
 
 from sharpen.llm.models.finite import NonFiniteError
 from sharpen.llm.models.logprobs import token_logprobs
-from sharpen.llm.rollout import Engine, Rollout, Sampling, WeightSyncError, make_engine, vllm_available
+from sharpen.llm.rollout import Engine, Rollout, Sampling, WeightSyncError, factory, make_engine, vllm_available
 from sharpen.llm.rollout.loading import Loaded, load
 from sharpen.objective import InputError
 
@@ -275,6 +275,7 @@ def test_vllm_that_is_installed_and_does_not_start_is_an_error(
         raise RuntimeError("no memory\nfor the cache")
 
     monkeypatch.setattr("vllm.LLM", broken)
+    monkeypatch.setattr(factory, "VLLM_FROM", 0)  # this small model counts as a large one
     with pytest.raises(InputError) as refused:
         start(build("Qwen2ForCausalLM"), tmp_path, name=name)
     assert str(refused.value) == (

@@ -1,4 +1,4 @@
-"""A run whose dtype the machine chose goes on in the dtype that it began with, wherever it goes on."""
+"""A run whose dtype or engine the machine chose goes on with those that it began with, wherever it goes on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from sharpen.llm.configs.train import TrainConfig, resolve
 from sharpen.llm.distributed import placement
+from sharpen.llm.training import run as running
 from sharpen.llm.training.checkpoint import stored_dtype
 from sharpen.llm.training.run import train
 from sharpen.llm.training.trainer import Trainer
@@ -53,6 +54,27 @@ def test_a_run_goes_on_in_the_dtype_it_began_with(
     train(run_of(2), out)
     assert (out / "checkpoints" / "step_000002").is_dir()
     assert (told(out), stored_dtype(out / "checkpoints")) == ("bfloat16", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("asked", "began", "installed", "expected"),
+    [
+        ("auto", "vllm", True, "vllm"),
+        ("auto", "transformers", True, "transformers"),
+        ("auto", "vllm", False, "auto"),  # which is transformers then
+        ("auto", None, True, "auto"),
+        ("transformers", "vllm", True, "transformers"),
+    ],
+)
+def test_a_run_goes_on_with_the_engine_it_began_with(
+    asked: str, began: str | None, installed: bool, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two engines sample different responses at one seed."""
+    known = {} if began is None else {"engine": began}
+    (tmp_path / runfolder.PROVENANCE).write_text(json.dumps(known), encoding="utf-8")
+    monkeypatch.setattr(running, "vllm_available", lambda: installed)
+    config = resolve({"engine": asked, "dtype": "float32"})
+    assert running._as_begun(config, tmp_path).engine == expected
 
 
 def test_without_a_checkpoint_there_is_no_dtype(tmp_path: Path) -> None:
