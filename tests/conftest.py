@@ -37,6 +37,11 @@ INHERITED = (
 INHERITED += ("PYTHONUTF8", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "RAY_ADDRESS")
 INHERITED += ("SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID", "WANDB_MODE", "WANDB_API_KEY")
 
+# Tests compile hundreds of small programs with XLA and run each for a moment. Without its optimiser and its fused
+# kernels that takes a quarter of the time; tests/toy/test_compilation.py compiles as users do and compares.
+# `XLA_FLAGS= pytest` leaves everything as users have it.
+QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+
 MARK = "SHARPEN_TEST_SESSION"  # every process that a test starts inherits it, and what that process starts
 
 Spawn = Callable[..., "subprocess.Popen[Any]"]
@@ -51,6 +56,7 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in INHERITED:
         os.environ.pop(name, None)
+    os.environ.setdefault("XLA_FLAGS", QUICK_COMPILATION)  # read when the first program is compiled
     os.environ |= {"COLUMNS": "80", "TERM": "dumb", MARK: uuid.uuid4().hex}
     gc.set_threshold(50_000, 20, 20)  # a package of thousands of objects is imported in the middle of a test
 
