@@ -14,6 +14,7 @@ import functools
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -291,7 +292,41 @@ def tell_memory(policies: int) -> None:
     print(held, time.process_time() - begin)
 
 
+def cores() -> dict[str, Any]:
+    """Return the seconds of a sweep of eight compiled batches on one core and on all, in turn."""
+    seconds: dict[int, list[float]] = {1: [], os.cpu_count() or 1: []}
+    for _ in range(ROUNDS):
+        for count, found in seconds.items():
+            environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(count)}
+            command = [sys.executable, __file__, "--sweep"]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+            found.append(float(done.stdout))
+    medians = {str(count): statistics.median(found) for count, found in seconds.items()}
+    one, every = medians.values()
+    print(f"a sweep of 8 batches: {one:.2f} s on one core, {every:.2f} s on {max(seconds)}: x{one / every:.2f}")
+    return {"batches": 8, "seconds": medians, "times_faster": one / every, "load": os.getloadavg()[0]}
+
+
+def sweep_seconds() -> float:
+    """Return the wall seconds of 512 runs of RLOO, 2,000 updates each, in batches of 64."""
+    from sharpen.toy.sweeps.config import SweepConfig
+    from sharpen.toy.sweeps.sweep import compute_table
+
+    config = SweepConfig(alpha=tuple(range(1, 9)), learner=("rloo",), seeds=64, steps=2000, batch=64)
+    compute_table(config)
+    begin = time.perf_counter()
+    compute_table(config)
+    return time.perf_counter() - begin
+
+
 def main() -> None:
+    if "--sweep" in sys.argv:
+        print(sweep_seconds())
+        return
+    if "--cores" in sys.argv:
+        record = json.loads(RESULT.read_text()) | {"cores": cores()}
+        RESULT.write_text(json.dumps(record, indent=2) + "\n")
+        return
     if "--policies" in sys.argv:
         tell_memory(int(sys.argv[-1]))
         return
@@ -312,7 +347,7 @@ def main() -> None:
     told(ensembles, works[ensembles])
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     record = {"command": "python benchmarks/toy.py", "load_a_core": load, "numbers": NUMBERS, "works": works}
-    record["ensemble"] = ensemble()
+    record |= {"ensemble": ensemble(), "cores": cores()}
     RESULT.write_text(json.dumps(record | {"provenance": provenance()}, indent=2) + "\n")
 
 

@@ -29,8 +29,10 @@ def findings(
     """Test what the toy is said to show, each statement on its own sweeps, with intervals over seeds."""
     from rich.progress import Progress
 
+    from sharpen.toy.dynamics.cores import use_every_core
     from sharpen.toy.studies.findings import FINDINGS, find
 
+    use_every_core()
     said: dict[str, Verdict] = {}
     with Progress(console=plain_console(stderr=True), disable=not sys.stderr.isatty()) as bars:
         for name in names or list(FINDINGS):

@@ -37,8 +37,10 @@ def learners(
     from rich.progress import Progress
 
     from sharpen.figures.toy.learners import plot_learners
+    from sharpen.toy.dynamics.cores import use_every_core
     from sharpen.toy.studies.family import MEMBERS, family
 
+    use_every_core()
     with Progress(console=plain_console(stderr=True), disable=not sys.stderr.isatty()) as bars:
         bar = bars.add_task("", total=None)
         found = family(

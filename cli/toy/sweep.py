@@ -167,9 +167,15 @@ def _refuse_unread(settings: SweepConfig, flags: dict[str, Any]) -> None:
 def _run(settings: SweepConfig, out: Path, force: bool, ray: str | None, as_json: bool) -> None:
     from rich.progress import Progress
 
+    from sharpen.toy.dynamics.cores import use_every_core, use_one_thread
+    from sharpen.toy.sweeps.batches import batches
     from sharpen.toy.sweeps.summary import summarise_table
     from sharpen.toy.sweeps.sweep import sweep as run_sweep
 
+    if len(batches(settings)) > 1:
+        use_every_core()
+    else:
+        use_one_thread(sum(prompt.log_base.size for prompt in settings.task().prompts))
     with Progress(console=plain_console(stderr=True), disable=not sys.stderr.isatty()) as bars:
         bar = bars.add_task("runs x updates", total=None)
         table = run_sweep(

@@ -71,9 +71,11 @@ def target(
 def _run(names: list[str], out: Path, seeds: int, within: float) -> dict[str, list[Any]]:
     from rich.progress import Progress
 
+    from sharpen.toy.dynamics.cores import use_every_core
     from sharpen.toy.studies.target import study
     from sharpen.toy.studies.target_slope import accounts
 
+    use_every_core()
     found: dict[str, list[Any]] = {}
     with Progress(console=plain_console(stderr=True), disable=not sys.stderr.isatty()) as bars:
         for name in names:

@@ -80,12 +80,112 @@ def test_a_runs_numbers_do_not_depend_on_the_rest_of_the_grid(tmp_path: Path) ->
 def test_devices_share_the_batches_and_give_the_same_bits(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sharpen.cli.main", "toy", "sweep", "--alpha", "1,2", "--seeds", "4", "--json"]
     command += ["--steps", "50", "--batch", "4"]
-    for devices in (1, 2):
-        flags = f"--xla_force_host_platform_device_count={devices}"
-        out = tmp_path / str(devices)
-        environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    for devices in ("1", "2"):
+        out = tmp_path / devices
+        environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": devices}
         subprocess.run([*command, "--out", str(out)], env=environment, check=True, capture_output=True)
     assert table_of(tmp_path / "1") == table_of(tmp_path / "2")
+
+
+DEVICES = """
+import os, sys
+os.sched_getaffinity = lambda _: set(range(3))
+from sharpen.toy.dynamics.cores import use_every_core
+import jax
+if "begun" in sys.argv:
+    jax.devices()
+use_every_core()
+print(len(jax.local_devices()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "arguments", "devices"),
+    [
+        ({}, [], 3),
+        ({}, ["begun"], 1),
+        ({"JAX_NUM_CPU_DEVICES": "2"}, [], 2),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}, [], 4),
+    ],
+)
+def test_every_core_is_a_device_unless_something_else_was_said(
+    said: dict[str, str], arguments: list[str], devices: int
+) -> None:
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")
+    }
+    environment |= {"JAX_PLATFORMS": "cpu", **said}
+    command = [sys.executable, "-c", DEVICES, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == devices
+
+
+THREADS = """
+import os, sys
+from sharpen.cli.main import main
+try:
+    main(["toy", "simulate", "--steps", "40", "--learner", "rloo,softmax", "--out", *sys.argv[1:]])
+except SystemExit as exited:
+    assert exited.code == 0
+print(os.environ["NPROC"])
+"""
+
+
+@pytest.mark.parametrize(("said", "threads"), [(None, "1"), ("2", "2")])
+def test_a_small_problem_takes_one_thread_unless_another_number_was_said(
+    said: str | None, threads: str, tmp_path: Path
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "NPROC"}
+    environment |= {"JAX_PLATFORMS": "cpu", **({"NPROC": said} if said else {})}
+    command = [sys.executable, "-c", THREADS, str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == threads
+    main_out = tmp_path / "here"
+    with pytest.raises(SystemExit):
+        main(["toy", "simulate", "--steps", "40", "--learner", "rloo,softmax", "--out", str(main_out)])
+    with np.load(tmp_path / "run" / "trajectory.npz") as there, np.load(main_out / "trajectory.npz") as here:
+        for name in here.files:
+            np.testing.assert_array_equal(there[name], here[name])
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from sharpen.toy.dynamics import engine
+from sharpen.toy.sweeps import sweep as sweeps
+from sharpen.toy.sweeps.config import SweepConfig
+engine.CHUNK_UPDATES = 64 * 100
+config = SweepConfig(alpha=(1, 2, 3), seeds=64, steps=400, record_every=50, batch=64)
+told, compute, begun, heard = [], sweeps.compute, [], threading.Event()
+def interrupt(*_):
+    heard.set()
+    raise KeyboardInterrupt
+signal.signal(signal.SIGINT, interrupt)
+def counted(config, batch, *more):
+    begun.append(batch.number)
+    return compute(config, batch, *more)
+def seen(done, total):
+    told.append(done)
+    if threading.current_thread() is not threading.main_thread() and len(told) == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+        heard.wait()
+        time.sleep(1)  # the other batch, too, waits to tell how far it is
+sweeps.compute = counted
+try:
+    sweeps.sweep(config, Path(sys.argv[1]), progress=seen)
+except KeyboardInterrupt:
+    print(len(begun), told == sorted(told), max(told) < 3 * 64 * 400)
+"""
+
+
+def test_an_interrupt_stops_every_device_at_its_next_chunk(tmp_path: Path) -> None:
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", "True", "True"]
+    config = SweepConfig(alpha=(1, 2, 3), seeds=64, steps=400, record_every=50, batch=64)
+    sweep(config, tmp_path / "run")
+    assert table_of(tmp_path / "run") == sweep(config, tmp_path / "whole").read_bytes()
 
 
 @pytest.mark.slow

@@ -6,9 +6,11 @@ A batch is what is computed at once, saved at once and, after a kill, not comput
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,70 +73,105 @@ def compute_table(config: SweepConfig, progress: Progress = lambda done, total: 
         config: The grid.
         progress: As in :func:`sweep`.
     """
-    todo, done = batches(config), 0
-
-    def report(updates: int) -> None:
-        progress((done + updates) * config.batch, len(todo) * config.steps * config.batch)
-
-    tables = {}
-    for batch, rows in _computed(config, None, todo, None, report):
-        tables[batch.number] = rows
-        done += config.steps
-        report(0)
+    todo = batches(config)
+    count = _Count(config, len(todo), 0, progress)
+    tables = {batch.number: rows for batch, rows in _computed(config, None, todo, None, count)}
     return pa.concat_tables([tables[batch.number] for batch in todo])
+
+
+class _Count:
+    """Tells how much is done: whole batches, and the updates that unfinished ones have reached."""
+
+    def __init__(self, config: SweepConfig, batches: int, finished: int, told: Progress) -> None:
+        self._config, self._batches, self._finished, self._told = config, batches, finished, told
+        self._reached: dict[int, int] = {}
+        self._lock = threading.Lock()
+        self._tell()
+
+    def at(self, batch: Batch, updates: int) -> None:
+        with self._lock:
+            self._reached[batch.number] = updates
+            self._tell()
+
+    def ended(self, batch: Batch) -> None:
+        with self._lock:
+            self._reached.pop(batch.number, None)
+            self._finished += 1
+            self._tell()
+
+    def _tell(self) -> None:
+        steps, width = self._config.steps, self._config.batch
+        done = self._finished * steps + sum(self._reached.values())
+        self._told(done * width, self._batches * steps * width)
+
+
+class _StoppedError(Exception):
+    """The sweep ends before this batch does."""
 
 
 def _swept(config: SweepConfig, out: Path, ray: Any | None, progress: Progress) -> None:
     """Compute what is missing in a folder that is open, and write the table."""
     todo = batches(config)
     missing = [batch for batch in todo if not _part(out, batch).is_file()]
-    total, done = len(todo) * config.steps, (len(todo) - len(missing)) * config.steps
-
-    def report(updates: int) -> None:
-        progress((done + updates) * config.batch, total * config.batch)
-
-    report(0)
-    for batch, rows in _computed(config, out, missing, ray, report):
+    count = _Count(config, len(todo), len(todo) - len(missing), progress)
+    for batch, rows in _computed(config, out, missing, ray, count):
         _write(_part(out, batch), [rows], config)
         _kept(out, batch).unlink(missing_ok=True)
-        done += config.steps
-        report(0)
     _write(out / TABLE, (_stored(_part(out, batch)) for batch in todo), config)
     files.remove_made(out, MADE_PARTS)
 
 
 def _computed(
-    config: SweepConfig, out: Path | None, missing: list[Batch], ray: Any | None, report: Callable[[int], None]
+    config: SweepConfig, out: Path | None, missing: list[Batch], ray: Any | None, count: _Count
 ) -> Iterator[tuple[Batch, pa.Table]]:
+    """Yield batches with their rows as they are done; one counts as ended when the next is asked for."""
     if ray is not None:
         from sharpen.toy.sweeps.spread import computed_on_ray
 
-        yield from computed_on_ray(config, missing, ray)
-        return
-    devices = jax.local_devices()[: config.devices(config.task())]
-    if len(devices) == 1:
-        for batch in missing:
-            yield batch, compute(config, batch, report, _keep(out, batch))
-        return
-    # One batch a device, not one batch over all: the program, and so every bit, is the same as on one device.
-    pool, free = ThreadPoolExecutor(len(devices)), queue.SimpleQueue[Any]()
+        found = computed_on_ray(config, missing, ray)
+    else:
+        devices = jax.local_devices()[: min(config.devices(config.task()), max(1, len(missing)))]
+        found = (_on_several if len(devices) > 1 else _on_one)(config, out, missing, devices, count)
+    for batch, rows in found:
+        yield batch, rows
+        count.ended(batch)
+
+
+def _on_one(
+    config: SweepConfig, out: Path | None, missing: list[Batch], devices: list[Any], count: _Count
+) -> Iterator[tuple[Batch, pa.Table]]:
+    for batch in missing:
+        yield batch, compute(config, batch, partial(count.at, batch), _keep(out, batch))
+
+
+def _on_several(
+    config: SweepConfig, out: Path | None, missing: list[Batch], devices: list[Any], count: _Count
+) -> Iterator[tuple[Batch, pa.Table]]:
+    """One batch a device, not one batch over all: the program, and so every bit, is the same as on one device."""
+    pool, free, stop = ThreadPoolExecutor(len(devices)), queue.SimpleQueue[Any](), threading.Event()
     for device in devices:
         free.put(device)
+
+    def on_a_device(batch: Batch) -> pa.Table:
+        device = free.get()
+        try:
+            with jax.default_device(device):
+                return compute(config, batch, partial(reached, batch), _keep(out, batch))
+        finally:
+            free.put(device)
+
+    def reached(batch: Batch, updates: int) -> None:
+        if stop.is_set():
+            raise _StoppedError
+        count.at(batch, updates)
+
     try:
-        waiting = {pool.submit(_compute_on, free, config, batch, _keep(out, batch)): batch for batch in missing}
+        waiting = {pool.submit(on_a_device, batch): batch for batch in missing}
         for finished in as_completed(waiting):
             yield waiting.pop(finished), finished.result()
     finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C: batches that have not begun are for the next time
-
-
-def _compute_on(free: queue.SimpleQueue[Any], config: SweepConfig, batch: Batch, keep: Path | None) -> pa.Table:
-    device = free.get()
-    try:
-        with jax.default_device(device):
-            return compute(config, batch, keep=keep)
-    finally:
-        free.put(device)
+        stop.set()  # after Ctrl-C: batches that have begun stop at their next chunk, the others do not begin
+        pool.shutdown(cancel_futures=True)
 
 
 def _part(out: Path, batch: Batch) -> Path:
