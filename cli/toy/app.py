@@ -118,7 +118,7 @@ def _run(settings: SimulateConfig, out: Path, force: bool, audit: bool, as_json:
     from sharpen.toy.simulation.simulate import SUMMARY
     from sharpen.toy.simulation.simulate import simulate as run_simulation
 
-    use_one_thread(sum(prompt.log_base.size for prompt in settings.task().prompts))
+    use_one_thread(settings.problem().n)
     finished = (out / SUMMARY).is_file() and not force
     with Progress(console=plain_console(stderr=True), disable=not sys.stderr.isatty()) as bars:
         summary = run_simulation(settings, out, force=force, progress=_reporter(bars))

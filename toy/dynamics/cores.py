@@ -13,12 +13,13 @@ SMALL = 2**15
 
 
 def use_every_core() -> None:
-    """Make each core a device of JAX, so that :func:`sharpen.toy.sweeps.sweep.sweep` computes as many batches at a time.
+    """Make each core a device of JAX; :func:`sharpen.toy.sweeps.sweep.sweep` then computes as many batches at a time.
 
     Does nothing where JAX has begun, or where the environment says how many devices there are
     (``JAX_NUM_CPU_DEVICES``, or ``XLA_FLAGS``).
     """
-    said = jax.config.jax_num_cpu_devices >= 0 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    flags = os.environ.get("XLA_FLAGS", "")
+    said = jax.config.values["jax_num_cpu_devices"] >= 0 or "host_platform_device_count" in flags
     if not said:
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         with suppress(RuntimeError):  # JAX has begun
