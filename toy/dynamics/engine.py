@@ -18,7 +18,8 @@ import numpy as np
 
 from sharpen.objective import InputError
 from sharpen.objective.storage import files
-from sharpen.toy.dynamics.updates import Update, leaps, make
+from sharpen.toy.dynamics.compiled import quickly
+from sharpen.toy.dynamics.updates import Update, base_error, initial, leaps, make
 from sharpen.toy.learners.parts.learner import Options, State
 from sharpen.toy.learners.registry import LEARNERS
 from sharpen.toy.problems.policies import Family
@@ -92,8 +93,11 @@ def stack(settings: list[Setting]) -> Setting:
 
 def start(ensemble: Ensemble) -> Progress:
     """Return the progress before the first update, every run at the base."""
+    machine = ensemble.machine
+    noisy = bool(np.any(ensemble.settings.base_noise))
+    begin = _beginning(machine.family, machine.options.optimizer, machine.observe, machine.precision, noisy)
     with jax.enable_x64():
-        state, record = _beginning(ensemble.machine)(ensemble.settings, ensemble.keys)
+        state, record = begin(ensemble.settings, ensemble.keys)
         host = partial(jax.tree.map, np.asarray)
         return Progress(host(state), 0, host(jax.tree.map(lambda leaf: leaf[None], record)))
 
@@ -163,16 +167,21 @@ def run_at(ensemble: Ensemble, progress: Progress, at: Sequence[int]) -> Iterato
 
 
 @lru_cache(maxsize=64)
-def _beginning(machine: Machine) -> Callable[..., tuple[State, Tree]]:
-    """Return the jitted map (settings [R], keys [R]) -> (states, first records)."""
+def _beginning(
+    family: Family, optimizer: str, observe: Callable[[Setting, jax.Array, State], Tree], precision: str, noisy: bool
+) -> Callable[..., tuple[State, Tree]]:
+    """Return the map (settings [R], keys [R]) -> (states, first records), one for all learners that start alike.
+
+    Errors of the base are drawn only where one is ``noisy``: to compile a draw takes longer than all the rest.
+    """
 
     def begin(setting: Setting, seed: jax.Array) -> tuple[State, Tree]:
-        setting = _in_precision(machine, setting)
-        learner = make(machine.kind, setting, machine.family, machine.options)
-        state = learner.init(jax.random.fold_in(jax.random.key(seed), _RECORD_KEY))
-        return state, _observe(machine, setting, state)
+        setting = _in_precision(precision, setting)
+        error = base_error(setting, jax.random.fold_in(jax.random.key(seed), _RECORD_KEY)) if noisy else None
+        state = initial(setting, family, optimizer, error)
+        return state, observe(setting, family.log_policy(setting, state.parameters.theta), state)
 
-    return jax.jit(jax.vmap(begin))
+    return quickly(jax.vmap(begin))
 
 
 @lru_cache(maxsize=64)
@@ -180,7 +189,7 @@ def _advance(machine: Machine, record_every: int) -> Callable[..., tuple[State, 
     """Return the jitted map (settings [R], keys [R], states [R], count) -> (states, records [R, count, ...])."""
 
     def one_run(setting: Setting, seed: jax.Array, state: State, count: int) -> tuple[State, Tree]:
-        setting = _in_precision(machine, setting)
+        setting = _in_precision(machine.precision, setting)
         learner = make(machine.kind, setting, machine.family, machine.options)
         leap = None if learner.leap is None else learner.leap(state, jnp.asarray(record_every))
         update = _update(learner, seed)
@@ -205,7 +214,7 @@ def _advance_by(machine: Machine) -> Callable[..., tuple[State, Tree]]:
     """Return the jitted map (settings [R], keys [R], states [R], updates) -> (states, one record [R, ...])."""
 
     def one_run(setting: Setting, seed: jax.Array, state: State, count: jax.Array) -> tuple[State, Tree]:
-        setting = _in_precision(machine, setting)
+        setting = _in_precision(machine.precision, setting)
         learner = make(machine.kind, setting, machine.family, machine.options)
         if learner.leap is not None:
             state = learner.leap(state, count)(state)
@@ -271,10 +280,10 @@ def block(runs: int, size: int) -> int:
     return divisor if 2 * divisor > most else most
 
 
-def _in_precision(machine: Machine, setting: Setting) -> Setting:
+def _in_precision(precision: str, setting: Setting) -> Setting:
     def cast(part: Any) -> jax.Array:
         array = jnp.asarray(part)
-        return array.astype(machine.precision) if jnp.issubdtype(array.dtype, jnp.floating) else array
+        return array.astype(precision) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
     return jax.tree.map(cast, setting)
 

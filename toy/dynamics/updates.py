@@ -154,15 +154,9 @@ def make(kind: str, setting: Setting, family: Family, options: Options) -> Updat
     """Return the update of a learner by its name; :func:`check` says whether it can run."""
     learner = LEARNERS.get(kind)
     optimizer = OPTIMIZERS[options.optimizer](options.epsilon)
-    weight = jnp.asarray(setting.prompt_weight)
 
     def init(key: Array) -> State:
-        theta = family.start(setting)
-        parameters = Parameters(theta, jnp.zeros((weight.shape[0], 1), theta.dtype))
-        base = jnp.asarray(setting.log_base)
-        error = jnp.asarray(setting.base_noise) * jax.random.normal(key, base.shape, base.dtype)
-        start = family.log_policy(setting, theta)
-        return State(parameters, optimizer.init(parameters), base, error, start, jnp.zeros((), dtype=jnp.int64))
+        return initial(setting, family, options.optimizer, base_error(setting, key))
 
     def step(state: State, key: Array) -> State:
         if learner.on_logits is not None and _lazily_normalised(family, options):
@@ -190,6 +184,29 @@ def make(kind: str, setting: Setting, family: Family, options: Options) -> Updat
         return at_once
 
     return Update(init, step, leap if leaps(kind, family, options) else None)
+
+
+def initial(setting: Setting, family: Family, optimizer: str, error: Array | None = None) -> State:
+    """Return the state before the first update, at the base: of every learner, whatever its loss.
+
+    Args:
+        setting: Of the run.
+        family: Of the policies.
+        optimizer: Its name.
+        error: Of the log p that the objective sees (:func:`base_error`), shape [P, n]; None for 0.
+    """
+    theta = family.start(setting)
+    base = jnp.asarray(setting.log_base)
+    parameters = Parameters(theta, jnp.zeros((base.shape[0], 1), theta.dtype))
+    error = jnp.zeros_like(base) if error is None else error
+    moments = OPTIMIZERS[optimizer](EPSILON).init(parameters)
+    return State(parameters, moments, base, error, family.log_policy(setting, theta), jnp.zeros((), dtype=jnp.int64))
+
+
+def base_error(setting: Setting, key: Array) -> Array:
+    """Return an error of log p with the setting's ``base_noise``, shape [P, n]."""
+    base = jnp.asarray(setting.log_base)
+    return jnp.asarray(setting.base_noise) * jax.random.normal(key, base.shape, base.dtype)
 
 
 def leaps(kind: str, family: Family, options: Options) -> bool:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from sharpen.objective.storage.reading import check_archive
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.optima.optimum import policy_value
 from sharpen.toy.dynamics import engine
+from sharpen.toy.dynamics.compiled import quickly
 from sharpen.toy.dynamics.engine import log_policy_only, recorded
 from sharpen.toy.dynamics.observe import MEASURES, observer
 from sharpen.toy.problems.setting import Setting, setting, supported
@@ -131,13 +134,19 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 
 def _measured(at: Setting, log_policy: FloatArray) -> dict[str, FloatArray]:
     """Return the measures of policies, shape [N, n] to [N] each; the gradient's noise is no function of a policy."""
-    observe = observer(())
-    measure = jax.jit(jax.vmap(lambda log_pi: observe(at, log_pi[None], None)))  # type: ignore[arg-type]
+    measure = _measuring()
     most = max(1, BLOCK // log_policy.shape[1])
     with jax.enable_x64():
-        blocks = [measure(log_policy[first : first + most]) for first in range(0, len(log_policy), most)]
+        blocks = [measure(at, log_policy[first : first + most]) for first in range(0, len(log_policy), most)]
     names = [name for name in MEASURES if name != "gradient_snr"]
     return {name: np.concatenate([np.asarray(block[name]) for block in blocks]) for name in names}
+
+
+@lru_cache(maxsize=1)
+def _measuring() -> Callable[[Setting, FloatArray], dict[str, jax.Array]]:
+    """Return the map (setting, log pi [N, n]) -> measures [N], one for all objectives."""
+    observe = observer(())
+    return quickly(jax.vmap(lambda at, log_pi: observe(at, log_pi[None], None), in_axes=(None, 0)))  # type: ignore[arg-type]
 
 
 def load(folder: str | Path) -> Simulation:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -10,10 +12,11 @@ import numpy as np
 
 from sharpen.objective import Objective
 from sharpen.theory.core.problem import Problem
+from sharpen.toy.dynamics.compiled import quickly
 from sharpen.toy.dynamics.engine import Ensemble, start
 from sharpen.toy.dynamics.measures import mean_interval
 from sharpen.toy.dynamics.signal_to_noise import Drawn, closed_form, drawn, enumerated
-from sharpen.toy.learners.parts.learner import State
+from sharpen.toy.learners.parts.learner import Options, State
 from sharpen.toy.learners.registry import LEARNERS
 from sharpen.toy.problems.policies import Family
 from sharpen.toy.problems.setting import Setting
@@ -64,11 +67,11 @@ def _squares(
     runs = range(len(states.updates))
     at = [jax.tree.map(lambda leaf, run=run: leaf[run], (ensemble.settings, states)) for run in runs]
     if method == "closed form":
-        signal = closed_form(kind, family, options)
+        signal = _signals(kind, family, options)
         if signal is None:
             return None
         with jax.enable_x64():
-            ratios = [float(signal(setting, _log_policy(family, setting, state), state)) for setting, state in at]
+            ratios = [float(signal(setting, state)) for setting, state in at]
     elif method == "enumeration":
         with jax.enable_x64():
             policies = [np.exp(np.asarray(_log_policy(family, setting, state))[0]) for setting, state in at]
@@ -84,6 +87,15 @@ def _squares(
             for (setting, state), one in zip(at, seeds, strict=True)
         ]
     return [Drawn(ratio**2, math.nan, math.nan) for ratio in ratios if ratio is not None]
+
+
+@lru_cache(maxsize=64)
+def _signals(kind: str, family: Family, options: Options) -> Callable[[Setting, State], jax.Array] | None:
+    """Return the compiled map (setting, state) -> ratio by the learner's closed form; None where it has none."""
+    signal = closed_form(kind, family, options)
+    if signal is None:
+        return None
+    return quickly(lambda setting, state: signal(setting, _log_policy(family, setting, state), state))
 
 
 def _log_policy(family: Family, setting: Setting, state: State) -> jax.Array:

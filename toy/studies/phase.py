@@ -30,6 +30,7 @@ from sharpen.theory.instability.phase import Portrait, null_curves, portrait, si
 from sharpen.theory.instability.phase_curves import growth, log_softmax, zero_curves
 from sharpen.theory.instability.stationary import classify
 from sharpen.theory.optima.optimum import optimum
+from sharpen.toy.dynamics.compiled import quickly
 from sharpen.toy.dynamics.updates import check, check_utility
 from sharpen.toy.learners.parts.estimates import success_slopes
 from sharpen.toy.learners.parts.learner import Batch, ExactLearner, Options, SampledLearner
@@ -236,7 +237,7 @@ def mean_over_groups(
         weight = jnp.exp(jnp.asarray(log_orders) + jnp.asarray(counts) @ log_pi)
         return weight @ jax.vmap(partial(of_group, log_pi))(jnp.asarray(members))
 
-    return jax.jit(jax.vmap(of_policy))
+    return quickly(jax.vmap(of_policy), busy=True)
 
 
 def learner_nullclines(found: LearnerPortrait) -> tuple[tuple[FloatArray, ...], ...]:
