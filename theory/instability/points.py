@@ -8,6 +8,7 @@ each support, its value and its reward, computed by blocks of supports, and make
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
@@ -80,7 +81,37 @@ def classify(eigenvalues: FloatArray) -> str:
     return "neutral" if np.any(eigenvalues == 0) else "stable"
 
 
-class SupportPoints(Sequence[FixedPoint]):
+class LazyPoints(Sequence[FixedPoint], ABC):
+    """A sequence of points on a problem, each made when it is read."""
+
+    _problem: Problem
+
+    @abstractmethod
+    def frame(self) -> DataFrame:
+        """Return one row per point: support, kind, continuum, value, expected_reward, its extreme eigenvalues."""
+
+    @abstractmethod
+    def _made(self, rows: NDArray[np.intp]) -> Iterator[FixedPoint]:
+        """Yield the points at these places."""
+
+    @overload
+    def __getitem__(self, index: int) -> FixedPoint: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Rows[FixedPoint]: ...
+
+    def __getitem__(self, index: int | slice) -> FixedPoint | Rows[FixedPoint]:
+        if isinstance(index, slice):
+            return Rows(self._made(np.arange(len(self))[index]))
+        return next(self._made(np.array([range(len(self))[index]])))
+
+    def __iter__(self) -> Iterator[FixedPoint]:
+        width = max(1, BLOCK_NUMBERS // self._problem.n)
+        for start in range(0, len(self), width):
+            yield from self._made(np.arange(start, min(start + width, len(self))))
+
+
+class SupportPoints(LazyPoints):
     """The points of every non-empty support, stable ones first, then by falling value; each is made when it is read.
 
     A support is the number whose bit i says whether the base's i-th possible outcome is in it, so 2^m - 1 of them take
@@ -102,10 +133,10 @@ class SupportPoints(Sequence[FixedPoint]):
         kind, place = np.empty(total, dtype=np.int8), np.empty(total, dtype=np.int64)
         width = max(1, BLOCK_NUMBERS // m)
         for at in (slice(start, start + width) for start in range(0, total, width)):
-            masks = self._masks(codes[at])
+            masks = masks_of(codes[at], m)
             self._value[at], self._reward[at] = _levels(problem, line, interior_point(line, masks))
             kind[at] = _kinds(line.sign, masks.sum(axis=1), m)
-            place[at] = _places(masks)
+            place[at] = places_of(masks)
         order = np.lexsort((place, -self._value, kind))
         self._codes, self._kind = codes[order], kind[order]
         self._value, self._reward = self._value[order], self._reward[order]
@@ -113,29 +144,13 @@ class SupportPoints(Sequence[FixedPoint]):
     def __len__(self) -> int:
         return self._codes.size
 
-    @overload
-    def __getitem__(self, index: int) -> FixedPoint: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Rows[FixedPoint]: ...
-
-    def __getitem__(self, index: int | slice) -> FixedPoint | Rows[FixedPoint]:
-        if isinstance(index, slice):
-            return Rows(self._made(np.arange(len(self))[index]))
-        return next(self._made(np.array([range(len(self))[index]])))
-
-    def __iter__(self) -> Iterator[FixedPoint]:
-        width = max(1, BLOCK_NUMBERS // self._problem.n)
-        for start in range(0, len(self), width):
-            yield from self._made(np.arange(start, min(start + width, len(self))))
-
     def frame(self) -> DataFrame:
         """Return one row per point: support, kind, continuum, value, expected_reward, its extreme eigenvalues."""
         places = np.flatnonzero(self._problem.support)
         supports, ends = [], []
         width = max(1, BLOCK_NUMBERS // self._m)
         for start in range(0, len(self), width):
-            masks = self._masks(self._codes[start : start + width])
+            masks = masks_of(self._codes[start : start + width], self._m)
             supports += [tuple(places[members].tolist()) for members in masks]
             ends.append(_extremes(self._line, masks))
         smallest, largest = np.concatenate(ends, axis=1)
@@ -153,11 +168,8 @@ class SupportPoints(Sequence[FixedPoint]):
             }
         )
 
-    def _masks(self, codes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return (codes[:, None] >> np.arange(self._m)) & 1 == 1
-
     def _made(self, rows: NDArray[np.intp]) -> Iterator[FixedPoint]:
-        masks = self._masks(self._codes[rows])
+        masks = masks_of(self._codes[rows], self._m)
         log_policies = interior_point(self._line, masks)
         places = np.flatnonzero(self._problem.support)
         policies = np.zeros((rows.size, self._problem.n))
@@ -172,6 +184,11 @@ class SupportPoints(Sequence[FixedPoint]):
                 kind=CLASSES[self._kind[i]],
                 continuum=False,
             )
+
+
+def masks_of(codes: NDArray[np.int64], m: int) -> NDArray[np.bool_]:
+    """Return the supports with these numbers as masks, shapes [k] to [k, m]."""
+    return (codes[:, None] >> np.arange(m)) & 1 == 1
 
 
 def _levels(problem: Problem, line: AdvantageLine, log_policies: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -189,7 +206,7 @@ def _kinds(sign: int, size: NDArray[np.intp], m: int) -> NDArray[np.intp]:
     return np.full_like(kind, CLASSES.index("stable")) if m == 1 else kind
 
 
-def _places(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
+def places_of(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return numbers in the order of the supports as tuples of ascending outcomes, shape [k, m] to [k].
 
     At each outcome a tuple may have ended, which sorts first, or have it, or have a later one: digits of base three.

@@ -29,8 +29,8 @@ from sharpen.theory.core.backend import condition
 from sharpen.theory.core.frames import Rows
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.core.ties import ties
-from sharpen.theory.instability import utility_points
-from sharpen.theory.instability.points import CLASSES, FixedPoint, SupportPoints, classify, eigenvalues
+from sharpen.theory.instability.points import CLASSES, FixedPoint, LazyPoints, SupportPoints, classify, eigenvalues
+from sharpen.theory.instability.utility_points import UtilityPoints
 from sharpen.theory.optima.optimum import optimum, policy_value
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ class FixedPoints:
     """The listed stationary points, how many there are, and whether all of them are listed.
 
     Where there is a point for every support and all are listed, ``points`` is a sequence that makes each when it is
-    read (:class:`sharpen.theory.instability.points.SupportPoints`).
+    read (:class:`sharpen.theory.instability.points.LazyPoints`).
     """
 
-    points: Rows[FixedPoint] | SupportPoints
+    points: Rows[FixedPoint] | LazyPoints
     total: int
     complete: bool
 
@@ -74,9 +74,9 @@ def fixed_points(objective: Objective, problem: Problem, limit: int = DEFAULT_LI
         limit: Most points to list, at least 1.
 
     Raises:
-        InputError: the limit is below 1, or below the number of supports with a utility of the success rate, which
-            needs entropy; the potential is not finite on the base's support; or there are more than 1000 distinct
-            lengths in a moving, length-normalised reference.
+        InputError: the limit is below 1; with a utility of the success rate, which needs entropy, the limit is below
+            the number of supports, or these are of more than 20 outcomes; the potential is not finite on the base's
+            support; or there are more than 1000 distinct lengths in a moving, length-normalised reference.
 
     Example:
         >>> from sharpen.objective import preset
@@ -89,25 +89,27 @@ def fixed_points(objective: Objective, problem: Problem, limit: int = DEFAULT_LI
         raise InputError("limit", limit, "a whole number >= 1")
     room = min(limit, max(MAX_NUMBERS // problem.n, 1))
     if objective.utility != "identity":
-        total, points = _with_a_utility(objective, problem, room)
-    else:
-        line = advantage_line(objective, problem, problem.support)
-        total, m = 2**line.constant.size - 1, line.constant.size
-        if line.sign != 0 and total <= limit and (total <= room or m <= MOST_OUTCOMES):
-            return FixedPoints(SupportPoints(problem, line), total, True)
-        solve = _faces if line.sign == 0 else _interior_points
-        total, points = solve(objective, problem, line, room)
+        return _with_a_utility(objective, problem, limit)
+    line = advantage_line(objective, problem, problem.support)
+    total, m = 2**line.constant.size - 1, line.constant.size
+    if line.sign != 0 and total <= limit and (total <= room or m <= MOST_OUTCOMES):
+        return FixedPoints(SupportPoints(problem, line), total, True)
+    solve = _faces if line.sign == 0 else _interior_points
+    total, points = solve(objective, problem, line, room)
     points.sort(key=lambda point: (CLASSES.index(point.kind), -point.value, point.support))
     return FixedPoints(Rows(points), total, total == len(points))
 
 
-def _with_a_utility(objective: Objective, problem: Problem, room: int) -> tuple[int, list[FixedPoint]]:
-    """Return the number of points and all of them (a utility of the success rate)."""
-    found = [
-        _point(objective, problem, law[problem.support], rates, continuum=False)
-        for law, rates in utility_points.points(objective, problem, room)
-    ]
-    return len(found), found
+def _with_a_utility(objective: Objective, problem: Problem, limit: int) -> FixedPoints:
+    """Return all points on all supports (a utility of the success rate)."""
+    m = int(problem.support.sum())
+    if 2**m - 1 > limit:
+        raise InputError("limit", limit, f"at least {2**m - 1}: with a utility every support is solved")
+    if m > MOST_OUTCOMES:
+        allowed = f"at most {MOST_OUTCOMES} possible outcomes: with a utility every support is solved"
+        raise InputError("base", f"{m} possible outcomes", allowed)
+    points = UtilityPoints(objective, problem)
+    return FixedPoints(points, len(points), True)
 
 
 def _faces(objective: Objective, problem: Problem, line: AdvantageLine, room: int) -> tuple[int, list[FixedPoint]]:

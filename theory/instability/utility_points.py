@@ -9,59 +9,169 @@ On a support of right outcomes only P = 1, on one of wrong ones P = 0. All r are
 untilted policy with all eigenvalues -w_h inside. Outside, the entropy's rate is +inf like log(1 / pi_j). For arcsin
 that of the utility, f'(P) = (P (1 - P))^(-1/2), is faster: a right set keeps wrong outcomes out, whatever the KL's
 weight, so the set of all right ones is stable.
+
+The supports are numbers whose bit i says whether the base's i-th possible outcome is in them; points are computed by
+blocks of supports and made one by one when they are read.
+
+Axis letters: n outcomes, m of them in the base's support, k points.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from sharpen.objective import InputError, Objective
+from sharpen.objective import Objective
 from sharpen.theory.core import backend
 from sharpen.theory.core.problem import FloatArray, Problem
+from sharpen.theory.instability.points import BLOCK_NUMBERS, CLASSES, FixedPoint, LazyPoints, masks_of, places_of
 from sharpen.theory.optima import utilities
+from sharpen.theory.optima.optimum import policy_value
 
-Point = tuple[FloatArray, FloatArray]
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
-def points(objective: Objective, problem: Problem, limit: int) -> list[Point]:
-    """Return log pi, shape [n], and the eigenvalues, shape [m - 1], of every stationary point.
+class Rates(NamedTuple):
+    """Eigenvalues of points by groups of equal ones, shapes [k]: how many there are, and the one that differs.
 
     Args:
-        objective: In mode ``sampling`` with a frozen reference.
-        problem: n outcomes, m of them in the base's support, right and wrong ones.
-        limit: Most supports.
-
-    Raises:
-        InputError: the objective or problem is another, or there are more supports.
+        plain: How many are -w_h.
+        one: The eigenvalue in the direction that moves P; NaN where there is no such direction.
+        up: How many are +inf.
+        down: How many are -inf.
     """
-    level = utilities.untilted(objective, problem)
-    places = np.flatnonzero(problem.support)
-    if 2**places.size - 1 > limit:
-        raise InputError("limit", limit, f"at least {2**places.size - 1}: with a utility every support is solved")
-    found: list[Point] = []
-    for code in range(1, 2**places.size):
-        members = np.zeros(problem.n, dtype=bool)
-        members[places[[bool(code >> i & 1) for i in range(places.size)]]] = True
-        found += _on(objective, problem, level, members)
-    return found
+
+    plain: NDArray[np.int64]
+    one: FloatArray
+    up: NDArray[np.int64]
+    down: NDArray[np.int64]
 
 
-def _on(objective: Objective, problem: Problem, level: FloatArray, members: NDArray[np.bool_]) -> list[Point]:
-    """Return the points whose support is in the mask."""
-    w, right = objective.coefficients, problem.reward == 1.0
-    size, others = int(members.sum()), problem.support & ~members
-    inside = np.full(size - 1, -w.w_h)
-    law = backend.condition(level, members)
-    if not np.any(members & right) or np.all(right[members]):
-        outside = np.full(int(others.sum()), np.inf)
-        if objective.utility == "arcsin" and right[members][0]:
-            outside[~right[others]] = -np.inf
-        return [(law, np.concatenate([inside, outside]))]
-    start = utilities.log_odds(np.where(members, level, -np.inf), right)
-    found: list[Point] = []
-    for x, _ in utilities.roots(objective.utility, start, w.w_r / w.w_h):
-        own = inside.copy()
-        own[0] += w.w_r * utilities.bend_at(objective.utility, x)
-        found.append((backend.gibbs(law + (x - start) * right), np.concatenate([own, np.full(others.sum(), np.inf)])))
-    return found
+class UtilityPoints(LazyPoints):
+    """The points of every non-empty support, stable ones first, then by falling value; each is made when it is read."""
+
+    def __init__(self, objective: Objective, problem: Problem) -> None:
+        """Solve the equation for the success rate on every support.
+
+        Args:
+            objective: In mode ``sampling`` with a frozen reference.
+            problem: n outcomes, m of them in the base's support, right and wrong ones.
+
+        Raises:
+            InputError: the objective or problem is another.
+        """
+        self._objective, self._problem = objective, problem
+        self._level = utilities.untilted(objective, problem)[problem.support]
+        self._right = problem.reward[problem.support] == 1.0
+        self._m = m = self._level.size
+        width = max(1, BLOCK_NUMBERS // m)
+        blocks = [self._block(np.arange(at, min(at + width, 2**m))) for at in range(1, 2**m, width)]
+        code, odds, tilt, value, reward, kind, place = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        order = np.lexsort((place, -value, kind))
+        self._code, self._odds, self._tilt, self._kind = code[order], odds[order], tilt[order], kind[order]
+        self._value, self._reward = value[order], reward[order]
+
+    def __len__(self) -> int:
+        return self._code.size
+
+    def frame(self) -> DataFrame:
+        """Return one row per point: support, kind, continuum, value, expected_reward, its extreme eigenvalues."""
+        from pandas import DataFrame
+
+        outcomes, supports, ends = np.flatnonzero(self._problem.support), [], []
+        width = max(1, BLOCK_NUMBERS // self._m)
+        for at in (slice(first, first + width) for first in range(0, len(self), width)):
+            masks = masks_of(self._code[at], self._m)
+            supports += [tuple(outcomes[members].tolist()) for members in masks]
+            ends.append(self._extremes(self._rates(masks, self._odds[at])))
+        smallest, largest = np.concatenate(ends, axis=1)
+        return DataFrame(
+            {
+                "support": supports,
+                "kind": np.array(CLASSES)[self._kind],
+                "continuum": np.zeros(len(self), dtype=bool),
+                "value": self._value,
+                "expected_reward": self._reward,
+                "largest_eigenvalue": largest,
+                "smallest_eigenvalue": smallest,
+            }
+        )
+
+    def _block(self, codes: NDArray[np.int64]) -> tuple[NDArray[np.generic], ...]:
+        """Return of every point on these supports: code, log-odds x, tilt x - x_0, J, E[r], class and place in order.
+
+        A support of right or of wrong outcomes alone has no x and no tilt: NaN and 0.
+        """
+        masks = masks_of(codes, self._m)
+        both = np.any(masks & self._right, axis=1) & np.any(masks & ~self._right, axis=1)
+        inside = np.where(masks[both], self._level, -np.inf)
+        start = np.logaddexp.reduce(inside[:, self._right], axis=1)
+        start -= np.logaddexp.reduce(inside[:, ~self._right], axis=1)
+        w = self._objective.coefficients
+        lower, upper = utilities.solved(self._objective.utility, start, w.w_r / w.w_h)
+        upper = np.where(upper == lower, np.nan, upper)  # at the fold they are one
+        alone = np.full(int((~both).sum()), np.nan)
+        code = np.concatenate([codes[~both], codes[both], codes[both]])
+        odds = np.concatenate([alone, lower, upper])
+        tilt = np.concatenate([np.zeros_like(alone), lower - start, upper - start])
+        there = np.concatenate([np.ones(alone.size, dtype=bool), np.isfinite(lower), np.isfinite(upper)])
+        code, odds, tilt = code[there], odds[there], tilt[there]
+        masks = masks_of(code, self._m)
+        full = self._policies(masks, tilt)
+        with np.errstate(divide="ignore"):  # log P of wrong outcomes alone is minus infinity
+            value = np.asarray(policy_value(self._objective, self._problem, full))
+        kind = self._kinds(self._rates(masks, odds))
+        return code, odds, tilt, value, np.exp(full) @ self._problem.reward, kind, places_of(masks)
+
+    def _policies(self, masks: NDArray[np.bool_], tilt: FloatArray) -> FloatArray:
+        """Return log pi of points, shape [k, n]."""
+        full = np.full((len(masks), self._problem.n), -np.inf)
+        level = np.where(masks, self._level, -np.inf)
+        full[:, self._problem.support] = backend.gibbs(level + tilt[:, None] * self._right)
+        return full
+
+    def _rates(self, masks: NDArray[np.bool_], odds: FloatArray) -> Rates:
+        size, w, name = masks.sum(axis=1), self._objective.coefficients, self._objective.utility
+        mixed = np.isfinite(odds)
+        one = np.where(mixed, -w.w_h + w.w_r * utilities.bend_at(name, np.where(mixed, odds, 0.0), np), np.nan)
+        # arcsin's rate away from certainty is faster than the entropy's towards a wrong outcome.
+        certain = ~np.any(masks & ~self._right, axis=1) if name == "arcsin" else np.zeros(len(masks), dtype=bool)
+        down = np.where(certain, int((~self._right).sum()), 0)
+        return Rates(size - 1 - mixed, one, self._m - size - down, down)
+
+    def _kinds(self, rates: Rates) -> NDArray[np.intp]:
+        """Return the places in ``CLASSES`` that the eigenvalues' signs give."""
+        positive = (rates.up > 0) | (rates.one > 0)
+        negative = (rates.plain > 0) | (rates.down > 0) | (rates.one < 0)
+        still = np.where(rates.one == 0, CLASSES.index("neutral"), CLASSES.index("stable"))
+        moving = np.where(negative, CLASSES.index("saddle"), CLASSES.index("unstable"))
+        return np.where(positive, moving, still)
+
+    def _extremes(self, rates: Rates) -> FloatArray:
+        """Return the smallest and the largest eigenvalue of points, shape [2, k]; NaN if there are none."""
+        plain = np.where(rates.plain > 0, -self._objective.coefficients.w_h, np.nan)
+        low, high = np.fmin(plain, rates.one), np.fmax(plain, rates.one)
+        low = np.where(rates.down > 0, -np.inf, np.fmin(low, np.where(rates.up > 0, np.inf, np.nan)))
+        high = np.where(rates.up > 0, np.inf, np.fmax(high, np.where(rates.down > 0, -np.inf, np.nan)))
+        return np.array([low, high])
+
+    def _made(self, rows: NDArray[np.intp]) -> Iterator[FixedPoint]:
+        masks = masks_of(self._code[rows], self._m)
+        policies = np.exp(self._policies(masks, self._tilt[rows]))
+        outcomes, rates = np.flatnonzero(self._problem.support), self._rates(masks, self._odds[rows])
+        w_h = self._objective.coefficients.w_h
+        for i, members, policy, plain, one, up, down in zip(rows.tolist(), masks, policies, *rates, strict=True):
+            finite = np.full(int(plain), -w_h) if np.isnan(one) else np.append(np.full(int(plain), -w_h), one)
+            yield FixedPoint(
+                support=tuple(outcomes[members].tolist()),
+                probabilities=policy,
+                value=float(self._value[i]),
+                expected_reward=float(self._reward[i]),
+                eigenvalues=np.concatenate([np.full(up, np.inf), np.sort(finite)[::-1], np.full(down, -np.inf)]),
+                kind=CLASSES[self._kind[i]],
+                continuum=False,
+            )

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,24 +120,69 @@ def roots(name: str, start: float, w: float) -> list[tuple[float, str]]:
     return [(_crossing(excess, start, lowest), MAXIMUM), (_crossing(excess, high, lowest), MINIMUM)]
 
 
-def slope_at(name: str) -> Callable[[float], float]:
-    """Return f'(P) of a utility as a function of the log-odds of P, where P itself may round to 0 or 1."""
-    if name == "log":
-        return lambda x: 1.0 + math.exp(min(-x, _HUGE))
-    if name == "arcsin":
-        return lambda x: 2.0 * math.cosh(min(abs(x) / 2.0, _HUGE))
-    k = int(name.removeprefix("pass@")) if name != "identity" else 1
-    return lambda x: k * math.exp(-(k - 1) * float(np.logaddexp(0.0, x)))
+@np.errstate(over="ignore")  # a slope that is no double lies on the right side all the same
+def solved(name: str, starts: FloatArray, w: float) -> tuple[FloatArray, FloatArray]:
+    """Return the solutions of many equations x - start = w f'(P(x)), shape [k] twice: :func:`roots` side by side.
+
+    Args:
+        name: Of the utility f.
+        starts: Log-odds of untilted policies, finite, shape [k].
+        w: Weight of the utility against the entropy, >= 0.
+
+    Returns:
+        The lower solution, a maximum of J, NaN where there is none; and the upper one, a minimum, NaN where there is
+        only one. At the fold, where the two meet, both are the same number.
+    """
+    none = np.full_like(starts, np.nan)
+    if w == 0.0:
+        return starts, none
+    slope = slope_at(name, np)
+
+    def excess(x: FloatArray | float, start: FloatArray) -> FloatArray:
+        return w * slope(x) - (x - start)
+
+    if name != "arcsin":
+        high = np.maximum(starts, 0.0) + w * slope(0.0)  # beyond 0 the slope is below what it is at 0
+        return _crossings(lambda x: excess(x, starts), starts, high), none
+    lowest = 2.0 * math.asinh(1.0 / w)
+    least = excess(lowest, starts)
+    fold = np.abs(least) <= 1e-13 * np.maximum(np.maximum(1.0, np.abs(starts)), abs(lowest))
+    lower = np.where(fold, lowest, none)
+    upper = lower.copy()
+    two = (least < 0.0) & ~fold
+    start, bottom = starts[two], np.full(int(two.sum()), lowest)
+    high = bottom + 1.0
+    while np.any(short := excess(high, start) < 0.0):
+        high = np.where(short, 2.0 * high - lowest, high)
+    lower[two] = _crossings(lambda x: excess(x, start), start, bottom)
+    upper[two] = _crossings(lambda x: excess(x, start), high, bottom)
+    return lower, upper
 
 
-def bend_at(name: str, x: float) -> float:
-    """Return f''(P) P (1 - P), the derivative of f'(P) in the log-odds x."""
+def slope_at(name: str, on: Any = math) -> Callable[[Any], Any]:
+    """Return f'(P) of a utility as a function of the log-odds of P, where P itself may round to 0 or 1.
+
+    Args:
+        name: Of the utility.
+        on: ``math`` for numbers one by one, which is ten times as fast there, ``numpy`` for arrays.
+    """
+    least = min if on is math else np.minimum
     if name == "log":
-        return -math.exp(min(-x, _HUGE))
+        return lambda x: 1.0 + on.exp(least(-x, _HUGE))
     if name == "arcsin":
-        return math.sinh(x / 2.0)
+        return lambda x: 2.0 * on.cosh(least(abs(x) / 2.0, _HUGE))
     k = int(name.removeprefix("pass@")) if name != "identity" else 1
-    return -(k - 1) * float(sigmoid(x)) * slope_at(name)(x)
+    return lambda x: k * on.exp(-(k - 1) * np.logaddexp(0.0, x))
+
+
+def bend_at(name: str, x: Any, on: Any = math) -> Any:
+    """Return f''(P) P (1 - P), the derivative of f'(P) in the log-odds x; ``on`` as in :func:`slope_at`."""
+    if name == "log":
+        return -on.exp((min if on is math else np.minimum)(-x, _HUGE))
+    if name == "arcsin":
+        return on.sinh(x / 2.0)
+    k = int(name.removeprefix("pass@")) if name != "identity" else 1
+    return -(k - 1) * sigmoid(x, on) * slope_at(name, on)(x)
 
 
 def log_limit(objective: Objective, problem: Problem) -> FloatArray:
@@ -235,6 +281,18 @@ def _crossing(excess: Callable[[float], float], above: float, below: float) -> f
     return 0.5 * (above + below)
 
 
+def _crossings(excess: Callable[[FloatArray], FloatArray], above: FloatArray, below: FloatArray) -> FloatArray:
+    """Return where excesses cross zero, as :func:`_crossing` of each, shape [k]."""
+    for _ in range(_STEPS):
+        middle = 0.5 * (above + below)
+        apart = (middle != above) & (middle != below)
+        if not apart.any():
+            break
+        positive = excess(middle) > 0.0
+        above, below = np.where(apart & positive, middle, above), np.where(apart & ~positive, middle, below)
+    return 0.5 * (above + below)
+
+
 def _followed(objective: Objective, problem: Problem, barrier: float) -> int:
     """Follow the flow from the base; return 0 if it stays below the minimum for good, 1 if it passes it for good."""
     from scipy.integrate import solve_ivp
@@ -263,6 +321,6 @@ def _followed(objective: Objective, problem: Problem, barrier: float) -> int:
     return int(last > barrier)
 
 
-def sigmoid(x: float) -> float:
-    """Return the success rate of log-odds x."""
-    return 0.5 * (1.0 + math.tanh(0.5 * x))
+def sigmoid(x: Any, on: Any = math) -> Any:
+    """Return the success rate of log-odds x; ``on`` as in :func:`slope_at`."""
+    return 0.5 * (1.0 + on.tanh(0.5 * x))
