@@ -1,24 +1,33 @@
-"""Steps of every learner in one process, or in several under torchrun; test_processes_agree.py compares them.
+"""Steps of every learner in one process, in two and in three; test_processes_agree.py compares them.
 
-    python tests/llm/distributed/process_worker.py OUT
+    python -m tests.llm.distributed.process_worker FOLDER
 
-writes to OUT, by case, the metrics of each step, how far the weights have moved, and the numbers of microbatches.
+writes to FOLDER/1.json, 2.json and 3.json, by case, the metrics of each step, how far the weights have moved, and the
+numbers of microbatches.
+
+What a learner sums over processes does not hang on the depth of the model: RLOO trains all of the embedded model's
+layers, the others its first one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo
+import torch.distributed.fsdp
+from safetensors.torch import load_file, save_file
 
-from sharpen.llm.configs.train import resolve
+from sharpen.llm.configs.train import TrainConfig, resolve
 from sharpen.llm.distributed.world import World, disconnect, launched
 from sharpen.llm.models.logprobs import make_batches
+from sharpen.llm.models.registry import ModelSource
 from sharpen.llm.models.registry import resolve as resolve_model
 from sharpen.llm.models.weights import full_weights
 from sharpen.llm.rewards.firewall import BoundReward, Scoring
@@ -26,6 +35,7 @@ from sharpen.llm.rollout import Rollout, Sampling
 from sharpen.llm.tasks.sources import load_source
 from sharpen.llm.training.setup import prepare
 from sharpen.llm.training.trainer import Trainer
+from tests.llm.distributed.forks import together
 
 LEARNERS: dict[str, dict[str, Any]] = {
     **{kind: {"kind": kind} for kind in ("rloo", "reinforce", "grpo", "ppo", "unlikeliness", "best-of-n")},
@@ -49,7 +59,8 @@ SMALL = {
     "graph_tokens": 0,
     "optimizer": SMOOTH,
 }
-
+# The first layer alone knows no end: a limit of about the length of the embedded model's responses.
+SHORT = {"max_length": 24, "tokens_per_microbatch": 1024}
 
 # A window holds a group of the longest responses, or several of shorter ones.
 ONE_PASS = {**SMALL, "one_pass": "always", "tokens_per_microbatch": SAMPLES * MICROBATCH, "learner": LEARNERS["rloo"]}
@@ -110,10 +121,33 @@ class RewardByPlace:
         return float((sample + place) % 3 == 0) if differs else 1.0
 
 
-def run(settings: dict[str, Any], world: World, steps: int, mixed: Sequence[int] | None = None) -> dict[str, Any]:
+def first_layer(folder: Path) -> ModelSource:
+    """Write the embedded model with the first of its layers alone."""
+    whole = resolve_model("embedded")
+    place, cut = Path(whole.location), folder / "first-layer"
+    cut.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        shutil.copy(place / name, cut)
+    fields = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    fields |= {"num_hidden_layers": 1, "layer_types": fields["layer_types"][:1]}
+    (cut / "config.json").write_text(json.dumps(fields), encoding="utf-8")
+    weights = load_file(place / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if ".layers." not in name or ".layers.0." in name}
+    save_file(kept, cut / "model.safetensors", {"format": "pt"})
+    return dataclasses.replace(whole, location=str(cut))
+
+
+def configured(settings: dict[str, Any]) -> TrainConfig:
+    """Return the settings of one case."""
+    return resolve({"objective": {"alpha": 2.0, "beta_inv": 4.0}, "engine": "transformers", "seed": 3, **settings})
+
+
+def run(
+    settings: dict[str, Any], source: ModelSource, world: World, steps: int, mixed: Sequence[int] | None = None
+) -> dict[str, Any]:
     """Return what some steps of a fresh policy measure."""
-    config = resolve({"objective": {"alpha": 2.0, "beta_inv": 4.0}, "engine": "transformers", "seed": 3, **settings})
-    setup = prepare(config, resolve_model("embedded"), world)
+    config = configured(settings)
+    setup = prepare(config, source, world)
     before = {name: weight.clone() for name, weight in full_weights(setup.model)}
     fixed = FixedLengths(setup.engine, world)
     trainer = Trainer(
@@ -135,25 +169,42 @@ def run(settings: dict[str, Any], world: World, steps: int, mixed: Sequence[int]
     return {"records": records, "moved": moved, "passes": world.gather([fixed.passes])}
 
 
-def main(out: Path) -> None:
-    """Run every case of every learner."""
+def every_case(out: Path, cut: ModelSource) -> None:
+    """Run every case of every learner; the first process writes what was found."""
     world = launched()
+    whole = resolve_model("embedded")
     found = {}
     for name, learner in LEARNERS.items():
-        found[f"{name}, microbatches"] = run({**SMALL, "learner": learner}, world, len(LENGTHS))
-        if world.size != 2 or name == "rloo":  # two processes share 32 prompts equally, which tells less for its time
-            found[f"{name}, default settings"] = run({"learner": learner}, world, 2 if name == "rloo" else 1)
+        source = whole if name == "rloo" else cut
+        found[f"{name}, microbatches"] = run({**SMALL, "learner": learner}, source, world, len(LENGTHS))
+        if name == "rloo":
+            found[f"{name}, default settings"] = run({"learner": learner}, source, world, 2)
+        elif world.size != 2:  # two processes share 32 prompts equally, which tells less for its time
+            found[f"{name}, default settings"] = run({**SHORT, "learner": learner}, source, world, 1)
     for shard in ("auto", "never"):  # the weights divided, and whole in every process
-        found[f"one pass, {shard}"] = run(ONE_PASS | {"shard": shard}, world, len(LENGTHS))
-    found["sgd within a bound"] = run({**SMALL, "optimizer": BOUNDED}, world, len(LENGTHS))
+        found[f"one pass, {shard}"] = run(ONE_PASS | {"shard": shard}, whole, world, len(LENGTHS))
+    found["sgd within a bound"] = run({**SMALL, "optimizer": BOUNDED}, cut, world, len(LENGTHS))
     ahead = {"learner": LEARNERS["rloo"], "prompts_per_step": 4, "sample_ahead": 1}  # the real engine: lengths differ
-    found["sampled ahead"] = run({**SMALL, **ahead, "steps": 3}, world, 3)
+    found["sampled ahead"] = run({**SMALL, **ahead, "steps": 3}, whole, world, 3)
     for case, mixed in (("one mixed group", (0,)), ("no mixed group", ())):
-        found[f"dapo, {case}"] = run({**SMALL, "learner": LEARNERS["dapo"]}, world, 2, mixed)
+        found[f"dapo, {case}"] = run({**SMALL, "learner": LEARNERS["dapo"]}, cut, world, 2, mixed)
     if world.first:
-        out.write_text(json.dumps(found))
+        out.write_text(json.dumps(found), encoding="utf-8")
     disconnect()
 
 
+def main(folder: Path) -> int:
+    """Fork one process, then two, then three; return 1 if one of them failed."""
+    torch.set_num_threads(1)
+    cut = first_layer(folder)
+    prepare(configured(SMALL), cut, World()).engine.close()  # what this imports, they have
+    for size in (1, 2, 3):
+        lives = together(size, lambda _, size=size: every_case(folder / f"{size}.json", cut), folder / f"life-{size}")
+        if any(status for status, _, _ in lives):
+            print(*(text for _, _, text in lives), sep="\n", file=sys.stderr)
+            return 1
+    return 0
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,7 +1,7 @@
 """A step of the paper's models on ranks that do not exist: collectives, shapes, and bytes against the dry run.
 
 Layers are alike, so four of them stand for all: bytes and collectives are a constant and a multiple of their number,
-which ``test_fake_depth.py`` checks at full depth.
+which one case of each model checks with all its layers, on one of eight ranks.
 """
 
 from __future__ import annotations
@@ -49,6 +49,16 @@ def test_a_step_takes_the_bytes_that_the_dry_run_promises(
     assert {dtype for _, dtype in found.gradients.values()} == {torch.float32}
     if lora is not None:
         assert all(".lora_" in name for name in found.gradients)
+
+
+@pytest.mark.parametrize("model", PAPERS)
+def test_at_full_depth_a_step_takes_the_bytes_that_the_dry_run_promises(model: str) -> None:
+    config = architecture(model)
+    found = step(config, world=8, rank=7, length=2048, tokens=TOKENS)
+    assert_promised(found, planned(model, config, world=8, length=2048, lora=None))
+    layers = config.num_hidden_layers
+    assert sum(kind == "_reduce_scatter_base_" for kind, _ in found.sent) == layers + 1
+    assert sum(kind == "_allgather_base_" for kind, _ in found.sent) == 2 * (layers + 1)
 
 
 @pytest.mark.parametrize("world", [2, 4, 8, 64])

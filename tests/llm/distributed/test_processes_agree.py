@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-WORKER = Path(__file__).with_name("process_worker.py")
 LEARNERS = ("rloo", "reinforce", "grpo", "ppo", "unlikeliness", "best-of-n", "dapo", "tb", "tb-batch")
 CLOSE = 1e-3
 # Where the exact number is zero, rounding of the terms that cancel is all there is: a floor for each, from their size.
@@ -27,24 +26,26 @@ ROUNDING = {f"engine_logprob_error{part}" for part in ("", "_mean", "_usual", "_
 ROUNDING |= {"one_pass"}
 
 
-def runs(processes: int, out: Path) -> dict[str, Any]:
-    """Return what that many processes measured, by case."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *(torchrun if processes > 1 else ()), str(WORKER), str(out)]
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
+    """What one, two and three processes measured, by case."""
+    folder = tmp_path_factory.mktemp("processes")
+    command = [sys.executable, "-m", "tests.llm.distributed.process_worker", str(folder)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=800)
+    options: dict[str, Any] = {"cwd": Path(__file__).parents[3], "env": environment}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=850, **options)
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(out.read_text())
+    return {size: json.loads((folder / f"{size}.json").read_text(encoding="utf-8")) for size in (1, 2, 3)}
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return runs(1, tmp_path_factory.mktemp("processes") / "1.json")
+def one(runs: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    return runs[1]
 
 
 @pytest.fixture(scope="module", params=[2, 3])
-def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return runs(request.param, tmp_path_factory.mktemp("processes") / f"{request.param}.json")
+def several(request: pytest.FixtureRequest, runs: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    return runs[request.param]
 
 
 def assert_close(a: dict[str, Any], b: dict[str, Any]) -> None:

@@ -1,8 +1,7 @@
 """Two and four real processes on gloo: what they compute, and what is left when one dies, hangs or is slow.
 
-One process imports torch and forks every life of every run, so that the imports are paid for once; it computes nothing
-itself. A small process keeps the store, as torchrun's agent does. Death is SIGKILL, by a process's own hand. A life
-ends where training does, before evaluation.
+One process imports torch and forks every life of every run (``forks.py``). Death is SIGKILL, by a process's own hand. A
+life ends where training does, before evaluation.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ DRIVER = '''
 import json, os, shutil, signal, sys, time
 from pathlib import Path
 import torch, transformers, torch._dynamo, torch.distributed.fsdp, scipy.stats, yaml
-from torch.distributed import TCPStore
 from transformers import LlamaForCausalLM
 import sharpen.llm.training.trainer, sharpen.llm.rollout.transformers_engine, sharpen.llm.preflight.checks
 from sharpen.cli.main import main
@@ -36,6 +34,7 @@ from sharpen.llm.rollout.recovery import ResilientEngine
 from sharpen.llm.training import run
 from sharpen.objective import preset
 from sharpen.objective.storage import files
+from tests.llm.distributed import forks
 
 torch.set_num_threads(1)
 HERE = Path(sys.argv[1])
@@ -61,51 +60,9 @@ def nth(owner, name, n, act):
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-def keep_store():
-    """Start the process that keeps the store; return its number and port."""
-    here, there = os.pipe()
-    number = os.fork()
-    if number == 0:
-        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        os.write(there, str(store.port).encode())
-        signal.pause()
-    return number, os.read(here, 16).decode()
-
 def together(name, size, life, within=600):
-    """Fork ``size`` processes that live ``life(rank)``; return status, seconds and words of each."""
-    store, port = keep_store()
-    started, ranks, found = time.monotonic(), {}, {}
-    for rank in range(size):
-        number = os.fork()
-        if number == 0:
-            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1")
-            os.environ.update(MASTER_PORT=port, TORCHELASTIC_USE_AGENT_STORE="True", TORCHELASTIC_RESTART_COUNT="0")
-            words = os.open(HERE / f"{name}.{rank}.txt", os.O_WRONLY | os.O_CREAT)
-            os.dup2(words, 1), os.dup2(words, 2)
-            try:
-                status = life(rank) or 0
-            except SystemExit as ended:
-                status = ended.code or 0
-            except BaseException as error:
-                print(f"Traceback: {error!r}", file=sys.stderr)
-                status = 1
-            sys.stdout.flush(), sys.stderr.flush()
-            os._exit(status)
-        ranks[number] = rank
-    while len(found) < size:
-        number, status = os.waitpid(-1, os.WNOHANG)
-        late = time.monotonic() - started > within
-        if number in ranks:
-            found[ranks[number]] = [os.waitstatus_to_exitcode(status), time.monotonic() - started]
-        elif late:
-            for number, rank in ranks.items():
-                if rank not in found:
-                    os.kill(number, signal.SIGKILL)
-        else:
-            time.sleep(0.02)
-    os.kill(store, signal.SIGKILL), os.waitpid(store, 0)
-    words = {rank: (HERE / f"{name}.{rank}.txt").read_text() for rank in range(size)}
-    print(json.dumps([name, [[*found[rank], words[rank]] for rank in range(size)]]), flush=True)
+    """Fork ``size`` processes that live ``life(rank)``; tell status, seconds and words of each."""
+    print(json.dumps([name, forks.together(size, life, HERE / name, within)]), flush=True)
 
 def trains(out, arms={}, **changes):
     """A life that begins or continues the run in ``out``, with what some ranks do besides."""
@@ -125,7 +82,7 @@ def trains(out, arms={}, **changes):
     return life
 
 def hangs(rank):
-    """The second process stays away for a while, which is waited for, and then for ever."""
+    """The second process stays away for a while, which is waited for, and then until the others have given up."""
     world = launched()
     with lost.told(15.0):
         connect(world, "cpu", 15.0)
@@ -133,8 +90,11 @@ def hangs(rank):
         if rank == 1:
             time.sleep(1.0)
         print("met", world.gather([rank]), flush=True)
-        if rank == 1:
-            time.sleep(40)
+        until = time.monotonic() + 80
+        while rank == 1 and time.monotonic() < until:
+            if all("error:" in (HERE / f"hang.{other}.txt").read_text() for other in (0, 2)):
+                return
+            time.sleep(0.1)
         world.gather([rank])
 
 def quits(rank):
@@ -186,7 +146,8 @@ def lives(here: Path) -> Lives:
     """Status, seconds and output of every process of every life, in the order of ranks."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     command = [sys.executable, "-c", DRIVER, str(here)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=850)
+    options: dict[str, Any] = {"cwd": Path(__file__).parents[3], "env": environment}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=850, **options)
     assert done.returncode == 0, done.stderr[-3000:]
     return dict(map(json.loads, done.stdout.splitlines()))
 
