@@ -56,10 +56,11 @@ DEFAULTS = "older commit over this one, each as it is by default"
 Job = dict[str, Any]
 
 
-def our_step(job: Job) -> dict[str, Any]:
-    """Two steps of our trainer, the second counted; also run on the older package, so only what both have is used."""
-    import scipy.stats  # noqa: F401  # else within a step, where a metric first needs it
+def learner_of(job: Job) -> tuple[Any, Any]:
+    """Return a trainer and the dtype of its passes; a ``length`` of None is what the model's settings are by default.
 
+    Also run on the older package, so only what both have is used.
+    """
     from sharpen.llm.configs.train import resolve
     from sharpen.llm.distributed.world import World
     from sharpen.llm.models import registry
@@ -74,14 +75,16 @@ def our_step(job: Job) -> dict[str, Any]:
         "template": job["template"],
         "prompts_per_step": job["prompts"],
         "samples_per_prompt": job["samples"],
-        "max_length": job["prompt_tokens"] + job["length"],
-        "ignore_eos": True,
-        "tokens_per_microbatch": 4096,
-        "optimizer": {"learning_rate": LEARNING_RATE, "warmup_steps": 0},
         "engine": "transformers",
-        **job["settings"],
     }
-    config = resolve(changes)
+    if job["length"] is not None:
+        changes |= {
+            "max_length": job["prompt_tokens"] + job["length"],
+            "ignore_eos": True,
+            "tokens_per_microbatch": 4096,
+            "optimizer": {"learning_rate": LEARNING_RATE, "warmup_steps": 0},
+        }
+    config = resolve(changes | job["settings"])
     made: Any = setup.prepare(config, registry.resolve(config.model), World())
     data = load_source(job["data"], "train")
     options = {"master": made.master} if getattr(made, "master", None) is not None else {}
@@ -98,6 +101,16 @@ def our_step(job: Job) -> dict[str, Any]:
         **options,
     )
     assert {len(ids) for ids in learner.prompt_ids} == {job["prompt_tokens"]}
+    return learner, made.compute
+
+
+def our_step(job: Job) -> dict[str, Any]:
+    """Two steps of our trainer, the second counted."""
+    import scipy.stats  # noqa: F401  # else within a step, where a metric first needs it
+
+    from sharpen.llm.training import trainer
+
+    learner, compute = learner_of(job)
     trainer.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[assignment]  # phases by CPU time
     steps = []
     for _ in range(2):
@@ -106,11 +119,11 @@ def our_step(job: Job) -> dict[str, Any]:
         steps.append({"cpu_seconds": time.process_time() - start, "phases": record["seconds"]})
         assert record["response_length"] == job["length"]
         assert record.get("one_pass") == job.get("path", record.get("one_pass"))
-    made.engine.close()
-    every = getattr(config, "reference_every", 1)
+    learner.engine.close()
+    every = getattr(learner.config, "reference_every", 1)
     reference = steps[0]["phases"]["logprobs"] - steps[1]["phases"]["logprobs"] if every > 1 else 0.0
     steps[1]["cpu_seconds"] += reference / every
-    return {**steps[1], "first": steps[0], "dtype": str(made.compute).removeprefix("torch.")}
+    return {**steps[1], "first": steps[0], "dtype": str(compute).removeprefix("torch.")}
 
 
 def trl_step(job: Job) -> dict[str, Any]:

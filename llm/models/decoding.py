@@ -11,6 +11,71 @@ from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+ROOM = 32  # columns that a cache takes beyond those that it needs
+# Parameters from which on a cache has room: a smaller model's is copied faster than its place in the room is found.
+ROOMY_FROM = 10**7
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values with room for the next tokens behind them.
+
+    Its own class copies all that is cached with every token: the square of a response's length. Here a token is written
+    into the room, and :data:`ROOM` tokens later all is copied once. What the model reads is the same, bit by bit.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rooms: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._views: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append the columns of some tokens, shapes [B, H, new, D], and return all keys and values."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        old = self.get_seq_length()
+        width = old + key_states.shape[-2]
+        if not self._has_room(width):
+            kept = (self.keys, self.values) if old else (None, None)
+            self._rooms = (_room(kept[0], key_states, width + ROOM), _room(kept[1], value_states, width + ROOM))
+        assert self._rooms is not None
+        for room, new in zip(self._rooms, (key_states, value_states), strict=True):
+            room[..., old:width, :] = new
+        self._show(width)
+        return self._views  # type: ignore[return-value]
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep these rows, in this order, and their room."""
+        width = self.get_seq_length()
+        if not self._has_room(width):
+            super().batch_select_indices(indices)
+            return
+        assert self._rooms is not None
+        keys, values = self._rooms
+        self._rooms = (keys[indices], values[indices])
+        self._show(width)
+
+    def _has_room(self, width: int) -> bool:
+        """Whether the room is that of these very keys and values, which others may have replaced, and wide enough."""
+        if self._rooms is None or self._views is None or width > self._rooms[0].shape[-2]:
+            return False
+        return self.keys is self._views[0] and self.values is self._views[1]
+
+    def _show(self, width: int) -> None:
+        assert self._rooms is not None
+        keys, values = self._rooms
+        self._views = self.keys, self.values = keys[..., :width, :], values[..., :width, :]
+
+
+def _room(kept: torch.Tensor | None, new: torch.Tensor, width: int) -> torch.Tensor:
+    """Return an array of ``width`` columns for what is kept and what is new."""
+    rows, heads, _, size = new.shape
+    room = new.new_empty(rows, heads, width, size)
+    if kept is not None:
+        room[..., : kept.shape[-2], :] = kept
+    return room
+
 
 class DecodingBatch:
     """The model's cache and next-token logits for a batch of rows that grow by one token at a time.
@@ -29,6 +94,8 @@ class DecodingBatch:
             tokens_PL[place, width - len(prompt) :] = torch.tensor(prompt)
             mask_PL[place, width - len(prompt) :] = 1
         self._cache = DynamicCache(config=model.config)
+        if model.num_parameters() >= ROOMY_FROM:
+            self._cache.layers = [RoomyLayer() if type(own) is DynamicLayer else own for own in self._cache.layers]
         self._mask_BL = mask_PL.to(device)
         self._position_B = self._mask_BL.sum(-1)  # of the next token
         self._padded = not bool(mask_PL.all())
@@ -37,7 +104,7 @@ class DecodingBatch:
     @property
     def joinable(self) -> bool:
         """Whether other rows can be put into the batch: whether all that is cached are keys and values, by column."""
-        return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in self._cache.layers)
+        return all(type(layer) in (DynamicLayer, RoomyLayer, DynamicSlidingWindowLayer) for layer in self._cache.layers)
 
     @property
     def _layers(self) -> list[Any]:

@@ -32,6 +32,7 @@ from sharpen.llm.models.shared_prefix import (
     sees,
     shared_batches,
 )
+from sharpen.llm.models.vocabulary import statistics
 from sharpen.llm.models.weights import compute_device
 
 # Most logits of one chunk: 2^26 float32 numbers are 256 MiB.
@@ -243,16 +244,16 @@ def token_statistics(
     """
     head, features_ND = _head_and_features(model, tokens_BL, row_N, position_N, layout)
 
-    def statistics(features_KD: torch.Tensor, token_K: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return _statistics(head(features_KD), token_K, temperature, with_entropy)
+    def of_features(features_KD: torch.Tensor, token_K: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return statistics(head(features_KD), token_K, temperature, with_entropy)
 
     parts = []
     for features_KD, token_K in zip(features_ND.split(chunk), token_N.split(chunk), strict=True):
         if torch.is_grad_enabled() and len(token_N) > chunk:
             # Without it the logits of every chunk would live until the backward pass.
-            parts.append(checkpoint(statistics, features_KD, token_K, use_reentrant=False))
+            parts.append(checkpoint(of_features, features_KD, token_K, use_reentrant=False))
         else:
-            parts.append(statistics(features_KD, token_K))
+            parts.append(of_features(features_KD, token_K))
     logprob_N, entropy_N = (torch.cat(column) for column in zip(*parts, strict=True))
     return logprob_N, entropy_N
 
@@ -311,22 +312,6 @@ def unbatch(batches: Sequence[Batch | SharedBatch], arrays_BT: Iterable[torch.Te
     for batch, array in zip(batches, arrays, strict=True):
         out_RT[batch.rows, : array.shape[1]] = array
     return out_RT
-
-
-def _statistics(
-    logits_KV: torch.Tensor, token_K: torch.Tensor, temperature: float, with_entropy: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return log-probability and entropy of each row; the entropy is zero unless asked for."""
-    logits_KV = logits_KV if logits_KV.dtype == torch.float64 else logits_KV.float()
-    if temperature != 1:
-        logits_KV = logits_KV / temperature
-    log_z_K = torch.logsumexp(logits_KV, dim=-1)
-    logprob_K = logits_KV.gather(-1, token_K[:, None])[:, 0] - log_z_K
-    if not with_entropy:
-        return logprob_K, torch.zeros_like(logprob_K)
-    with torch.no_grad():
-        entropy_K = log_z_K - (torch.softmax(logits_KV, dim=-1) * logits_KV).sum(-1)
-    return logprob_K, entropy_K
 
 
 def _head_and_features(

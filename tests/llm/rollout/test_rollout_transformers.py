@@ -174,6 +174,29 @@ def test_rows_that_ended_stay_within_the_positions_that_the_model_has() -> None:
     assert [len(ids) for ids in rollout.response_ids] == [1] + [11] * 20
 
 
+@pytest.mark.parametrize("room", [1, 7, 64])
+@pytest.mark.parametrize("refill", [False, True])
+@pytest.mark.parametrize("kind", ["qwen2", "gpt2", "mistral"])
+def test_room_in_the_cache_changes_no_bit(kind: str, refill: bool, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a cache that copies everything with each token; rows end, leave, and others join meanwhile."""
+    model, max_rows = build(kind), 5 if refill else 256
+    expected = engine_for(model, max_rows, refill=refill).generate(PROMPTS, 8, Sampling(31), seed=0)
+    in_place: list[bool] = []
+    update = decoding.RoomyLayer.update
+
+    def counted(layer: decoding.RoomyLayer, *arrays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        before = layer._rooms
+        found = update(layer, *arrays)
+        in_place.append(before is not None and layer._rooms is before)
+        return found
+
+    monkeypatch.setattr(decoding.RoomyLayer, "update", counted)
+    monkeypatch.setattr(decoding, "ROOMY_FROM", 0)
+    monkeypatch.setattr(decoding, "ROOM", room)
+    assert engine_for(model, max_rows, refill=refill).generate(PROMPTS, 8, Sampling(31), seed=0) == expected
+    assert len(set(in_place)) == (0 if kind == "mistral" else 2)  # a layer with a window has none
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 2.0])
 def test_compaction_changes_nothing(model: PreTrainedModel, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = engine_for(model).generate(PROMPTS, 8, Sampling(20), seed=0)
@@ -253,6 +276,21 @@ def test_in_a_wide_vocabulary_each_token_has_its_own_interval_of_numbers(width: 
             found, logprobs = sample(given[row].expand(len(tokens), -1), torch.from_numpy(numbers), 1.0, top_p)
             np.testing.assert_array_equal(found.numpy(), tokens)
             np.testing.assert_allclose(logprobs.exp().numpy(), probability[row, tokens], rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 0.9), (0.0, 1.0)])
+def test_a_few_rows_at_a_time_give_the_tokens_of_all_at_once(
+    dtype: torch.dtype, temperature: float, top_p: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    logits_RV, uniform_R = (3 * torch.randn(7, 9000)).to(dtype), torch.rand(7, dtype=torch.float64)
+    monkeypatch.setattr(sampler, "PART", 10**9)
+    expected = sample(logits_RV, uniform_R, temperature, top_p)
+    monkeypatch.setattr(sampler, "PART", 2 * 9000)
+    found = sample(logits_RV, uniform_R, temperature, top_p)
+    assert torch.equal(found[0], expected[0])
+    assert torch.allclose(found[1], expected[1], rtol=1e-6, atol=0)
 
 
 def test_in_a_wide_vocabulary_frequencies_are_the_models() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import entropy as scipy_entropy
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from sharpen.llm.models import logprobs
+from sharpen.llm.models import logprobs, vocabulary
 from sharpen.llm.models.logprobs import make_batches, response_logprobs, token_logprobs, unbatch
 
 VOCABULARY = 23
@@ -100,6 +100,37 @@ def test_the_softmax_of_a_bfloat16_model_is_float32() -> None:
     assert found.logprobs_BT.dtype == torch.float32
     expected = plain(model, prompts[0], responses[0])[0]
     torch.testing.assert_close(found.logprobs_BT[0], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", [1, 2 * VOCABULARY, 10**6])  # logits at a time: one row, two, all
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_parts_of_the_vocabulary_statistics_are_the_whole_with_its_gradient(
+    part: int, temperature: float, dtype: torch.dtype, near: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against torch's log_softmax and distributions, differentiated by autograd."""
+    monkeypatch.setattr(vocabulary, "PART", part)
+    torch.manual_seed(0)
+    logits_KV = (3 * torch.randn(5, VOCABULARY)).to(dtype).requires_grad_()
+    token_K, slope_K = torch.randint(VOCABULARY, (5,)), torch.randn(5, dtype=torch.float64)
+    logprob_K, entropy_K = vocabulary.statistics(logits_KV, token_K, temperature, True)
+    assert not entropy_K.requires_grad
+    (logprob_K.double() * slope_K).sum().backward()
+    precise_KV = logits_KV.detach().double().requires_grad_()
+    exact_KV = torch.log_softmax(precise_KV / temperature, dim=-1)
+    exact_K = exact_KV[torch.arange(5), token_K]
+    (exact_K * slope_K).sum().backward()
+    entropies = torch.distributions.Categorical(logits=precise_KV / temperature).entropy()
+    assert torch.allclose(logprob_K.double(), exact_K, rtol=min(near, 1e-5), atol=min(near, 1e-5))
+    assert torch.allclose(entropy_K.double(), entropies, rtol=min(near, 1e-5), atol=min(near, 1e-5))
+    assert logits_KV.grad is not None
+    assert precise_KV.grad is not None
+    assert torch.allclose(logits_KV.grad.double(), precise_KV.grad, rtol=near, atol=near / 10)
+
+
+def test_of_no_tokens_there_are_no_statistics() -> None:
+    logprob_K, entropy_K = vocabulary.statistics(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long), 1.0, True)
+    assert logprob_K.shape == entropy_K.shape == (0,)
 
 
 def test_entropy_is_scipys(model: torch.nn.Module) -> None:
