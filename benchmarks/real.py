@@ -15,6 +15,8 @@ responses of exactly 10 or 48 tokens (EOS ignored), one thread.
    whole groups (``one_pass``), neither keeping the graph of a whole step (``graph_tokens``): SmolLM2 as in 1, and the
    embedded model.
 4. Tokens sampled a second by vLLM and by the fallback, both in bfloat16.
+5. A step of this commit beside TRL's with 16 and with 64 samples a prompt, the engine transformers in both: SmolLM2 in
+   bfloat16 with 64 rows of 10 tokens, and the embedded model in float32 with 256 rows of 16.
 
 Every measurement is a process of its own; the arms take turns, in reversed order every other round. Of each process's
 two steps the second counts, by its CPU time: other programs on the machine leave that the same but for the caches and
@@ -47,7 +49,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = Path(__file__).parent / "results" / "real.json"
 PROMPTS, SAMPLES, PROMPT_TOKENS, LEARNING_RATE = 8, 8, 40, 1e-5
-PARTS = ("step of 10", "step of 48", "one pass", "engines")  # tokens a response
+BESIDE = {"samples a prompt, embedded": "float32", "samples a prompt, smollm2": "bfloat16"}
+PARTS = ("step of 10", "step of 48", "one pass", "engines", *BESIDE)  # tokens a response
+GROUPS = (16, 64)  # samples a prompt of the last parts, whose steps have as many rows as those of 8
 PASSES = {"two passes": "never", "one pass": "always"}
 SMALL_MICROBATCH = 512  # tokens, so that a step of SmolLM2 takes several
 ROUNDS_OF_ENGINE = 3
@@ -376,14 +380,36 @@ def engines(common: Job, rounds: int, dtype: str) -> dict[str, Any]:
     return found
 
 
+def groups(common: Job, dtype: str, rounds: int) -> dict[str, Any]:
+    """Measure steps of this commit and TRL's with other numbers of samples a prompt, at one number of rows."""
+    found: dict[str, Any] = {}
+    for samples in GROUPS:
+        sizes = {**common, "prompts": common["prompts"] * common["samples"] // samples, "samples": samples}
+        settings = {"dtype": dtype, "reference_every": 10}
+        plan = {"this commit": {**sizes, "work": "step", "settings": settings}}
+        plan["TRL"] = {**sizes, "work": "trl", "dtype": dtype}
+        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in plan}
+        for turn in range(rounds):
+            for name in list(plan)[:: -1 if turn % 2 else 1]:
+                runs[name].append(measured(f"{common['model']}, {samples} samples, {name}", plan[name], ROOT))
+        pairs = zip(runs["TRL"], runs["this commit"], strict=True)
+        ratio = statistics.median(theirs["cpu_seconds"] / ours["cpu_seconds"] for theirs, ours in pairs)
+        found[str(samples)] = {
+            **{name: sizes[name] for name in ("prompts", "samples", "length")},
+            "arms": {name: summary(runs[name]) for name in runs},
+            "cpu_time_ratios": {"TRL over this commit": ratio},
+        }
+    return found
+
+
 def show(part: str, found: dict[str, Any]) -> None:
     """Print a part's table."""
     if part == "engines":
         print(json.dumps(found, indent=1), flush=True)
         return
-    if part == "one pass":
-        for model, own in found.items():
-            show(f"one pass, {model}", own)
+    if part == "one pass" or part in BESIDE:
+        for name, own in found.items():
+            show(f"{part}: {name}", own)
         return
     print(f"\n{part}\n| | CPU s | peak GB | phases |\n| --- | --- | --- | --- |")
     for name, arm in found["arms"].items():
@@ -429,6 +455,10 @@ def main() -> None:
                 found = {name: passes(job, given.rounds) for name, job in (("embedded", small), ("smollm2", real))}
             elif part == "engines":
                 found = engines({**common, "length": 48}, given.rounds, "bfloat16")
+            elif part in BESIDE:
+                small = embedded_task() | {"prompts": 32, "samples": 8, "length": 16}
+                job = small if "embedded" in part else {**common, "length": 10}
+                found = groups(job, BESIDE[part], given.rounds)
             else:
                 job = {**common, "length": int(part.rpartition(" ")[2])}
                 found = {"against": given.against, **steps(job, given.rounds, older, model)}

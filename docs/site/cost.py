@@ -1,6 +1,7 @@
-"""The tables of docs/cost.md, docs/theory-optimum.md and docs/scale.md that come from committed results of benchmarks.
+"""The tables of docs/cost.md, theory-optimum.md, scale.md and speed.md that come from committed results of benchmarks.
 
     python benchmarks/theory.py && python benchmarks/toy.py && python benchmarks/llm/overlap.py
+    python benchmarks/speed/first.py && python benchmarks/speed/step_profile.py && python benchmarks/real.py
     python docs/site/cost.py
 
 A test compares the pages with what this writes.
@@ -17,7 +18,7 @@ from pages import table, write
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = (ROOT / "docs" / "cost.md", ROOT / "docs" / "theory-optimum.md", ROOT / "docs" / "scale.md")
+PAGES = tuple(ROOT / "docs" / f"{name}.md" for name in ("cost", "theory-optimum", "scale", "speed"))
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (0.0, "ns"))
 GOALS = {  # of the ratio to the fastest opponent, or to the floor
     "optimum with J, E[r], H, KL": ("scipy.special.softmax(alpha * log_p), no numbers", 1.5),
@@ -121,6 +122,106 @@ def ahead() -> str:
     return table(["model", "rows", "pairs", "step without", "predicted ratio", "measured ratio"], body)
 
 
+KINDS = {  # of operations, as a step's profile calls them: heads of columns
+    "matrix products": "matrix products",
+    "attention": "attention",
+    "softmax": "softmax, exp",
+    "copies": "copies",
+    "element by element, and the rest": "element by element, rest",
+    "optimizer": "optimizer",
+    "Python and dispatch": "Python",
+}
+SHOWN = 0.01  # share of a step from which a phase has a row
+
+
+def profiled() -> dict[str, Any]:
+    """Return the profiles by step."""
+    return json.loads((RESULTS / "step_profile.json").read_text(encoding="utf-8"))["steps"]
+
+
+def phases() -> str:
+    """Return where the time of a step goes: each phase, and what share of it each kind of operation takes."""
+    body = []
+    for step, own in profiled().items():
+        for phase, seconds in own["phases"].items():
+            if seconds < SHOWN * own["cpu_seconds"]:
+                continue
+            shares = [f"{100 * own['shares'][phase].get(kind, 0.0):.0f} %" for kind in KINDS]
+            body.append([step, phase, f"{seconds:.2f}", *shares])
+    return table(["step", "phase", "CPU-seconds", *KINDS.values()], body)
+
+
+def products() -> str:
+    """Return how fast the matrix products of a step were, beside a large one on the same core."""
+    body = []
+    for step, own in profiled().items():
+        rates = own["products"]
+        body.append(
+            [
+                *(step, own["dtype"], f"{own['cpu_seconds']:.2f}", f"{rates['cpu_seconds']:.2f}"),
+                *(f"{rates['flop_per_second'] / 1e9:.0f}", f"{rates['best'] / 1e9:.0f}"),
+                f"{own['flop_of_products'] / rates['best']:.2f}",
+            ]
+        )
+    head = [
+        "step",
+        "dtype",
+        "CPU-seconds",
+        "of them products",
+        "their GFLOP/s",
+        "a large product's",
+        "seconds at that rate",
+    ]
+    return table(head, body)
+
+
+def first() -> str:
+    """Return the seconds until each command's first result."""
+    found = json.loads((RESULTS / "first.json").read_text(encoding="utf-8"))["commands"]
+    body = [
+        [f"`sharpen {shown(name)}`", f"{row['cpu_seconds']:.1f}", f"{row['seconds']:.1f}"]
+        for name, row in found.items()
+    ]
+    return table(["command", "CPU-seconds", "seconds"], body)
+
+
+def removed() -> str:
+    """Return what was removed from a step: each part before and now."""
+    found = json.loads((RESULTS / "removed.json").read_text(encoding="utf-8"))["parts"]
+    body = [
+        [name, time(own["before"]), time(own["now"]), f"{own['now_over_before']:.2f}"] for name, own in found.items()
+    ]
+    return table(["part", "before", "now", "now over before"], body)
+
+
+def shown(command: str) -> str:
+    """Return a command as it is shown, with names for its folders.
+
+    Example:
+        >>> shown("llm audit --policy {run}"), shown("explore --out {out}.html")
+        ('llm audit --policy runs/task', 'explore --out out.html')
+    """
+    return command.format(run="runs/task", out="out")
+
+
+def groups() -> str:
+    """Return steps of this commit beside TRL's with 16 and 64 samples a prompt."""
+    real = json.loads((RESULTS / "real.json").read_text(encoding="utf-8"))
+    body = []
+    for model in ("embedded", "smollm2"):
+        for own in real.get(f"samples a prompt, {model}", {}).values():
+            if "arms" not in own:
+                continue
+            ours, theirs = own["arms"]["this commit"], own["arms"]["TRL"]
+            size = f"{own['prompts']} x {own['samples']} x {own['length']}"
+            ratio = own["cpu_time_ratios"]["TRL over this commit"]
+            cost = (f"{arm['cpu_seconds']:.2f}" for arm in (ours, theirs))
+            body.append([model, size, ours["dtype"], *cost, f"{ratio:.2f}"])
+    return table(
+        ["model", "prompts x samples x tokens", "dtype", "this commit, CPU-s", "TRL, CPU-s", "TRL over this"], body
+    )
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "ahead": ahead,
     "cost-of-the-theory": cost("theory"),
@@ -128,6 +229,11 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "theory-beside-others": beside("theory"),
     "toy-beside-others": beside("toy"),
     "goals-of-speed": goals,
+    "where-a-step-goes": phases,
+    "rate-of-products": products,
+    "first-result": first,
+    "samples-a-prompt": groups,
+    "removed": removed,
 }
 
 

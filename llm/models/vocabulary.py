@@ -65,7 +65,8 @@ class _ByParts(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope_K: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        slope_K, _ = grad_outputs
         logits_KV, token_K = ctx.saved_tensors
         gradient_KV = torch.empty_like(logits_KV)
         for rows in _parts(logits_KV):

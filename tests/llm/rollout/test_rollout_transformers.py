@@ -390,7 +390,8 @@ def test_auto_is_the_quicker_engine_of_those_installed(
     installed: bool, parameters: int, device: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(factory, "vllm_available", lambda: installed)
-    model = build("qwen2").to(device)
+    model = build("qwen2")
+    torch.nn.Module.to(model, device)
     monkeypatch.setattr(model, "num_parameters", lambda: parameters)
     assert factory.auto_engine(model) == expected
 
