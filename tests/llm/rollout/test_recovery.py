@@ -23,6 +23,7 @@ from sharpen.objective import InputError, preset
 SMALL: dict[str, Any] = {
     "steps": 3,
     "prompts_per_step": 2,
+    "max_length": 32,
     "samples_per_prompt": 4,
     "optimizer": {"learning_rate": 1e-3, "warmup_steps": 0},
     "evaluation": {"problems": 2, "samples": 2, "alpha_prompts": 2},

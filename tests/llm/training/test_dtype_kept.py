@@ -19,7 +19,7 @@ from sharpen.objective.storage import runfolder
 
 def run_of(steps: int) -> TrainConfig:
     evaluation = {"problems": 2, "samples": 1, "alpha_prompts": 0, "choose_by": "last"}
-    fields = {"steps": steps, "prompts_per_step": 2, "samples_per_prompt": 2, "checkpoint_every": 1}
+    fields = {"steps": steps, "prompts_per_step": 2, "samples_per_prompt": 2, "max_length": 32, "checkpoint_every": 1}
     return resolve({**fields, "engine": "transformers", "device": "cpu", "evaluation": evaluation})
 
 

@@ -31,7 +31,8 @@ from sharpen.objective.storage import files
 
 torch.set_num_threads(1)
 config = resolve({
-    "steps": 3, "prompts_per_step": 2, "samples_per_prompt": 2, "checkpoint_every": 1, "engine": "transformers",
+    "steps": 3, "prompts_per_step": 2, "samples_per_prompt": 2, "max_length": 32, "checkpoint_every": 1,
+    "engine": "transformers",
     "optimizer": {"learning_rate": 1e-3, "warmup_steps": 0},
     "evaluation": {"problems": 1, "samples": 1, "alpha_prompts": 1},
     "objective": preset("tempered", reference="refresh:2").to_dict(),

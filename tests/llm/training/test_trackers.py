@@ -28,6 +28,7 @@ SETTINGS: dict[str, Any] = {
     "objective": preset("tempered").to_dict(),
     "steps": 3,
     "prompts_per_step": 2,
+    "max_length": 32,
     "samples_per_prompt": 2,
     "checkpoint_every": 1,
     "engine": "transformers",

@@ -19,6 +19,7 @@ pytest.importorskip("wandb", reason="an extra: pip install '.[wandb]'")
 SETTINGS: dict[str, Any] = {
     "objective": preset("tempered").to_dict(),
     "prompts_per_step": 2,
+    "max_length": 32,
     "samples_per_prompt": 2,
     "checkpoint_every": 1,
     "engine": "transformers",
