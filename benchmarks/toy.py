@@ -27,8 +27,10 @@ from typing import Any
 ONE_CORE = {
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "NPROC": "1",  # threads of XLA
 }
-os.environ.update(ONE_CORE)  # before NumPy, JAX and PyTorch read it
+if "--sweep" not in sys.argv:
+    os.environ.update(ONE_CORE)  # before NumPy, JAX and PyTorch read it
 
 import numpy as np  # noqa: E402
 from scipy.special import log_softmax  # noqa: E402
@@ -293,26 +295,31 @@ def tell_memory(policies: int) -> None:
 
 
 def cores() -> dict[str, Any]:
-    """Return the seconds of a sweep of eight compiled batches on one core and on all, in turn."""
-    seconds: dict[int, list[float]] = {1: [], os.cpu_count() or 1: []}
-    for _ in range(ROUNDS):
-        for count, found in seconds.items():
-            environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(count)}
+    """Return the seconds of a sweep of eight compiled batches on one thread, as XLA is by default, and on all cores."""
+    one = {"NPROC": "1", "JAX_NUM_CPU_DEVICES": "1"}
+    arms = {
+        "one thread": one,
+        "XLA's default": {"JAX_NUM_CPU_DEVICES": "1"},
+        "every core": {"JAX_NUM_CPU_DEVICES": str(os.cpu_count() or 1)},
+    }
+    clean = {name: value for name, value in os.environ.items() if name not in ONE_CORE}
+    seconds: dict[str, list[float]] = {arm: [] for arm in arms}
+    for _ in range(3):
+        for arm, settings in arms.items():
             command = [sys.executable, __file__, "--sweep"]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-            found.append(float(done.stdout))
-    medians = {str(count): statistics.median(found) for count, found in seconds.items()}
-    one, every = medians.values()
-    print(f"a sweep of 8 batches: {one:.2f} s on one core, {every:.2f} s on {max(seconds)}: x{one / every:.2f}")
-    return {"batches": 8, "seconds": medians, "times_faster": one / every, "load": os.getloadavg()[0]}
+            done = subprocess.run(command, env=clean | settings, capture_output=True, text=True, check=True)
+            seconds[arm].append(float(done.stdout))
+    medians = {arm: statistics.median(found) for arm, found in seconds.items()}
+    print("a sweep of 8 batches:", ", ".join(f"{arm} {found:.2f} s" for arm, found in medians.items()))
+    return {"batches": 8, "cores": os.cpu_count(), "seconds": medians, "load": os.getloadavg()[0]}
 
 
 def sweep_seconds() -> float:
-    """Return the wall seconds of 512 runs of RLOO, 2,000 updates each, in batches of 64."""
+    """Return the wall seconds of 512 runs of RLOO, 10,000 updates each, in batches of 64."""
     from sharpen.toy.sweeps.config import SweepConfig
     from sharpen.toy.sweeps.sweep import compute_table
 
-    config = SweepConfig(alpha=tuple(range(1, 9)), learner=("rloo",), seeds=64, steps=2000, batch=64)
+    config = SweepConfig(alpha=tuple(range(1, 9)), learner=("rloo",), seeds=64, steps=10_000, batch=64)
     compute_table(config)
     begin = time.perf_counter()
     compute_table(config)

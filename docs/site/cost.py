@@ -222,8 +222,17 @@ def groups() -> str:
     )
 
 
+def cores() -> str:
+    """Return the seconds of a sweep by the threads and cores that it has."""
+    found = json.loads((RESULTS / "toy.json").read_text(encoding="utf-8"))["cores"]
+    one = found["seconds"]["one thread"]
+    body = [[arm, f"{seconds:.2f} s", f"{one / seconds:.2f}"] for arm, seconds in found["seconds"].items()]
+    return table([f"{found['batches']} batches, {found['cores']} cores", "time", "times as fast as one thread"], body)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "ahead": ahead,
+    "cores": cores,
     "cost-of-the-theory": cost("theory"),
     "cost-of-the-toy": cost("toy"),
     "theory-beside-others": beside("theory"),
