@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,30 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 FOLDER = Path(__file__).parents[3] / "benchmarks"
 PARTS = ("device", "agreement", "update", "plain", "lora", "regimes", "smollm2", "jax", "logprobs", "kernels")
+# The command, which imports torch once for the parts that compute in their own process; the others, one of them among
+# those that compute, start a process as they do on a GPU.
+DRIVER = """
+import json, sys
+from pathlib import Path
+import torch, torch._dynamo, torch.profiler, transformers
+import gpu_check
+import sharpen.llm.rollout.transformers_engine, sharpen.llm.training.trainer
+from tests.llm.distributed.forks import together
+
+FORKED = {"agreement", "update", "plain", "lora", "logprobs", "kernels"}
+started = gpu_check.in_a_process
+
+def in_a_process(part, tiny, limit):
+    if part not in FORKED:
+        return started(part, tiny, limit)
+    found = Path(sys.argv[sys.argv.index("--out") + 1]) / (part + ".found")
+    life = lambda _: found.write_text(json.dumps(gpu_check.EVERY[part][0](tiny))) and None
+    ((status, _, words),) = together(1, life, found, limit)
+    return {"failed": status, "stderr": words} if status else json.loads(found.read_text())
+
+gpu_check.in_a_process = in_a_process
+sys.exit(gpu_check.main())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +73,8 @@ def test_the_flop_are_those_that_torch_counts(benchmark: ModuleType, length: int
 def test_every_part_is_rehearsed(tmp_path: Path) -> None:
     command = [
         sys.executable,
-        str(FOLDER / "gpu_check.py"),
+        "-c",
+        DRIVER,
         "--tiny",
         "--seconds",
         "800",
@@ -59,7 +85,9 @@ def test_every_part_is_rehearsed(tmp_path: Path) -> None:
     ]
     # The same everywhere: without the models that a person's cache may hold.
     nothing = {**os.environ, "SHARPEN_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=nothing)
+    nothing["PYTHONPATH"] = os.pathsep.join([str(FOLDER), nothing.get("PYTHONPATH", "")])
+    options: dict[str, Any] = {"cwd": FOLDER.parent, "env": nothing}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     found = {part: json.loads((tmp_path / f"{part}.json").read_text(encoding="utf-8")) for part in PARTS}
     assert all(result["provenance"]["versions"]["torch"] for result in found.values())
