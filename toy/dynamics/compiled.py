@@ -22,15 +22,16 @@ QUICK: dict[str, Any] = {
 }
 
 
-def quickly(function: Callable[..., Any], *, busy: bool = False) -> Callable[..., Any]:
+def quickly(function: Callable[..., Any], *, busy: bool = False, **given: Any) -> Callable[..., Any]:
     """Return ``jax.jit(function)``, compiled quickly instead of thoroughly.
 
     Args:
         function: To compile.
         busy: Whether its time counts beside its compilation: LLVM then optimises as it does by default.
+        **given: More arguments of ``jax.jit``.
     """
     options = {name: value for name, value in QUICK.items() if not (busy and name == LEVEL)}
-    return jax.jit(function, compiler_options=options if _understood() else None)
+    return jax.jit(function, compiler_options=options if _understood() else None, **given)
 
 
 @lru_cache(maxsize=1)

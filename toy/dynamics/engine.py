@@ -206,7 +206,7 @@ def _advance(machine: Machine, record_every: int) -> Callable[..., tuple[State, 
     def all_runs(settings: Setting, keys: jax.Array, states: State, count: int) -> tuple[State, Tree]:
         return _by_blocks(machine, partial(one_run, count=count), settings, keys, states)
 
-    return jax.jit(all_runs, static_argnums=3)
+    return _compiled(machine, all_runs, static_argnums=3)
 
 
 @lru_cache(maxsize=64)
@@ -226,7 +226,12 @@ def _advance_by(machine: Machine) -> Callable[..., tuple[State, Tree]]:
     def all_runs(settings: Setting, keys: jax.Array, states: State, count: jax.Array) -> tuple[State, Tree]:
         return _by_blocks(machine, partial(one_run, count=count), settings, keys, states)
 
-    return jax.jit(all_runs)
+    return _compiled(machine, all_runs)
+
+
+def _compiled(machine: Machine, all_runs: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    # A leap has no loop over updates, whose speed would be worth a thorough compilation.
+    return quickly(all_runs, busy=True, **options) if _leaps(machine) else jax.jit(all_runs, **options)
 
 
 def _leaps(machine: Machine) -> bool:

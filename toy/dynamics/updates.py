@@ -23,6 +23,7 @@ from jax.experimental.ode import odeint
 from sharpen.objective import InputError, Objective
 from sharpen.objective.counts import least_samples
 from sharpen.theory.core.problem import Problem
+from sharpen.toy.dynamics.sampling import samples
 from sharpen.toy.learners.parts import affine
 from sharpen.toy.learners.parts.estimates import success_slopes
 from sharpen.toy.learners.parts.learner import (
@@ -268,7 +269,7 @@ def _sampled_update(
     draw, disturb = jax.random.split(key)
     log_p = log_reference(setting, options, state, log_start)
     behaviour = state.behaviour if learner.stale else log_start
-    samples_PG = _samples(draw, behaviour, options.group_size)
+    samples_PG = samples(draw, behaviour, options.group_size)
 
     def chosen(table: Array) -> Array:
         return jnp.take_along_axis(table, samples_PG, axis=-1)
@@ -310,13 +311,6 @@ def _judged(batch: Batch, setting: Setting, options: Options, on_reward: Array, 
     if options.noisy_reward:
         task = task + setting.reward_noise * jax.random.normal(key, task.shape, task.dtype) * on_reward
     return batch._replace(reward=batch.reward + (task - true), task=task)
-
-
-def _samples(key: Array, log_pi: Array, G: int) -> Array:
-    """Return G independent outcomes of each prompt, shape [P, G], by inverting the cumulative probabilities."""
-    cumulative = jnp.cumsum(jnp.exp(log_pi), axis=-1)
-    at = jax.random.uniform(key, (log_pi.shape[0], G), log_pi.dtype) * cumulative[:, -1:]
-    return jnp.sum(cumulative[:, None, :-1] <= at[..., None], axis=-1)
 
 
 def _descend(
