@@ -8,8 +8,10 @@ else the machine does only adds.
 from __future__ import annotations
 
 import gc
+import json
 import math
 import resource
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -42,6 +44,22 @@ def seconds(works: dict[str, Work], rounds: int = ROUNDS) -> dict[str, float]:
                 work()
             found[name] = min(found[name], (time.process_time() - begin) / repeats[name])
     return found
+
+
+def asked(works: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the works to measure: those whose name has the text after ``--only`` in it, or all."""
+    text = arguments[arguments.index("--only") + 1] if "--only" in arguments else ""
+    found = {name: work for name, work in works.items() if text in name}
+    if not found:
+        sys.exit(f"--only {text}: in none of {', '.join(works)}")
+    return found
+
+
+def renew(file: Path, works: dict[str, dict[str, Any]], **told: Any) -> None:
+    """Put works that were measured alone into a file of results, each with what is told of its measurement."""
+    record = json.loads(file.read_text(encoding="utf-8"))
+    record["works"] |= {name: work | told for name, work in works.items()}
+    file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def peak_bytes(work: Work) -> int:

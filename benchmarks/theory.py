@@ -3,6 +3,7 @@
 Each work at five sizes: the optimum with its numbers, the policy at a KL, a point of the frontier, a point of the
 response curve, all stationary points. Every opponent's result is compared with ours before anything is timed. Writes
 ``benchmarks/results/theory.json``, from which the tables of docs/cost.md are made (``python docs/site/cost.py``).
+``--only stationary`` measures the works with that in their names and leaves the others as they are.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,8 @@ for library in ("OMP", "MKL", "OPENBLAS"):  # one core, said before NumPy reads 
 
 import numpy as np  # noqa: E402
 from scipy.optimize import brentq, newton  # noqa: E402
-from scipy.special import log_softmax, softmax  # noqa: E402
-from sidebyside import Work, grown, row, told  # noqa: E402
+from scipy.special import lambertw, log_softmax, softmax  # noqa: E402
+from sidebyside import Work, asked, grown, renew, row, told  # noqa: E402
 
 RESULT = Path(__file__).parent / "results" / "theory.json"
 ALPHA, KL = 2.0, 0.2
@@ -198,12 +201,70 @@ def stationary(m: int) -> dict[str, Any]:
     return row(2**m - 1, ours, {"numpy masks of all supports, policies and lexsort": plain})
 
 
+def stationary_with_a_utility(m: int) -> dict[str, Any]:
+    from sharpen.objective import Objective
+    from sharpen.theory.core.problem import Problem
+    from sharpen.theory.instability.stationary import fixed_points
+
+    log_p, _ = drawn(m)
+    right = np.arange(m) % 2 == 0
+    w = 2.0  # of log P beside the KL: x - x_0 = w / P for the log-odds x of P
+    problem = Problem.from_log(log_p, right.astype(float))
+    objective = Objective(alpha=ALPHA, beta_inv=w, utility="log")
+
+    def in_closed_form(start: np.ndarray) -> np.ndarray:
+        return start + w + lambertw(w * np.exp(-start - w)).real
+
+    def by_newton(start: np.ndarray) -> np.ndarray:
+        x = start + w  # below the root of a function that rises and is concave: every step stays there
+        for _ in range(50):
+            e = np.exp(-x)
+            step = (x - start - w * (1.0 + e)) / (1.0 + w * e)
+            x = x - step
+            if np.all(np.abs(step) <= 1e-13 * np.maximum(1.0, np.abs(x))):
+                break
+        return x
+
+    def plain(solve: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, ...]:
+        masks = ((np.arange(1, 2**m)[:, None] >> np.arange(m)) & 1).astype(float)
+        weight = np.exp(ALPHA * log_p)
+        good, bad = masks @ (weight * right), masks @ (weight * ~right)
+        both = (good > 0.0) & (bad > 0.0)
+        start = np.log(good[both] / bad[both])
+        factor = np.ones(len(masks))
+        factor[both] = np.exp(solve(start) - start)
+        policies = masks * np.where(right, weight * factor[:, None], weight)
+        policies /= policies.sum(axis=1, keepdims=True)
+        gain, size = policies @ right, masks.sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread = np.nansum(policies * (np.log(policies) - ALPHA * log_p), axis=1)
+            value = np.log(gain) - spread / w
+        kind = np.where(size == m, 0, np.where(size == 1, 3, 2))
+        order = np.lexsort((-value, kind))
+        return policies[order], value[order], gain[order], kind[order]
+
+    def ours() -> Any:
+        return fixed_points(objective, problem, 2**m)
+
+    found = ours().frame()
+    for solve in (in_closed_form, by_newton):
+        _, value, gain, _ = plain(solve)
+        np.testing.assert_allclose(found["value"], value, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(np.sort(found["expected_reward"]), np.sort(gain), rtol=1e-9, atol=1e-12)
+    opponents: dict[str, Work] = {
+        "scipy.special.lambertw, numpy masks of all supports and lexsort": partial(plain, in_closed_form),
+        "numpy.exp in Newton's method on all supports, masks and lexsort": partial(plain, by_newton),
+    }
+    return row(2**m - 1, ours, opponents)
+
+
 WORKS: dict[str, tuple[Callable[[int], dict[str, Any]], str, tuple[int, ...]]] = {
     "optimum with J, E[r], H, KL": (optima, "outcomes", ANSWERS),
     "policy at a KL": (equal_kl, "outcomes", SEARCHES),
     f"frontier, one of {POINTS} points": (frontiers, "outcomes", SEARCHES),
     f"response, one of {GRID.size} points": (responses, "outcomes", SEARCHES),
     "all stationary points": (stationary, "points", OUTCOMES),
+    "all stationary points of log E[r]": (stationary_with_a_utility, "points", OUTCOMES),
 }
 
 
@@ -213,11 +274,14 @@ def main() -> None:
     from sharpen.objective.storage.runfolder import provenance
 
     works: dict[str, Any] = {}
-    for name, (measure, unit, sizes) in WORKS.items():
+    for name, (measure, unit, sizes) in asked(WORKS, sys.argv).items():
         works[name] = grown(unit, [measure(size) for size in sizes])
         told(name, works[name])
-    versions = {name: version(name) for name in ("numpy", "scipy", "array-api-compat")}
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    if "--only" in sys.argv:
+        renew(RESULT, works, load_a_core=load, provenance=provenance())
+        return
+    versions = {name: version(name) for name in ("numpy", "scipy", "array-api-compat")}
     record = {"command": "python benchmarks/theory.py", "load_a_core": load, "works": works, "versions": versions}
     RESULT.write_text(json.dumps(record | {"provenance": provenance()}, indent=2) + "\n")
 

@@ -5,6 +5,7 @@ ensemble. The ends of every opponent are compared with ours before anything is t
 of many. The softmax gradient has a floor as well: one exponential a
 number and a cache that is never left, by ``benchmarks/floor/softmax_step.c``, where there is a C compiler. Writes
 ``benchmarks/results/toy.json``, from which the tables of docs/cost.md are made (``python docs/site/cost.py``).
+``--only RLOO`` measures the works with that in their names and leaves the others as they are.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if "--sweep" not in sys.argv:
 
 import numpy as np  # noqa: E402
 from scipy.special import log_softmax  # noqa: E402
-from sidebyside import grown, resident_peak, row, told  # noqa: E402
+from sidebyside import asked, grown, renew, resident_peak, row, told  # noqa: E402
 
 RESULT = Path(__file__).parent / "results" / "toy.json"
 FLOOR = Path(__file__).parent / "floor" / "softmax_step.c"
@@ -345,14 +346,17 @@ def main() -> None:
     from sharpen.objective.storage.runfolder import provenance
 
     works: dict[str, Any] = {}
-    for name, (kind, steps, opponents) in WORKS.items():
+    for name, (kind, steps, opponents) in asked(WORKS, sys.argv).items():
         check(kind, steps, opponents)
         works[name] = grown("outcomes", [measured(kind, steps, opponents, n) for n in OUTCOMES])
         told(name, works[name])
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    if "--only" in sys.argv:
+        renew(RESULT, works, load_a_core=load, provenance=provenance())
+        return
     ensembles = f"{STEPS} softmax gradients of 64 outcomes"
     works[ensembles] = grown("policies", [memory(policies) for policies in POLICIES])
     told(ensembles, works[ensembles])
-    load = os.getloadavg()[0] / (os.cpu_count() or 1)
     record = {"command": "python benchmarks/toy.py", "load_a_core": load, "numbers": NUMBERS, "works": works}
     record |= {"ensemble": ensemble(), "cores": cores()}
     RESULT.write_text(json.dumps(record | {"provenance": provenance()}, indent=2) + "\n")
