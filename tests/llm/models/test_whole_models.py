@@ -38,14 +38,41 @@ SMALL: dict[str, Any] = {
 }
 
 
-def by_two(out: Path, config: TrainConfig) -> None:
-    settings = out.with_suffix(".yaml")
-    settings.write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = ["-m", "sharpen.cli.main", "llm", "train", "--config", str(settings), "--out", str(out), "--json"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*launcher, *command], capture_output=True, text=True, env=environment, timeout=600)
+LORA = {"full": None, "lora": {"rank": 2}}
+# Two processes a run, forked from one that has imported what they need.
+DRIVER = """
+import sys
+from pathlib import Path
+import torch, torch._dynamo, torch.distributed.fsdp, transformers
+import sharpen.llm.training.trainer, sharpen.llm.rollout.transformers_engine, sharpen.llm.preflight.checks
+from sharpen.cli.main import main
+from tests.llm.distributed.forks import together
+
+torch.set_num_threads(1)
+for settings in map(Path, sys.argv[1:]):
+    command = ["llm", "train", "--config", str(settings), "--out", str(settings.with_suffix("")), "--json"]
+    lives = together(2, lambda _: main(command), settings)
+    if any(status for status, _, _ in lives):
+        sys.exit("\\n".join(text for _, _, text in lives))
+"""
+
+
+def configured(name: str) -> TrainConfig:
+    return resolve({**SMALL, "lora": LORA[name], "shard": "never"})
+
+
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the runs of two processes, ``full`` and ``lora``."""
+    folder = tmp_path_factory.mktemp("two")
+    settings = [folder / f"{name}.yaml" for name in LORA]
+    for file in settings:
+        file.write_text(yaml.safe_dump(configured(file.stem).model_dump(mode="json")))
+    options: dict[str, Any] = {"cwd": Path(__file__).parents[3], "env": os.environ | {"OMP_NUM_THREADS": "1"}}
+    command = [sys.executable, "-c", DRIVER, *map(str, settings)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800, **options)
     assert done.returncode == 0, done.stderr[-2000:]
+    return folder
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -53,21 +80,19 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lora", [None, {"rank": 2}], ids=["full", "lora"])
-def test_two_processes_with_whole_models_train_the_policy_of_one(lora: dict[str, int] | None, tmp_path: Path) -> None:
-    config = resolve({**SMALL, "lora": lora, "shard": "never"})
-    train(config, tmp_path / "one")
-    by_two(tmp_path / "two", config)
-    runs = [metrics.read(tmp_path / name / "metrics.jsonl") for name in ("one", "two")]
+@pytest.mark.parametrize("name", LORA)
+def test_two_processes_with_whole_models_train_the_policy_of_one(name: str, by_two: Path, tmp_path: Path) -> None:
+    train(configured(name), tmp_path / "one")
+    runs = [metrics.read(out / "metrics.jsonl") for out in (tmp_path / "one", by_two / name)]
     assert len(runs[0]) == len(runs[1]) == 2
     for one, two in zip(*runs, strict=True):
-        for name in ("loss", "gradient_norm", "pseudo_reward", "entropy"):
-            assert two[name] == pytest.approx(one[name], rel=1e-4, abs=1e-5), name
-    first, second = weights(tmp_path / "one"), weights(tmp_path / "two")
-    for name, weight in first.items():
+        for measure in ("loss", "gradient_norm", "pseudo_reward", "entropy"):
+            assert two[measure] == pytest.approx(one[measure], rel=1e-4, abs=1e-5), measure
+    first, second = weights(tmp_path / "one"), weights(by_two / name)
+    for key, weight in first.items():
         # Adam divides by the gradient's size: where that is rounding noise, an update is as large as any other.
-        close = torch.isclose(second[name], weight, atol=1e-4, rtol=0)
-        assert close.float().mean() > 0.999, name
+        close = torch.isclose(second[key], weight, atol=1e-4, rtol=0)
+        assert close.float().mean() > 0.999, key
 
 
 def test_gradients_are_averaged_also_where_one_process_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
