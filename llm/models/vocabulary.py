@@ -65,7 +65,9 @@ class _ByParts(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides the name of ctx
+        ctx: Any, *grad_outputs: torch.Tensor
+    ) -> tuple[torch.Tensor, None, None, None]:
         slope_K, _ = grad_outputs
         logits_KV, token_K = ctx.saved_tensors
         gradient_KV = torch.empty_like(logits_KV)
