@@ -127,6 +127,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/theory.py
 	$(BIN)/python benchmarks/llm/llm.py
 	$(BIN)/python benchmarks/real.py
+	$(BIN)/python benchmarks/speed/first.py
+	$(BIN)/python benchmarks/speed/step_profile.py
+	$(BIN)/python benchmarks/speed/removed.py
 	$(BIN)/sharpen toy findings --json > benchmarks/results/findings.json
 	$(BIN)/sharpen toy target --json > benchmarks/results/target.json
 	$(BIN)/sharpen toy learners --seeds 16 --json > benchmarks/results/toy-learners.json
