@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {
     "checkpoint_every": 2,
     "engine": "transformers",
     "optimizer": {"learning_rate": 1e-3, "warmup_steps": 0},
-    "evaluation": {"problems": 2, "samples": 2},
+    "evaluation": {"problems": 2, "samples": 2, "alpha_prompts": 2},
 }
 
 

@@ -25,11 +25,12 @@ SMALL: dict[str, Any] = {
     "objective": PRESETS["tilted"].to_dict(),
     "steps": 4,
     "prompts_per_step": 2,
+    "max_length": 32,
     "samples_per_prompt": 2,
     "checkpoint_every": 2,
     "engine": "transformers",
     "optimizer": {"learning_rate": 1e-3, "warmup_steps": 0},
-    "evaluation": {"problems": 3, "samples": 2},
+    "evaluation": {"problems": 3, "samples": 2, "alpha_prompts": 2},
 }
 NAN = float("nan")
 
