@@ -21,7 +21,7 @@ STEPS = 6
 COMMAND = [
     *("llm", "train", "--model", "embedded", "--alpha", "1", "--beta-inv", "10", "--mode", "sampling"),
     *("--steps", str(STEPS), "--prompts-per-step", "3", "--samples-per-prompt", "16", "--max-length", "40"),
-    *("--learning-rate", "5e-4", "--checkpoint-every", "2", "--engine", "transformers", "--eval-problems", "1"),
+    *("--learning-rate", "5e-4", "--checkpoint-every", "4", "--engine", "transformers", "--eval-problems", "1"),
     *("--eval-samples", "1", "--seed", "1", "--set", "problems=3", "--set", "optimizer.warmup_steps=0"),
     *("--set", "optimizer.max_kl=0.3", "--set", "evaluation.alpha_prompts=0"),
 ]
