@@ -199,7 +199,7 @@ def _print_alarms(console: Any, rows: list[dict[str, Any]]) -> None:
 def _print_table(summary: dict[str, Any]) -> None:
 
     table = terminal.plain_table()
-    for heading in ("objective", "learner", "E\\[r] at the end", "theory", "gap", ""):
+    for heading in ("objective", "learner", "E[r] at the end", "theory", "gap", ""):
         table.add_column(heading, justify="left" if heading in ("objective", "learner", "") else "right", no_wrap=True)
     for row in summary["tracks"]:
         interval = row["expected_reward_interval"]
