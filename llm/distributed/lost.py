@@ -73,7 +73,8 @@ class Register:
             ended = [rank for rank in others if reasons[rank]]
             if ended:
                 return f"{self._named(ended)} ended ({reasons[ended[0]]})"
-            dead = [rank for rank in others if reasons[rank] is None and _is_dead(self._get("is", rank))]
+            # One that has told why it ends may be gone before it is looked for: what it told is read again.
+            dead = [rank for rank in others if _is_dead(self._get("is", rank)) and self._get("ended", rank) is None]
             if dead:
                 return f"{self._named(dead)} died"
             behind = [rank for rank in others if int(self._get("met", rank) or 0) < self.met]

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from sharpen.llm.distributed import lost
 from sharpen.llm.training import metrics
 from sharpen.objective.storage import files
 
@@ -237,3 +238,31 @@ def test_a_process_that_ends_by_itself_tells_the_others_why(lives: Lives) -> Non
     assert statuses(lives, "quit") == [2, 1, 2]
     for _, _, text in lives["quit"][0::2]:
         assert "process 1 of 3 (counted from 0) ended (ValueError: no such number)" in line(text)
+
+
+def test_one_that_gave_up_just_now_is_not_taken_for_the_one_that_died() -> None:
+    """It tells that it ends, and is gone, between two looks of another: nobody died, as far as is known."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    kept: dict[str, bytes] = {}
+    looks = iter([False, True])  # at what the second process told about its end
+
+    class Store:
+        def set(self, key: str, text: str) -> None:
+            kept[key] = text.encode()
+
+        def get(self, key: str) -> bytes:
+            return kept[key]
+
+        def check(self, keys: list[str]) -> bool:
+            return next(looks) if keys == ["sharpen/ended/1"] else keys[0] in kept
+
+    first, second = (lost.Register(Store(), rank, 2, 10.0) for rank in range(2))
+    first.sign()
+    second.sign()
+    machine = kept["sharpen/is/1"].decode().rpartition(" ")[0]
+    kept["sharpen/is/1"] = f"{machine} {gone.pid}".encode()
+    second.end("")
+    assert first.who(late=False) is None
+    looks = iter([False, False])
+    assert first.who(late=False) == "process 1 of 2 (counted from 0) died"
