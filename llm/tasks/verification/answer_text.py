@@ -9,6 +9,7 @@ is not an answer: a response that is cut at the length limit ends somewhere.
 
 from __future__ import annotations
 
+import bisect
 import re
 from typing import NamedTuple
 
@@ -114,7 +115,7 @@ def final_answer(response: str) -> str | None:
         ('-2, 1', '10')
     """
     text = response[-LONGEST_RESPONSE:]
-    boxes = [box for box in _boxes(text) if _EMPTY.sub("", text[box[1] : box[2]])]
+    boxes = _filled(text, _boxes(text))
     if not boxes:
         return None
     first, content, end = boxes[-1]
@@ -141,6 +142,24 @@ def _boxes(text: str) -> list[tuple[int, int, int]]:
             if brace in starts:
                 found.append((starts[brace], brace + 1, match.start()))
     return sorted(found)
+
+
+def _filled(text: str, boxes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Return the boxes that hold something; the text is read once, however deeply they are nested."""
+    starts, ends, at = [], [], 0  # of what is something
+    for empty in _EMPTY.finditer(text if boxes else ""):
+        if empty.start() > at:
+            starts.append(at)
+            ends.append(empty.start())
+        at = empty.end()
+    starts.append(at)
+    ends.append(len(text))
+
+    def holds(content: int, end: int) -> bool:
+        first = bisect.bisect_right(ends, content)
+        return first < len(ends) and starts[first] < end
+
+    return [box for box in boxes if holds(box[1], box[2])]
 
 
 def _continues(gap: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from sharpen.llm.tasks.verification import answer_text
 from sharpen.llm.tasks.verification.pool import VerifyPool
 from sharpen.llm.tasks.verification.verify import LONGEST_RESPONSE, Verifier, final_answer, verify
 
@@ -68,6 +72,17 @@ def test_hostile_texts_score_zero_are_counted_and_leave_their_neighbours_alone()
     for ending in {ending for _, ending in HOSTILE}:
         assert counts[ending] == sum(ending == other for _, other in HOSTILE), ending
     assert counts["right"] == len({gold for gold in golds if "/" in gold})
+
+
+PIECES = ("\\boxed{", "\\boxed {", "\\boxed", "{", "}", "$", "~", " ", "\n", "\\", "x", "7", ",")
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+def test_the_last_box_that_holds_something_is_found_by_reading_each(text: str) -> None:
+    """The oracle takes away what is empty from each box by itself, in quadratic time for nested ones."""
+    boxes = answer_text._boxes(text)
+    empty = re.compile(r"\\boxed|[\s{}$~]")
+    assert answer_text._filled(text, boxes) == [box for box in boxes if empty.sub("", text[box[1] : box[2]])]
 
 
 def test_deep_nesting_that_is_short_enough_to_be_read_is_bounded_too() -> None:
