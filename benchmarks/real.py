@@ -39,7 +39,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -303,6 +303,12 @@ def arms(common: Job, older: Path | None, folder: str) -> dict[str, tuple[Job, P
     return found
 
 
+def in_turn(names: Iterable[str], rounds: int) -> Iterator[str]:
+    """Yield each name once a round, in reversed order every other round."""
+    for turn in range(rounds):
+        yield from list(names)[:: -1 if turn % 2 else 1]
+
+
 def summary(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return medians over the rounds."""
     phases = {name: statistics.median(one["phases"][name] for one in found) for name in found[0].get("phases", {})}
@@ -320,9 +326,8 @@ def steps(common: Job, rounds: int, older: Path | None, folder: str) -> dict[str
     """Measure every arm, and their ratios within rounds."""
     plan = arms(common, older, folder)
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in plan}
-    for turn in range(rounds):
-        for name in list(plan)[:: -1 if turn % 2 else 1]:
-            runs[name].append(measured(f"{common['length']} tokens, {name}", *plan[name]))
+    for name in in_turn(plan, rounds):
+        runs[name].append(measured(f"{common['length']} tokens, {name}", *plan[name]))
     own = {name: [one["cpu_seconds"] for one in runs[name]] for name in runs}
     pairs = {
         DEFAULTS: ("older commit", "this commit"),
@@ -341,11 +346,10 @@ def steps(common: Job, rounds: int, older: Path | None, folder: str) -> dict[str
 def passes(common: Job, rounds: int) -> dict[str, Any]:
     """Measure a step in one pass against one in two."""
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in PASSES}
-    for turn in range(rounds):
-        for name in list(PASSES)[:: -1 if turn % 2 else 1]:
-            settings = {"graph_tokens": 0, "one_pass": PASSES[name], **common["settings"]}
-            job = {**common, "work": "step", "settings": settings, "path": "groups" if name == "one pass" else "no"}
-            runs[name].append(measured(f"{common['model']}, {name}", job, ROOT))
+    for name in in_turn(PASSES, rounds):
+        settings = {"graph_tokens": 0, "one_pass": PASSES[name], **common["settings"]}
+        job = {**common, "work": "step", "settings": settings, "path": "groups" if name == "one pass" else "no"}
+        runs[name].append(measured(f"{common['model']}, {name}", job, ROOT))
     trainer = {name: [one["phases"]["logprobs"] + one["phases"]["update"] for one in runs[name]] for name in runs}
     step = {name: [one["cpu_seconds"] for one in runs[name]] for name in runs}
     ratios = {
@@ -361,10 +365,9 @@ def passes(common: Job, rounds: int) -> dict[str, Any]:
 def engines(common: Job, rounds: int, dtype: str) -> dict[str, Any]:
     names = ["transformers", *(["vllm"] if find_spec("vllm") is not None else [])]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for turn in range(rounds):
-        for name in names[:: -1 if turn % 2 else 1]:
-            job = {**common, "work": "engine", "engine": name, "dtype": dtype}
-            runs[name].append(measured(f"engine {name}", job, ROOT))
+    for name in in_turn(names, rounds):
+        job = {**common, "work": "engine", "engine": name, "dtype": dtype}
+        runs[name].append(measured(f"engine {name}", job, ROOT))
     rates = {name: [one["tokens_per_cpu_second"] for one in runs[name]] for name in names}
     found: dict[str, Any] = {
         name: {
@@ -389,9 +392,8 @@ def groups(common: Job, dtype: str, rounds: int) -> dict[str, Any]:
         plan = {"this commit": {**sizes, "work": "step", "settings": settings}}
         plan["TRL"] = {**sizes, "work": "trl", "dtype": dtype}
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in plan}
-        for turn in range(rounds):
-            for name in list(plan)[:: -1 if turn % 2 else 1]:
-                runs[name].append(measured(f"{common['model']}, {samples} samples, {name}", plan[name], ROOT))
+        for name in in_turn(plan, rounds):
+            runs[name].append(measured(f"{common['model']}, {samples} samples, {name}", plan[name], ROOT))
         pairs = zip(runs["TRL"], runs["this commit"], strict=True)
         ratio = statistics.median(theirs["cpu_seconds"] / ours["cpu_seconds"] for theirs, ours in pairs)
         found[str(samples)] = {

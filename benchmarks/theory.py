@@ -173,6 +173,13 @@ def responses(n: int) -> dict[str, Any]:
     return row(n, lambda: curve(Objective(), problem, "alpha", GRID), opponents, parts=GRID.size)
 
 
+def in_order(m: int, policies: np.ndarray, value: np.ndarray, gain: np.ndarray, size: np.ndarray) -> Any:
+    """Return points and their classes as a list of them is sorted: by class, given the sizes of supports, and value."""
+    kind = np.where(size == m, 0, np.where(size == 1, 3, 2))
+    order = np.lexsort((-value, kind))
+    return policies[order], value[order], gain[order], kind[order]
+
+
 def stationary(m: int) -> dict[str, Any]:
     from sharpen.objective import Objective
     from sharpen.theory.core.problem import Problem
@@ -187,9 +194,7 @@ def stationary(m: int) -> dict[str, Any]:
         mass = masks @ weight
         policies = masks * weight / mass[:, None]
         value, gain, size = np.log(mass), policies @ reward, masks.sum(axis=1)
-        kind = np.where(size == m, 0, np.where(size == 1, 3, 2))
-        order = np.lexsort((-value, kind))
-        return policies[order], value[order], gain[order], kind[order]
+        return in_order(m, policies, value, gain, size)
 
     def ours() -> Any:
         return fixed_points(objective, problem, 2**m)
@@ -239,9 +244,7 @@ def stationary_with_a_utility(m: int) -> dict[str, Any]:
         with np.errstate(divide="ignore", invalid="ignore"):
             spread = np.nansum(policies * (np.log(policies) - ALPHA * log_p), axis=1)
             value = np.log(gain) - spread / w
-        kind = np.where(size == m, 0, np.where(size == 1, 3, 2))
-        order = np.lexsort((-value, kind))
-        return policies[order], value[order], gain[order], kind[order]
+        return in_order(m, policies, value, gain, size)
 
     def ours() -> Any:
         return fixed_points(objective, problem, 2**m)

@@ -82,17 +82,68 @@ def classify(eigenvalues: FloatArray) -> str:
 
 
 class LazyPoints(Sequence[FixedPoint], ABC):
-    """A sequence of points on a problem, each made when it is read."""
+    """Points on supports of a problem, in an order, each made when it is read.
+
+    A support is the number whose bit i says whether the base's i-th possible outcome is in it, so that 2^m - 1 points
+    with their J and E[r] take 24 bytes each and not 8 m. These codes, the places in ``CLASSES``, J and E[r] are in the
+    order of the points, shape [k] each.
+    """
 
     _problem: Problem
+    _m: int
+    _codes: NDArray[np.int64]
+    _kind: NDArray[np.integer[Any]]
+    _value: FloatArray
+    _reward: FloatArray
 
     @abstractmethod
+    def _extremes(self, at: slice, masks: NDArray[np.bool_]) -> FloatArray:
+        """Return the smallest and the largest eigenvalue of these points, shape [2, k]; NaN if there are none."""
+
+    @abstractmethod
+    def _laws(self, rows: NDArray[np.intp], masks: NDArray[np.bool_]) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Yield policy, shape [n], and eigenvalues, falling, of the points at these places."""
+
+    def __len__(self) -> int:
+        return self._codes.size
+
     def frame(self) -> DataFrame:
         """Return one row per point: support, kind, continuum, value, expected_reward, its extreme eigenvalues."""
+        places = np.flatnonzero(self._problem.support)
+        supports, ends = [], []
+        width = max(1, BLOCK_NUMBERS // self._m)
+        for at in (slice(start, start + width) for start in range(0, len(self), width)):
+            masks = masks_of(self._codes[at], self._m)
+            supports += [tuple(places[members].tolist()) for members in masks]
+            ends.append(self._extremes(at, masks))
+        smallest, largest = np.concatenate(ends, axis=1)
+        from pandas import DataFrame
 
-    @abstractmethod
+        return DataFrame(
+            {
+                "support": supports,
+                "kind": np.array(CLASSES)[self._kind],
+                "continuum": np.zeros(len(self), dtype=bool),
+                "value": self._value,
+                "expected_reward": self._reward,
+                "largest_eigenvalue": largest,
+                "smallest_eigenvalue": smallest,
+            }
+        )
+
     def _made(self, rows: NDArray[np.intp]) -> Iterator[FixedPoint]:
-        """Yield the points at these places."""
+        masks = masks_of(self._codes[rows], self._m)
+        places = np.flatnonzero(self._problem.support)
+        for i, members, (policy, rates) in zip(rows.tolist(), masks, self._laws(rows, masks), strict=True):
+            yield FixedPoint(
+                support=tuple(places[members].tolist()),
+                probabilities=policy,
+                value=float(self._value[i]),
+                expected_reward=float(self._reward[i]),
+                eigenvalues=rates,
+                kind=CLASSES[self._kind[i]],
+                continuum=False,
+            )
 
     @overload
     def __getitem__(self, index: int) -> FixedPoint: ...
@@ -112,11 +163,7 @@ class LazyPoints(Sequence[FixedPoint], ABC):
 
 
 class SupportPoints(LazyPoints):
-    """The points of every non-empty support, stable ones first, then by falling value; each is made when it is read.
-
-    A support is the number whose bit i says whether the base's i-th possible outcome is in it, so 2^m - 1 of them take
-    24 bytes each and not 8 m.
-    """
+    """The points of every non-empty support, stable ones first, then by falling value; each is made when it is read."""
 
     def __init__(self, problem: Problem, line: AdvantageLine) -> None:
         """Compute value and reward of every support.
@@ -141,49 +188,15 @@ class SupportPoints(LazyPoints):
         self._codes, self._kind = codes[order], kind[order]
         self._value, self._reward = self._value[order], self._reward[order]
 
-    def __len__(self) -> int:
-        return self._codes.size
+    def _extremes(self, at: slice, masks: NDArray[np.bool_]) -> FloatArray:
+        return _extremes(self._line, masks)
 
-    def frame(self) -> DataFrame:
-        """Return one row per point: support, kind, continuum, value, expected_reward, its extreme eigenvalues."""
-        places = np.flatnonzero(self._problem.support)
-        supports, ends = [], []
-        width = max(1, BLOCK_NUMBERS // self._m)
-        for start in range(0, len(self), width):
-            masks = masks_of(self._codes[start : start + width], self._m)
-            supports += [tuple(places[members].tolist()) for members in masks]
-            ends.append(_extremes(self._line, masks))
-        smallest, largest = np.concatenate(ends, axis=1)
-        from pandas import DataFrame
-
-        return DataFrame(
-            {
-                "support": supports,
-                "kind": np.array(CLASSES)[self._kind],
-                "continuum": np.zeros(len(self), dtype=bool),
-                "value": self._value,
-                "expected_reward": self._reward,
-                "largest_eigenvalue": largest,
-                "smallest_eigenvalue": smallest,
-            }
-        )
-
-    def _made(self, rows: NDArray[np.intp]) -> Iterator[FixedPoint]:
-        masks = masks_of(self._codes[rows], self._m)
-        log_policies = interior_point(self._line, masks)
+    def _laws(self, rows: NDArray[np.intp], masks: NDArray[np.bool_]) -> Iterator[tuple[FloatArray, FloatArray]]:
         places = np.flatnonzero(self._problem.support)
         policies = np.zeros((rows.size, self._problem.n))
-        policies[:, places] = np.exp(log_policies)
-        for i, members, policy in zip(rows.tolist(), masks, policies, strict=True):
-            yield FixedPoint(
-                support=tuple(places[members].tolist()),
-                probabilities=policy,
-                value=float(self._value[i]),
-                expected_reward=float(self._reward[i]),
-                eigenvalues=eigenvalues(self._line, members, policy[places]),
-                kind=CLASSES[self._kind[i]],
-                continuum=False,
-            )
+        policies[:, places] = np.exp(interior_point(self._line, masks))
+        for members, policy in zip(masks, policies, strict=True):
+            yield policy, eigenvalues(self._line, members, policy[places])
 
 
 def masks_of(codes: NDArray[np.int64], m: int) -> NDArray[np.bool_]:

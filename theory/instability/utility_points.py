@@ -19,7 +19,7 @@ Axis letters: n outcomes, m of them in the base's support, k points.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +27,9 @@ from numpy.typing import NDArray
 from sharpen.objective import Objective
 from sharpen.theory.core import backend
 from sharpen.theory.core.problem import FloatArray, Problem
-from sharpen.theory.instability.points import BLOCK_NUMBERS, CLASSES, FixedPoint, LazyPoints, masks_of, places_of
+from sharpen.theory.instability.points import BLOCK_NUMBERS, CLASSES, LazyPoints, masks_of, places_of
 from sharpen.theory.optima import utilities
 from sharpen.theory.optima.optimum import policy_value
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 
 class Rates(NamedTuple):
@@ -72,34 +69,8 @@ class UtilityPoints(LazyPoints):
         blocks = [self._block(np.arange(at, min(at + width, 2**m))) for at in range(1, 2**m, width)]
         code, odds, tilt, value, reward, kind, place = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
         order = np.lexsort((place, -value, kind))
-        self._code, self._odds, self._tilt, self._kind = code[order], odds[order], tilt[order], kind[order]
+        self._codes, self._odds, self._tilt, self._kind = code[order], odds[order], tilt[order], kind[order]
         self._value, self._reward = value[order], reward[order]
-
-    def __len__(self) -> int:
-        return self._code.size
-
-    def frame(self) -> DataFrame:
-        """Return one row per point: support, kind, continuum, value, expected_reward, its extreme eigenvalues."""
-        from pandas import DataFrame
-
-        outcomes, supports, ends = np.flatnonzero(self._problem.support), [], []
-        width = max(1, BLOCK_NUMBERS // self._m)
-        for at in (slice(first, first + width) for first in range(0, len(self), width)):
-            masks = masks_of(self._code[at], self._m)
-            supports += [tuple(outcomes[members].tolist()) for members in masks]
-            ends.append(self._extremes(self._rates(masks, self._odds[at])))
-        smallest, largest = np.concatenate(ends, axis=1)
-        return DataFrame(
-            {
-                "support": supports,
-                "kind": np.array(CLASSES)[self._kind],
-                "continuum": np.zeros(len(self), dtype=bool),
-                "value": self._value,
-                "expected_reward": self._reward,
-                "largest_eigenvalue": largest,
-                "smallest_eigenvalue": smallest,
-            }
-        )
 
     def _block(self, codes: NDArray[np.int64]) -> tuple[NDArray[np.generic], ...]:
         """Return of every point on these supports: code, log-odds x, tilt x - x_0, J, E[r], class and place in order.
@@ -151,27 +122,17 @@ class UtilityPoints(LazyPoints):
         moving = np.where(negative, CLASSES.index("saddle"), CLASSES.index("unstable"))
         return np.where(positive, moving, still)
 
-    def _extremes(self, rates: Rates) -> FloatArray:
-        """Return the smallest and the largest eigenvalue of points, shape [2, k]; NaN if there are none."""
+    def _extremes(self, at: slice, masks: NDArray[np.bool_]) -> FloatArray:
+        rates = self._rates(masks, self._odds[at])
         plain = np.where(rates.plain > 0, -self._objective.coefficients.w_h, np.nan)
         low, high = np.fmin(plain, rates.one), np.fmax(plain, rates.one)
         low = np.where(rates.down > 0, -np.inf, np.fmin(low, np.where(rates.up > 0, np.inf, np.nan)))
         high = np.where(rates.up > 0, np.inf, np.fmax(high, np.where(rates.down > 0, -np.inf, np.nan)))
         return np.array([low, high])
 
-    def _made(self, rows: NDArray[np.intp]) -> Iterator[FixedPoint]:
-        masks = masks_of(self._code[rows], self._m)
+    def _laws(self, rows: NDArray[np.intp], masks: NDArray[np.bool_]) -> Iterator[tuple[FloatArray, FloatArray]]:
         policies = np.exp(self._policies(masks, self._tilt[rows]))
-        outcomes, rates = np.flatnonzero(self._problem.support), self._rates(masks, self._odds[rows])
-        w_h = self._objective.coefficients.w_h
-        for i, members, policy, plain, one, up, down in zip(rows.tolist(), masks, policies, *rates, strict=True):
+        rates, w_h = self._rates(masks, self._odds[rows]), self._objective.coefficients.w_h
+        for policy, plain, one, up, down in zip(policies, *rates, strict=True):
             finite = np.full(int(plain), -w_h) if np.isnan(one) else np.append(np.full(int(plain), -w_h), one)
-            yield FixedPoint(
-                support=tuple(outcomes[members].tolist()),
-                probabilities=policy,
-                value=float(self._value[i]),
-                expected_reward=float(self._reward[i]),
-                eigenvalues=np.concatenate([np.full(up, np.inf), np.sort(finite)[::-1], np.full(down, -np.inf)]),
-                kind=CLASSES[self._kind[i]],
-                continuum=False,
-            )
+            yield policy, np.concatenate([np.full(up, np.inf), np.sort(finite)[::-1], np.full(down, -np.inf)])

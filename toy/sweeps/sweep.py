@@ -131,14 +131,15 @@ def _computed(
         found = computed_on_ray(config, missing, ray)
     else:
         devices = jax.local_devices()[: min(config.devices(config.task()), max(1, len(missing)))]
-        found = (_on_several if len(devices) > 1 else _on_one)(config, out, missing, devices, count)
+        several = len(devices) > 1
+        found = _on_several(config, out, missing, devices, count) if several else _on_one(config, out, missing, count)
     for batch, rows in found:
         yield batch, rows
         count.ended(batch)
 
 
 def _on_one(
-    config: SweepConfig, out: Path | None, missing: list[Batch], devices: list[Any], count: _Count
+    config: SweepConfig, out: Path | None, missing: list[Batch], count: _Count
 ) -> Iterator[tuple[Batch, pa.Table]]:
     for batch in missing:
         yield batch, compute(config, batch, partial(count.at, batch), _keep(out, batch))

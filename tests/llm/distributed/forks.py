@@ -82,14 +82,13 @@ def together(size: int, life: Life, words: Path, within: float = 600.0) -> list[
         number, status = os.waitpid(-1, os.WNOHANG)
         if number in ranks:
             found[ranks[number]] = (os.waitstatus_to_exitcode(status), time.monotonic() - started)
-        elif time.monotonic() - started > within:
+            continue
+        if time.monotonic() - started > within:
             for child, rank in ranks.items():
                 if rank not in found:
                     with suppress(ProcessLookupError):
                         os.kill(child, signal.SIGKILL)
-            time.sleep(0.02)
-        else:
-            time.sleep(0.02)
+        time.sleep(0.02)
     os.kill(store, signal.SIGKILL)
     os.waitpid(store, 0)
     return [(*found[rank], files[rank].read_text(encoding="utf-8")) for rank in range(size)]
