@@ -43,6 +43,8 @@ PARTS: dict[str, tuple[Callable[[bool], dict[str, Any]], float]] = {
     "jax": (gpu_jax.jax_part, 60),
 }
 MORE: dict[str, tuple[Callable[[bool], dict[str, Any]], float]] = {
+    "one_pass": (gpu_trainer.one_pass_part, 110),
+    "ahead": (gpu_runs.ahead_part, 90),
     "logprobs": (gpu_trainer.logprobs_part, 40),
     "kernels": (gpu_trainer.kernels_part, 45),
     "regime": (gpu_runs.regime_part, 90),

@@ -47,6 +47,20 @@ def smollm2_part(tiny: bool) -> dict[str, Any]:
         return run_summary(out)
 
 
+def ahead_part(tiny: bool) -> dict[str, Any]:
+    """Steps that sample the next batch beside the update over steps that sample first, as benchmarks/llm/overlap.py."""
+    sys.path.insert(0, str(Path(__file__).parent / "llm"))
+    import overlap
+
+    from sharpen.llm.models import store
+    from sharpen.llm.models.registry import REGISTRY
+
+    models = ["embedded", *(["smollm2"] if store.is_ready(REGISTRY["smollm2"].location) and not tiny else [])]
+    cases = {"embedded": (2, 2, 40, 1)} if tiny else {"embedded": (8, 8, 40, 4), "smollm2": (32, 8, 128, 3)}
+    device = {"device": "cpu", "dtype": "float32"} if tiny else {"device": "cuda", "dtype": "bfloat16"}
+    return {model: overlap.compared(model, cases[model], **device) for model in models}
+
+
 def seeds_part(tiny: bool) -> dict[str, Any]:
     """Every regime with three seeds, all at once: their pass@1; the times are those of a shared card."""
     with tempfile.TemporaryDirectory() as folder:

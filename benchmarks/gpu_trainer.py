@@ -113,6 +113,24 @@ def lora_part(tiny: bool) -> dict[str, Any]:
     return update(tiny, rows=64, lora=16, steps=3)
 
 
+def one_pass_part(tiny: bool) -> dict[str, Any]:
+    """64 rows scored first and then learned from, and both in one pass: the step's seconds beside the model's."""
+    import gc
+
+    import torch
+
+    found: dict[str, Any] = {}
+    for way in ("never", "always"):
+        own = update(tiny, rows=64, steps=2, one_pass=way)
+        kept = ("one_pass", "logprob_seconds", "update_seconds", "peak_memory_gib")
+        found[way] = {name: own[name] for name in (*kept, "planned_memory_gib")}
+        found[way]["seconds"] = own["logprob_seconds"] + own["update_seconds"]
+        found[way]["predicted_seconds"] = own["predicted_logprob_seconds"] + own["predicted_update_seconds"]
+        gc.collect()
+        torch.cuda.empty_cache()
+    return found
+
+
 def update(tiny: bool, rows: int, microbatch: int = 16384, **options: Any) -> dict[str, Any]:
     import torch
     from llm_gpu import TINY
@@ -142,7 +160,7 @@ def against_the_plan(found: dict[str, Any], fields: dict[str, Any], rates: dict[
     architecture = AutoConfig.for_model(**fields)
     size = (found["rows"], found["length"], found["tokens_per_microbatch"])
     flags = {"checkpointing": found["activation_checkpointing"], "lora": found["lora_rank"]}
-    config = step_settings(*size, **flags)
+    config = step_settings(*size, **flags, one_pass="never" if found["one_pass"] == "no" else "always")
     shape = shape_of(architecture, config.lora)
     run: dict[str, Any] = {"processes": 1, "dtype": "bfloat16", "divided": True}
     card = Rates(rates["product_flop_per_second"], rates["copy_bytes_per_second"])

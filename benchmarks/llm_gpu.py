@@ -78,9 +78,18 @@ def flop_of_update(config: Any, parameters: int, rows: int, length: int) -> floa
 
 
 def step_settings(
-    rows: int, length: int, microbatch: int, *, checkpointing: bool = True, lora: int | None = None
+    rows: int,
+    length: int,
+    microbatch: int,
+    *,
+    checkpointing: bool = True,
+    lora: int | None = None,
+    one_pass: str = "never",
 ) -> TrainConfig:
-    """Return the settings of a step of ``rows`` responses in groups of 8 to which the reference adds no pass."""
+    """Return the settings of a step of ``rows`` responses in groups of 8 to which the reference adds no pass.
+
+    With ``one_pass`` ``never``, scoring and update have a time each.
+    """
     return settings(
         {
             "objective": PRESETS["sharpening"].to_dict() | {"reference": "policy"},
@@ -90,7 +99,7 @@ def step_settings(
             "tokens_per_microbatch": microbatch,
             "gradient_checkpointing": checkpointing,
             "lora": None if lora is None else {"rank": lora},
-            "one_pass": "never",  # scoring and update have a time each
+            "one_pass": one_pass,
             "importance": "none",
             "engine_tolerance": 1e9,
         }
@@ -106,6 +115,7 @@ def update(
     *,
     checkpointing: bool = True,
     lora: int | None = None,
+    one_pass: str = "never",
     steps: int = STEPS,
 ) -> dict[str, Any]:
     """Time the trainer's step without a rollout; its responses are random tokens that fill ``length``.
@@ -118,6 +128,7 @@ def update(
         microbatch: Tokens of one forward and backward pass.
         checkpointing: Whether activations are computed again in the backward pass.
         lora: Rank of the adapters; None trains every weight.
+        one_pass: The setting of that name: ``never`` scores the responses first and then learns from them.
         steps: Steps in all; the first one warms up and is not counted.
     """
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
@@ -134,14 +145,14 @@ def update(
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.train()
     shard(model, compute=dtype)
-    run = step_settings(rows, length, microbatch, checkpointing=checkpointing, lora=lora)
+    run = step_settings(rows, length, microbatch, checkpointing=checkpointing, lora=lora, one_pass=one_pass)
     prompts = PromptSet("random", tuple(Prompt(str(i), f"{10 + i % 80}+11+12=") for i in range(rows // 8)))
     engine = RandomEngine(config.vocab_size, length)
     tokenizer = load_tokenizer(resolve("embedded"))
     trainer = Trainer(run, model, tokenizer, engine, prompts, None, "plain", world=world, compute=dtype)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    found = []
+    found, record = [], {}
     for _ in range(steps):
         record, _ = trainer.step()
         if device == "cuda":
@@ -165,6 +176,7 @@ def update(
         "flop_per_second": flop / seconds if lora is None else None,
         "mfu": flop / seconds / peak if peak and lora is None else None,
         "logprob_seconds": float(np.median([phases["logprobs"] for phases in found[1:]])),
+        "one_pass": record["one_pass"],
         "peak_memory_gib": torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else None,
     }
 

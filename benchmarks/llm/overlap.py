@@ -41,9 +41,12 @@ RESULT = Path(__file__).resolve().parents[1] / "results" / "overlap.json"
 CASES = {"embedded": (8, 8, 40, 5), "smollm2": (4, 4, 48, 4)}
 
 
-def made(model: str, ahead: int) -> trainer.Trainer:
+Case = tuple[int, int, int, int]
+
+
+def made(model: str, case: Case, ahead: int, **where: str) -> trainer.Trainer:
     """Return a trainer whose steps have the same rows whatever is sampled ahead."""
-    prompts, samples, length, pairs = CASES[model]
+    prompts, samples, length, pairs = case
     config = settings(
         {
             "model": model,
@@ -55,35 +58,40 @@ def made(model: str, ahead: int) -> trainer.Trainer:
             "tokens_per_microbatch": 1024,
             "ignore_eos": True,
             "engine": "transformers",
-            "device": "cpu",
-            "dtype": "float32",
             "sample_ahead": ahead,
+            **where,
         }
     )
     setup = prepare(config, resolve(model), World())
     problems = PromptSet("sums", tuple(Prompt(str(i), f"{10 + i}+11+12=") for i in range(32)))
     own = (config, setup.model, setup.tokenizer, setup.engine, problems, None, "plain")
-    return trainer.Trainer(*own, reference=setup.reference)
+    placed: dict[str, Any] = {"world": setup.world, "compute": setup.compute, "master": setup.master}
+    return trainer.Trainer(*own, reference=setup.reference, **placed)
 
 
-def compared(model: str) -> dict[str, Any]:
-    """Return pairs of steps and what they say."""
-    apart, beside = made(model, 0), made(model, 1)
+def compared(model: str, case: Case, **where: str) -> dict[str, Any]:
+    """Return pairs of steps and what they say; ``where``: the settings ``device`` and ``dtype``."""
+    apart, beside = (made(model, case, ahead, **where) for ahead in (0, 1))
     pairs = []
     for own in (apart, beside):
         own.step()  # not counted
-    for _ in range(CASES[model][3]):
+    for _ in range(case[3]):
         load = os.getloadavg()[0]
         pair = {"load": load, "apart": apart.step()[0]["seconds"], "beside": beside.step()[0]["seconds"]}
         pairs.append(pair)
-        print(model, {k: round(v["total"], 2) for k, v in pair.items() if isinstance(v, dict)}, f"load {load:.1f}")
+        print(
+            model,
+            {k: round(v["total"], 2) for k, v in pair.items() if isinstance(v, dict)},
+            f"load {load:.1f}",
+            file=sys.stderr,
+        )
     phases = ("rollout", "logprobs", "reward", "update", "push")
     found = {
         "predicted": [overlapped({p: one["apart"][p] for p in phases}) / one["apart"]["total"] for one in pairs],
         "measured": [one["beside"]["total"] / one["apart"]["total"] for one in pairs],
     }
     ratios = {n: {"median": statistics.median(r), "least": min(r), "most": max(r)} for n, r in found.items()}
-    prompts, samples, length, _ = CASES[model]
+    prompts, samples, length, _ = case
     sizes = {"rows": prompts * samples, "length": length, "threads_each": 1}
     return {**sizes, "step_over_step_apart": ratios, "pairs": pairs, "provenance": provenance()}
 
@@ -94,7 +102,7 @@ def main() -> None:
     models = [name for name in asked if name == "embedded" or store.is_ready(resolve(name).location)]
     kept = json.loads(RESULT.read_text(encoding="utf-8"))["models"] if RESULT.exists() else {}
     for model in models:
-        kept[model] = compared(model)
+        kept[model] = compared(model, CASES[model], device="cpu", dtype="float32")
         print(
             model, {n: {k: round(v, 2) for k, v in r.items()} for n, r in kept[model]["step_over_step_apart"].items()}
         )

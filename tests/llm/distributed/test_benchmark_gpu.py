@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 FOLDER = Path(__file__).parents[3] / "benchmarks"
 PARTS = ("device", "agreement", "update", "plain", "lora", "regimes", "smollm2", "jax", "logprobs", "kernels")
+PARTS += ("one_pass", "ahead")
 # The command, which imports torch once for the parts that compute in their own process; the others, one of them among
 # those that compute, start a process as they do on a GPU.
 DRIVER = """
@@ -29,7 +30,7 @@ import gpu_check
 import sharpen.llm.rollout.transformers_engine, sharpen.llm.training.trainer
 from tests.llm.distributed.forks import together
 
-FORKED = {"agreement", "update", "plain", "lora", "logprobs", "kernels"}
+FORKED = {"agreement", "update", "plain", "lora", "logprobs", "kernels", "one_pass", "ahead"}
 started = gpu_check.in_a_process
 
 def in_a_process(part, tiny, limit):
@@ -97,6 +98,11 @@ def test_every_part_is_rehearsed(tmp_path: Path) -> None:
     assert update["predicted_update_seconds"] > update["predicted_logprob_seconds"] > 0
     assert update["planned_memory_gib"] > 0
     assert update["mfu"] is None  # no peak is known of a CPU
+    assert {way: one["one_pass"] for way, one in found["one_pass"].items() if way in ("never", "always")} == {
+        "never": "no",
+        "always": "groups",
+    }
+    assert all(len(found["ahead"]["embedded"]["step_over_step_apart"][n]) == 3 for n in ("predicted", "measured"))
     assert found["logprobs"]["chunked"]["seconds"] > 0
     assert sum(kernel["share"] for kernel in found["kernels"]["kernels"]) == pytest.approx(1, abs=0.5)
     assert {
