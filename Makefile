@@ -31,7 +31,7 @@ help:
 	@echo 'make docs    write the command reference again'
 	@echo 'make site    build the documentation as a site in build/site; a dead link is an error'
 	@echo 'make bench   run the benchmarks (results in benchmarks/results/)'
-	@echo 'make gpu-check  what has to be seen on a GPU machine, in six minutes (PYTHON=... OUT=... COMMIT=...)'
+	@echo 'make gpu-check  what has to be seen on a GPU machine, in seven minutes (PYTHON=... OUT=... COMMIT=...)'
 	@echo 'make clean   remove what was built; runs/ stays'
 
 install: $(READY)
@@ -135,7 +135,7 @@ bench: $(READY)
 	$(BIN)/sharpen toy learners --seeds 16 --json > benchmarks/results/toy-learners.json
 
 # On a machine with a GPU, with whatever python3 has torch there; nothing is installed or fetched (docs/scale.md). In at
-# most six minutes; results in benchmarks/results/gpu/, or in OUT where the command or the environment says one.
+# most seven minutes; results in benchmarks/results/gpu/, or in OUT where the command or the environment says one.
 gpu-check:
 	PYTHONPATH=.pyright$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) benchmarks/gpu_check.py $(if $(filter file,$(origin OUT)),,--out $(OUT)) $(if $(COMMIT),--commit $(COMMIT))
 

@@ -5,7 +5,7 @@
 Needs a GPU that torch sees, no network, no model weights and no vLLM; SmolLM2 is checked where it has been converted
 (``sharpen llm fetch smollm2``). A part that fails or takes too long is recorded as such and the next one runs; each
 result is written as soon as it is there, to ``benchmarks/results/gpu/PART.json``. All parts together take ``--seconds``
-at most (360); for what no time is left is recorded as failed. ``--all`` adds the parts that do not fit: ``--seconds``
+at most (420); for what no time is left is recorded as failed. ``--all`` adds the parts that do not fit: ``--seconds``
 then has to say how long they may take. ``--tiny`` rehearses every part on the CPU, and its numbers mean nothing.
 
 The exit status is 0 if no part failed; one that is skipped, with its reason, has not failed.
@@ -28,23 +28,24 @@ import gpu_runs
 import gpu_trainer
 
 HERE = Path(__file__).parent
-WHOLE = 360.0  # seconds of the parts that run by default, all together
+WHOLE = 420.0  # seconds of the parts that run by default, all together
 START = 5.0  # a part with less time left is not started
 
 # In the order of worth, each with the seconds that it may take.
 PARTS: dict[str, tuple[Callable[[bool], dict[str, Any]], float]] = {
     "device": (gpu_trainer.device_part, 40),
     "agreement": (gpu_trainer.agreement_part, 45),
-    "update": (gpu_trainer.update_part, 140),
-    "plain": (gpu_trainer.plain_part, 50),
-    "lora": (gpu_trainer.lora_part, 50),
+    "attention": (gpu_trainer.attention_part, 60),
+    "update": (gpu_trainer.update_part, 100),
+    "plain": (gpu_trainer.plain_part, 60),
+    "lora": (gpu_trainer.lora_part, 60),
     "regimes": (gpu_runs.regimes_part, 90),
-    "smollm2": (gpu_runs.smollm2_part, 60),
-    "jax": (gpu_jax.jax_part, 60),
+    "smollm2": (gpu_runs.smollm2_part, 90),
 }
 MORE: dict[str, tuple[Callable[[bool], dict[str, Any]], float]] = {
     "one_pass": (gpu_trainer.one_pass_part, 110),
-    "ahead": (gpu_runs.ahead_part, 90),
+    "ahead": (gpu_runs.ahead_part, 120),
+    "jax": (gpu_jax.jax_part, 100),
     "logprobs": (gpu_trainer.logprobs_part, 40),
     "kernels": (gpu_trainer.kernels_part, 45),
     "regime": (gpu_runs.regime_part, 90),

@@ -98,19 +98,57 @@ def spread(errors: Any) -> dict[str, float]:
     }
 
 
+def attention_part(tiny: bool) -> dict[str, Any]:
+    """Seconds of the embedded model's rollouts with cuDNN's attention allowed and without, and in a thread of its own.
+
+    Every rollout of the first kind has lengths, and so shapes, of its own; those of the second are repeated. What cuDNN
+    compiles for a shape is kept in the thread that asked for it.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    import torch
+
+    from sharpen.llm.models.registry import load_model, load_tokenizer, resolve
+    from sharpen.llm.rollout import Sampling
+    from sharpen.llm.rollout.transformers_engine import TransformersEngine
+    from sharpen.llm.tasks.templates import encode
+
+    device, source = "cpu" if tiny else "cuda", resolve("embedded")
+    tokenizer: Any = load_tokenizer(source)
+    prompts = [encode(tokenizer, f"{a}+{a}+{a}=", "plain") for a in range(10, 12 if tiny else 18)]
+    found: dict[str, Any] = {}
+    for allowed in (False, True):
+        model = load_model(source, device, "float32" if tiny else "bfloat16")
+        torch.backends.cuda.enable_cudnn_sdp(allowed)
+        engine = TransformersEngine(model, max_length=40, eos_ids=[tokenizer.eos_token_id])
+
+        def seconds(seed: int, engine: TransformersEngine = engine, *, whole: bool) -> float:
+            start = time.perf_counter()
+            engine.generate(prompts, 8, Sampling(32, ignore_eos=whole), seed=seed)  # ends with numbers on the CPU
+            return time.perf_counter() - start
+
+        for whole in (False, True):
+            times = [seconds(seed, whole=whole) for seed in range(6)]
+            with ThreadPoolExecutor(1) as thread:
+                apart = [thread.submit(seconds, seed, whole=whole).result() for seed in range(6, 9)]
+            name = f"{'cudnn' if allowed else 'others'}, {'one length' if whole else 'lengths of its own'}"
+            found[name] = {"seconds": times, "seconds_in_a_new_thread": apart}
+    return found
+
+
 def update_part(tiny: bool) -> dict[str, Any]:
-    """The paper's update, 256 x 2048 tokens, at the 3B shape: full weights with activation checkpointing."""
-    return update(tiny, rows=256, steps=2)
+    """Half of the paper's batch, 128 x 2048 tokens, at the 3B shape: full weights with activation checkpointing."""
+    return update(tiny, rows=128, steps=2)
 
 
 def plain_part(tiny: bool) -> dict[str, Any]:
     """The same without activation checkpointing, 32 rows, two to a micro-batch."""
-    return update(tiny, rows=32, microbatch=4096, checkpointing=False, steps=3)
+    return update(tiny, rows=32, microbatch=4096, checkpointing=False, steps=2)
 
 
 def lora_part(tiny: bool) -> dict[str, Any]:
-    """The same with adapters of rank 16, 64 rows."""
-    return update(tiny, rows=64, lora=16, steps=3)
+    """The same with adapters of rank 16, 32 rows."""
+    return update(tiny, rows=32, lora=16, steps=2)
 
 
 def one_pass_part(tiny: bool) -> dict[str, Any]:

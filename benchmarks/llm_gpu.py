@@ -24,7 +24,7 @@ from sharpen.llm.distributed import world as processes
 from sharpen.llm.distributed.sharding import shard
 from sharpen.llm.distributed.world import World
 from sharpen.llm.models.logprobs import make_batches, response_logprobs
-from sharpen.llm.models.registry import REGISTRY, load_tokenizer, resolve
+from sharpen.llm.models.registry import REGISTRY, load_tokenizer, resolve, without_cudnn_attention
 from sharpen.llm.models.weights import with_adapters
 from sharpen.llm.rollout import Rollout, Sampling
 from sharpen.llm.tasks.data import Prompt, PromptSet
@@ -133,6 +133,7 @@ def update(
     """
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     config = AutoConfig.for_model(**fields)
+    without_cudnn_attention()  # as in a run
     torch.manual_seed(0)
     with torch.device(device):
         model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)

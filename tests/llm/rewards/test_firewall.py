@@ -76,7 +76,6 @@ def test_the_poison_works_where_labels_are_used(tmp_path: Path) -> None:
 
 @pytest.mark.vllm
 def test_the_firewall_holds_with_vllm(tmp_path: Path) -> None:
-    pytest.importorskip("vllm")
     honest = write_problems(tmp_path / "honest.jsonl", lambda a, b, c: a + b + c)
     poisoned = write_problems(tmp_path / "poisoned.jsonl", lambda a, b, c: a * b * c + 1)
     expected = weights_after(honest, honest, tmp_path / "a", "sharpening", "vllm")

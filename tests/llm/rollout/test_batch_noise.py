@@ -12,13 +12,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from sharpen.llm.models.logprobs import token_logprobs
-from sharpen.llm.rollout import Engine, Rollout, Sampling, make_engine, vllm_available
+from sharpen.llm.rollout import Engine, Rollout, Sampling, make_engine
 from sharpen.llm.rollout.requests import batch_seed, noise_for
 
 VOCABULARY, SAMPLES = 7, 400
 PROMPTS = [[3, 4, 5], [6, 2]]
 BATCH = Sampling(3, ignore_eos=True, noise="batch")
-needs_vllm = [pytest.mark.vllm, pytest.mark.skipif(not vllm_available(), reason="vLLM is not installed")]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +28,7 @@ def model() -> LlamaForCausalLM:
     return LlamaForCausalLM(LlamaConfig(**sizes, **tokens, initializer_range=0.15, max_position_embeddings=256)).eval()
 
 
-@pytest.fixture(scope="module", params=["transformers", pytest.param("vllm", marks=needs_vllm)])
+@pytest.fixture(scope="module", params=["transformers", pytest.param("vllm", marks=pytest.mark.vllm)])
 def engine(
     request: pytest.FixtureRequest, model: LlamaForCausalLM, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from sharpen.llm.configs.train import resolve
 from sharpen.llm.distributed.world import World
-from sharpen.llm.rollout import Rollout, Sampling, WeightSyncError, vllm_available
+from sharpen.llm.rollout import Rollout, Sampling, WeightSyncError
 from sharpen.llm.rollout.recovery import EngineDiedError, ResilientEngine
 from sharpen.llm.rollout.shared import SharedEngine
 from sharpen.llm.rollout.transformers_engine import TransformersEngine
@@ -140,7 +140,6 @@ def test_a_shared_engine_gives_each_process_its_own_rows() -> None:
 
 @pytest.mark.vllm
 @pytest.mark.slow
-@pytest.mark.skipif(not vllm_available(), reason="vLLM is not installed")
 def test_a_vllm_engine_that_fails_inside_a_forward_pass_is_replaced(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

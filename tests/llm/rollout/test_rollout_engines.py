@@ -16,12 +16,11 @@ import torch
 from scipy.stats import chi2_contingency, chisquare
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
-from sharpen.llm.rollout import Engine, Rollout, Sampling, make_engine, vllm_available
+from sharpen.llm.rollout import Engine, Rollout, Sampling, make_engine
 from sharpen.objective import InputError
 
 VOCABULARY, EOS, MAX_LENGTH = 7, 1, 24
 PROMPTS = [[3, 4, 2, 6, 5, 0, 3, 2, 4], [5], [2, 2, 6]]  # of different lengths, so that batches are padded
-needs_vllm = [pytest.mark.vllm, pytest.mark.skipif(not vllm_available(), reason="vLLM is not installed")]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def model() -> PreTrainedModel:
     return Qwen2ForCausalLM(config)
 
 
-@pytest.fixture(scope="module", params=["transformers", pytest.param("vllm", marks=needs_vllm)])
+@pytest.fixture(scope="module", params=["transformers", pytest.param("vllm", marks=pytest.mark.vllm)])
 def engine(
     request: pytest.FixtureRequest, model: PreTrainedModel, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:

@@ -25,11 +25,11 @@ from transformers import (
 
 from sharpen.llm.models.finite import NonFiniteError
 from sharpen.llm.models.logprobs import token_logprobs
-from sharpen.llm.rollout import Engine, Rollout, Sampling, WeightSyncError, factory, make_engine, vllm_available
+from sharpen.llm.rollout import Engine, Rollout, Sampling, WeightSyncError, factory, make_engine
 from sharpen.llm.rollout.loading import Loaded, load
 from sharpen.objective import InputError
 
-pytestmark = [pytest.mark.vllm, pytest.mark.skipif(not vllm_available(), reason="vLLM is not installed")]
+pytestmark = pytest.mark.vllm
 
 MAX_LENGTH = 200
 # Longer than a block of the prefix cache (128 tokens on a CPU), so that a stale cache would be read.

@@ -14,10 +14,10 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from sharpen.llm.models.logprobs import token_logprobs
-from sharpen.llm.rollout import Engine, Rollout, Sampling, make_engine, vllm_available
+from sharpen.llm.rollout import Engine, Rollout, Sampling, make_engine
 from sharpen.objective import InputError
 
-pytestmark = [pytest.mark.vllm, pytest.mark.skipif(not vllm_available(), reason="vLLM is not installed")]
+pytestmark = pytest.mark.vllm
 
 MAX_LENGTH, VOCABULARY, BUDGET = 160, 50, 256
 SAMPLES, SAMPLING = 5, Sampling(24, ignore_eos=True)

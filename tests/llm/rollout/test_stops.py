@@ -10,7 +10,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from sharpen.llm.rollout import Rollout, Sampling, make_engine, vllm_available
+from sharpen.llm.rollout import Rollout, Sampling, make_engine
 from sharpen.llm.rollout.stops import Stops, stops_for, tokens_with
 from sharpen.objective import InputError
 
@@ -111,7 +111,6 @@ def test_stop_strings_that_cannot_be_used_are_refused() -> None:
             Sampling(3, stop=wrong)  # type: ignore[arg-type]
 
 
-needs_vllm = pytest.mark.skipif(not vllm_available(), reason="vLLM is not installed")
 STOPS = [("\n",), ("\nQ",), ("a:", "\n\n"), ("é", " "), ("never there",)]
 TEMPERATURES = (0.0, 1.0)
 
@@ -143,7 +142,7 @@ def rollouts(name: str, folder: Path) -> dict[tuple[str, ...], list[Rollout]]:
         engine.close()
 
 
-@pytest.mark.parametrize("name", ["transformers", pytest.param("vllm", marks=[pytest.mark.vllm, needs_vllm])])
+@pytest.mark.parametrize("name", ["transformers", pytest.param("vllm", marks=pytest.mark.vllm)])
 def test_engines_end_responses_where_a_stop_string_is_complete(name: str, tmp_path: Path) -> None:
     tokenizer = byte_level()
     found = rollouts(name, tmp_path)
@@ -163,7 +162,6 @@ def test_engines_end_responses_where_a_stop_string_is_complete(name: str, tmp_pa
 
 
 @pytest.mark.vllm
-@needs_vllm
 def test_both_engines_cut_the_same_tokens_alike(tmp_path: Path) -> None:
     one, other = (rollouts(name, tmp_path / name) for name in ("transformers", "vllm"))
     for stop in STOPS:

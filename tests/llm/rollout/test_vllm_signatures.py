@@ -7,9 +7,7 @@ from dataclasses import fields
 
 import pytest
 
-from sharpen.llm.rollout import vllm_available
-
-pytestmark = [pytest.mark.vllm, pytest.mark.skipif(not vllm_available(), reason="vLLM is not installed")]
+pytestmark = pytest.mark.vllm
 
 
 def test_every_call_is_one_that_vllm_takes() -> None:

@@ -193,7 +193,6 @@ def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.vllm
 @pytest.mark.slow
 def test_vllm_rollouts_through_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("vllm")
     with pytest.raises(SystemExit) as exited:
         main(["llm", "train", *FLAGS, "--engine", "vllm", "--out", str(tmp_path / "run"), "--json"])
     assert exited.value.code == 0
