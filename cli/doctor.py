@@ -25,7 +25,7 @@ def doctor(
     """
     from sharpen.cli.llm.packages import missing_packages
     from sharpen.llm.preflight import doctor as look
-    from sharpen.objective.version import VERSION
+    from sharpen.objective.version import VERSION, install
 
     lacking = missing_packages()
     told: dict[str, Any] = {
@@ -36,7 +36,7 @@ def doctor(
         "data": None if lacking else [one._asdict() for one in look.data_sets()],
     }
     if run is not None:
-        needed = [f"the package {name}: pip install 'sharpen-rl[llm]'" for name in lacking]
+        needed = [f"the package {name}: {install('llm')}" for name in lacking]
         needed += [] if lacking else [str(error) for error in look.missing(look.run_named(run))]
         told["run"] = {"name": run, "missing": needed}
     if json_output:
@@ -48,6 +48,8 @@ def doctor(
 
 
 def _print(told: dict[str, Any]) -> None:
+    from sharpen.objective.version import install
+
     here = told["machine"]
     memory = "memory unknown" if here["memory_gib"] is None else f"{here['memory_gib']:.1f} GiB of memory"
     say(f"sharpen {told['version']}, Python {here['python']}, {here['system']}")
@@ -62,7 +64,7 @@ def _print(told: dict[str, Any]) -> None:
     for title, found in (("models", told["models"]), ("data sets", told["data"])):
         say(f"\n{title}")
         if found is None:
-            say("  need the extra llm: pip install 'sharpen-rl[llm]'")
+            say(f"  need the extra llm: {install('llm')}")
         for one in found or ():
             say(f"  {one['name']:<14} {'here' if one['here'] else 'not here: ' + one['note']}")
     if "run" in told:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sharpen.objective.errors import InputError
 from sharpen.objective.storage.parsing import reason
+from sharpen.objective.version import install
 
 CONNECT, ANSWER = 5, 30  # seconds until a machine takes a connection, until a cluster answers
 FORMS = "local, auto, HOST:PORT or ray://HOST:PORT"
@@ -28,7 +29,7 @@ def connect(address: str) -> Any:
     try:
         import ray  # type: ignore[import-not-found]  # an extra
     except ImportError as error:
-        raise InputError("ray", address, "with ray installed: pip install 'sharpen-rl[ray]'") from error
+        raise InputError("ray", address, f"with ray installed: {install('ray')}") from error
     if address != "local":
         _require_an_answer(address)
     # Only a cluster of one's own can be told so.

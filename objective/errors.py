@@ -56,8 +56,8 @@ class MissingError(InputError):
         get: Commands or options that get it, in this order.
 
     Example:
-        >>> str(MissingError("engine", "vllm", "vLLM is not installed", ["pip install 'sharpen-rl[vllm]'"]))
-        "engine: got 'vllm', missing: vLLM is not installed; pip install 'sharpen-rl[vllm]'"
+        >>> str(MissingError("engine", "vllm", "vLLM is not installed", ["pip install '.[vllm]'"]))
+        "engine: got 'vllm', missing: vLLM is not installed; pip install '.[vllm]'"
     """
 
     def __init__(self, field: str, value: object, why: str, get: Sequence[str]) -> None:

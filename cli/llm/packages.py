@@ -18,4 +18,6 @@ def require_packages() -> None:
     """End with one line if the extra ``llm`` is not installed."""
     missing = missing_packages()
     if missing:
-        fail(f"sharpen llm: {', '.join(missing)} not installed, needed: pip install 'sharpen-rl[llm]'")
+        from sharpen.objective.version import install
+
+        fail(f"sharpen llm: {', '.join(missing)} not installed, needed: {install('llm')}")

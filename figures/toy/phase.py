@@ -20,6 +20,7 @@ from sharpen.figures.theory.phase import (
 )
 from sharpen.objective import InputError, Objective
 from sharpen.objective.storage import files
+from sharpen.objective.version import install
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.instability.phase import simplex_grid
 
@@ -166,9 +167,7 @@ def check_animation_path(path: str | Path) -> Path:
         try:
             import imageio_ffmpeg  # noqa: F401
         except ImportError as error:
-            raise InputError(
-                "animation file", str(path), "a .gif, or pip install 'sharpen-rl[video]' for .mp4"
-            ) from error
+            raise InputError("animation file", str(path), f"a .gif, or for .mp4 {install('video')}") from error
     return target
 
 

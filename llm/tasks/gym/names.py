@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from sharpen.objective import InputError, MissingError
+from sharpen.objective.version import install
 
 PREFIX = "gym:"
 CATEGORY = "category/"
@@ -44,7 +45,7 @@ def library() -> dict[str, Any]:
         from reasoning_gym.factory import DATASETS
     except ImportError as error:
         why = f"reasoning-gym is not installed ({error})"
-        raise MissingError("task", PREFIX, why, ["pip install 'sharpen-rl[reasoning-gym]'"]) from error
+        raise MissingError("task", PREFIX, why, [install("reasoning-gym")]) from error
     return {name: classes for name, classes in sorted(DATASETS.items()) if name != "composite"}
 
 

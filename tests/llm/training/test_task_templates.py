@@ -237,7 +237,7 @@ def test_a_task_of_a_package_that_is_not_installed_is_told_once_with_what_gets_i
     gym = "gym:never_looked_up_before"
     with pytest.raises(MissingError) as refused:
         preflight.for_training(config("none", data=gym, evaluation={"data": gym}), World(), tmp_path / "run")
-    assert list(refused.value.get) == ["pip install 'sharpen-rl[reasoning-gym]'"]
+    assert list(refused.value.get) == ["pip install '.[reasoning-gym]' (in a checkout of sharpen)"]
     assert template_for(None, gym, "boxed-cot") == "boxed-cot"
 
 
