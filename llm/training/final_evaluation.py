@@ -56,11 +56,12 @@ def evaluate_run(
         The content of ``evaluation.json``; docs/llm.md has its fields.
     """
     folder = out / "checkpoints"
+    models = Models(setup, two=config.evaluation.alpha_prompts > 0)
     parts = {part.flag: part for part in parts_of(config, setup.source)}
     sources = {flag: load_source(part.spec, part.split, part.limit) for flag, part in parts.items()}
     asking = Asking(ready.reported, sources[REPORTED].answers(), config.evaluation.samples, schedule.EVALUATION)
     pace = Pace(after=2 * asking.responses)  # base and last are measured in any case
-    rows = _selection(config, setup, out, ready, sources, report, pace)
+    rows = _selection(config, models, out, ready, sources, report, pace)
     step = selection.best(rows, config.evaluation.choose_by, ready.selection is not None)
     steps = {"base": 0, "last": config.steps, "best": step}
     pace.after = 0
@@ -71,7 +72,7 @@ def evaluate_run(
         if same is None:
             place, total = len({steps[other] for other in result}) + 1, len({*steps.values()})
             with pace.measuring(report, name, place, total, asking):
-                result[name] = {**_measure(config, setup, path, asking), "step": number}
+                result[name] = {**_measure(config, models, path, asking), "step": number}
         else:
             result[name] = {**result[same], "step": number}
         report.evaluation(name, result[name])
@@ -79,7 +80,7 @@ def evaluate_run(
     if config.evaluation.alpha_prompts:
         asked = min(config.evaluation.alpha_prompts, len(ready.reported.prompts))
         report.note(f"measuring how log pi goes with log p, on {asked} problems")
-    result["effective_alpha"] = _effective_alpha(config, setup, ready.reported, checkpoint.at(folder, config.steps))
+    result["effective_alpha"] = _effective_alpha(config, models, ready.reported, checkpoint.at(folder, config.steps))
     result["choice"] = _choice(config, ready, rows)
     result["labels"] = _labels(config, setup, ready, labels, sources)
     result["left_out"] = {flag: len(names) for flag, names in ready.left_out.items()}
@@ -125,7 +126,7 @@ def _labels(
 
 def _selection(
     config: TrainConfig,
-    setup: Setup,
+    models: Models,
     out: Path,
     ready: Ready,
     sources: dict[str, DataSource],
@@ -136,13 +137,14 @@ def _selection(
 
     Kept as it goes: the checkpoints that are not chosen are deleted, and measuring again must give the same file.
     """
-    file, first = out / SELECTION, setup.world.first
+    world = models.setup.world
+    file, first = out / SELECTION, world.first
     prompts, source = (ready.selection, sources[CHOOSING]) if ready.selection else (ready.reported, sources[REPORTED])
     reward = source if config.evaluation.choose_by == "objective" else None
     # A run that was interrupted off the schedule leaves one checkpoint more; the choice must not depend on it.
     steps = [0, *scheduled(config)]
-    rows = setup.world.from_first(_kept_selection(file, steps, config.evaluation.choose_by) if first else [])
-    base = _plain_model(setup, None).eval() if reward is not None and len(rows) < len(steps) else None
+    rows = world.from_first(_kept_selection(file, steps, config.evaluation.choose_by) if first else [])
+    base = models.of(None) if reward is not None and len(rows) < len(steps) else None
     asking = Asking(prompts, source.answers(), selection.samples(config), schedule.SELECTION, reward, base)
     for step in steps[len(rows) :]:
         path = checkpoint.at(out / "checkpoints", step) if step else None
@@ -150,7 +152,7 @@ def _selection(
             wanted = f"a run with its {SELECTION} or all its checkpoints ({path.name} is gone); --force starts it again"
             raise InputError("out", str(out), wanted)
         with pace.measuring(report, path.name if path else "base", len(rows) + 1, len(steps), asking):
-            rows.append({"step": step, **_measure(config, setup, path, asking)})
+            rows.append({"step": step, **_measure(config, models, path, asking)})
         if first:
             files.write(file, json.dumps(rows, indent=2, allow_nan=False) + "\n")
         if path is not None:
@@ -206,7 +208,7 @@ class Asking(NamedTuple):
         purpose: Of the random numbers: every checkpoint is asked with the same ones, so that differences between them
             are not noise, and the choice with others than the report.
         reward: Given to the reward where the objective's value is measured too; None: it is not.
-        base: The reference of that value, loaded once for all checkpoints.
+        base: The reference of that value.
     """
 
     prompts: PromptSet
@@ -222,7 +224,38 @@ class Asking(NamedTuple):
         return len(self.prompts.prompts) * self.samples
 
 
-def _measure(config: TrainConfig, setup: Setup, weights: Path | None, asking: Asking) -> dict[str, Any]:
+class Models:
+    """The models of checkpoints and the base, neither divided nor adapted.
+
+    The newest checkpoint is the last one too, and every part of the evaluation asks for the base.
+
+    Args:
+        setup: Their engine, device and dtype.
+        two: Keep the base and a checkpoint, as measuring how one follows the other does anyway; otherwise one of them.
+    """
+
+    def __init__(self, setup: Setup, *, two: bool) -> None:
+        self.setup, self._two = setup, two
+        self._held: dict[Path | None, PreTrainedModel] = {}
+
+    def of(self, weights: Path | None) -> PreTrainedModel:
+        """Return a checkpoint's model (None: the base)."""
+        if weights not in self._held:
+            if not self._two:
+                self._held.clear()
+            elif weights is not None:
+                self._held = {None: self._held[None]} if None in self._held else {}
+            self._held[weights] = self._load(weights)
+        return self._held[weights]
+
+    def _load(self, weights: Path | None) -> PreTrainedModel:
+        if weights is not None:
+            check(weights)
+        source = self.setup.source if weights is None else ModelSource(weights.name, str(weights))
+        return load_model(source, self.setup.device, str(self.setup.compute).removeprefix("torch.")).eval()
+
+
+def _measure(config: TrainConfig, models: Models, weights: Path | None, asking: Asking) -> dict[str, Any]:
     """Evaluate one checkpoint (None: the base model)."""
     from sharpen.llm.evaluation.ask import Exam, Examinee, ask
     from sharpen.llm.evaluation.summary import summarise
@@ -230,7 +263,7 @@ def _measure(config: TrainConfig, setup: Setup, weights: Path | None, asking: As
     from sharpen.llm.tasks.templates import stops
     from sharpen.llm.tasks.verification.verify import Verifier
 
-    policy = _plain_model(setup, weights).eval()
+    setup, policy = models.setup, models.of(weights)
     setup.engine.push_weights(policy)
     scored: tuple[Any, Any] = (None, None) if asking.base is None else (policy, asking.base)
     exam = Exam.encoded(asking.prompts, asking.answers, setup.tokenizer, setup.template, config.chat_options)
@@ -252,13 +285,13 @@ def _measure(config: TrainConfig, setup: Setup, weights: Path | None, asking: As
     return measures
 
 
-def _effective_alpha(config: TrainConfig, setup: Setup, prompts: PromptSet, last: Path) -> dict[str, Any] | None:
+def _effective_alpha(config: TrainConfig, models: Models, prompts: PromptSet, last: Path) -> dict[str, Any] | None:
     """Measure how far the last policy got towards p^alpha, p the base model; None if no prompts are asked for."""
     from sharpen.llm.evaluation.effective import measure
     from sharpen.llm.rollout import Sampling
     from sharpen.llm.tasks.templates import encode, stops
 
-    own = config.evaluation
+    own, setup = config.evaluation, models.setup
     if own.alpha_prompts == 0:
         return None
     how, chosen = (setup.template, config.chat_options), prompts.prompts[: own.alpha_prompts]
@@ -266,8 +299,8 @@ def _effective_alpha(config: TrainConfig, setup: Setup, prompts: PromptSet, last
     room = config.max_length - min(len(ids) for ids in asked)
     found = measure(
         setup.engine,
-        _plain_model(setup, last).eval(),
-        _plain_model(setup, None).eval(),
+        models.of(last),
+        models.of(None),
         asked,
         Sampling(room, ignore_eos=config.ignore_eos, stop=stops(setup.template)),
         derive_seed(config.seed, schedule.ALPHA, 0),
@@ -279,14 +312,6 @@ def _effective_alpha(config: TrainConfig, setup: Setup, prompts: PromptSet, last
         config.objective.regime == "tempered" and config.objective.length_exponent == 0 and config.objective.is_plain
     )
     return {"target": config.objective.alpha if plain else None, "prompts": len(asked), **found}
-
-
-def _plain_model(setup: Setup, weights: Path | None) -> PreTrainedModel:
-    """Return a checkpoint's model (None: the base), neither divided nor adapted."""
-    if weights is not None:
-        check(weights)
-    source = setup.source if weights is None else ModelSource(weights.name, str(weights))
-    return load_model(source, setup.device, str(setup.compute).removeprefix("torch."))
 
 
 def scheduled(config: TrainConfig) -> list[int]:

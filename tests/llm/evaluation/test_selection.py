@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +19,7 @@ from sharpen.llm.configs.train import TrainConfig, resolve
 from sharpen.llm.distributed.world import World
 from sharpen.llm.evaluation import selection
 from sharpen.llm.evaluation.records import Record
+from sharpen.llm.models.registry import ModelSource
 from sharpen.llm.preflight import checks as preflight
 from sharpen.llm.tasks import overlap
 from sharpen.llm.tasks.data import Prompt, PromptSet
@@ -258,3 +261,32 @@ def test_a_run_that_has_begun_stays_when_it_fails(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "run" / "checkpoints" / "step_000001").is_dir()
     monkeypatch.setattr(Trainer, "step", real)
     assert train(tiny(), tmp_path / "run")["last"]["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("two", "loaded"), [(True, ["base", "step_1", "step_2", "step_1"]), (False, ["base", "step_1", "step_2", "base"])]
+)
+def test_a_model_is_loaded_again_only_where_memory_would_hold_one_more(
+    two: bool, loaded: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two: as many as measuring log pi against log p needs. Each is what was asked for, in eval mode."""
+    from sharpen.llm.training import final_evaluation
+
+    opened: list[str] = []
+
+    def load(source: ModelSource, *_: Any) -> torch.nn.Module:
+        opened.append(source.name)
+        model = torch.nn.Dropout()
+        object.__setattr__(model, "name", source.name)
+        return model
+
+    monkeypatch.setattr(final_evaluation, "load_model", load)
+    setup: Any = SimpleNamespace(source=ModelSource("base", "base"), device="cpu", compute=torch.float32)
+    models: Any = final_evaluation.Models(setup, two=two)
+    first, second = tmp_path / "step_1", tmp_path / "step_2"
+    for path in (None, first, first, second, second, None, first if two else None):
+        model = models.of(path)
+        assert model.name == ("base" if path is None else path.name)
+        assert not model.training
+        assert len(models._held) <= 1 + two
+    assert opened == loaded
