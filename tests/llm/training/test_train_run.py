@@ -25,15 +25,18 @@ from sharpen.objective import PRESETS, preset
 
 SMALL: dict[str, Any] = {
     "steps": 4,
+    "problems": 64,
     "prompts_per_step": 4,
     "samples_per_prompt": 4,
+    "max_length": 48,
     "checkpoint_every": 2,
     "engine": "transformers",
     "optimizer": {"learning_rate": 1e-3, "warmup_steps": 0},
-    "evaluation": {"problems": 3, "samples": 2},
+    "evaluation": {"problems": 3, "samples": 2, "alpha_prompts": 1},
 }
 FLAGS = ["--steps", "4", "--prompts-per-step", "4", "--samples-per-prompt", "4", "--checkpoint-every", "2"]
-FLAGS += ["--eval-problems", "3", "--eval-samples", "2"]
+FLAGS += ["--eval-problems", "3", "--eval-samples", "2", "--set", "evaluation.alpha_prompts=1"]
+FLAGS += ["--set", "problems=64", "--max-length", "48"]
 PROMISED = {"step", "reward", "accuracy", "response_length", "entropy", "kl_ref", "ref_logprob"}
 PROMISED |= {"engine_logprob_error", "seconds"}
 
@@ -132,8 +135,25 @@ def test_a_killed_run_continues_to_the_same_weights(reference: str, tmp_path: Pa
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-def command(out: Path, *flags: str) -> list[str]:
-    return [sys.executable, "-m", "sharpen.cli.main", "llm", "train", "--out", str(out), *FLAGS, *flags]
+SIGNALLED = [*FLAGS, "--steps", "6", "--engine", "transformers", "--preset", "tilted"]
+# The command, which at the beginning of one step waits until the signal has been sent: it comes at the same place on
+# every machine.
+WAITING = """
+import sys, time
+from pathlib import Path
+from sharpen.cli.main import main
+from sharpen.llm.training.trainer import Trainer
+
+at, sent, step = int(sys.argv.pop(1)), Path(sys.argv.pop(1)), Trainer.step
+
+def late(trainer):
+    while trainer.step_index == at and not sent.exists():
+        time.sleep(0.02)
+    return step(trainer)
+
+Trainer.step = late
+main()
+"""
 
 
 def wait_for_steps(process: subprocess.Popen[str], out: Path, steps: int) -> None:
@@ -146,12 +166,9 @@ def wait_for_steps(process: subprocess.Popen[str], out: Path, steps: int) -> Non
     raise AssertionError("no progress in two minutes")
 
 
-SIGNALLED = ("--engine", "transformers", "--steps", "40", "--preset", "tilted")
-
-
 def in_this_process(out: Path) -> None:
     with pytest.raises(SystemExit) as exited:
-        main(command(out, *SIGNALLED)[3:])
+        main(["llm", "train", "--out", str(out), *SIGNALLED])
     assert exited.value.code == 0
 
 
@@ -163,18 +180,23 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(("signalled", "at"), [(signal.SIGINT, 2), (signal.SIGKILL, 3)])
 def test_a_signal_loses_nothing_that_was_saved(
-    sent: signal.Signals, undisturbed: Path, tmp_path: Path, spawn: Callable[..., subprocess.Popen[str]]
+    signalled: signal.Signals, at: int, undisturbed: Path, tmp_path: Path, spawn: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    out = tmp_path / "parts"
-    process = spawn(command(out, *SIGNALLED), stderr=subprocess.PIPE, text=True, env=os.environ | {"CI": "1"})
-    wait_for_steps(process, out, 3)
-    process.send_signal(sent)
+    """Ctrl-C leaves a checkpoint off the schedule, of three updates; a kill in the fourth step loses the third."""
+    out, sent = tmp_path / "parts", tmp_path / "sent"
+    command = [sys.executable, "-c", WAITING, str(at), str(sent), "llm", "train", "--out", str(out), *SIGNALLED]
+    process = spawn(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"CI": "1"})
+    wait_for_steps(process, out, at)
+    process.send_signal(signalled)
+    sent.touch()
     _, stderr = process.communicate(timeout=120)
-    assert process.returncode == (130 if sent == signal.SIGINT else -sent)
+    assert process.returncode == (130 if signalled == signal.SIGINT else -signalled)
     assert "Traceback" not in stderr
     assert not (out / "evaluation.json").exists()
+    newest = max(path.name for path in (out / "checkpoints").glob("step_*"))
+    assert newest == ("step_000003" if signalled == signal.SIGINT else "step_000002")
     in_this_process(out)
     assert_same_run(undisturbed, out)
 
