@@ -6,6 +6,7 @@ further, over one index name a level, and then treating those as unknowns.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ P: Any = sp.IndexedBase("p", positive=True)  # the reference policy
 U: Any = sp.IndexedBase("u", real=True)  # the potential of the objective
 R: Any = sp.IndexedBase("r", real=True)  # the task reward
 LOG_P: Any = sp.IndexedBase("ell", real=True)  # log p
+NOISE = 1e-9  # what SymPy's numbers, of 15 digits or more, may leave of a zero
 Z = sp.Symbol("Z", positive=True)  # stands for a partition sum, so that SymPy knows that it is positive
 
 
@@ -109,7 +111,27 @@ def vanishes(expression: Any, given: Mapping[sp.Expr, sp.Expr] | None = None) ->
         reduced = attempt(reduced)
         if reduced == 0:
             return True
+        if attempt is _hyperbolic and _differs(reduced):  # what follows takes seconds where there is nothing to find
+            return False
     return False
+
+
+def _differs(expression: Any) -> bool:
+    """Return whether the expression is not zero at a point that its symbols may take; False where it has no number."""
+    if expression.has(sp.Derivative, sp.Subs, sp.Limit, sp.Integral):  # they hold symbols that are no unknowns
+        return False
+    places = itertools.count()
+    for kind in (sp.Indexed, sp.Symbol):  # first the entries, whose indices are no unknowns
+        unknowns = sorted(expression.atoms(kind), key=sp.default_sort_key)
+        expression = expression.xreplace({each: _value(each, next(places)) for each in unknowns})
+    found = expression.evalf()
+    return bool(found.is_number and found.is_finite and abs(found) > NOISE)
+
+
+def _value(unknown: Any, place: int) -> Any:
+    """Return a value that an unknown may take, another one at each place; n is more than the indices are."""
+    found = 100 if unknown == N else place + 3 if unknown.is_integer else sp.Rational(place + 2, 2 * place + 3)
+    return -sp.sympify(found) if unknown.is_nonpositive else sp.sympify(found)
 
 
 def _unknown(given: Any) -> sp.Dummy:
