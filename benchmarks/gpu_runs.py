@@ -50,7 +50,7 @@ def smollm2_part(tiny: bool) -> dict[str, Any]:
 def ahead_part(tiny: bool) -> dict[str, Any]:
     """Steps that sample the next batch beside the update over steps that sample first, as benchmarks/llm/overlap.py."""
     sys.path.insert(0, str(Path(__file__).parent / "llm"))
-    import overlap
+    import overlap  # pyright: ignore[reportMissingImports]
 
     from sharpen.llm.models import store
     from sharpen.llm.models.registry import REGISTRY

@@ -64,7 +64,8 @@ def _taken(session: pytest.Session, folder: Path) -> Iterator[list[pytest.Item]]
 def ordered(files: list[Path], config: pytest.Config) -> list[Path]:
     """Return this process's own files, and then the other's from the last to the first."""
     first, last = (
-        [config.rootpath / path for path in config.getoption(option)] for option in ("--share-first", "--share-last")
+        [config.rootpath / path for path in config.getoption(option) or []]
+        for option in ("--share-first", "--share-last")
     )
 
     def own(file: Path) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,8 @@ PROMPTS, SAMPLES = 32, 16
 
 
 def normalised(logs: FloatArray) -> FloatArray:
-    return logs - logsumexp(logs, axis=-1, keepdims=True)
+    total: Any = logsumexp(logs, axis=-1, keepdims=True)
+    return logs - total
 
 
 @dataclass
