@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 
 from sharpen.cli.main import main
 from sharpen.cli.schemas.commands import schema_of
+from sharpen.cli.schemas.toy import Findings, Learners, Target
 from sharpen.objective import Objective
 from sharpen.theory.optima.optimum import optimum
 from sharpen.toy.problems.automata import sequences
@@ -156,6 +157,11 @@ def test_the_force_at_the_optimum_is_the_gradient_of_the_objective_for_k1_in_the
 
 
 # The committed run of all findings, and its page.
+
+
+@pytest.mark.parametrize(("name", "schema"), [("findings", Findings), ("target", Target), ("toy-learners", Learners)])
+def test_committed_runs_are_what_the_commands_print(name: str, schema: type[Findings | Target | Learners]) -> None:
+    schema.model_validate_json((ROOT / f"benchmarks/results/{name}.json").read_text())
 
 
 def test_the_committed_run_holds_with_64_seeds() -> None:
