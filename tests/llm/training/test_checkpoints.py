@@ -22,13 +22,14 @@ from sharpen.objective.storage import files
 
 SMALL: dict[str, Any] = {
     "steps": 4,
+    "problems": 32,
     "prompts_per_step": 2,
     "max_length": 32,
     "samples_per_prompt": 4,
     "checkpoint_every": 2,
     "engine": "transformers",
     "optimizer": {"learning_rate": 1e-3, "warmup_steps": 0},
-    "evaluation": {"problems": 2, "samples": 2, "alpha_prompts": 2},
+    "evaluation": {"problems": 2, "samples": 2, "alpha_prompts": 1},
 }
 
 
