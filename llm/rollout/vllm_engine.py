@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,7 +16,7 @@ from sharpen.llm.models.finite import NonFiniteError
 from sharpen.llm.models.logprobs import token_logprobs
 from sharpen.llm.rollout.agreement import agreement
 from sharpen.llm.rollout.loading import Loaded, load
-from sharpen.llm.rollout.process import contained, random_states_kept, seed_everything
+from sharpen.llm.rollout.process import contained, heap_left_alone, random_states_kept, seed_everything
 from sharpen.llm.rollout.requests import batch_seed, evaluating, response_limits, seeds_of_rows
 from sharpen.llm.rollout.stepping import sample_rows
 from sharpen.llm.rollout.stops import stops_for
@@ -104,7 +104,7 @@ class VLLMEngine:
 
             self._on_cpu = current_platform.is_cpu()
             self._sleeps = sleeps and current_platform.is_sleep_mode_available()
-            with _plain_cpu_linears():
+            with _plain_cpu_linears(), self._own_heap():
                 self._llm: Any = LLM(
                     str(location),
                     dtype=dtype,  # pyright: ignore[reportArgumentType]
@@ -226,7 +226,8 @@ class VLLMEngine:
             return
         from vllm.distributed import parallel_state
 
-        self._llm.llm_engine.engine_core.shutdown()
+        with self._own_heap():
+            self._llm.llm_engine.engine_core.shutdown()
         self._llm = None
         parallel_state.destroy_model_parallel()
         if not self._group_was_there:  # else it is the trainer's
@@ -257,6 +258,9 @@ class VLLMEngine:
         # The share then is only what vLLM wants to see free at the start; a trainer may lie there already.
         total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
         return {"gpu_memory_utilization": min(memory_share, cache_bytes / total), "kv_cache_memory_bytes": cache_bytes}
+
+    def _own_heap(self) -> AbstractContextManager[None]:
+        return heap_left_alone() if self._on_cpu else nullcontext()
 
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:
