@@ -42,10 +42,11 @@ def weights_after(data: Path, honest: Path, out: Path, preset: str, engine: str)
             "steps": 3,
             "prompts_per_step": 4,
             "samples_per_prompt": 4,
+            "max_length": 48,
             "checkpoint_every": 3,
             "engine": engine,
             "optimizer": {"learning_rate": 1e-3, "warmup_steps": 0},
-            "evaluation": {"data": str(honest), "problems": 2, "samples": 2},
+            "evaluation": {"data": str(honest), "problems": 2, "samples": 2, "alpha_prompts": 1},
         }
     )
     train(config, out)
