@@ -23,13 +23,15 @@ from sharpen.llm.training.run import Report, train
 from sharpen.objective import InputError, preset
 
 SMALL: dict[str, Any] = {
+    "problems": 64,
+    "max_length": 48,
     "prompts_per_step": 4,
     "samples_per_prompt": 4,
     "checkpoint_every": 2,
     "engine": "transformers",
     # Plain steps: with Adam's own epsilon a weight whose gradient is rounding alone would make a step of full size.
     "optimizer": {"learning_rate": 0.1, "epsilon": 1.0, "warmup_steps": 0},
-    "evaluation": {"problems": 5, "samples": 2},  # an odd number, which two processes share unequally
+    "evaluation": {"problems": 5, "samples": 2, "alpha_prompts": 3},  # odd: two processes share them unequally
     "seed": 3,
 }
 # Rounding in float32 is 1e-7 of a sum and after a few layers and updates 1e-6 to 1e-5 of it; a gradient that leaves out
@@ -142,7 +144,7 @@ def test_two_processes_sample_with_vllm(tensor_parallel: int, tmp_path: Path) ->
     out = tmp_path / "run"
     flags = ["--engine", "vllm", "--preset", "tempered", "--steps", "2", "--tensor-parallel", str(tensor_parallel)]
     flags += ["--prompts-per-step", "4", "--samples-per-prompt", "4", "--learning-rate", "1e-3"]
-    flags += ["--eval-problems", "1", "--eval-samples", "2"]  # fewer problems than processes
+    flags += ["--max-length", "48", "--eval-problems", "1", "--eval-samples", "2"]  # fewer problems than processes
     done = by_two(out, *flags)
     assert done.returncode == 0, done.stderr[-3000:]
     for record in metrics.read(out / "metrics.jsonl"):
