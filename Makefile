@@ -97,7 +97,7 @@ unit: $(READY) browser
 
 LLM_HALF = llm tests/llm paper_repro tests/paper_repro
 
-SHARE = -p tests.sharing --share $(SHARED)
+SHARE = -p tests.sharing --share=$(SHARED)
 
 unit-llm: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(SHARED),$(SHARE) $(LLM_HALF:%=--share-first=%),$(LLM_HALF))

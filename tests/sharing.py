@@ -1,7 +1,9 @@
 """Two pytest processes that share the tests: each takes files in turn, so that neither waits for the other at the end.
 
-    python -m pytest -p tests.sharing --share FOLDER --share-first llm --share-first tests/llm
-    python -m pytest -p tests.sharing --share FOLDER --share-last llm --share-last tests/llm
+    python -m pytest -p tests.sharing --share=FOLDER --share-first=llm --share-first=tests/llm
+    python -m pytest -p tests.sharing --share=FOLDER --share-last=llm --share-last=tests/llm
+
+(With ``=``: a folder that stands by itself pytest takes for tests, and looks for its settings above it.)
 
 Both collect all tests. Each begins with its own part; when that is done it helps with the other's, from its end. A file
 is taken by making a file of its name in ``FOLDER``, which is empty at first: that succeeds once. What the other one

@@ -39,7 +39,7 @@ def ran(folder: Path) -> list[str]:
 def test_alone_a_process_runs_its_own_part_and_then_the_others_from_the_end(tmp_path: Path) -> None:
     written(tmp_path, "a/test_a.py", "b/test_b.py", "b/test_c.py", "d/test_d.py")
     (tmp_path / "taken").mkdir()
-    process = start(tmp_path, "--share", "taken", "--share-first", "b")
+    process = start(tmp_path, "--share=taken", "--share-first=b")
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0, out
     assert [line.split(".")[-1] for line in ran(tmp_path)] == [
@@ -50,7 +50,7 @@ def test_alone_a_process_runs_its_own_part_and_then_the_others_from_the_end(tmp_
 def test_two_processes_run_each_test_once(tmp_path: Path) -> None:
     written(tmp_path, *(f"{part}/test_{part}{i}.py" for part in "ab" for i in range(6)), seconds=0.05)
     (tmp_path / "taken").mkdir()
-    both = [start(tmp_path, "--share", "taken", option, "b") for option in ("--share-first", "--share-last")]
+    both = [start(tmp_path, "--share=taken", f"{option}=b") for option in ("--share-first", "--share-last")]
     outs = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outs
     assert len(ran(tmp_path)) == len(set(ran(tmp_path))) == 24
@@ -62,9 +62,9 @@ def test_a_failure_is_the_failure_of_the_process_that_took_it(tmp_path: Path) ->
     written(tmp_path, "a/test_a.py")
     (tmp_path / "a" / "test_b.py").write_text("def test_fails(): assert False\n")
     (tmp_path / "taken").mkdir()
-    first = start(tmp_path, "--share", "taken", "--share-first", "a")
+    first = start(tmp_path, "--share=taken", "--share-first=a")
     assert first.communicate(timeout=120)[0].count("1 failed, 2 passed") == 1
     assert first.returncode == 1
-    second = start(tmp_path, "--share", "taken", "--share-last", "a")
+    second = start(tmp_path, "--share=taken", "--share-last=a")
     assert "3 deselected" in second.communicate(timeout=120)[0]
     assert second.returncode == 0
