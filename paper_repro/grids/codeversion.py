@@ -57,16 +57,22 @@ PLACE = re.compile(r"sharpen((?:\.\w+)+)(?::([\w.]+))?")
 @lru_cache(maxsize=8)
 def code_version(kind: str) -> str:
     """Return 16 hexadecimal digits that change when the numbers of a kind of run may."""
-    digest = hashlib.sha256(Code(ROOT, NO_NUMBERS).version(ENTRY[kind]).encode())
+    digest = hashlib.sha256(_here().version(ENTRY[kind]).encode())
     for artefact in ARTEFACTS.get(kind, ()):
         for file in sorted(ROOT.glob(artefact)):
             digest.update(f"{file.name}:{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()[:16]
 
 
+@lru_cache(maxsize=1)
+def _here() -> Code:
+    """Return this program's modules; the kinds of runs share most of them."""
+    return Code(ROOT, NO_NUMBERS)
+
+
 def modules_of(kind: str) -> dict[str, Path]:
     """Return the modules that the hash of a kind covers, by dotted name without ``sharpen.``."""
-    code = Code(ROOT, NO_NUMBERS)
+    code = _here()
     return {name: code.file(name) for name in code.covered(ENTRY[kind])}
 
 

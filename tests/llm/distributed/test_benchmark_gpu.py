@@ -126,7 +126,7 @@ def test_no_part_starts_when_the_time_is_up(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     results = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in tmp_path.glob("*.json")}
-    assert {"device", "agreement", "update", "plain", "lora", "regimes", "smollm2", "jax"} == set(results)
+    assert {"device", "agreement", "attention", "update", "plain", "lora", "regimes", "smollm2"} == set(results)
     assert all(found["failed"].startswith("no time was left") for found in results.values())
     assert "failed: device, agreement" in done.stdout
 
