@@ -21,7 +21,6 @@ import os, signal, sys
 from pathlib import Path
 import torch, transformers
 import sharpen.llm.training.final_evaluation
-import sharpen.llm.training.final_evaluation
 import sharpen.llm.training.trainer
 from sharpen.llm.training import metrics
 from sharpen.llm.configs.train import resolve
@@ -31,7 +30,7 @@ from sharpen.objective.storage import files
 
 torch.set_num_threads(1)
 config = resolve({
-    "steps": 3, "prompts_per_step": 2, "samples_per_prompt": 2, "max_length": 32, "checkpoint_every": 1,
+    "problems": 16, "steps": 3, "prompts_per_step": 2, "samples_per_prompt": 2, "max_length": 32, "checkpoint_every": 1,
     "engine": "transformers",
     "optimizer": {"learning_rate": 1e-3, "warmup_steps": 0},
     "evaluation": {"problems": 1, "samples": 1, "alpha_prompts": 1},
