@@ -52,13 +52,9 @@ def ahead_part(tiny: bool) -> dict[str, Any]:
     sys.path.insert(0, str(Path(__file__).parent / "llm"))
     import overlap  # pyright: ignore[reportMissingImports]
 
-    from sharpen.llm.models import store
-    from sharpen.llm.models.registry import REGISTRY
-
-    models = ["embedded", *(["smollm2"] if store.is_ready(REGISTRY["smollm2"].location) and not tiny else [])]
     cases = {"embedded": (2, 2, 40, 1)} if tiny else {"embedded": (8, 8, 40, 4), "smollm2": (32, 8, 128, 3)}
     device = {"device": "cpu", "dtype": "float32"} if tiny else {"device": "cuda", "dtype": "bfloat16"}
-    return {model: overlap.compared(model, cases[model], **device) for model in models}
+    return {model: overlap.compared(model, cases[model], **device) for model in overlap.here(cases)}
 
 
 def seeds_part(tiny: bool) -> dict[str, Any]:

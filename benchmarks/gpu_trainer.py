@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sharpen.llm.configs.train import TrainConfig
 
 SHAPE = "qwen2.5-3b"
 
@@ -169,36 +172,35 @@ def one_pass_part(tiny: bool) -> dict[str, Any]:
     return found
 
 
-def update(tiny: bool, rows: int, microbatch: int = 16384, **options: Any) -> dict[str, Any]:
+def update(tiny: bool, rows: int, microbatch: int = 16384, *, steps: int, **options: Any) -> dict[str, Any]:
     import torch
-    from llm_gpu import TINY
+    from llm_gpu import TINY, step_settings
     from llm_gpu import update as measured
 
     from sharpen.llm.models.registry import REGISTRY
 
     fields: dict[str, Any] = dict(REGISTRY[SHAPE].architecture)
     device = "cpu" if tiny else "cuda"
-    size = (16, 64, 512) if tiny else (rows, 2048, microbatch)
+    config = step_settings(*((16, 64, 512) if tiny else (rows, 2048, microbatch)), **options)
     fields |= TINY if tiny else {}
     rates = device_part(tiny)  # of this card, at this time
     if not tiny:
         torch.cuda.empty_cache()
-    found = measured(fields, device, *size, **options)
-    return found | against_the_plan(found, fields, rates)
+    found = measured(fields, device, config, steps=steps)
+    return found | against_the_plan(found, fields, rates, config)
 
 
-def against_the_plan(found: dict[str, Any], fields: dict[str, Any], rates: dict[str, Any]) -> dict[str, Any]:
+def against_the_plan(
+    found: dict[str, Any], fields: dict[str, Any], rates: dict[str, Any], config: TrainConfig
+) -> dict[str, Any]:
     """Return what ``--dry-run``'s formulas say of a measured update: memory, and time at the card's own rates."""
-    from llm_gpu import flop_of_update, step_settings
+    from llm_gpu import flop_of_update
     from transformers import AutoConfig
 
     from sharpen.llm.distributed.memory import estimate, shape_of
     from sharpen.llm.distributed.steptime import Rates, step_work
 
     architecture = AutoConfig.for_model(**fields)
-    size = (found["rows"], found["length"], found["tokens_per_microbatch"])
-    flags = {"checkpointing": found["activation_checkpointing"], "lora": found["lora_rank"]}
-    config = step_settings(*size, **flags, one_pass="never" if found["one_pass"] == "no" else "always")
     shape = shape_of(architecture, config.lora)
     run: dict[str, Any] = {"processes": 1, "dtype": "bfloat16", "divided": True}
     card = Rates(rates["product_flop_per_second"], rates["copy_bytes_per_second"])

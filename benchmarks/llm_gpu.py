@@ -86,9 +86,16 @@ def step_settings(
     lora: int | None = None,
     one_pass: str = "never",
 ) -> TrainConfig:
-    """Return the settings of a step of ``rows`` responses in groups of 8 to which the reference adds no pass.
+    """Return the settings of a step in groups of 8 responses to which the reference adds no pass.
 
-    With ``one_pass`` ``never``, scoring and update have a time each.
+    Args:
+        rows: Sequences a step, a multiple of 8.
+        length: Tokens of each, prompt and response.
+        microbatch: Tokens of one forward and backward pass.
+        checkpointing: Whether activations are computed again in the backward pass.
+        lora: Rank of the adapters; None trains every weight.
+        one_pass: The setting of that name: with ``never`` the responses are scored first, and scoring and update have a
+            time each.
     """
     return settings(
         {
@@ -106,29 +113,13 @@ def step_settings(
     )
 
 
-def update(
-    fields: dict[str, Any],
-    device: str,
-    rows: int,
-    length: int,
-    microbatch: int,
-    *,
-    checkpointing: bool = True,
-    lora: int | None = None,
-    one_pass: str = "never",
-    steps: int = STEPS,
-) -> dict[str, Any]:
+def update(fields: dict[str, Any], device: str, run: TrainConfig, *, steps: int = STEPS) -> dict[str, Any]:
     """Time the trainer's step without a rollout; its responses are random tokens that fill ``length``.
 
     Args:
         fields: The model's architecture; its weights are random.
         device: ``cuda``, or ``cpu`` for a rehearsal in float32.
-        rows: Sequences a step, a multiple of 8.
-        length: Tokens of each, prompt and response.
-        microbatch: Tokens of one forward and backward pass.
-        checkpointing: Whether activations are computed again in the backward pass.
-        lora: Rank of the adapters; None trains every weight.
-        one_pass: The setting of that name: ``never`` scores the responses first and then learns from them.
+        run: What :func:`step_settings` returns.
         steps: Steps in all; the first one warms up and is not counted.
     """
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
@@ -140,14 +131,14 @@ def update(
     parameters = model.num_parameters()
     world = World()
     processes.connect(world, device)
-    if lora is not None:
-        model = with_adapters(model, lora, 32.0)
-    if checkpointing:
+    rows, length = run.prompts_per_step * run.samples_per_prompt, run.max_length
+    if run.lora is not None:
+        model = with_adapters(model, run.lora.rank, run.lora.alpha)
+    if run.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.train()
     shard(model, compute=dtype)
-    run = step_settings(rows, length, microbatch, checkpointing=checkpointing, lora=lora, one_pass=one_pass)
-    prompts = PromptSet("random", tuple(Prompt(str(i), f"{10 + i % 80}+11+12=") for i in range(rows // 8)))
+    prompts = PromptSet("random", tuple(Prompt(str(i), f"{10 + i % 80}+11+12=") for i in range(run.prompts_per_step)))
     engine = RandomEngine(config.vocab_size, length)
     tokenizer = load_tokenizer(resolve("embedded"))
     trainer = Trainer(run, model, tokenizer, engine, prompts, None, "plain", world=world, compute=dtype)
@@ -169,13 +160,13 @@ def update(
         "parameters": parameters,
         "rows": rows,
         "length": length,
-        "tokens_per_microbatch": microbatch,
-        "activation_checkpointing": checkpointing,
-        "lora_rank": lora,
+        "tokens_per_microbatch": run.tokens_per_microbatch,
+        "activation_checkpointing": run.gradient_checkpointing,
+        "lora_rank": None if run.lora is None else run.lora.rank,
         "update_seconds": seconds,
         "update_tokens_per_second": rows * length / seconds,
-        "flop_per_second": flop / seconds if lora is None else None,
-        "mfu": flop / seconds / peak if peak and lora is None else None,
+        "flop_per_second": flop / seconds if run.lora is None else None,
+        "mfu": flop / seconds / peak if peak and run.lora is None else None,
         "logprob_seconds": float(np.median([phases["logprobs"] for phases in found[1:]])),
         "one_pass": record["one_pass"],
         "peak_memory_gib": torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else None,
@@ -231,7 +222,7 @@ def benchmark(smoke: bool = False) -> dict[str, Any]:
     else:
         device, rows, length, microbatch = "cuda", 256, 2048, 16384
     return {
-        "update": update(fields, device, rows, length, microbatch),
+        "update": update(fields, device, step_settings(rows, length, microbatch)),
         "logprobs": logprob_passes(fields, device, 2 if smoke else 8, length),
     }
 

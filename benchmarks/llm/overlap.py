@@ -20,6 +20,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import json
 import statistics
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +97,15 @@ def compared(model: str, case: Case, **where: str) -> dict[str, Any]:
     return {**sizes, "step_over_step_apart": ratios, "pairs": pairs, "provenance": provenance()}
 
 
+def here(models: Iterable[str]) -> list[str]:
+    """Return those of the models that need not be fetched or converted."""
+    return [name for name in models if name == "embedded" or store.is_ready(resolve(name).location)]
+
+
 def main() -> None:
     torch.set_num_threads(1)
-    asked = sys.argv[1:] or CASES
-    models = [name for name in asked if name == "embedded" or store.is_ready(resolve(name).location)]
     kept = json.loads(RESULT.read_text(encoding="utf-8"))["models"] if RESULT.exists() else {}
-    for model in models:
+    for model in here(sys.argv[1:] or CASES):
         kept[model] = compared(model, CASES[model], device="cpu", dtype="float32")
         print(
             model, {n: {k: round(v, 2) for k, v in r.items()} for n, r in kept[model]["step_over_step_apart"].items()}
