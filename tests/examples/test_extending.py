@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -22,20 +23,39 @@ SMALL = {  # the same commands with fewer and smaller steps
     ("toy", "sweep"): "--steps 20 --seeds 2",
     ("toy", "phase"): "--json",
 }
-# A section's commands one after the other in a process that is new for the section: most of what a command takes that
-# makes two steps is the import of torch and transformers.
+# A section's commands one after the other in a process that is new for the section, forked from one that has imported
+# torch and the model's code and computed nothing: most of what a command takes that makes two steps is that import.
 RUN = """
-import json, sys
+import json, os, sys
+import sharpen.llm.training.run, transformers.models.qwen2.modeling_qwen2
 from sharpen.cli.main import main
 
-for line in json.loads(sys.argv[1]):
-    print(*line, file=sys.stderr)
-    try:
-        main(line)
-    except SystemExit as ended:
-        if ended.code:
-            raise
+statuses = []
+for folder, lines in json.loads(sys.argv[1]):
+    if os.fork() == 0:
+        os.chdir(folder)
+        for number, name in ((1, "said.txt"), (2, "errors.txt")):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT), number)
+        for line in lines:
+            print(*line, file=sys.stderr)
+            try:
+                main(line)
+            except SystemExit as ended:
+                if ended.code:
+                    raise
+        sys.exit()
+    statuses.append(os.waitstatus_to_exitcode(os.wait()[1]))
+print(json.dumps(statuses))
 """
+
+
+class Ran(NamedTuple):
+    """How a section's commands ended."""
+
+    lines: list[list[str]]
+    status: int
+    said: str
+    errors: str
 
 
 def sections() -> dict[str, tuple[dict[str, str], list[list[str]]]]:
@@ -57,21 +77,33 @@ def test_the_page_shows_every_door() -> None:
     assert {"A reward", "A task", "A template", "A learner", "A learner of the toy"} <= sections().keys()
 
 
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
+    """Run every section, each in a folder of its own that holds its files."""
+    todo: list[tuple[Path, list[list[str]]]] = []
+    for files, commands in sections().values():
+        folder = tmp_path_factory.mktemp("section")
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        lines: list[list[str]] = []
+        for number, command in enumerate(commands):
+            small = shlex.split(SMALL[command[0], command[1]].replace("--out run", f"--out run{number}"))
+            lines.append([*command, *small])
+        todo.append((folder, lines))
+    asked = json.dumps([(str(folder), lines) for folder, lines in todo])
+    done = subprocess.run([sys.executable, "-c", RUN, asked], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return {
+        title: Ran(lines, status, (folder / "said.txt").read_text(), (folder / "errors.txt").read_text())
+        for title, (folder, lines), status in zip(sections(), todo, json.loads(done.stdout), strict=True)
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("title", sections())
-def test_the_program_runs(title: str, tmp_path: Path) -> None:
-    files, commands = sections()[title]
-    assert commands
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    lines = []
-    for number, command in enumerate(commands):
-        small = shlex.split(SMALL[command[0], command[1]].replace("--out run", f"--out run{number}"))
-        lines.append([*command, *small])
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, json.dumps(lines)], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert [line for line in done.stderr.splitlines() if line in {" ".join(words) for words in lines}] == [
-        " ".join(words) for words in lines
-    ]
+def test_the_program_runs(title: str, ran: dict[str, Ran]) -> None:
+    lines, status, said, errors = ran[title]
+    assert lines
+    assert status == 0, f"{said}\n{errors}"
+    asked = [" ".join(words) for words in lines]
+    assert [line for line in errors.splitlines() if line in asked] == asked
