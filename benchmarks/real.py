@@ -15,8 +15,9 @@ responses of exactly 10 or 48 tokens (EOS ignored), one thread.
    whole groups (``one_pass``), neither keeping the graph of a whole step (``graph_tokens``): SmolLM2 as in 1, and the
    embedded model.
 4. Tokens sampled a second by vLLM and by the fallback, both in bfloat16.
-5. A step of this commit beside TRL's with 16 and with 64 samples a prompt, the engine transformers in both: SmolLM2 in
-   bfloat16 with 64 rows of 10 tokens, and the embedded model in float32 with 256 rows of 16.
+5. A step of this commit beside TRL's with 16 and with 64 samples a prompt, the engine transformers in both: SmolLM2
+   with 64 rows of 10 tokens, in bfloat16 where the processor computes with it and else in float32, and the embedded
+   model in float32 with 256 rows of 16.
 
 Every measurement is a process of its own; the arms take turns, in reversed order every other round. Of each process's
 two steps the second counts, by its CPU time: other programs on the machine leave that the same but for the caches and
@@ -49,7 +50,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = Path(__file__).parent / "results" / "real.json"
 PROMPTS, SAMPLES, PROMPT_TOKENS, LEARNING_RATE = 8, 8, 40, 1e-5
-BESIDE = {"samples a prompt, embedded": "float32", "samples a prompt, smollm2": "bfloat16"}
+BESIDE = ("samples a prompt, embedded", "samples a prompt, smollm2")
 PARTS = ("step of 10", "step of 48", "one pass", "engines", *BESIDE)  # tokens a response
 GROUPS = (16, 64)  # samples a prompt of the last parts, whose steps have as many rows as those of 8
 PASSES = {"two passes": "never", "one pass": "always"}
@@ -383,8 +384,11 @@ def engines(common: Job, rounds: int, dtype: str) -> dict[str, Any]:
     return found
 
 
-def groups(common: Job, dtype: str, rounds: int) -> dict[str, Any]:
+def groups(common: Job, rounds: int) -> dict[str, Any]:
     """Measure steps of this commit and TRL's with other numbers of samples a prompt, at one number of rows."""
+    from sharpen.llm.distributed.placement import gains_by_bfloat16
+
+    dtype = "bfloat16" if gains_by_bfloat16(common["model"]) else "float32"
     found: dict[str, Any] = {}
     for samples in GROUPS:
         sizes = {**common, "prompts": common["prompts"] * common["samples"] // samples, "samples": samples}
@@ -460,7 +464,7 @@ def main() -> None:
             elif part in BESIDE:
                 small = embedded_task() | {"prompts": 32, "samples": 8, "length": 16}
                 job = small if "embedded" in part else {**common, "length": 10}
-                found = groups(job, BESIDE[part], given.rounds)
+                found = groups(job, given.rounds)
             else:
                 job = {**common, "length": int(part.rpartition(" ")[2])}
                 found = {"against": given.against, **steps(job, given.rounds, older, model)}
