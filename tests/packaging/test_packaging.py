@@ -8,9 +8,13 @@ import sysconfig
 import tarfile
 import venv
 import zipfile
+from importlib.metadata import Distribution, distribution
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,7 +27,11 @@ def run(*command: str, cwd: Path | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the sdist from a clean copy of the tracked files, and the wheel from the sdist."""
+    """Build the sdist from a clean copy of the tracked files, and the wheel from the sdist.
+
+    With this environment's setuptools: that the declared ones build the package in an environment of their own is seen
+    by every installation.
+    """
     folder = tmp_path_factory.mktemp("build")
     source = folder / "source"
     listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\0")
@@ -34,7 +42,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
             target.symlink_to((ROOT / name).readlink())
         elif (ROOT / name).is_file():
             target.write_bytes((ROOT / name).read_bytes())
-    run(sys.executable, "-m", "build", "--outdir", str(folder / "dist"), str(source))
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder / "dist"), str(source))
     return folder / "dist"
 
 
@@ -115,15 +123,46 @@ def test_the_public_line_and_types_come_from_the_wheel_alone(built: Path, tmp_pa
     assert "0 errors" in told
 
 
+def base_packages() -> list[Distribution]:
+    """Return what the base install brings, as pip chose it for this environment under the same constraints."""
+    asked = [("sharpen-rl", "")]  # packages, each with an extra of it or none
+    for name, extra in asked:  # grows meanwhile
+        for text in distribution(name).requires or []:
+            wanted = Requirement(text)
+            if wanted.marker is None or wanted.marker.evaluate({"extra": extra}):
+                more = [(canonicalize_name(wanted.name), one) for one in ("", *wanted.extras)]
+                asked += [one for one in more if one not in asked]
+    return [distribution(name) for name in {name for name, _ in asked[1:]}]
+
+
+def link(package: Distribution, site: Path) -> None:
+    """Show an installed package's files in another environment, each with its bytecode."""
+    for file in package.files or []:
+        if ".." in file.parts or file.suffix == ".pyc":
+            continue
+        here = Path(str(package.locate_file(file)))
+        bytecode = Path(cache_from_source(str(here))) if file.suffix == ".py" else here
+        for source in {here, bytecode}:
+            target = site / source.relative_to(str(package.locate_file("")))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.exists():
+                target.symlink_to(source)
+
+
 @pytest.mark.slow
 def test_wheel_runs_in_an_empty_environment(built: Path, tmp_path: Path) -> None:
     """The base install alone gives theory and toy; the language-model commands say which extra they need."""
     (wheel,) = built.glob("*.whl")
-    venv.create(tmp_path / "env", with_pip=True)
+    venv.create(tmp_path / "env", with_pip=False)
     binaries = tmp_path / "env" / "bin"
-    constraints = str(ROOT / "constraints.txt")
-    # Compiled when it is imported: of what is installed, these few commands import a part.
-    run(str(binaries / "pip"), "install", "--quiet", "--no-compile", "--constraint", constraints, str(wheel))
+    (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+    for package in base_packages():
+        link(package, site)
+    pip = [sys.executable, "-m", "pip", "--python", str(binaries / "python")]
+    run(*pip, "install", "--quiet", "--no-compile", "--no-deps", str(wheel))
+    run(*pip, "check")  # nothing that the wheel asks for is missing or of another version
+    assert (site / "jax").is_dir()
+    assert not (site / "torch").exists()
     assert '"fixed_points"' in run(str(binaries / "sharpen"), "theory", "fixed-points", "--json", cwd=tmp_path)
     run(str(binaries / "sharpen"), "toy", "simulate", "--steps", "20", "--out", "toy", cwd=tmp_path)
     assert (tmp_path / "toy" / "summary.json").exists()
