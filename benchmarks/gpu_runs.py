@@ -78,9 +78,9 @@ def _runs(
 
 def training(out: Path, preset: str, seed: int, tiny: bool, steps: int | None = None) -> list[str]:
     command = _command(preset, steps or (2 if tiny else 8), seed, tiny)
-    command += ["--checkpoint-every", "1" if tiny else "4", "--out", str(out), "--eval-samples", "4" if tiny else "8"]
-    command += ["--eval-problems", "8" if tiny else "64", "--set", "evaluation.alpha_prompts=8"]
-    return [*command, "--prompts-per-step", "4"] if tiny else command
+    command += ["--checkpoint-every", "1" if tiny else "4", "--out", str(out), "--eval-samples", "2" if tiny else "8"]
+    command += ["--eval-problems", "2" if tiny else "64", "--set", f"evaluation.alpha_prompts={1 if tiny else 8}"]
+    return [*command, "--prompts-per-step", "4", "--set", "problems=64"] if tiny else command
 
 
 def _command(preset: str, steps: int, seed: int, tiny: bool) -> list[str]:

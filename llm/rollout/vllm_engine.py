@@ -34,7 +34,6 @@ ROWS = 256  # at a time, where nobody says how many there is memory for
 # For vLLM on a CPU; docs/rollout.md says what was found.
 CPU_OPTIONS: dict[str, Any] = {
     "enforce_eager": True,
-    "kv_cache_memory_bytes": 2**30,  # VLLM_CPU_KVCACHE_SPACE (GiB), where set, goes before it
     # Rows share the whole blocks of their prompts. By default a block has 128 tokens; attention wants a multiple of 32.
     "block_size": 32,
     # A prompt that is read in pieces is sampled from after each, and what was drawn too early is drawn again: vLLM sets
@@ -42,6 +41,9 @@ CPU_OPTIONS: dict[str, Any] = {
     # then takes as many tokens per step as the longest may have, at least.
     "enable_chunked_prefill": False,
 }
+# Bytes of the KV cache on a CPU, which has what all rows need at full length: vLLM writes zeros to all of it at each start.
+# VLLM_CPU_KVCACHE_SPACE (GiB), where set, goes before it.
+LEAST_CACHE, MOST_CACHE = 2**26, 2**30
 
 
 class VLLMEngine:
@@ -104,7 +106,7 @@ class VLLMEngine:
 
             self._on_cpu = current_platform.is_cpu()
             self._sleeps = sleeps and current_platform.is_sleep_mode_available()
-            with _plain_cpu_linears(), self._own_heap():
+            with _plain_cpu_linears(), self._inspected_here(), self._own_heap():
                 self._llm: Any = LLM(
                     str(location),
                     dtype=dtype,  # pyright: ignore[reportArgumentType]
@@ -118,7 +120,7 @@ class VLLMEngine:
                     tensor_parallel_size=tensor_parallel,
                     enable_sleep_mode=self._sleeps,
                     use_tqdm_on_load=False,
-                    **self._platform_options(memory_share, cache_bytes),
+                    **self._platform_options(model, rows or ROWS, dtype, memory_share, cache_bytes),
                 )
         self._vocabulary = vocabulary = model.config.get_text_config().vocab_size
         length = min(PROBE_TOKENS, max_length - 1)
@@ -250,9 +252,12 @@ class VLLMEngine:
                 f"after a push the engine's weights add up to {loaded.held:x} and the model's to {loaded.pushed:x}"
             )
 
-    def _platform_options(self, memory_share: float, cache_bytes: int | None) -> dict[str, Any]:
+    def _platform_options(
+        self, model: Any, rows: int, dtype: str, memory_share: float, cache_bytes: int | None
+    ) -> dict[str, Any]:
         if self._on_cpu:
-            return CPU_OPTIONS
+            needed = _cache_bytes(model.config.get_text_config(), rows, self._max_length, dtype)
+            return {"kv_cache_memory_bytes": needed, **CPU_OPTIONS}
         if cache_bytes is None:
             return {"gpu_memory_utilization": memory_share}
         # The share then is only what vLLM wants to see free at the start; a trainer may lie there already.
@@ -261,6 +266,16 @@ class VLLMEngine:
 
     def _own_heap(self) -> AbstractContextManager[None]:
         return heap_left_alone() if self._on_cpu else nullcontext()
+
+    def _inspected_here(self) -> AbstractContextManager[Any]:
+        """Have vLLM look at its model's class in this process, which imports it anyway.
+
+        Where no earlier program has left the answer in vLLM's cache it starts another one to ask, so as not to
+        initialise CUDA here; on a CPU that takes five times what all else at a start does.
+        """
+        if not self._on_cpu:
+            return nullcontext()
+        return patch("vllm.model_executor.models.registry._run_in_subprocess", lambda ask: ask())
 
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:
@@ -283,6 +298,16 @@ class VLLMEngine:
         with evaluating(model):
             scored = token_logprobs(model, [self._probe[:1]], [self._probe[1:]], micro_batch_tokens=PROBE_TOKENS)
         return scored.logprobs_BT[0].double().cpu().numpy()
+
+
+def _cache_bytes(config: Any, rows: int, max_length: int, dtype: str) -> int:
+    """Return bytes for keys and values of so many rows of full length, in whole blocks, within the bounds."""
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    key_value = (getattr(config, "num_key_value_heads", None) or heads) * width
+    token = 2 * config.num_hidden_layers * key_value * getattr(torch, dtype).itemsize
+    block = CPU_OPTIONS["block_size"]
+    return min(MOST_CACHE, max(LEAST_CACHE, rows * -(-max_length // block) * block * token))
 
 
 @contextmanager

@@ -20,17 +20,20 @@ from transformers import AutoConfig, AutoModelForCausalLM
 FOLDER = Path(__file__).parents[3] / "benchmarks"
 PARTS = ("device", "agreement", "update", "plain", "lora", "regimes", "smollm2", "jax", "logprobs", "kernels")
 PARTS += ("attention", "one_pass", "ahead")
-# The command, which imports torch once for the parts that compute in their own process; the others, one of them among
-# those that compute, start a process as they do on a GPU.
+# The command, which imports once what the parts need that compute in their own process; the others, and the first of
+# the runs, start a process as they do on a GPU.
 DRIVER = """
-import json, sys
+import json, os, subprocess, sys, traceback
 from pathlib import Path
-import torch, torch._dynamo, torch.profiler, transformers
-import gpu_check
-import sharpen.llm.rollout.transformers_engine, sharpen.llm.training.trainer
-from tests.llm.distributed.forks import together
+from types import SimpleNamespace
+import torch.profiler
+import gpu_check, gpu_runs
+from sharpen.cli.main import main
+from tests.llm.distributed.forks import import_everything, together
 
-FORKED = {"agreement", "update", "plain", "lora", "logprobs", "kernels", "one_pass", "ahead", "attention"}
+import_everything()
+
+FORKED = {"agreement", "update", "plain", "lora", "logprobs", "kernels", "one_pass", "ahead", "attention", "regimes"}
 started = gpu_check.in_a_process
 
 def in_a_process(part, tiny, limit):
@@ -41,7 +44,26 @@ def in_a_process(part, tiny, limit):
     ((status, _, words),) = together(1, life, found, limit)
     return {"failed": status, "stderr": words} if status else json.loads(found.read_text())
 
+def command(words, **options):
+    if "task-reward" in words:
+        return subprocess.run(words, **options)
+    number = os.fork()
+    if number == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+            os.environ.pop(name)
+        try:
+            main(words[words.index("sharpen.cli.main") + 1 :])
+        except SystemExit as ended:
+            os._exit(ended.code or 0)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(1)
+    if os.waitpid(number, 0)[1]:
+        raise subprocess.CalledProcessError(1, words)
+
 gpu_check.in_a_process = in_a_process
+gpu_runs.subprocess = SimpleNamespace(run=command, DEVNULL=subprocess.DEVNULL)
 sys.exit(gpu_check.main())
 """
 

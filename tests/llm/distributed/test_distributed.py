@@ -46,6 +46,22 @@ NOISE = (
     "engine_logprob_error_high",
 )
 NOISE += ("engine_kl",)
+# Both runs of two processes with vLLM, forked from one that has imported it: that takes longer than what they compute.
+BY_VLLM = """
+import sys
+from pathlib import Path
+import vllm, vllm.v1.engine.llm_engine, vllm.v1.worker.cpu_worker, vllm.model_executor.models.qwen2
+from sharpen.cli.main import main
+from tests.llm.distributed.forks import import_everything, together
+
+import_everything()
+command, folder = sys.argv[2:], Path(sys.argv[1])
+for size in "12":
+    own = [*command, "--tensor-parallel", size, "--out", str(folder / size)]
+    lives = together(2, lambda _: main(own), folder / f"words-{size}")
+    if any(status for status, _, _ in lives):
+        sys.exit("\\n".join(text for _, _, text in lives))
+"""
 
 
 class KilledError(RuntimeError):
@@ -64,11 +80,20 @@ def die_at(step: int) -> Report:
     return Report(step=die)
 
 
-def by_two(out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Start or continue a run folder by two processes; without flags, with the settings that are in it."""
+def by_two(out: Path) -> subprocess.CompletedProcess[str]:
+    """Continue a run folder by two processes, with the settings that are in it."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    given = flags or ("--config", str(out / "config.yaml"))
-    module = ["-m", "sharpen.cli.main", "llm", "train", *given, "--out", str(out), "--json"]
+    module = [
+        "-m",
+        "sharpen.cli.main",
+        "llm",
+        "train",
+        "--config",
+        str(out / "config.yaml"),
+        "--out",
+        str(out),
+        "--json",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run([*launcher, *module], capture_output=True, text=True, env=environment, timeout=800)
 
@@ -137,17 +162,28 @@ def test_two_processes_train_as_one_and_both_continue_each_others_runs(tmp_path:
     assert_same_training(longer, again)
 
 
+@pytest.fixture(scope="module")
+def by_vllm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of two runs, ``1`` and ``2``: an engine for each of two processes, and one for both."""
+    folder = tmp_path_factory.mktemp("vllm")
+    flags = ["llm", "train", "--engine", "vllm", "--preset", "tempered", "--steps", "2"]
+    flags += ["--prompts-per-step", "4", "--samples-per-prompt", "4", "--learning-rate", "1e-3"]
+    flags += ["--max-length", "48", "--eval-problems", "1", "--eval-samples", "2"]  # fewer problems than processes
+    command = [sys.executable, "-c", BY_VLLM, str(folder), *flags]
+    options: dict[str, Any] = {"cwd": Path(__file__).parents[3], "env": os.environ | {"OMP_NUM_THREADS": "1"}}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800, **options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
 @pytest.mark.vllm
 @pytest.mark.slow
 @pytest.mark.parametrize("tensor_parallel", [1, 2], ids=["an engine each", "one engine together"])
-def test_two_processes_sample_with_vllm(tensor_parallel: int, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    flags = ["--engine", "vllm", "--preset", "tempered", "--steps", "2", "--tensor-parallel", str(tensor_parallel)]
-    flags += ["--prompts-per-step", "4", "--samples-per-prompt", "4", "--learning-rate", "1e-3"]
-    flags += ["--max-length", "48", "--eval-problems", "1", "--eval-samples", "2"]  # fewer problems than processes
-    done = by_two(out, *flags)
-    assert done.returncode == 0, done.stderr[-3000:]
-    for record in metrics.read(out / "metrics.jsonl"):
+def test_two_processes_sample_with_vllm(tensor_parallel: int, by_vllm: Path) -> None:
+    out = by_vllm / str(tensor_parallel)
+    records = metrics.read(out / "metrics.jsonl")
+    assert len(records) == 2
+    for record in records:
         # Both implementations have the policy's weights, after an update too; the engine's are divided or not.
         assert 0.0 < record["engine_logprob_error"] < 1e-4
         assert record["gradient_norm"] > 0

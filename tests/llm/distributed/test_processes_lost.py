@@ -24,9 +24,7 @@ from sharpen.objective.storage import files
 DRIVER = '''
 import json, os, shutil, signal, sys, time
 from pathlib import Path
-import torch, transformers, torch._dynamo, torch.distributed.fsdp, scipy.stats, yaml
-from transformers import LlamaForCausalLM
-import sharpen.llm.training.trainer, sharpen.llm.rollout.transformers_engine, sharpen.llm.preflight.checks
+import torch, yaml
 from sharpen.cli.main import main
 from sharpen.llm.distributed import lost
 from sharpen.llm.distributed.world import World, connect, launched
@@ -37,7 +35,7 @@ from sharpen.objective import preset
 from sharpen.objective.storage import files
 from tests.llm.distributed import forks
 
-torch.set_num_threads(1)
+forks.import_everything()
 HERE = Path(sys.argv[1])
 SETTINGS = {
     "problems": 16, "steps": 3, "prompts_per_step": 4, "samples_per_prompt": 3, "checkpoint_every": 1,

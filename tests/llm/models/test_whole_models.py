@@ -43,12 +43,10 @@ LORA = {"full": None, "lora": {"rank": 2}}
 DRIVER = """
 import sys
 from pathlib import Path
-import torch, torch._dynamo, torch.distributed.fsdp, transformers
-import sharpen.llm.training.trainer, sharpen.llm.rollout.transformers_engine, sharpen.llm.preflight.checks
 from sharpen.cli.main import main
-from tests.llm.distributed.forks import together
+from tests.llm.distributed.forks import import_everything, together
 
-torch.set_num_threads(1)
+import_everything()
 for settings in map(Path, sys.argv[1:]):
     command = ["llm", "train", "--config", str(settings), "--out", str(settings.with_suffix("")), "--json"]
     lives = together(2, lambda _: main(command), settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from sharpen.llm.models.logprobs import token_logprobs
-from sharpen.llm.rollout import Engine, Rollout, Sampling, make_engine
+from sharpen.llm.rollout import Engine, Rollout, Sampling, make_engine, vllm_engine
 from sharpen.objective import InputError
 
 pytestmark = pytest.mark.vllm
@@ -61,8 +62,6 @@ def folder(model: PreTrainedModel, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def engine_with(model: PreTrainedModel, folder: Path, patch: pytest.MonkeyPatch, **options: Any) -> Engine:
-    from sharpen.llm.rollout import vllm_engine
-
     patch.setattr(vllm_engine, "CPU_OPTIONS", vllm_engine.CPU_OPTIONS | options)
     return make_engine("vllm", model=model, location=folder, max_length=MAX_LENGTH, seed=0)
 
@@ -149,6 +148,37 @@ def test_samples_of_one_prompt_share_its_whole_blocks(
         assert sum(read) < 0.7 * SAMPLES * sum(len(prompt) for prompt in PROMPTS) + len(whole.prompt_ids) * 24
     finally:
         engine.close()
+
+
+def test_a_start_takes_the_memory_of_its_rows_and_no_other_process(
+    model: PreTrainedModel, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing in vLLM's cache, as on a new machine, it would ask a second process about the model's class."""
+    from vllm.model_executor.models import registry
+
+    monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path))
+    started: list[Any] = []
+    start = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: (started.append(a[0]), start(*a, **k))[1])
+    monkeypatch.setattr(vllm_engine, "LEAST_CACHE", 0)
+    registry._try_inspect_model_cls.cache_clear()
+    engine = make_engine("vllm", model=model, location=folder, max_length=MAX_LENGTH + 1, seed=0, rows=7)
+    try:
+        assert engine._llm.llm_engine.vllm_config.cache_config.num_gpu_blocks == 7 * 6  # type: ignore[attr-defined]
+        assert engine.generate(PROMPTS[:1], 1, SAMPLING, seed=3).response_ids
+    finally:
+        engine.close()
+    assert list(tmp_path.rglob("*LlamaForCausalLM.json"))
+    assert registry._SUBPROCESS_COMMAND not in started
+
+
+def test_the_cache_is_as_large_as_its_rows_need_within_bounds() -> None:
+    config = LlamaConfig(hidden_size=576, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3)
+    of_a_block = 2 * 30 * 3 * 64 * 2 * 32  # keys and values, layers, heads, width, bytes, tokens
+    assert vllm_engine._cache_bytes(config, 100, 96, "bfloat16") == 100 * 3 * of_a_block
+    assert vllm_engine._cache_bytes(config, 100, 97, "float32") == 100 * 4 * 2 * of_a_block
+    assert vllm_engine._cache_bytes(config, 1, 96, "float32") == vllm_engine.LEAST_CACHE
+    assert vllm_engine._cache_bytes(config, 256, 4096, "bfloat16") == vllm_engine.MOST_CACHE
 
 
 def test_adapters_are_pushed_with_the_weights_they_change(

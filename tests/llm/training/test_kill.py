@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,20 +16,20 @@ from safetensors.torch import load_file
 from sharpen.llm.training import metrics
 
 # One process imports torch and forks one child for each life of the run; a child kills itself, with SIGKILL, so nothing
-# of Python's clean-up runs. The parent computes nothing, so that forking is safe.
+# of Python's clean-up runs. The parent has one thread, so that forking is safe.
 DRIVER = '''
 import os, signal, sys
 from pathlib import Path
-import torch, transformers
+import torch
 import sharpen.llm.training.final_evaluation
-import sharpen.llm.training.trainer
 from sharpen.llm.training import metrics
 from sharpen.llm.configs.train import resolve
 from sharpen.llm.training.run import train
 from sharpen.objective import preset
 from sharpen.objective.storage import files
+from tests.llm.distributed.forks import import_everything
 
-torch.set_num_threads(1)
+import_everything()
 config = resolve({
     "problems": 16, "steps": 3, "prompts_per_step": 2, "samples_per_prompt": 2, "max_length": 32, "checkpoint_every": 1,
     "engine": "transformers",
@@ -93,7 +94,8 @@ print(live(parts, lambda: None))
 def test_a_run_killed_at_any_moment_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     command = [sys.executable, "-c", DRIVER, str(tmp_path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=850)
+    options: dict[str, Any] = {"cwd": Path(__file__).parents[3], "env": environment, "timeout": 850}
+    done = subprocess.run(command, capture_output=True, text=True, **options)
     assert done.stdout.split() == ["0", *["9"] * 8, "0"], done.stderr[-3000:]
     assert ".step_000002." in done.stderr  # what a kill left of a checkpoint
     whole, parts = tmp_path / "whole", tmp_path / "parts"
