@@ -41,7 +41,7 @@ CPU_OPTIONS: dict[str, Any] = {
     # then takes as many tokens per step as the longest may have, at least.
     "enable_chunked_prefill": False,
 }
-# Bytes of the KV cache on a CPU, which has what all rows need at full length: vLLM writes zeros to all of it at each start.
+# Bytes of the KV cache on a CPU, which holds all rows at full length: vLLM writes zeros to all of it at each start.
 # VLLM_CPU_KVCACHE_SPACE (GiB), where set, goes before it.
 LEAST_CACHE, MOST_CACHE = 2**26, 2**30
 
