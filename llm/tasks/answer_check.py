@@ -35,6 +35,10 @@ class Asked(NamedTuple):
     ids: tuple[str, ...] | None = None
 
 
+COMPUTED = "embedded"  # the data set whose problems never change: they are looked at once a process
+_known: dict[Asked, list[str] | InputError] = {}
+
+
 def unanswered(asked: Sequence[Asked]) -> list[list[str] | InputError]:
     """Return, for each part of a data set, the ids of its problems that no response can be right for.
 
@@ -45,10 +49,11 @@ def unanswered(asked: Sequence[Asked]) -> list[list[str] | InputError]:
     Raises:
         RuntimeError: the other process failed.
     """
-    mine = {place for place, one in enumerate(asked) if one.spec.startswith(PREFIX)}
-    others = [one for place, one in enumerate(asked) if place not in mine]
-    elsewhere = iter(_by_another_process(others) if others else [])
-    return [_unanswered(one) if place in mine else next(elsewhere) for place, one in enumerate(asked)]
+    others = [one for one in asked if not one.spec.startswith(PREFIX) and one not in _known]
+    elsewhere = dict(zip(others, _by_another_process(others) if others else [], strict=True))
+    _known.update((one, found) for one, found in elsewhere.items() if one.spec == COMPUTED)
+    elsewhere |= _known
+    return [_unanswered(one) if one.spec.startswith(PREFIX) else elsewhere[one] for one in asked]
 
 
 def _by_another_process(asked: Sequence[Asked]) -> list[list[str] | InputError]:

@@ -24,6 +24,7 @@ from sharpen.objective import PRESETS
 SMALL: dict[str, Any] = {
     "objective": PRESETS["tilted"].to_dict(),
     "steps": 4,
+    "problems": 64,
     "prompts_per_step": 2,
     "max_length": 32,
     "samples_per_prompt": 2,

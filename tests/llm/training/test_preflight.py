@@ -18,6 +18,7 @@ from sharpen.llm.models import hub, store
 from sharpen.llm.models.registry import resolve as resolve_model
 from sharpen.llm.preflight import checks as preflight
 from sharpen.llm.preflight import inventory, machine
+from sharpen.llm.tasks import answer_check
 from sharpen.llm.tasks.answer_check import Asked, unanswered
 from sharpen.llm.tasks.sources import TableSource, load_source
 from sharpen.objective import PRESETS, InputError, MissingError, SeveralInputsError
@@ -284,6 +285,21 @@ def test_ids_of_problems_without_an_answer(tmp_path: Path) -> None:
     assert found[:3] == [["1", "2", "3"], ["1"], []]
     assert isinstance(found[3], InputError)
     assert unanswered([]) == []
+
+
+def test_problems_that_never_change_are_looked_at_once_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path / "some.jsonl", [{"problem": "p", "answer": "1"}])
+    seen: list[str] = []
+    real = answer_check._by_another_process
+    monkeypatch.setattr(answer_check, "_known", {})
+    monkeypatch.setattr(
+        answer_check, "_by_another_process", lambda asked: seen.extend(a.spec for a in asked) or real(asked)
+    )
+    asked = [Asked("embedded", "test", 7), Asked(file, "test"), Asked("embedded", "test", 8)]
+    assert unanswered(asked) == unanswered(asked) == [[], [], []]
+    assert seen == ["embedded", file, "embedded", file]
 
 
 def test_a_gated_model_says_how_to_be_let_in(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,7 @@ SMALL: dict[str, Any] = {
     "objective": preset("tilted").to_dict(),
     "engine": "transformers",
     "steps": 4,
+    "problems": 64,
     "prompts_per_step": 2,
     "samples_per_prompt": 4,
     "max_length": 48,
