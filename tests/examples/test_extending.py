@@ -16,7 +16,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding=
 SMALL = {  # the same commands with fewer and smaller steps
     ("llm", "train"): (
         "--steps 2 --prompts-per-step 2 --samples-per-prompt 2 --eval-problems 2 --eval-samples 2 "
-        "--set evaluation.alpha_prompts=0 --engine transformers --out run"
+        "--set evaluation.alpha_prompts=0 --set problems=64 --engine transformers --out run"
     ),
     ("llm", "eval"): "--problems 2 --engine transformers --out run",
     ("toy", "simulate"): "--steps 20 --seeds 2",
@@ -24,12 +24,13 @@ SMALL = {  # the same commands with fewer and smaller steps
     ("toy", "phase"): "--json",
 }
 # A section's commands one after the other in a process that is new for the section, forked from one that has imported
-# torch and the model's code and computed nothing: most of what a command takes that makes two steps is that import.
+# torch and the model's code: most of what a command takes that makes two steps is that import.
 RUN = """
 import json, os, sys
-import sharpen.llm.training.run, transformers.models.qwen2.modeling_qwen2
 from sharpen.cli.main import main
+from tests.llm.distributed.forks import import_everything
 
+import_everything()
 statuses = []
 for folder, lines in json.loads(sys.argv[1]):
     if os.fork() == 0:
@@ -91,7 +92,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
             lines.append([*command, *small])
         todo.append((folder, lines))
     asked = json.dumps([(str(folder), lines) for folder, lines in todo])
-    done = subprocess.run([sys.executable, "-c", RUN, asked], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", RUN, asked]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
     return {
         title: Ran(lines, status, (folder / "said.txt").read_text(), (folder / "errors.txt").read_text())

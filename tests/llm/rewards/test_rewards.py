@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sharpen.llm.rewards import REWARDS, RewardConfig, Scoring, reward_for
 from sharpen.llm.rewards.firewall import BoundReward
 from sharpen.llm.tasks.data import AnswerKey, DataSource, PromptSet
 from sharpen.llm.tasks.sources import load_source
+from sharpen.llm.tasks.verification.verify import Verifier
 from sharpen.objective import PRESETS, InputError
 
 TASK = PRESETS["task-reward"]
@@ -25,6 +27,13 @@ NAMES = ["p", "p", "p", "q", "q", "q"]
 TEXTS = [r"\boxed{7}", r"\boxed{ 07}", r"\boxed{8}", "no box", r"\boxed{x}", r"\boxed{}"]
 LABELLED = ("task", "inverted", "noisy")
 FIELDS: dict[str, dict[str, Any]] = {"length": {"target": 4}}
+VERIFIER = Verifier(workers=1)  # of all rewards: each one's own would start a process of its own
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    VERIFIER.close()
 
 
 class Source(DataSource):
@@ -43,14 +52,14 @@ class Source(DataSource):
 
 
 def rewards(kind: str, scoring: Scoring | None = None, **fields: Any) -> list[float]:
-    reward = reward_for(TASK, Source(kind in LABELLED), kind=kind, **fields)
+    reward = reward_for(TASK, Source(kind in LABELLED), kind=kind, verifier=VERIFIER, **fields)
     assert reward is not None
     assert reward.kind == kind
     return reward(NAMES, TEXTS, scoring)
 
 
 def label_free(kind: str, seed: int = 0, **fields: Any) -> BoundReward:
-    found = reward_for(TASK, Source(False), kind=kind, seed=seed, **fields)
+    found = reward_for(TASK, Source(False), kind=kind, seed=seed, verifier=VERIFIER, **fields)
     assert found is not None
     return found
 
@@ -165,7 +174,7 @@ def test_answers_are_opened_by_the_labelled_rewards_of_objectives_with_a_reward_
     kind: str, preset: str
 ) -> None:
     objective, source = PRESETS[preset], Source(allowed=True)
-    reward = reward_for(objective, source, kind=kind, **FIELDS.get(kind, {}))
+    reward = reward_for(objective, source, kind=kind, verifier=VERIFIER, **FIELDS.get(kind, {}))
     assert (reward is not None) == objective.needs_reward
     assert source.opened == (objective.needs_reward and kind in LABELLED)
     if reward is not None and kind not in LABELLED:
