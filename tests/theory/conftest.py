@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from sharpen.objective import Objective
 from sharpen.theory.core.problem import Problem
-from sharpen.theory.proofs.result import Derivation, Theorem
+from sharpen.theory.proofs.result import Derivation, Result, Theorem
 
 NUMBER = st.floats(0.05, 1.0)
 
@@ -85,6 +86,17 @@ class Oracle:
 def kit() -> SimpleNamespace:
     """What the test files share; a fixture, because test files cannot import each other."""
     return SimpleNamespace(problems=problems, objectives=objectives, policies=policies, Oracle=Oracle)
+
+
+@pytest.fixture(scope="session")
+def derived() -> Callable[..., Result]:
+    """Return a result with its true claims, ``derived(theorem, seed)``: derived once for all tests that look at it."""
+
+    @cache
+    def found(theorem: Theorem, seed: int) -> Result:
+        return theorem.derive(seed=seed)
+
+    return found
 
 
 @pytest.fixture

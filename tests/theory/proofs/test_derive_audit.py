@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sympy as sp
 
-from sharpen.theory.proofs.result import EXHAUSTIVE, SYMBOLIC, Theorem
+from sharpen.theory.proofs.result import EXHAUSTIVE, SYMBOLIC, Result, Theorem
 from sharpen.theory.proofs.theorems import audit, forecast, selfmap
 
 THEOREMS = [audit.T15, audit.T16, forecast.T21, forecast.T22, forecast.T23, selfmap.T24, forecast.T25]
@@ -36,8 +36,8 @@ FALSE: list[tuple[Theorem, str, Any]] = [
 
 @pytest.mark.parametrize("theorem", THEOREMS, ids=lambda theorem: theorem.id)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_derivation_holds(theorem: Theorem, seed: int) -> None:
-    result = theorem.derive(seed=seed)
+def test_derivation_holds(theorem: Theorem, seed: int, derived: Callable[..., Result]) -> None:
+    result = derived(theorem, seed)
     assert [step.text for step in result.steps if not step.holds] == []
     assert result.method == (EXHAUSTIVE if theorem.id == "T22" else SYMBOLIC)
     assert any(step.confirms for step in result.steps)

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,9 @@ def app() -> typer.Typer:
 
 
 @pytest.fixture(scope="module")
-def everything() -> list[Result]:
-    """All results, derived once, with few simulated runs: other tests check what they find."""
-    from sharpen.theory.proofs.numbers import estimators as estimators_numbers
-    from sharpen.theory.proofs.numbers import finite_samples as finite_samples_numbers
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finite_samples_numbers, "CHAINS", 100)
-        patch.setattr(finite_samples_numbers, "RACERS", 50)
-        patch.setattr(estimators_numbers, "DRAWS", 2_000)
-        return [theorem(name).derive() for name in MODULES]
+def everything(derived: Callable[..., Result]) -> list[Result]:
+    """All results, which other tests check too."""
+    return [derived(theorem(name), 0) for name in MODULES]
 
 
 def run(app: typer.Typer, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[str, int]:

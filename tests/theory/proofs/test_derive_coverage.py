@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import sympy as sp
 
-from sharpen.theory.proofs.result import EXHAUSTIVE, SYMBOLIC, Theorem
+from sharpen.theory.proofs.result import EXHAUSTIVE, SYMBOLIC, Result, Theorem
 from sharpen.theory.proofs.theorems.answers import ALPHA, FLIP, MASS, SPREAD, T5
 from sharpen.theory.proofs.theorems.coverage import KEPT, RIGHT, SAMPLES, SUCCESS, T6, TIED, VOTES
 
 
 @pytest.mark.parametrize(("theorem", "method"), [(T5, SYMBOLIC), (T6, EXHAUSTIVE)], ids=["T5", "T6"])
-def test_holds_by_its_method_and_to_rounding(theorem: Theorem, method: str) -> None:
-    result = theorem.derive()
+def test_holds_by_its_method_and_to_rounding(theorem: Theorem, method: str, derived: Callable[..., Result]) -> None:
+    result = derived(theorem, 0)
     assert [step.text for step in result.steps if not step.holds] == []
     assert result.method == method
     assert result.error < 1e-7

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sympy as sp
 
-from sharpen.theory.proofs.result import SYMBOLIC, Theorem
+from sharpen.theory.proofs.result import SYMBOLIC, Result, Theorem
 from sharpen.theory.proofs.sums import PI, I, J, K, N, mean
 from sharpen.theory.proofs.theorems import dynamics, selfmap
 
@@ -36,8 +36,8 @@ FALSE: list[tuple[Theorem, str, Any]] = [
 
 
 @pytest.mark.parametrize("theorem", THEOREMS, ids=lambda theorem: theorem.id)
-def test_derivation_holds(theorem: Theorem) -> None:
-    result = theorem.derive()
+def test_derivation_holds(theorem: Theorem, derived: Callable[..., Result]) -> None:
+    result = derived(theorem, 0)
     assert [step.text for step in result.steps if not step.holds] == []
     assert result.holds
     assert result.method == SYMBOLIC

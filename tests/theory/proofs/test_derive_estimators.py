@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sympy as sp
 
-from sharpen.theory.proofs.result import SYMBOLIC
+from sharpen.theory.proofs.result import SYMBOLIC, Result
 from sharpen.theory.proofs.theorems import estimators
 from sharpen.theory.proofs.theorems.estimators import GROUP, T14
 
@@ -31,8 +31,8 @@ FALSE: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_derivation_holds(seed: int) -> None:
-    result = T14.derive(seed=seed)
+def test_derivation_holds(seed: int, derived: Callable[..., Result]) -> None:
+    result = derived(T14, seed)
     assert [step.text for step in result.steps if not step.holds] == []
     assert result.holds
     assert result.method == SYMBOLIC

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sympy as sp
 
-from sharpen.theory.proofs.result import SYMBOLIC, Theorem
+from sharpen.theory.proofs.result import SYMBOLIC, Result, Theorem
 from sharpen.theory.proofs.theorems import optima, response
 
 FALSE: list[tuple[Theorem, str, Any]] = [
@@ -39,8 +39,8 @@ THEOREMS = [optima.T1, optima.T2, optima.T3, response.T4, response.T7]
 
 @pytest.mark.parametrize("theorem", THEOREMS, ids=lambda theorem: theorem.id)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_derivation_holds(theorem: Theorem, seed: int) -> None:
-    result = theorem.derive(seed=seed)
+def test_derivation_holds(theorem: Theorem, seed: int, derived: Callable[..., Result]) -> None:
+    result = derived(theorem, seed)
     assert [step.text for step in result.steps if not step.holds] == []
     assert result.holds
     assert result.method == SYMBOLIC

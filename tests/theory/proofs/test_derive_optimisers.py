@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sympy as sp
 
-from sharpen.theory.proofs.result import SYMBOLIC
+from sharpen.theory.proofs.result import SYMBOLIC, Result
 from sharpen.theory.proofs.theorems.optimisers import meansquare
 from sharpen.theory.proofs.theorems.optimisers.meansquare import T26
 
@@ -23,8 +23,8 @@ FALSE: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_derivation_holds(seed: int) -> None:
-    result = T26.derive(seed=seed)
+def test_derivation_holds(seed: int, derived: Callable[..., Result]) -> None:
+    result = derived(T26, seed)
     assert [step.text for step in result.steps if not step.holds] == []
     assert result.method == SYMBOLIC
     assert any(step.confirms and step.tolerance > 0 for step in result.steps)

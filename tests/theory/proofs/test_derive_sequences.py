@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sympy as sp
 
-from sharpen.theory.proofs.result import EXHAUSTIVE, SYMBOLIC, Theorem
+from sharpen.theory.proofs.result import EXHAUSTIVE, SYMBOLIC, Result, Theorem
 from sharpen.theory.proofs.theorems.lengths import ALPHA, GO, RATIO, RHO, SLOPE, T8
 from sharpen.theory.proofs.theorems.likelihood import BEST_CYCLE, BEST_PATH, CYCLE, MEAN, PERIOD, T10
 from sharpen.theory.proofs.theorems.sequences import COOL_FIRST, EDGE, HERE, NEXT, POWER_FIRST, T9
@@ -18,8 +18,8 @@ from sharpen.theory.proofs.theorems.sequences import COOL_FIRST, EDGE, HERE, NEX
 @pytest.mark.parametrize(
     ("theorem", "method"), [(T8, SYMBOLIC), (T9, SYMBOLIC), (T10, EXHAUSTIVE)], ids=["T8", "T9", "T10"]
 )
-def test_holds_by_its_method_and_to_rounding(theorem: Theorem, method: str) -> None:
-    result = theorem.derive()
+def test_holds_by_its_method_and_to_rounding(theorem: Theorem, method: str, derived: Callable[..., Result]) -> None:
+    result = derived(theorem, 0)
     assert [step.text for step in result.steps if not step.holds] == []
     assert result.method == method
     assert result.error < 1e-9

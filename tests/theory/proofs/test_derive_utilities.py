@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sympy as sp
 
-from sharpen.theory.proofs.result import EXHAUSTIVE, SYMBOLIC, Theorem
+from sharpen.theory.proofs.result import EXHAUSTIVE, SYMBOLIC, Result, Theorem
 from sharpen.theory.proofs.theorems.family import utilities
 from sharpen.theory.proofs.theorems.family.utilities import T17, T18, T19, T20
 
@@ -31,8 +31,8 @@ FALSE: list[tuple[Theorem, str, Any]] = [
 
 @pytest.mark.parametrize("theorem", [T17, T18, T19, T20], ids=lambda theorem: theorem.id)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_derivation_holds(theorem: Theorem, seed: int) -> None:
-    result = theorem.derive(seed=seed)
+def test_derivation_holds(theorem: Theorem, seed: int, derived: Callable[..., Result]) -> None:
+    result = derived(theorem, seed)
     assert [step.text for step in result.steps if not step.holds] == []
     assert result.method == (EXHAUSTIVE if theorem.id == "T19" else SYMBOLIC)
     assert any(step.confirms and step.tolerance > 0 for step in result.steps)
