@@ -78,6 +78,7 @@ def listed(names: Collection[str]) -> str:
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
-    if not tensor.is_floating_point():
+    """Return whether all numbers are, by their sum: a finite one has finite terms alone, whose sum may overflow."""
+    if not tensor.is_floating_point() or bool(tensor.detach().sum().isfinite()):
         return True
     return all(bool(part.isfinite().all()) for part in tensor.reshape(-1).split(CHUNK))

@@ -13,9 +13,12 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 # By results, processors and the model that is to be had: only that they run is checked.
 SAMPLED = ("figure-one", "forecast-and-audit", "your-own-task-and-reward")
-# Of the one that trains a real model: fewer samples and steps, for which that is as good.
+# Of the one that trains a real model: fewer problems, samples and steps, for which that is as good.
 SMALLER = {
     "forecast-and-audit": {
+        "model, 8, data": "model, 3, data",
+        "before, 8, data": "before, 3, data",
+        "problems=8": "problems=3",
         "samples=12": "samples=5",
         "budget=40": "budget=8",
         '"steps": 5, "prompts_per_step": 4, "samples_per_prompt": 4': (

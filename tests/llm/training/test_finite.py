@@ -74,6 +74,21 @@ def test_rows_and_names() -> None:
     assert non_finite([("a", rows), ("b", rows[0]), ("c", torch.tensor([1]))]) == ["a"]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_sums_that_overflow_are_of_numbers_and_infinities_that_cancel_are_none(dtype: torch.dtype) -> None:
+    largest, inf = torch.finfo(dtype).max, float("inf")
+    tensors = {
+        "large": [largest] * 9,
+        "largest and least": [largest, largest, -largest, -largest],
+        "both infinities": [1.0, inf, -inf],
+        "one": [-inf, largest],
+        "nan": [0.0, NAN],
+        "none": [],
+    }
+    found = non_finite([(name, torch.tensor(values, dtype=dtype)) for name, values in tensors.items()])
+    assert found == ["both infinities", "one", "nan"]
+
+
 def spoil(monkeypatch: pytest.MonkeyPatch, step: int, where: Callable[[Any], None]) -> None:
     """Let ``where`` work on the trainer at the beginning of the update of one step (from 1)."""
     from sharpen.llm.training.trainer import Trainer
