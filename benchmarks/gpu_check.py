@@ -67,6 +67,14 @@ def versions() -> dict[str, Any]:
     return found
 
 
+def look_for_gpu() -> None:
+    """End this process where torch sees no GPU, before it imports what takes longer than that answer."""
+    import torch
+
+    if not torch.cuda.is_available():
+        sys.exit("torch sees no GPU here")
+
+
 def in_a_process(part: str, tiny: bool, limit: float) -> dict[str, Any]:
     """Run one part in a process of its own; say what stopped it if it did not end well."""
     command = [sys.executable, __file__, "--run", part, *(["--tiny"] if tiny else [])]
@@ -111,6 +119,8 @@ def main() -> int:
     parser.add_argument("--run", choices=EVERY, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.run:
+        if not given.tiny:
+            look_for_gpu()
         print(json.dumps(EVERY[given.run][0](given.tiny)))
         return 0
     from sharpen.objective.storage.runfolder import provenance

@@ -23,7 +23,7 @@ COMMAND = [
     *("--steps", str(STEPS), "--prompts-per-step", "3", "--samples-per-prompt", "16", "--max-length", "40"),
     *("--learning-rate", "5e-4", "--checkpoint-every", "4", "--engine", "transformers", "--eval-problems", "1"),
     *("--eval-samples", "1", "--seed", "1", "--set", "problems=3", "--set", "optimizer.warmup_steps=0"),
-    *("--set", "optimizer.max_kl=0.3", "--set", "evaluation.alpha_prompts=0", "--set", "evaluation.choose_by=last"),
+    *("--set", "optimizer.max_kl=0.3", "--set", "evaluation.alpha_prompts=0"),
 ]
 # What J has to rise by, from the first step to the mean of the last two; .13 to .6 were seen. NSR and W-REINFORCE take
 # long to find what is right from what is wrong.
