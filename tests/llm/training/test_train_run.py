@@ -148,6 +148,7 @@ at, sent, step = int(sys.argv.pop(1)), Path(sys.argv.pop(1)), Trainer.step
 
 def late(trainer):
     while trainer.step_index == at and not sent.exists():
+        sent.with_name("begun").touch()
         time.sleep(0.02)
     return step(trainer)
 
@@ -156,10 +157,10 @@ main()
 """
 
 
-def wait_for_steps(process: subprocess.Popen[str], out: Path, steps: int) -> None:
+def wait_for_steps(process: subprocess.Popen[str], out: Path, steps: int, begun: Path) -> None:
+    """Wait until the steps are recorded and the next one has begun: in between their checkpoint is still written."""
     for _ in range(1200):
-        file = out / "metrics.jsonl"
-        if file.exists() and len(metrics.read(file)) >= steps:
+        if begun.exists() and len(metrics.read(out / "metrics.jsonl")) >= steps:
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
@@ -188,7 +189,7 @@ def test_a_signal_loses_nothing_that_was_saved(
     out, sent = tmp_path / "parts", tmp_path / "sent"
     command = [sys.executable, "-c", WAITING, str(at), str(sent), "llm", "train", "--out", str(out), *SIGNALLED]
     process = spawn(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"CI": "1"})
-    wait_for_steps(process, out, at)
+    wait_for_steps(process, out, at, tmp_path / "begun")
     process.send_signal(signalled)
     sent.touch()
     _, stderr = process.communicate(timeout=120)
