@@ -14,7 +14,7 @@ from typing import Any
 import sympy as sp
 from sympy.core.symbol import Str
 
-from sharpen.theory.proofs.sums import derivative
+from sharpen.theory.proofs.sums import derivative, limit
 
 ATOMIC = re.compile(r"[A-Za-z0-9_^*|@\[\]().,' /<]+")  # what a name may consist of: no sign, no equation
 
@@ -106,7 +106,7 @@ def evaluate(expression: Any) -> Any:
         where = zip(expression.variables, map(evaluate, expression.point), strict=True)
         return evaluate(expression.expr).subs(list(where), simultaneous=True)
     if _is(expression, sp.Limit):
-        return sp.limit(evaluate(expression.args[0]), *expression.args[1:3])
+        return limit(evaluate(expression.args[0]), *expression.args[1:3])
     if _is(expression, sp.Integral):
         return expression.doit()
     if _is(expression, sp.Sum):

@@ -14,7 +14,7 @@ from sympy.core.relational import Relational
 from sharpen.theory.proofs.notation import Short, evaluate, shorts
 from sharpen.theory.proofs.printers import to_latex
 from sharpen.theory.proofs.prose import Text, say
-from sharpen.theory.proofs.sums import N, vanishes
+from sharpen.theory.proofs.sums import N, limit, vanishes
 
 SYMBOLIC, EXHAUSTIVE, RANDOMISED = "symbolic", "exhaustive", "randomised"
 METHODS = (SYMBOLIC, EXHAUSTIVE, RANDOMISED)  # the strongest first
@@ -209,7 +209,7 @@ class Derivation:
         """Add the step that the expression tends to ``value`` as ``x`` rises (or, at 0, falls) to ``point``."""
         claim = sp.Eq(sp.Limit(expression, x, point), value, evaluate=False)
         inside, expected = _put(evaluate(expression), where), _put(evaluate(sp.sympify(value)), where)
-        found = sp.limit(inside, x, point)
+        found = limit(inside, x, point)
         holds = found == expected or (found.is_finite is True and _same(found, expected))
         return self._add(text, claim, SYMBOLIC, scope, holds, where=where)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import sympy as sp
@@ -20,6 +21,8 @@ P: Any = sp.IndexedBase("p", positive=True)  # the reference policy
 U: Any = sp.IndexedBase("u", real=True)  # the potential of the objective
 R: Any = sp.IndexedBase("r", real=True)  # the task reward
 LOG_P: Any = sp.IndexedBase("ell", real=True)  # log p
+# What has been proved, and limits: a proof with other draws or beside another claim asks most of it again.
+KEPT = 4096
 NOISE = 1e-9  # what SymPy's numbers, of 15 digits or more, may leave of a zero
 Z = sp.Symbol("Z", positive=True)  # stands for a partition sum, so that SymPy knows that it is positive
 
@@ -102,9 +105,14 @@ def vanishes(expression: Any, given: Mapping[sp.Expr, sp.Expr] | None = None) ->
         >>> vanishes(mean(R[I] - mean(R[J], J)), NORMALISED), vanishes(mean(R[I] - mean(R[J], J)))
         (True, False)
     """
+    return _vanishes(expression, tuple((given or {}).items()))
+
+
+@lru_cache(maxsize=KEPT)
+def _vanishes(expression: Any, given: tuple[tuple[Any, Any], ...]) -> bool:
     reduced = sp.expand(expand_sums(expression))
     if given:
-        reduced = sp.expand(expand_sums(reduced.xreplace({expand_sums(sp.sympify(x)): y for x, y in given.items()})))
+        reduced = sp.expand(expand_sums(reduced.xreplace({expand_sums(sp.sympify(x)): y for x, y in given})))
     sums = sorted(reduced.atoms(sp.Sum), key=sp.default_sort_key)
     reduced = reduced.xreplace({each: _unknown(each) for each in sums})
     for attempt in (sp.expand, _hyperbolic, _rational, sp.simplify, _exponentials):
@@ -114,6 +122,12 @@ def vanishes(expression: Any, given: Mapping[sp.Expr, sp.Expr] | None = None) ->
         if attempt is _hyperbolic and _differs(reduced):  # what follows takes seconds where there is nothing to find
             return False
     return False
+
+
+@lru_cache(maxsize=KEPT)
+def limit(expression: Any, x: Any, point: Any) -> Any:
+    """Return SymPy's limit of the expression as ``x`` rises (or, at 0, falls) to ``point``."""
+    return sp.limit(expression, x, point)
 
 
 def _differs(expression: Any) -> bool:

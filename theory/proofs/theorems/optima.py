@@ -13,7 +13,7 @@ from sharpen.objective import Coefficients, Objective, functional
 from sharpen.theory.proofs.notation import Short, by_sign, by_value, numeric, runs
 from sharpen.theory.proofs.prose import say
 from sharpen.theory.proofs.result import ANY_N, Derivation, Theorem
-from sharpen.theory.proofs.sums import NORMALISED, PI, I, J, K, N, P, R, U, Z, derivative, mean, total
+from sharpen.theory.proofs.sums import NORMALISED, PI, I, J, K, N, P, R, U, Z, derivative, limit, mean, total
 
 W_R, W_P = sp.symbols("w_r w_p", real=True)
 W_H = sp.Symbol("w_h", positive=True)
@@ -242,13 +242,13 @@ def _mode_decides(d: Derivation, decides: int) -> Any:
     """Check the accuracy of sharpening and of task reward on every labelling of four outcomes."""
     p = [sp.Rational(4, 10), sp.Rational(3, 10), sp.Rational(2, 10), sp.Rational(1, 10)]
     verdicts = []
-    sharpened = [sp.limit(1 / sum((y / x) ** TIME for y in p), TIME, sp.oo) for x in p]  # u = log p
+    sharpened = [limit(1 / sum((y / x) ** TIME for y in p), TIME, sp.oo) for x in p]  # u = log p
     for labels in itertools.product([0, 1], repeat=4):
         verdicts.append(sum(r * x for r, x in zip(labels, sharpened, strict=True)) == labels[decides])
         if any(labels):  # the task reward: u = r
             weights = [x * sp.exp(r * TIME) for x, r in zip(p, labels, strict=True)]
             correct = sum(x for x, r in zip(weights, labels, strict=True) if r)
-            verdicts.append(sp.limit(sp.cancel(correct / sum(weights)), TIME, sp.oo) == 1)
+            verdicts.append(limit(sp.cancel(correct / sum(weights)), TIME, sp.oo) == 1)
     ranked: Any = sp.IndexedBase("r")  # rewards, the likeliest outcome's first
     claim = sp.Eq(sp.Limit(sp.Symbol("E[r]"), TIME, sp.oo), ranked[decides + 1], evaluate=False)
     return d.check(
@@ -345,12 +345,12 @@ def _three_outcomes(d: Derivation, b: sp.Symbol, exponent: Any) -> Any:
         for k in range(3):
             odds = [(x / p[k]) ** ALPHA * sp.exp(b * (r - labels[k])) for x, r in zip(p, labels, strict=True)]
             expected = p[k] ** exponent / kept if labels[k] else sp.Integer(0)
-            tilted.append(sp.simplify(sp.limit(1 / sum(odds), b, sp.oo) - expected) == 0)
+            tilted.append(sp.simplify(limit(1 / sum(odds), b, sp.oo) - expected) == 0)
         ties.append(sp.exp(-ALPHA * (1 - labels[0])) / sum(sp.exp(-ALPHA * (1 - r)) for r in labels))
         drop = [sp.exp(-ALPHA * (1 - r) * (i + 1)) for i, r in enumerate(labels)]
         for k in range(3):
             expected = sp.Rational(labels[k], sum(labels))
-            sharp.append(sp.limit(drop[k] / sum(drop), ALPHA, sp.oo) == expected)
+            sharp.append(limit(drop[k] / sum(drop), ALPHA, sp.oo) == expected)
     weights = [x**ALPHA * sp.exp(b * r) for x, r in zip(p, (1, 1, 0), strict=True)]
     shown = sp.Eq(
         sp.Limit(weights[0] / sp.Add(*weights), b, sp.oo),
