@@ -35,8 +35,8 @@ OBJECTIVES = {
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> Problem:
-    n = 3  # one shape, so that compiled computations are found again
+def problems(draw: st.DrawFn, n: int = 3) -> Problem:
+    """Draw problems of one shape, so that compiled computations are found again."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     return Problem(rng.dirichlet(np.ones(n)), rng.normal(size=n), rng.integers(1, 6, size=n))
 
@@ -244,14 +244,17 @@ def test_self_sharpening_ends_in_the_mode_and_flattening_in_the_uniform_policy()
     np.testing.assert_allclose(down, 0.2, atol=1e-9)
 
 
+WHOLE = {"steps": 60, "record_every": 5}  # in both tests of every learner, of three runs with G = 4: one program each
+
+
 @pytest.mark.parametrize("name", LEARNERS.names())
 @settings(max_examples=10)
-@given(problems(), st.sampled_from(list(OBJECTIVES.values())))
+@given(problems(PROBLEM.n), st.sampled_from(list(OBJECTIVES.values())))
 def test_every_learner_keeps_a_normalised_policy(name: str, problem: Problem, objective: Objective) -> None:
     if getattr(LEARNERS.get(name), "needs_entropy", False) and objective.coefficients.w_h == 0.0:
         return
     eta = 0.5 / max(1.0, objective.coefficients.w_h)
-    policies = finish(name, objective, problem, eta, 50, seeds=2)
+    policies = finish(name, objective, problem, eta, seeds=3, group_size=4, **WHOLE)
     np.testing.assert_allclose(policies.sum(axis=1), 1.0, atol=1e-12)
     assert np.all(policies >= 0)
 
@@ -260,12 +263,12 @@ def test_every_learner_keeps_a_normalised_policy(name: str, problem: Problem, ob
 def test_a_run_continued_from_any_chunk_is_the_same_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = ensemble(name, Objective(alpha=2, reference="refresh:7"), PROBLEM, 0.1, 3, 4)
     first = start(runs)
-    *_, whole = run(runs, first, steps=60, record_every=5)
+    *_, whole = run(runs, first, **WHOLE)
     monkeypatch.setattr("sharpen.toy.dynamics.engine.CHUNK_UPDATES", 15 * 3)
-    parts: list[Progress] = list(run(runs, first, steps=60, record_every=5))
+    parts: list[Progress] = list(run(runs, first, **WHOLE))
     assert len(parts) == 4
     for middle in parts[:-1]:
-        *_, continued = run(runs, middle, steps=60, record_every=5)
+        *_, continued = run(runs, middle, **WHOLE)
         for left, right in zip(jax.tree.leaves(continued), jax.tree.leaves(whole), strict=True):
             np.testing.assert_array_equal(left, right)
 
