@@ -8,6 +8,7 @@ curve is a length, not the time, so that plateaus cost nothing.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -128,6 +129,13 @@ def _evenly(points: FloatArray, count: int) -> FloatArray:
     return even
 
 
+def _speed(log_pi: FloatArray, velocity: FloatArray) -> float:
+    """Return |d pi / dt| of one policy whose logits have this velocity; many thousands of times a curve."""
+    pi = np.exp(log_pi)
+    moved = pi * (velocity - np.dot(pi, velocity))
+    return math.sqrt(np.dot(moved, moved))
+
+
 def trajectory(line: AdvantageLine, start: FloatArray, field: Field, count: int = 60) -> FloatArray:
     """Return where the flow carries a policy, as points at equal distances on the simplex, shape [k, 3].
 
@@ -158,8 +166,7 @@ def trajectory(line: AdvantageLine, start: FloatArray, field: Field, count: int 
             raise _too_uneven(field)
         log_pi = log_softmax(theta)
         velocity = logit_velocity(line, log_pi, field)
-        speed = float(np.linalg.norm(np.exp(log_pi) * growth(line, log_pi, field)))
-        return velocity / max(speed, 0.1 * STOPPED * scale)
+        return velocity / max(_speed(log_pi, velocity), 0.1 * STOPPED * scale)
 
     class Speed:
         terminal = True
@@ -167,7 +174,7 @@ def trajectory(line: AdvantageLine, start: FloatArray, field: Field, count: int 
         def __call__(self, _: float, theta: FloatArray) -> float:
             nonlocal fastest
             log_pi = log_softmax(theta)
-            speed = float(np.linalg.norm(np.exp(log_pi) * growth(line, log_pi, field)))
+            speed = _speed(log_pi, logit_velocity(line, log_pi, field))
             fastest = max(fastest, speed)
             return speed - STOPPED * fastest
 
