@@ -61,7 +61,8 @@ def test_an_editable_install_is_one_line_that_any_tool_can_read(tmp_path: Path) 
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, target, follow_symlinks=False)
     place = tmp_path / "site"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(place), "--editable"]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target"]
+    pip += [str(place), "--editable"]
     run(*pip, str(copy), cwd=tmp_path)
     (pth,) = place.glob("*.pth")
     assert pth.read_text().strip() == str(copy / ".pyright")
