@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
 from sharpen.objective import InputError
@@ -32,7 +32,10 @@ LARGEST = 200.0  # natural parameter of a standardised feature: beyond it a memb
 # Share of p's variance of a feature under which a member is taken for its limit, all mass on where the feature is
 # largest: the supremum is not attained there, its theta says where the search ended, and the result says so.
 STILL = 1e-8
+NEWTON_STEPS = 60  # halved ones among them, after which another method searches
 GRADIENT = 1e-10  # of the mean log-likelihood in standardised features, at which the fit ends
+
+Expansion = tuple[FloatArray, FloatArray, FloatArray]  # values, slopes and bends
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,20 +173,28 @@ def shapley_values(features: Sequence[str], explained: Mapping[str, Any]) -> dic
     return values
 
 
-def per_prompt_alpha(points: Sequence[Points]) -> list[float | None]:
-    """Return the exponent of the closest p^alpha of each prompt by itself; None where it is a limit or not determined.
+def alone(points: Sequence[Points]) -> list[Fit | None]:
+    """Return the closest p^alpha of each prompt by itself; None where log p does not vary.
 
     Args:
         points: P sets whose first feature is log p.
     """
-    found: list[float | None] = []
-    for one in points:
-        scale = scales([one])
-        if not scale[0] > 0:
-            found.append(None)
-            continue
-        fit = _closest([one], [SHARPENING], [0], scale)
-        found.append(1.0 + fit.theta[SHARPENING] if fit.attained else None)
+    spreads = [scales([one])[:1] for one in points]
+    varying = [place for place, spread in enumerate(spreads) if spread[0] > 0]
+    found: list[Fit | None] = [None] * len(points)
+    if not varying:
+        return found
+    scale = np.stack([spreads[place] for place in varying])
+    stack = Stack([points[place] for place in varying], [0], scale)  # all at once: the sums are small, and many
+    thetas, ended = newton(stack.expansion, np.zeros_like(scale))
+    values, _, bends = stack.expansion(thetas)
+    at_base = stack.expansion(np.zeros_like(scale))[2]
+    for at, place in enumerate(varying):
+        if ended[at]:
+            theta = {SHARPENING: float(thetas[at, 0] / scale[at, 0])}
+            found[place] = Fit(theta, max(0.0, -float(values[at])), _varies(bends[at], at_base[at]))
+        else:
+            found[place] = _closest([points[place]], [SHARPENING], [0], scale[at])
     return found
 
 
@@ -219,7 +230,7 @@ class Stack:
     Args:
         points: P sets.
         places: Which columns of their features belong to the family, F of them.
-        scale: What the features are divided by, shape [F].
+        scale: What the features are divided by, shape [F], or [P, F] if each prompt has its own.
     """
 
     def __init__(self, points: Sequence[Points], places: Sequence[int], scale: FloatArray) -> None:
@@ -228,7 +239,8 @@ class Stack:
         self.prompt = np.repeat(np.arange(len(points)), sizes)
         self.log_base = np.concatenate([one.log_base for one in points])
         self.policy = np.concatenate([one.policy for one in points])
-        columns = np.concatenate([one.features[:, places] for one in points]) / scale
+        columns = np.concatenate([one.features[:, places] for one in points])
+        columns /= scale[self.prompt] if scale.ndim == 2 else scale
         # Centred at pi's mean, the log-likelihood ratio of a prompt is -A(theta).
         middles = np.add.reduceat(self.policy[:, None] * columns, self.starts)
         self.columns = columns - middles[self.prompt]
@@ -252,7 +264,20 @@ class Stack:
 
     def moments(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return mean and covariance of the features under p_theta of each prompt, shapes [P, F] and [P, F, F]."""
-        w = self.member(theta)
+        return self._moments(self.member(theta))
+
+    def expansion(self, theta: FloatArray) -> Expansion:
+        """Return A(theta) of each prompt with its slope and bend, which are the moments.
+
+        Args:
+            theta: Natural parameters, shape [F] for all prompts, or [P, F] for each its own.
+        """
+        each = theta.ndim == 2
+        tilt = np.einsum("mf,mf->m", self.columns, theta[self.prompt]) if each else self.columns @ theta
+        logs, w = self._normalised(self.log_base + tilt)
+        return logs - self.log_totals, *self._moments(w)
+
+    def _moments(self, w: FloatArray) -> tuple[FloatArray, FloatArray]:
         means = np.add.reduceat(w[:, None] * self.columns, self.starts)
         apart = self.columns - means[self.prompt]
         return means, np.add.reduceat(w[:, None, None] * apart[:, :, None] * apart[:, None, :], self.starts)
@@ -265,16 +290,19 @@ def _closest(points: Sequence[Points], names: Sequence[str], chosen: Sequence[in
         return Fit(dict.fromkeys(names, 0.0), 0.0, True)
     stack = Stack(points, varying, scale[varying])
 
-    def loss(theta: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-        means, covariances = stack.moments(theta)
-        return float(stack.log_normalizers(theta).mean()), means.mean(axis=0), covariances.mean(axis=0)
+    def loss(thetas: FloatArray) -> Expansion:
+        value, slope, bend = stack.expansion(thetas[0])
+        return tuple(each.mean(axis=0, keepdims=True) for each in (value, slope, bend))
 
-    theta = _minimised(loss, len(varying))
-    value, _, bend = loss(theta)
+    size = len(varying)
+    thetas, ended = newton(loss, np.zeros((1, size)))
+    if not ended[0]:
+        thetas = _searched(loss, size)[None]
+    value, _, bend = loss(thetas)
     found = dict.fromkeys(names, 0.0)
-    for place, one in zip(varying, theta, strict=True):
+    for place, one in zip(varying, thetas[0], strict=True):
         found[names[list(chosen).index(place)]] = float(one / scale[place])
-    return Fit(found, max(0.0, -value), _varies(bend, loss(np.zeros(len(varying)))[2]))
+    return Fit(found, max(0.0, -float(value[0])), _varies(bend[0], loss(np.zeros((1, size)))[2][0]))
 
 
 def _varies(bend: FloatArray, at_base: FloatArray) -> bool:
@@ -285,10 +313,48 @@ def _varies(bend: FloatArray, at_base: FloatArray) -> bool:
     return bool(np.linalg.eigvalsh(whitened.T @ bend @ whitened)[0] > STILL)
 
 
-def _minimised(loss: Callable[[FloatArray], tuple[float, FloatArray, FloatArray]], size: int) -> FloatArray:
-    """Return the minimum of a convex function with its slope and bend, inside the box where its features are finite."""
+def newton(loss: Callable[[FloatArray], Expansion], theta: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Return minima of G convex functions by damped Newton steps, and which of them were found inside the box.
+
+    A step that gains too little is halved (Armijo 1966); each function has its own steps, all are evaluated together.
+
+    Args:
+        loss: The G values, slopes and bends at theta, shapes [G], [G, F] and [G, F, F].
+        theta: Where the G searches begin, shape [G, F].
+    """
+    value, slope, bend = loss(theta)
+    ended = np.max(np.abs(slope), axis=1) < GRADIENT
+    step = _newton_step(slope, bend)
+    for _ in range(NEWTON_STEPS):
+        if np.all(ended):
+            break
+        step[ended] = 0.0
+        following = loss(theta - step)
+        gain = np.sum(step * slope, axis=1)
+        # Near the minimum a gain is less than the value's last digits, and Newton's step is right all the same.
+        better = following[0] <= value - 1e-4 * gain + 1e-15 * (1.0 + np.abs(value))
+        theta = np.where(better[:, None], theta - step, theta)
+        value, slope = np.where(better, following[0], value), np.where(better[:, None], following[1], slope)
+        ended = np.max(np.abs(slope), axis=1) < GRADIENT
+        step = np.where(better[:, None], _newton_step(slope, following[2]), 0.5 * step)
+    return theta, ended & (np.max(np.abs(theta), axis=1) < LARGEST)
+
+
+def _newton_step(slope: FloatArray, bend: FloatArray) -> FloatArray:
+    """Return bend^-1 slope in the directions that bend has, no longer than the box."""
+    inverse = np.linalg.pinv(bend, rcond=1e-12, hermitian=True)
+    return np.clip(np.einsum("gij,gj->gi", inverse, slope), -LARGEST, LARGEST)
+
+
+def _searched(loss: Callable[[FloatArray], Expansion], size: int) -> FloatArray:
+    """Return the minimum of a convex function inside the box, also where it is at the box or Newton's steps stall."""
+
+    def alone_at(theta: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+        value, slope, bend = loss(theta[None])
+        return float(value[0]), slope[0], bend[0]
+
     found = minimize(
-        lambda theta: loss(theta)[:2],
+        lambda theta: alone_at(theta)[:2],
         np.zeros(size),
         jac=True,
         method="L-BFGS-B",
@@ -297,12 +363,12 @@ def _minimised(loss: Callable[[FloatArray], tuple[float, FloatArray, FloatArray]
     )
     theta = np.asarray(found.x, dtype=np.float64)
     for _ in range(20):  # Newton's steps sharpen what the first method leaves
-        value, slope, bend = loss(theta)
+        value, slope, bend = alone_at(theta)
         if np.max(np.abs(slope)) < GRADIENT or np.any(np.abs(theta) >= LARGEST):
             break
         step = np.linalg.lstsq(bend, slope, rcond=1e-12)[0]
         following = np.clip(theta - step, -LARGEST, LARGEST)
-        if not loss(following)[0] <= value:
+        if not alone_at(following)[0] <= value:
             break
         theta = following
     return theta

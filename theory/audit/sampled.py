@@ -21,13 +21,13 @@ order as one Newton step: half of s' H^-1 s with those weights. So intervals ove
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sharpen.objective import InputError
-from sharpen.theory.audit.deviance import FEATURES, SHARPENING, Points, Stack, scales, split_points
+from sharpen.theory.audit.deviance import FEATURES, SHARPENING, Points, Stack, alone, scales, split_points
 from sharpen.theory.core.change import kl_terms
 from sharpen.theory.core.problem import FloatArray
 
@@ -222,13 +222,12 @@ class Own:
 def own_exponents(prompts: Sequence[Pooled]) -> Own:
     """Return the exponent of each prompt by itself; its features have log p first."""
     alpha, bound = np.full(len(prompts), np.nan), np.zeros(len(prompts))
-    for place, one in enumerate(prompts):
-        log_base, log_p = one.points.log_base, one.points.features[:, :1]
-        bound[place] = -np.logaddexp.reduce(log_base)
-        both = [Points(log_base, policy, log_p, one.points.kl) for policy in (one.points.policy, one.plain_policy)]
-        if scales(both[:1])[0] > 0:
-            weighed, plain = (split_points([points], [SHARPENING]).fits[SHARPENING] for points in both)
-            theta = weighed.theta[SHARPENING]
-            alpha[place] = 1.0 + theta if weighed.attained else np.copysign(np.inf, theta)
-            bound[place] += plain.explained
+    weighed = alone([one.points for one in prompts])
+    plain = alone([replace(one.points, policy=one.plain_policy) for one in prompts])
+    for place, (one, closest, highest) in enumerate(zip(prompts, weighed, plain, strict=True)):
+        bound[place] = -np.logaddexp.reduce(one.points.log_base)
+        if closest is not None:
+            theta = closest.theta[SHARPENING]
+            alpha[place] = 1.0 + theta if closest.attained else np.copysign(np.inf, theta)
+            bound[place] += highest.explained if highest is not None else 0.0
     return Own(alpha, bound)

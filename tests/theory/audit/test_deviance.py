@@ -12,7 +12,18 @@ from scipy.optimize import minimize
 from scipy.special import rel_entr
 
 from sharpen.objective import InputError
-from sharpen.theory.audit.deviance import FEATURES, LENGTH, REWARD, SHARPENING, Split, shapley_values, split
+from sharpen.theory.audit.deviance import (
+    FEATURES,
+    LENGTH,
+    REWARD,
+    SHARPENING,
+    Points,
+    Split,
+    alone,
+    newton,
+    shapley_values,
+    split,
+)
 from sharpen.theory.core.problem import Problem
 
 
@@ -48,6 +59,12 @@ def best_by_another_method(problems: list[Problem], policies: list[np.ndarray], 
     return float(
         minimize(rest, np.zeros(len(names)), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-13}).fun
     )
+
+
+def points(problem: Problem, policy: np.ndarray) -> Points:
+    """Return a prompt's outcomes with the one feature log p."""
+    kl = float(np.sum(rel_entr(policy, problem.base)))
+    return Points(problem.log_base, policy, problem.log_base[:, None], kl)
 
 
 def member(problem: Problem, found: Split, name: str) -> np.ndarray:
@@ -117,6 +134,40 @@ def test_a_policy_on_the_mode_is_the_limit_of_sharpening_and_says_so() -> None:
     assert not found.fits[SHARPENING].attained
     assert found.alpha is None
     assert found.explained(SHARPENING) == pytest.approx(found.kl, rel=1e-3)
+
+
+def test_exponents_of_many_prompts_at_once_are_those_of_each_by_itself() -> None:
+    problems, policies = drawn(8, prompts=6)
+    mode = np.eye(7)[np.argmax(problems[0].base)]  # a limit among others
+    even = Problem(np.full(7, 1 / 7), problems[0].reward, problems[0].length)  # and one without an exponent
+    problems, policies = [*problems, problems[0], even], [*policies, mode, policies[0]]
+    fits = alone([points(problem, policy) for problem, policy in zip(problems, policies, strict=True)])
+    assert fits[-1] is None
+    for problem, policy, fit in zip(problems[:-1], policies[:-1], fits[:-1], strict=True):
+        best = best_by_another_method([problem], [policy], (SHARPENING,))
+        by_itself = split([problem], [policy], [SHARPENING])
+        assert fit is not None
+        assert by_itself.kl - fit.explained == pytest.approx(best, abs=1e-7)
+        assert fit.explained == pytest.approx(by_itself.explained(SHARPENING), abs=1e-9)
+        assert fit.attained == by_itself.fits[SHARPENING].attained == (policy is not mode)
+        if fit.attained:
+            assert 1 + fit.theta[SHARPENING] == pytest.approx(by_itself.alpha, abs=1e-7)
+
+
+@pytest.mark.parametrize("start", [0.0, 6.0])
+def test_newton_steps_end_at_minima_or_say_that_they_did_not(start: float) -> None:
+    # log cosh(x - c): Newton's full steps diverge from beyond 1.09 of c; a line has no minimum.
+    centres = np.array([[0.0], [0.9], [3.0], [0.0]])
+
+    def loss(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        x = theta - centres
+        value, slope, bend = np.log(np.cosh(x)), np.tanh(x), np.cosh(x) ** -2
+        value[3], slope[3], bend[3] = theta[3], 1.0, 0.0
+        return value[:, 0], slope, bend[:, :, None]
+
+    theta, ended = newton(loss, np.full((4, 1), start))
+    assert ended.tolist() == [True, True, True, False]
+    assert theta[:3] == pytest.approx(centres[:3], abs=1e-9)
 
 
 def test_one_theta_for_all_prompts_cannot_explain_two_exponents() -> None:
