@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
@@ -22,8 +23,16 @@ from sharpen.toy.sweeps.batches import batches, compute
 from sharpen.toy.sweeps.config import SweepConfig
 from sharpen.toy.sweeps.summary import read, summarise
 from sharpen.toy.sweeps.sweep import sweep
+from tests.forked import READ_AT_IMPORT, Forks
 
 SMALL = SweepConfig(alpha=(1, 2), beta_inv=(0, 10), learner=("rloo", "softmax"), seeds=5, steps=40, batch=8)
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    found = Forks()
+    yield found
+    found.close()
 
 
 def test_the_command_writes_one_table_in_a_fixed_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,14 +85,17 @@ def test_a_runs_numbers_do_not_depend_on_the_rest_of_the_grid(tmp_path: Path) ->
     assert same.equals(found)
 
 
+MAIN = "import sys; from sharpen.cli.main import main; main(sys.argv[1:])"
+
+
 @pytest.mark.slow
-def test_devices_share_the_batches_and_give_the_same_bits(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sharpen.cli.main", "toy", "sweep", "--alpha", "1,2", "--seeds", "4", "--json"]
-    command += ["--steps", "50", "--batch", "4"]
-    for devices in ("1", "2"):
-        out = tmp_path / devices
-        environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": devices}
-        subprocess.run([*command, "--out", str(out)], env=environment, check=True, capture_output=True)
+def test_devices_share_the_batches_and_give_the_same_bits(tmp_path: Path, forks: Forks) -> None:
+    flags = ["toy", "sweep", "--alpha", "1,2", "--seeds", "4", "--json", "--steps", "50", "--batch", "4", "--out"]
+    environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    one = forks.run(MAIN, *flags, str(tmp_path / "1"), environment=environment | {READ_AT_IMPORT: "1"})
+    assert one.returncode == 0, one.stderr
+    command = [sys.executable, "-m", "sharpen.cli.main", *flags, str(tmp_path / "2")]
+    subprocess.run(command, env=environment | {READ_AT_IMPORT: "2"}, check=True, capture_output=True)
     assert table_of(tmp_path / "1") == table_of(tmp_path / "2")
 
 
@@ -109,14 +121,18 @@ print(len(jax.local_devices()))
     ],
 )
 def test_every_core_is_a_device_unless_something_else_was_said(
-    said: dict[str, str], arguments: list[str], devices: int
+    said: dict[str, str], arguments: list[str], devices: int, forks: Forks
 ) -> None:
     environment = {
         name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")
     }
     environment |= {"JAX_PLATFORMS": "cpu", **said}
-    command = [sys.executable, "-c", DEVICES, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    if READ_AT_IMPORT in said:
+        command = [sys.executable, "-c", DEVICES, *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    else:
+        done = forks.run(DEVICES, *arguments, environment=environment)
+    assert done.returncode == 0, done.stderr
     assert int(done.stdout) == devices
 
 
@@ -131,19 +147,25 @@ print(os.environ["NPROC"])
 """
 
 
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the same run by this process."""
+    out = tmp_path_factory.mktemp("here") / "run"
+    with pytest.raises(SystemExit):
+        main(["toy", "simulate", "--steps", "40", "--learner", "rloo,softmax", "--out", str(out)])
+    return out
+
+
 @pytest.mark.parametrize(("said", "threads"), [(None, "1"), ("2", "2")])
 def test_a_small_problem_takes_one_thread_unless_another_number_was_said(
-    said: str | None, threads: str, tmp_path: Path
+    said: str | None, threads: str, tmp_path: Path, forks: Forks, simulated: Path
 ) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "NPROC"}
     environment |= {"JAX_PLATFORMS": "cpu", **({"NPROC": said} if said else {})}
-    command = [sys.executable, "-c", THREADS, str(tmp_path / "run")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = forks.run(THREADS, str(tmp_path / "run"), environment=environment)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-1] == threads
-    main_out = tmp_path / "here"
-    with pytest.raises(SystemExit):
-        main(["toy", "simulate", "--steps", "40", "--learner", "rloo,softmax", "--out", str(main_out)])
-    with np.load(tmp_path / "run" / "trajectory.npz") as there, np.load(main_out / "trajectory.npz") as here:
+    with np.load(tmp_path / "run" / "trajectory.npz") as there, np.load(simulated / "trajectory.npz") as here:
         for name in here.files:
             np.testing.assert_array_equal(there[name], here[name])
 
@@ -178,10 +200,10 @@ except KeyboardInterrupt:
 """
 
 
-def test_an_interrupt_stops_every_device_at_its_next_chunk(tmp_path: Path) -> None:
+def test_an_interrupt_stops_every_device_at_its_next_chunk(tmp_path: Path, forks: Forks) -> None:
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "run")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = forks.run(INTERRUPTED, str(tmp_path / "run"), environment=environment)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["2", "True", "True"]
     config = SweepConfig(alpha=(1, 2, 3), seeds=64, steps=400, record_every=50, batch=64)
     sweep(config, tmp_path / "run")
@@ -220,11 +242,11 @@ main(sys.argv[1:])
 
 
 @pytest.mark.slow
-def test_a_sweep_that_was_killed_in_a_batch_continues_there(tmp_path: Path) -> None:
+def test_a_sweep_that_was_killed_in_a_batch_continues_there(tmp_path: Path, forks: Forks) -> None:
     flags = ["--alpha", "1,2", "--seeds", "64", "--steps", "400", "--record-every", "50", "--batch", "64"]
     config = SweepConfig(alpha=(1, 2), seeds=64, steps=400, record_every=50, batch=64)
     out = tmp_path / "run"
-    killed = subprocess.run([sys.executable, "-c", KILLED, "toy", "sweep", *flags, "--out", str(out)])
+    killed = forks.run(KILLED, "toy", "sweep", *flags, "--out", str(out), environment=os.environ)
     assert killed.returncode == -signal.SIGKILL
     part = out / "parts" / "000000.parquet"
     written = part.stat().st_mtime_ns
