@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from sharpen.llm.common.interrupt import stop_if_abandoned
@@ -228,10 +229,12 @@ class _Table:
         """Give each row a slot and return them [B]."""
         slots, self.free = self.free[: len(rows)], self.free[len(rows) :]
         device, width = self._length_S.device, self._uniform_ST.shape[1]
-        for slot, row in zip(slots, rows, strict=True):
+        uniform_BT = np.empty((len(rows), width))  # filled here and copied once: a copy a row is as slow as its draw
+        for place, (slot, row) in enumerate(zip(slots, rows, strict=True)):
             self._rows[slot] = row
-            self._uniform_ST[slot] = torch.from_numpy(row_uniforms(row.seed, width))
-        slot_B = torch.tensor(slots, device=device)
+            uniform_BT[place] = row_uniforms(row.seed, width)
+        slot_B = torch.tensor(slots, dtype=torch.long, device=device)
+        self._uniform_ST[slot_B] = torch.from_numpy(uniform_BT).to(device)
         self._limit_S[slot_B] = torch.tensor([row.limit for row in rows], device=device)
         self._length_S[slot_B], self._finished_S[slot_B], self._open_S[slot_B] = 0, False, True
         return slot_B

@@ -72,6 +72,7 @@ class Oracle:
     def __init__(self, model: PreTrainedModel) -> None:
         exact: Any = copy.deepcopy(model).double().eval()
         self.next: dict[Response, np.ndarray] = {}
+        self.laws: dict[tuple[int, float, Response], Law] = {}
         level: list[Response] = [()]
         for _ in range(LONGEST):
             with torch.no_grad():
@@ -81,6 +82,12 @@ class Oracle:
 
     def law(self, limit: int, temperature: float = 1.0, start: Response = ()) -> Law:
         """The law of responses of at most ``limit`` tokens that begin with ``start``, token by token."""
+        asked = (limit, temperature, start)
+        if asked not in self.laws:  # a transition matrix asks for each many times
+            self.laws[asked] = self._law(*asked)
+        return self.laws[asked]
+
+    def _law(self, limit: int, temperature: float, start: Response) -> Law:
         if start and (start[-1] == EOS or len(start) == limit):
             return {start: 1.0}
         weight = self.next[start] ** (1 / temperature)
