@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -19,8 +20,12 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 
 
+# Where a path of modules is set, this checkout would pass for the installed package.
+OUTSIDE = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 def run(*command: str, cwd: Path | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=cwd, env=OUTSIDE, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -166,7 +171,9 @@ def test_wheel_runs_in_an_empty_environment(built: Path, tmp_path: Path) -> None
     assert '"fixed_points"' in run(str(binaries / "sharpen"), "theory", "fixed-points", "--json", cwd=tmp_path)
     run(str(binaries / "sharpen"), "toy", "simulate", "--steps", "20", "--out", "toy", cwd=tmp_path)
     assert (tmp_path / "toy" / "summary.json").exists()
-    llm = subprocess.run([str(binaries / "sharpen"), "llm", "train"], cwd=tmp_path, capture_output=True, text=True)
+    llm = subprocess.run(
+        [str(binaries / "sharpen"), "llm", "train"], cwd=tmp_path, env=OUTSIDE, capture_output=True, text=True
+    )
     assert llm.returncode == 2
     assert llm.stderr.count("\n") == 1
     assert "pip install '.[llm]'" in llm.stderr
