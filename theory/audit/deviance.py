@@ -254,20 +254,15 @@ class Stack:
         totals = np.add.reduceat(w, self.starts)
         return tops + np.log(totals), w / totals[self.prompt]
 
-    def log_normalizers(self, theta: FloatArray) -> FloatArray:
-        """Return A(theta) of each prompt, with features centred at pi's mean, shape [P]: minus what theta explains."""
-        return self._normalised(self.log_base + self.columns @ theta)[0] - self.log_totals
-
     def member(self, theta: FloatArray) -> FloatArray:
         """Return p_theta of each point, shape [M]."""
         return self._normalised(self.log_base + self.columns @ theta)[1]
 
-    def moments(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return mean and covariance of the features under p_theta of each prompt, shapes [P, F] and [P, F, F]."""
-        return self._moments(self.member(theta))
-
     def expansion(self, theta: FloatArray) -> Expansion:
-        """Return A(theta) of each prompt with its slope and bend, which are the moments.
+        """Return A(theta) of each prompt with its slope and bend, shapes [P], [P, F] and [P, F, F].
+
+        With features centred at pi's mean A is minus what theta explains; slope and bend are the features' mean and
+        covariance under p_theta.
 
         Args:
             theta: Natural parameters, shape [F] for all prompts, or [P, F] for each its own.
@@ -275,12 +270,10 @@ class Stack:
         each = theta.ndim == 2
         tilt = np.einsum("mf,mf->m", self.columns, theta[self.prompt]) if each else self.columns @ theta
         logs, w = self._normalised(self.log_base + tilt)
-        return logs - self.log_totals, *self._moments(w)
-
-    def _moments(self, w: FloatArray) -> tuple[FloatArray, FloatArray]:
         means = np.add.reduceat(w[:, None] * self.columns, self.starts)
         apart = self.columns - means[self.prompt]
-        return means, np.add.reduceat(w[:, None, None] * apart[:, :, None] * apart[:, None, :], self.starts)
+        covariances = np.add.reduceat(w[:, None, None] * apart[:, :, None] * apart[:, None, :], self.starts)
+        return logs - self.log_totals, means, covariances
 
 
 def _closest(points: Sequence[Points], names: Sequence[str], chosen: Sequence[int], scale: FloatArray) -> Fit:

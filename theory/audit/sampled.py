@@ -154,12 +154,12 @@ def families(prompts: Sequence[Pooled], features: Sequence[str] = FEATURES) -> d
             continue
         stack = Stack(points, places, scale[places])
         theta = np.array([fit.theta[features[place]] for place in places]) * scale[places]
-        means, covariances = stack.moments(theta)
+        log_normalizers, means, covariances = stack.expansion(theta)
         root = _inverse_root(covariances.mean(axis=0))
         score = means @ root
         optimism = 0.5 * np.sum(score**2, axis=1) / (len(prompts) - 1)
         pull = score @ root
-        explained = -stack.log_normalizers(theta) - sums.bias(stack, theta) - optimism
+        explained = -log_normalizers - sums.bias(stack, theta) - optimism
         moves = {one: np.zeros(len(prompts)) for one in fit.theta}
         moves |= {features[place]: -pull[:, at] / scale[place] for at, place in enumerate(places)}
         found[name] = Family(
@@ -226,8 +226,8 @@ def own_exponents(prompts: Sequence[Pooled]) -> Own:
     plain = alone([replace(one.points, policy=one.plain_policy) for one in prompts])
     for place, (one, closest, highest) in enumerate(zip(prompts, weighed, plain, strict=True)):
         bound[place] = -np.logaddexp.reduce(one.points.log_base)
-        if closest is not None:
+        if closest is not None and highest is not None:  # both or neither: whether log p varies is the base's
             theta = closest.theta[SHARPENING]
             alpha[place] = 1.0 + theta if closest.attained else np.copysign(np.inf, theta)
-            bound[place] += highest.explained if highest is not None else 0.0
+            bound[place] += highest.explained
     return Own(alpha, bound)
