@@ -27,25 +27,25 @@ SMALL = {  # the same commands with fewer and smaller steps
 # torch and the model's code: most of what a command takes that makes two steps is that import.
 RUN = """
 import json, os, sys
+from pathlib import Path
 from sharpen.cli.main import main
-from tests.llm.distributed.forks import import_everything
+from tests.llm.distributed.forks import apart, import_everything
+
+def live(folder, lines):
+    os.chdir(folder)
+    for line in lines:
+        print(*line, file=sys.stderr)
+        try:
+            main(line)
+        except SystemExit as ended:
+            if ended.code:
+                raise
 
 import_everything()
 statuses = []
 for folder, lines in json.loads(sys.argv[1]):
-    if os.fork() == 0:
-        os.chdir(folder)
-        for number, name in ((1, "said.txt"), (2, "errors.txt")):
-            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT), number)
-        for line in lines:
-            print(*line, file=sys.stderr)
-            try:
-                main(line)
-            except SystemExit as ended:
-                if ended.code:
-                    raise
-        sys.exit()
-    statuses.append(os.waitstatus_to_exitcode(os.wait()[1]))
+    files = (Path(folder) / name for name in ("said.txt", "errors.txt"))
+    statuses.append(apart(lambda: live(folder, lines), *files))
 print(json.dumps(statuses))
 """
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 Life = Callable[[int], "int | None"]
 
@@ -62,11 +63,20 @@ def _live(rank: int, size: int, port: str, life: Life, words: Path) -> None:
     """Be one process of several, to the end."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1")
     os.environ.update(MASTER_PORT=port, TORCHELASTIC_USE_AGENT_STORE="True", TORCHELASTIC_RESTART_COUNT="0")
-    stream = os.open(words, os.O_WRONLY | os.O_CREAT)
-    os.dup2(stream, 1)
-    os.dup2(stream, 2)
+    _end(lambda: life(rank), words, words)
+
+
+def _end(life: Callable[[], int | None], said: Path, errors: Path | None) -> NoReturn:
+    """Live to the end of this process, with its output and its errors in files, which may be the same one.
+
+    Without a file the errors go where those of the process go that was forked.
+    """
+    streams = {file: os.open(file, os.O_WRONLY | os.O_CREAT) for file in (said, errors) if file is not None}
+    os.dup2(streams[said], 1)
+    if errors is not None:
+        os.dup2(streams[errors], 2)
     try:
-        status = life(rank) or 0
+        status = life() or 0
     except SystemExit as ended:
         status = int(ended.code or 0)
     except BaseException as error:
@@ -78,6 +88,14 @@ def _live(rank: int, size: int, port: str, life: Life, words: Path) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def apart(life: Callable[[], int | None], said: Path, errors: Path | None = None) -> int:
+    """Fork a process that is no rank of several, and return its status when it has ended; see :func:`_end`."""
+    number = os.fork()
+    if number == 0:
+        _end(life, said, errors)
+    return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
 
 
 def together(size: int, life: Life, words: Path, within: float = 600.0) -> list[tuple[int, float, str]]:

@@ -23,13 +23,13 @@ PARTS += ("attention", "one_pass", "ahead")
 # The command, which imports once what the parts need that compute in their own process; the others, and the first of
 # the runs, start a process as they do on a GPU.
 DRIVER = """
-import json, os, subprocess, sys, traceback
+import json, os, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
 import torch.profiler
 import gpu_check, gpu_runs
 from sharpen.cli.main import main
-from tests.llm.distributed.forks import import_everything, together
+from tests.llm.distributed.forks import apart, import_everything, together
 
 import_everything()
 
@@ -47,19 +47,13 @@ def in_a_process(part, tiny, limit):
 def command(words, **options):
     if "task-reward" in words:
         return subprocess.run(words, **options)
-    number = os.fork()
-    if number == 0:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+    def life():
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
             os.environ.pop(name)
-        try:
-            main(words[words.index("sharpen.cli.main") + 1 :])
-        except SystemExit as ended:
-            os._exit(ended.code or 0)
-        except BaseException:
-            traceback.print_exc()
-        os._exit(1)
-    if os.waitpid(number, 0)[1]:
+        main(words[words.index("sharpen.cli.main") + 1 :])
+
+    if apart(life, Path(os.devnull)):
         raise subprocess.CalledProcessError(1, words)
 
 gpu_check.in_a_process = in_a_process
