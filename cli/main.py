@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
     tolerate_any_text()
     _refuse_empty(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = _commands()(args=arguments, standalone_mode=False)
+        status = tree()(args=arguments, standalone_mode=False)
     except typer.exceptions.TyperException as error:
         message = describe_usage(error)
         if message.strip():
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 @lru_cache(maxsize=1)
-def _commands() -> Any:
+def tree() -> Any:
     """Return the tree of all commands; to make it takes longer than most of them, for whoever calls several."""
     return typer.main.get_command(app)
 

@@ -7,7 +7,7 @@ import contextlib
 with contextlib.suppress(ImportError):  # theory and toy run without the extra llm
     import torch
     import torch.utils.tensorboard
-    import transformers.models.auto.modeling_auto
-    import transformers.models.qwen2.modeling_qwen2  # noqa: F401
+    from transformers.models.auto import modeling_auto  # noqa: F401
+    from transformers.models.qwen2 import modeling_qwen2  # noqa: F401
 
     torch.set_num_threads(1)

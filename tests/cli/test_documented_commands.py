@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from sharpen.cli.main import app
+from sharpen.cli.main import app, tree
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(file for file in (*(ROOT / "docs").glob("*.md"), ROOT / "README.md") if file.name != "commands.md")
@@ -28,7 +27,7 @@ def commands(page: Path) -> list[list[str]]:
 
 def missing(words: list[str]) -> list[str]:
     """Return what a command names and the program does not have."""
-    command: Any = typer.main.get_command(app)
+    command: Any = tree()
     rest = words[1:]
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         found = command.commands.get(rest[0])

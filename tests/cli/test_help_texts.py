@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import typer
 
-from sharpen.cli.main import app
+from sharpen.cli.main import tree
 from sharpen.llm.configs.train import resolve
 
-COMMAND: Any = typer.main.get_command(app)
+COMMAND: Any = tree()
 MODELS = ("embedded", "smollm2", "qwen3-4b", "qwen2.5-3b")
 
 

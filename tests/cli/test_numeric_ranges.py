@@ -16,9 +16,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
-import typer
 
-from sharpen.cli.main import app, main
+from sharpen.cli.main import main, tree
 from sharpen.toy.dynamics.measures import mean_interval
 from sharpen.toy.dynamics.signal_to_noise import ratio_of_draws
 
@@ -83,7 +82,7 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]
 
 def numeric_flags() -> Iterator[tuple[str, str, str, tuple[tuple[str, ...], ...]]]:
     """Yield the command, the flag, what the flag is called inside, and kinds of bad values."""
-    for command, leaf in leaves(typer.main.get_command(app)):
+    for command, leaf in leaves(tree()):
         if command.split()[0] not in ("theory", "toy"):
             continue
         for parameter in leaf.params:
@@ -95,10 +94,7 @@ def numeric_flags() -> Iterator[tuple[str, str, str, tuple[tuple[str, ...], ...]
 
 def takes_json(command: str) -> bool:
     return any(
-        "--json" in parameter.opts
-        for name, leaf in leaves(typer.main.get_command(app))
-        if name == command
-        for parameter in leaf.params
+        "--json" in parameter.opts for name, leaf in leaves(tree()) if name == command for parameter in leaf.params
     )
 
 
@@ -112,7 +108,7 @@ CASES = [
 
 def test_every_command_is_there() -> None:
     assert {command for command, *_ in FLAGS} == {
-        name for name, _ in leaves(typer.main.get_command(app)) if name.split()[0] in ("theory", "toy")
+        name for name, _ in leaves(tree()) if name.split()[0] in ("theory", "toy")
     }
     assert len(FLAGS) > 100
     for command, flags in LISTS.items():

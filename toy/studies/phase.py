@@ -256,7 +256,7 @@ def rest_points(velocity: Velocity, objective: Objective, problem: Problem) -> t
     They are looked for by Powell's hybrid method from the slowest places of a grid, and at the objective's optimum,
     where a standardised advantage is 0 but jumps; a field that vanishes everywhere has none that are listed.
     """
-    from scipy.optimize import root
+    from scipy.optimize import fsolve
 
     def rates(logits: FloatArray) -> FloatArray:
         """Return d/dt of the two log-ratios to the last outcome."""
@@ -271,7 +271,7 @@ def rest_points(velocity: Velocity, objective: Objective, problem: Problem) -> t
         return ()
     gibbs = objective.coefficients.w_h > 0 and objective.refresh_every is None
     optimal = optimum(objective, problem).log_probabilities if gibbs else None
-    ends = [root(rates, np.log(pi[:2] / pi[2]), method="hybr", tol=1e-13).x for pi in grid[_slow(grid, speeds)]]
+    ends = [fsolve(rates, np.log(pi[:2] / pi[2]), xtol=1e-13, full_output=True)[0] for pi in grid[_slow(grid, speeds)]]
     if optimal is not None:
         ends.insert(0, optimal[:2] - optimal[2])
     found: list[RestPoint] = []

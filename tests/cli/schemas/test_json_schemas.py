@@ -11,10 +11,9 @@ from typing import Any
 
 import jsonschema
 import pytest
-import typer
 from pydantic import BaseModel, ValidationError
 
-from sharpen.cli.main import app, main
+from sharpen.cli.main import main, tree
 from sharpen.cli.schemas import analysis, dynamics, llm, paper, shapes, theory, toy
 from sharpen.cli.schemas.commands import PRINTED, VERSION, schema_of
 
@@ -78,7 +77,7 @@ def leaves(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any
 
 
 def test_every_command_with_json_has_a_schema_and_a_test() -> None:
-    all_ = leaves(typer.main.get_command(app))
+    all_ = leaves(tree())
     found = {name for name, one in all_ if any("--json" in each.opts for each in one.params)}
     assert found == PRINTED.keys() == HERE.keys() | ELSEWHERE.keys()
     for name, file in ELSEWHERE.items():

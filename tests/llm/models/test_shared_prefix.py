@@ -39,6 +39,7 @@ SHAPE: dict[str, Any] = {
     "max_position_embeddings": 64,
     "initializer_range": 0.3,  # logits a few nats apart, so that mistakes show
 }
+EAGER: dict[str, Any] = SHAPE | {"attn_implementation": "eager"}
 Rows = tuple[list[list[int]], list[list[int]]]
 
 
@@ -46,7 +47,7 @@ def build(kind: str, dtype: torch.dtype = torch.float64) -> Any:
     torch.manual_seed(0)
     models = {
         "llama": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE)),
-        "eager": lambda: LlamaForCausalLM._from_config(LlamaConfig(**SHAPE), attn_implementation="eager"),
+        "eager": lambda: LlamaForCausalLM(LlamaConfig(**EAGER)),
         "qwen2-tied": lambda: Qwen2ForCausalLM(Qwen2Config(**SHAPE, tie_word_embeddings=True)),
         "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SHAPE)),
         # Caps its logits, and looks back at most eight tokens in every other layer.
