@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from difflib import get_close_matches
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -225,7 +227,24 @@ class Registry(Generic[Part]):
         return f"{forms}, or module:object" + (f" (close: {close[0]})" if close else "")
 
     def _entry_points(self) -> dict[str, metadata.EntryPoint]:
-        return {point.name: point for point in metadata.entry_points(group=f"sharpen.{self.kind}s")}
+        return _declared(f"sharpen.{self.kind}s", tuple((place, _changed(place)) for place in sys.path))
+
+
+@lru_cache
+def _declared(group: str, places: tuple[tuple[str, int], ...]) -> dict[str, metadata.EntryPoint]:
+    """Return the entry points of a group by name, read once for each state of the folders of ``sys.path``.
+
+    To read them opens a file of every installed package, and one configuration asks dozens of times.
+    """
+    return {point.name: point for point in metadata.entry_points(group=group)}
+
+
+def _changed(place: str) -> int:
+    """Return when something was last installed in a folder or taken from it, in nanoseconds."""
+    try:
+        return os.stat(place or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _owner(part: object) -> Any:
