@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import json
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path as Folder
 
 import numpy as np
@@ -27,6 +29,14 @@ def law(prefix: Sequence[int]) -> np.ndarray:
     return AFTER[prefix[-1]] if prefix else FIRST
 
 
+@cache
+def tempered(last: tuple[int, ...], temperature: float) -> tuple[list[float], list[float]]:
+    """Return the law after a token, and the same at a temperature."""
+    p = law(last)
+    q = p ** (1 / temperature) / np.sum(p ** (1 / temperature))
+    return p.tolist(), q.tolist()
+
+
 class Chain:
     """A Markov chain of three tokens that stands for a language model; a prompt is the token 9."""
 
@@ -41,9 +51,8 @@ class Chain:
     def _one(self, request: Extend) -> Path:
         rng, path = np.random.default_rng(request.seed), Path()
         while len(path) < request.limit and not path.ended:
-            p = law([*request.prefix[1:], *path.tokens])
-            q = p ** (1 / request.temperature) / np.sum(p ** (1 / request.temperature))
-            token = int(rng.choice(3, p=q))
+            p, q = tempered((*request.prefix[1:], *path.tokens)[-1:], request.temperature)
+            token = bisect.bisect_right(list(itertools.accumulate(q)), rng.random() * sum(q))
             path = path + Path((token,), (math.log(p[token]),), (math.log(q[token]),), token == EOS)
         return path
 
