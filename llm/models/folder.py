@@ -11,6 +11,8 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -292,24 +294,45 @@ def _described(
 
     Refuses a config of a far larger model than the weights: random numbers of that size might not fit anywhere.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     layers = config.get("num_hidden_layers")
     if isinstance(layers, int) and layers > len(tensors):
         raise ModelFolderError(f"{CONFIG} has {layers:.6g} layers, the weights are {len(tensors)} tensors")
+    found = _blank(_Config(json.dumps(config), folder))
+    stored = sum(math.prod(held.shape) for held in tensors.values())
+    if found.parameters > LARGER * max(stored, 1):
+        raise ModelFolderError(f"{CONFIG} describes {found.parameters:.3g} parameters, the weights hold {stored:.3g}")
+    return found.shapes, found.tied
 
-    def blank() -> PreTrainedModel:
+
+@dataclass(frozen=True)
+class _Config:
+    """What a config says, and the folder where it does: another folder that says the same describes the same model."""
+
+    text: str
+    folder: Path = field(compare=False)
+
+
+class _Blank(NamedTuple):
+    parameters: int
+    shapes: dict[str, tuple[int, ...]]
+    tied: Collection[str]
+
+
+@lru_cache(maxsize=8)  # a run reads a checkpoint many times, and to build its layers takes longer than its weights
+def _blank(config: _Config) -> _Blank:
+    """Return what a config describes, from a model without numbers."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    def build() -> PreTrainedModel:
         with torch.device("meta"):
-            architecture = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            architecture = AutoConfig.from_pretrained(config.folder, trust_remote_code=False)
             return AutoModelForCausalLM.from_config(architecture, trust_remote_code=False)
 
-    model = guarded(blank)
-    stored, wanted = sum(math.prod(held.shape) for held in tensors.values()), model.num_parameters()
-    if wanted > LARGER * max(stored, 1):
-        raise ModelFolderError(f"{CONFIG} describes {wanted:.3g} parameters, the weights hold {stored:.3g}")
-    tied = getattr(model, "all_tied_weights_keys", {})
-    return {name: tuple(weight.shape) for name, weight in model.state_dict().items() if name not in tied}, tied
+    model = guarded(build)
+    tied = frozenset(getattr(model, "all_tied_weights_keys", {}))
+    shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items() if name not in tied}
+    return _Blank(model.num_parameters(), shapes, tied)
 
 
 @contextmanager
