@@ -15,10 +15,8 @@ from sharpen.paper_repro.grids.codeversion import ARTEFACTS, ENTRY, NO_NUMBERS, 
 KINDS = sorted(ENTRY)
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
+def copied(root: Path) -> Path:
     """Return a copy of the checkout's packages, Python files only."""
-    root = tmp_path / "tree"
     for package in PACKAGES:
         for file in (ROOT / package).resolve().rglob("*.py"):
             place = root / package / file.relative_to((ROOT / package).resolve())
@@ -27,12 +25,23 @@ def copy(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return copied(tmp_path / "tree")
+
+
 def versions(root: Path, names: dict[str, str] | None = None) -> dict[str, str]:
     """Return the hash of every kind; ``names`` says what modules are called now."""
     names = names or {}
     moved = {new for old, new in names.items() if any(old.startswith(f"{room}.") for room in NO_NUMBERS)}
     code = Code(root, frozenset({names.get(name, name) for name in NO_NUMBERS} | moved))
     return {kind: code.version([names.get(entry, entry) for entry in ENTRY[kind]]) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the hash of every kind, of a copy that nobody changes."""
+    return versions(copied(tmp_path_factory.mktemp("unchanged") / "tree"))
 
 
 class Rewritten(ast.NodeTransformer):
@@ -127,8 +136,7 @@ def test_the_hash_covers_every_built_in_part(kind: str, registry: str) -> None:
 # --- moves ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_module_may_move_and_be_renamed_at_once(copy: Path) -> None:
-    before = versions(copy)
+def test_every_module_may_move_and_be_renamed_at_once(copy: Path, before: dict[str, str]) -> None:
     code = Code(copy, NO_NUMBERS)
     covered = {name for kind in KINDS for name in code.covered(ENTRY[kind])}
     movable = sorted(name for name in covered if code.file(name).name != "__init__.py")
@@ -150,8 +158,9 @@ def test_every_module_may_move_and_be_renamed_at_once(copy: Path) -> None:
         ("llm.tasks.verification.answer_text", "def ", "def other_", {"sample", "train"}),
     ],
 )
-def test_a_change_is_seen_where_it_counts(copy: Path, name: str, old: str, new: str, kinds: set[str]) -> None:
-    before = versions(copy)
+def test_a_change_is_seen_where_it_counts(
+    copy: Path, before: dict[str, str], name: str, old: str, new: str, kinds: set[str]
+) -> None:
     file = copy.joinpath(*name.split(".")).with_suffix(".py")
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, new, 1))
