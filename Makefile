@@ -98,7 +98,8 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 
 # With Node's own limits the checker's memory is nearly full halfway, where it forgets what it has inferred and starts
-# over, and a third of its time is the collection of short-lived garbage. It takes about 5 GB.
+# over, and a third of its time is the collection of short-lived garbage. It takes about 5 GB. Node comes from the package
+# index (the extra pyright[nodejs]): a machine may have none, or an older one, which takes a third longer.
 types: $(READY)
 	NODE_OPTIONS="--max-old-space-size=8192 --max-semi-space-size=128 $$NODE_OPTIONS" $(BIN)/pyright
 
