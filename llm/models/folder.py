@@ -318,7 +318,7 @@ class _Blank(NamedTuple):
     tied: Collection[str]
 
 
-@lru_cache(maxsize=8)  # a run reads a checkpoint many times, and to build its layers takes longer than its weights
+@lru_cache(maxsize=8)  # a run's checkpoints have one config; to build its layers was a third of reading one
 def _blank(config: _Config) -> _Blank:
     """Return what a config describes, from a model without numbers."""
     import torch
