@@ -99,10 +99,9 @@ lint: $(READY)
 
 # With Node's own limits the checker's memory is nearly full halfway, where it forgets what it has inferred and starts
 # over, and a third of its time is the collection of short-lived garbage. It takes about 5 GB. Node comes from the package
-# index (the extra pyright[nodejs]): a machine may have none, or an older one, which takes a third longer. In `make test`
-# it takes the time in which the tests wait, a tenth of all: hence its low priority.
+# index (the extra pyright[nodejs]): a machine may have none, or an older one, which takes a third longer.
 types: $(READY)
-	NODE_OPTIONS="--max-old-space-size=8192 --max-semi-space-size=128 $$NODE_OPTIONS" nice -n 15 $(BIN)/pyright
+	NODE_OPTIONS="--max-old-space-size=8192 --max-semi-space-size=128 $$NODE_OPTIONS" $(BIN)/pyright
 
 # Two processes with a thread each: on two cores that beats one process with two threads. They share the files, so that
 # none waits for the other (tests/sharing.py; pytest-xdist cannot do it: vLLM's worker closes streams that xdist's
