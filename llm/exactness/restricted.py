@@ -51,7 +51,7 @@ class Restricted:
     eos_ids: frozenset[int]
     longest: int
     table: dict[Tokens, np.ndarray]
-    _states: dict[tuple[Tokens, float], State] = field(default_factory=dict, repr=False)
+    _states: dict[tuple[Tokens, float], State] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def law(self) -> dict[Tokens, float]:
         """Return log p of every response, nats, in lexicographic order of its tokens' places."""
@@ -101,8 +101,7 @@ class Restricted:
         found = self._states.get((kept, temperature))
         if found is None:
             log_A = self.table[kept]
-            tempered_A = log_A / temperature
-            tempered_A = tempered_A - np.logaddexp.reduce(tempered_A)
+            tempered_A = _normalised(log_A / temperature)
             cdf_A, entropy = np.exp(tempered_A).cumsum(), -float(np.exp(log_A) @ log_A)
             found = State(log_A.tolist(), tempered_A.tolist(), cdf_A.tolist(), entropy)
             self._states[kept, temperature] = found
@@ -173,5 +172,8 @@ def likeliest_tokens(model: Any, prompt: Sequence[int], ends: Sequence[int], cou
 
 
 def _conditioned(log_V: np.ndarray, allowed: Tokens) -> np.ndarray:
-    log_A = log_V[list(allowed)]
+    return _normalised(log_V[list(allowed)])
+
+
+def _normalised(log_A: np.ndarray) -> np.ndarray:
     return log_A - np.logaddexp.reduce(log_A)

@@ -12,14 +12,15 @@ import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import pytest
 
-from sharpen.cli.main import main, tree
+from sharpen.cli.main import main
 from sharpen.toy.dynamics.measures import mean_interval
 from sharpen.toy.dynamics.signal_to_noise import ratio_of_draws
+from tests.cli.shared.commands import leaves
 
 # Kinds of bad values: of each, every flag is given one, and different flags different ones.
 NO_NUMBERS = ("nan", "inf", "-inf", "")  # of no flag
@@ -72,17 +73,12 @@ BESIDE: dict[tuple[str, str], list[str]] = {
 }
 
 
-def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    if hasattr(command, "commands"):
-        for name, below in command.commands.items():
-            yield from leaves(below, (*path, name))
-    else:
-        yield " ".join(path), command
+LEAVES = dict(leaves())
 
 
 def numeric_flags() -> Iterator[tuple[str, str, str, tuple[tuple[str, ...], ...]]]:
     """Yield the command, the flag, what the flag is called inside, and kinds of bad values."""
-    for command, leaf in leaves(tree()):
+    for command, leaf in LEAVES.items():
         if command.split()[0] not in ("theory", "toy"):
             continue
         for parameter in leaf.params:
@@ -93,9 +89,7 @@ def numeric_flags() -> Iterator[tuple[str, str, str, tuple[tuple[str, ...], ...]
 
 
 def takes_json(command: str) -> bool:
-    return any(
-        "--json" in parameter.opts for name, leaf in leaves(tree()) if name == command for parameter in leaf.params
-    )
+    return any("--json" in parameter.opts for parameter in LEAVES[command].params)
 
 
 FLAGS = list(numeric_flags())
@@ -107,9 +101,7 @@ CASES = [
 
 
 def test_every_command_is_there() -> None:
-    assert {command for command, *_ in FLAGS} == {
-        name for name, _ in leaves(tree()) if name.split()[0] in ("theory", "toy")
-    }
+    assert {command for command, *_ in FLAGS} == {name for name in LEAVES if name.split()[0] in ("theory", "toy")}
     assert len(FLAGS) > 100
     for command, flags in LISTS.items():
         assert flags <= {name for of, _, name, _ in FLAGS if of == command}

@@ -5,17 +5,16 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from sharpen.cli.main import main, tree
+from sharpen.cli.main import main
 from sharpen.cli.schemas import analysis, dynamics, llm, paper, shapes, theory, toy
 from sharpen.cli.schemas.commands import PRINTED, VERSION, schema_of
+from tests.cli.shared.commands import leaves
 
 ROOT = Path(__file__).parents[3]
 HERE = {
@@ -68,17 +67,8 @@ ELSEWHERE = {
 }
 
 
-def leaves(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    if hasattr(command, "commands"):
-        for name, inside in command.commands.items():
-            yield from leaves(inside, (*words, name))
-    else:
-        yield " ".join(words), command
-
-
 def test_every_command_with_json_has_a_schema_and_a_test() -> None:
-    all_ = leaves(tree())
-    found = {name for name, one in all_ if any("--json" in each.opts for each in one.params)}
+    found = {name for name, one in leaves() if any("--json" in each.opts for each in one.params)}
     assert found == PRINTED.keys() == HERE.keys() | ELSEWHERE.keys()
     for name, file in ELSEWHERE.items():
         assert f'schema_of("{name}")' in (ROOT / file).read_text(encoding="utf-8"), name

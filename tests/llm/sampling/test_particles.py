@@ -30,11 +30,11 @@ def law(prefix: Sequence[int]) -> np.ndarray:
 
 
 @cache
-def tempered(last: tuple[int, ...], temperature: float) -> tuple[list[float], list[float]]:
-    """Return the law after a token, and the same at a temperature."""
+def tempered(last: tuple[int, ...], temperature: float) -> tuple[list[float], list[float], list[float]]:
+    """Return the law after a token, the same at a temperature, and the running sums of that."""
     p = law(last)
     q = p ** (1 / temperature) / np.sum(p ** (1 / temperature))
-    return p.tolist(), q.tolist()
+    return p.tolist(), q.tolist(), q.cumsum().tolist()
 
 
 class Chain:
@@ -51,8 +51,8 @@ class Chain:
     def _one(self, request: Extend) -> Path:
         rng, path = np.random.default_rng(request.seed), Path()
         while len(path) < request.limit and not path.ended:
-            p, q = tempered((*request.prefix[1:], *path.tokens)[-1:], request.temperature)
-            token = bisect.bisect_right(list(itertools.accumulate(q)), rng.random() * sum(q))
+            p, q, cdf = tempered((*request.prefix[1:], *path.tokens)[-1:], request.temperature)
+            token = bisect.bisect_right(cdf, rng.random() * cdf[-1])
             path = path + Path((token,), (math.log(p[token]),), (math.log(q[token]),), token == EOS)
         return path
 
