@@ -10,6 +10,7 @@ import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +86,7 @@ def convert(file: Path, folder: Path) -> None:
     import torch
 
     check_file(file)
-    with torch.random.fork_rng(devices=[]), _quiet():  # blank weights are filled with random numbers at first
+    with torch.random.fork_rng(devices=[]), _quiet(), _read_once():  # blank weights are random numbers at first
         model = _read_model(file)
         tokenizer = _read_tokenizer(file)
         tokenizer.model_max_length = model.config.get_text_config().max_position_embeddings
@@ -116,18 +117,37 @@ def _read_model(file: Path) -> PreTrainedModel:
 
 
 def _read_tokenizer(file: Path) -> PreTrainedTokenizerBase:
-    from gguf import GGUFReader
+    import gguf
     from tokenizers import pre_tokenizers
     from transformers import AutoTokenizer
 
     tokenizer = guarded(lambda: AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name))
     check_tokenizer(tokenizer)
-    kind = GGUFReader(file).fields.get("tokenizer.ggml.pre")
+    kind = gguf.GGUFReader(str(file)).fields.get("tokenizer.ggml.pre")
     if kind is not None and kind.contents() in DIGITS_APART:
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
     return tokenizer
+
+
+@contextmanager
+def _read_once() -> Iterator[None]:
+    """Keep what transformers asks the package gguf for again and again: two thirds of a conversion's time.
+
+    It reads a file's header, with each word of the vocabulary, for the config, for the weights and for the tokenizer,
+    and makes the same table of names for each module of the model.
+    """
+    import gguf
+
+    asked = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    try:
+        for name, make in asked.items():
+            setattr(gguf, name, cache(make))
+        yield
+    finally:
+        for name, make in asked.items():
+            setattr(gguf, name, make)
 
 
 @contextmanager

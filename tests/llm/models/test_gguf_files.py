@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import torch
 
 from sharpen.cli.main import main
 from sharpen.llm.models import packaged, store
+from sharpen.llm.models.conversion import convert
 from sharpen.llm.models.registry import REGISTRY, load_architecture, load_model, load_tokenizer, resolve
 from sharpen.objective import InputError
 
@@ -100,6 +102,24 @@ def test_it_is_converted_once_and_read_like_any_folder(gguf: Path, monkeypatch: 
     assert store.is_ready(source.location)
     load_model(source, "cpu", "float32")
     assert load_architecture(source).num_hidden_layers == 2
+
+
+def test_a_conversion_reads_the_header_once_and_leaves_the_package_as_it_was(
+    gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = importlib.import_module("gguf")
+    asked: list[Path] = []
+
+    class Counted(package.GGUFReader):
+        def __init__(self, path: str) -> None:
+            asked.append(Path(path))
+            super().__init__(path)
+
+    monkeypatch.setattr(package, "GGUFReader", Counted)
+    names = package.get_tensor_name_map
+    convert(gguf, tmp_path / "once")
+    assert asked == [gguf]
+    assert (package.GGUFReader, package.get_tensor_name_map) == (Counted, names)
 
 
 def test_another_content_under_the_same_name_is_another_model(gguf: Path, gguf_writer: Writer, llama: Any) -> None:
