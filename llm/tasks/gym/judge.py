@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from sharpen.llm.tasks.gym import safe
+from sharpen.llm.tasks.gym.names import without_plots
 
 JUDGE = f"{__name__}:score"
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -37,6 +38,7 @@ def packed(entry: dict[str, Any]) -> str:
 
 def prepare() -> None:
     """Import the scorers, and see that none runs what a model wrote."""
+    without_plots()
     import reasoning_gym
 
     sys.dont_write_bytecode = True

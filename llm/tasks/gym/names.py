@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import suppress
 from dataclasses import fields
 from difflib import get_close_matches
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from sharpen.objective import InputError, MissingError
@@ -19,6 +22,8 @@ CATEGORIES = (
 )
 _FILED = {"arc": "cognition"}
 _OURS = {"seed", "size"}  # a part's
+_PLOTS = ("matplotlib", "matplotlib.pyplot", "matplotlib.animation", "matplotlib.collections")
+_PLOTS += ("mpl_toolkits", "mpl_toolkits.mplot3d")
 
 
 class Chosen(NamedTuple):
@@ -33,6 +38,23 @@ class Chosen(NamedTuple):
     name: str
     generators: tuple[str, ...]
     options: dict[str, Any]
+
+
+def without_plots() -> None:
+    """Import the package of one generator's cellular automata without matplotlib, which is for its drawings.
+
+    No generator draws, and matplotlib is nearly half of what importing all generators takes. For a process that does
+    nothing but make or score problems: in another one somebody may want to draw automata.
+    """
+    stand_ins = {name: ModuleType(name) for name in _PLOTS}
+    if stand_ins.keys() & sys.modules.keys():
+        return
+    stand_ins["mpl_toolkits.mplot3d"].__dict__["Axes3D"] = None
+    sys.modules.update(stand_ins)
+    with suppress(ImportError):  # of another version, which asks for more of it: it is imported with the real one then
+        import cellpylib  # noqa: F401
+    for name in stand_ins:
+        del sys.modules[name]
 
 
 def library() -> dict[str, Any]:

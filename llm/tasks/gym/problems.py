@@ -17,7 +17,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from sharpen.llm.common.parts import part_of
-from sharpen.llm.tasks.gym.names import PREFIX, Chosen, chosen
+from sharpen.llm.tasks.gym.names import PREFIX, Chosen, chosen, without_plots
 from sharpen.objective import InputError
 
 CHUNK = 1000  # problems of one seed: some generators make all of a seed's at once
@@ -168,6 +168,7 @@ def main(arguments: list[str]) -> None:
     name, part, wanted, what = arguments
     out = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what generators print
+    without_plots()
     rows: list[Any]
     if what == "examples":
         rows = [(entry["question"], entry["answer"]) for entry in _shown(chosen(name))]

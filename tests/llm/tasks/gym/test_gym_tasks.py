@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from sharpen.llm.tasks.data import AnswerKey
 from sharpen.llm.tasks.gym import judge, problems
-from sharpen.llm.tasks.gym.names import CATEGORIES, categories, chosen, library
+from sharpen.llm.tasks.gym.names import CATEGORIES, categories, chosen, library, without_plots
 from sharpen.llm.tasks.gym.problems import Item, make, questions
 from sharpen.llm.tasks.gym.tasks import GymTask, Marker, answer_tags, task
 from sharpen.llm.tasks.marking import marks
@@ -31,7 +32,7 @@ def reasoning_gym() -> None:
 
 
 def test_without_the_package_the_command_that_gets_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "reasoning_gym.factory", None)
+    monkeypatch.setitem(sys.modules, "reasoning_gym.factory", None)
     with pytest.raises(MissingError, match=r"task: got 'gym:', missing: reasoning-gym is not installed"):
         load_source("gym:a_generator", "train")
 
@@ -48,6 +49,20 @@ def test_names() -> None:
     assert chosen("category/logic").generators == found["logic"]
     assert isinstance(TASKS.get(SMALL), GymTask)
     assert TASKS.origin(SMALL) is None
+
+
+@gym
+@pytest.mark.parametrize("imported", [True, False])
+def test_what_draws_is_not_imported_and_can_be(imported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the automata cannot be imported without it, as another version may not."""
+    drawing = ("matplotlib", "mpl_toolkits", "cellpylib")
+    for name in [name for name in sys.modules if name.partition(".")[0] in drawing]:
+        monkeypatch.delitem(sys.modules, name)
+    if not imported:
+        monkeypatch.setitem(sys.modules, "cellpylib", None)
+    without_plots()
+    assert not [name for name in sys.modules if name.partition(".")[0] in drawing[:2]]
+    assert not imported or callable(sys.modules["cellpylib"].evolve2d)
 
 
 @gym
