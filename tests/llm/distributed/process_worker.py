@@ -25,15 +25,16 @@ import torch.distributed.fsdp
 from safetensors.torch import load_file, save_file
 
 from sharpen.llm.configs.train import TrainConfig, resolve
+from sharpen.llm.distributed.sharding import is_sharded
 from sharpen.llm.distributed.world import World, disconnect, launched
 from sharpen.llm.models.logprobs import make_batches
-from sharpen.llm.models.registry import ModelSource
+from sharpen.llm.models.registry import ModelSource, load_model, load_tokenizer
 from sharpen.llm.models.registry import resolve as resolve_model
-from sharpen.llm.models.weights import full_weights
+from sharpen.llm.models.weights import copy_of, own_part
 from sharpen.llm.rewards.firewall import BoundReward, Scoring
 from sharpen.llm.rollout import Rollout, Sampling
 from sharpen.llm.tasks.sources import load_source
-from sharpen.llm.training.setup import prepare
+from sharpen.llm.training import setup as preparing
 from sharpen.llm.training.trainer import Trainer
 from tests.llm.distributed.forks import together
 
@@ -43,10 +44,11 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "tb": {"kind": "tb", "epochs": 2},
     "tb-batch": {"kind": "tb-batch", "epochs": 2},
 }
-PROMPTS, SAMPLES, MICROBATCH = 6, 4, 64
+PROMPTS, SAMPLES, LONGEST, MICROBATCH = 6, 4, 64, 112
 # Response tokens of each prompt, a rollout each: of two processes and of three one makes 1, 2 and 5 microbatches more
-# than another.
-LENGTHS = ((18, 3, 3, 3, 3, 3), (18, 18, 3, 3, 3, 3), (50, 50, 3, 3, 18, 3))
+# than another. A microbatch holds eight of the shortest rows, all that one of three processes has, and one of the
+# longest: no smaller numbers of microbatches differ by as much.
+LENGTHS = ((8, 6, 3, 3, 3, 3), (3, 3, 3, 3, 8, 18), (46, 18, 3, 3, 3, 3))
 # Plain steps instead of Adam's: with a large epsilon a weight moves by its gradient. With a small one it moves by the
 # gradient over its own size, which makes a whole step of what rounding leaves where the gradient is zero.
 SMOOTH = {"epsilon": 1.0, "learning_rate": 0.03, "warmup_steps": 0, "weight_decay": 0.0}
@@ -54,7 +56,7 @@ BOUNDED = {"kind": "sgd", "learning_rate": 1.0, "warmup_steps": 0, "max_kl": 1e-
 SMALL = {
     "prompts_per_step": PROMPTS,
     "samples_per_prompt": SAMPLES,
-    "max_length": MICROBATCH,
+    "max_length": LONGEST,
     "tokens_per_microbatch": MICROBATCH,
     "graph_tokens": 0,
     "optimizer": SMOOTH,
@@ -63,7 +65,7 @@ SMALL = {
 SHORT = {"max_length": 24, "tokens_per_microbatch": 1024}
 
 # A window holds a group of the longest responses, or several of shorter ones.
-ONE_PASS = {**SMALL, "one_pass": "always", "tokens_per_microbatch": SAMPLES * MICROBATCH, "learner": LEARNERS["rloo"]}
+ONE_PASS = {**SMALL, "one_pass": "always", "tokens_per_microbatch": SAMPLES * LONGEST, "learner": LEARNERS["rloo"]}
 
 
 @dataclasses.dataclass
@@ -137,6 +139,14 @@ def first_layer(folder: Path) -> ModelSource:
     return dataclasses.replace(whole, location=str(cut))
 
 
+def load_once(*sources: ModelSource) -> None:
+    """Let every case begin with a copy of what is loaded here."""
+    models = {source.location: load_model(source, "cpu", "float32") for source in sources}
+    tokenizers = {source.location: load_tokenizer(source) for source in sources}
+    preparing.load_model = lambda source, *_: copy_of(models[source.location])
+    preparing.load_tokenizer = lambda source: tokenizers[source.location]
+
+
 def configured(settings: dict[str, Any]) -> TrainConfig:
     """Return the settings of one case."""
     return resolve({"objective": {"alpha": 2.0, "beta_inv": 4.0}, "engine": "transformers", "seed": 3, **settings})
@@ -147,8 +157,9 @@ def run(
 ) -> dict[str, Any]:
     """Return what some steps of a fresh policy measure."""
     config = configured(settings)
-    setup = prepare(config, source, world)
-    before = {name: weight.clone() for name, weight in full_weights(setup.model)}
+    setup = preparing.prepare(config, source, world)
+    weights = list(map(own_part, setup.model.parameters()))
+    before = [weight.clone() for weight in weights]
     fixed = FixedLengths(setup.engine, world)
     trainer = Trainer(
         config,
@@ -163,10 +174,10 @@ def run(
         compute=setup.compute,
     )
     records = [trainer.step()[0] for _ in range(steps)]
-    now = dict(full_weights(setup.model))
-    moved = torch.stack([(now[name] - old).norm() for name, old in before.items()]).norm().item()
+    square = sum(float((weight - old).square().sum()) for weight, old in zip(weights, before, strict=True))
+    everyones = world.gather([square]) if is_sharded(setup.model) else [square]  # each has a part, or all have the same
     fixed.close()
-    return {"records": records, "moved": moved, "passes": world.gather([fixed.passes])}
+    return {"records": records, "moved": sum(everyones) ** 0.5, "passes": world.gather([fixed.passes])}
 
 
 def every_case(out: Path, cut: ModelSource) -> None:
@@ -197,7 +208,8 @@ def main(folder: Path) -> int:
     """Fork one process, then two, then three; return 1 if one of them failed."""
     torch.set_num_threads(1)
     cut = first_layer(folder)
-    prepare(configured(SMALL), cut, World()).engine.close()  # what this imports, they have
+    load_once(resolve_model("embedded"), cut)
+    preparing.prepare(configured(SMALL), cut, World()).engine.close()  # what this imports, they have
     for size in (1, 2, 3):
         lives = together(size, lambda _, size=size: every_case(folder / f"{size}.json", cut), folder / f"life-{size}")
         if any(status for status, _, _ in lives):
