@@ -26,7 +26,7 @@ def test_every_call_is_one_that_vllm_takes() -> None:
     for method, options in calls:
         inspect.signature(method).bind(engine, **options)
     own = {"max_tokens", "temperature", "top_p", "ignore_eos", "stop_token_ids", "seed", "logprobs", "detokenize"}
-    assert own | {"prompt_logprobs"} <= inspect.signature(SamplingParams).parameters.keys()
+    assert own | {"prompt_logprobs", "skip_clone"} <= inspect.signature(SamplingParams).parameters.keys()
 
 
 def test_every_option_of_the_engine_is_one_of_vllm_s() -> None:
