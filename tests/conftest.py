@@ -13,11 +13,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.forked import Forks
 
 # CI machines are shared and slow at times: a deadline would measure them, not the code. The same examples on every
 # run, so that a red run can be repeated.
@@ -116,6 +119,16 @@ def spawn() -> Iterator[Spawn]:
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
+
+
+@pytest.fixture(scope="session")
+def model_forks() -> Iterator[Forks]:
+    """Return what forks programs from a process that has imported all that training and sampling need."""
+    from tests.forked import Forks
+
+    found = Forks("models")
+    yield found
+    found.close()
 
 
 @pytest.fixture

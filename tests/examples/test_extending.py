@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from tests.forked import Forks
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
 SMALL = {  # the same commands with fewer and smaller steps
@@ -23,13 +24,12 @@ SMALL = {  # the same commands with fewer and smaller steps
     ("toy", "sweep"): "--steps 20 --seeds 2",
     ("toy", "phase"): "--json",
 }
-# A section's commands one after the other in a process that is new for the section, forked from one that has imported
-# torch and the model's code: most of what a command takes that makes two steps is that import.
+# A section's commands one after the other in a process that is new for the section.
 RUN = """
 import json, os, sys
 from pathlib import Path
 from sharpen.cli.main import main
-from tests.llm.distributed.forks import apart, import_everything
+from tests.llm.distributed.forks import apart
 
 def live(folder, lines):
     os.chdir(folder)
@@ -41,7 +41,6 @@ def live(folder, lines):
             if ended.code:
                 raise
 
-import_everything()
 statuses = []
 for folder, lines in json.loads(sys.argv[1]):
     files = (Path(folder) / name for name in ("said.txt", "errors.txt"))
@@ -79,7 +78,7 @@ def test_the_page_shows_every_door() -> None:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
+def ran(tmp_path_factory: pytest.TempPathFactory, model_forks: Forks) -> dict[str, Ran]:
     """Run every section, each in a folder of its own that holds its files."""
     todo: list[tuple[Path, list[list[str]]]] = []
     for files, commands in sections().values():
@@ -92,8 +91,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
             lines.append([*command, *small])
         todo.append((folder, lines))
     asked = json.dumps([(str(folder), lines) for folder, lines in todo])
-    command = [sys.executable, "-c", RUN, asked]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    done = model_forks.run(RUN, asked, environment=os.environ)
     assert done.returncode == 0, done.stderr
     return {
         title: Ran(lines, status, (folder / "said.txt").read_text(), (folder / "errors.txt").read_text())

@@ -30,7 +30,7 @@ SMALL = SweepConfig(alpha=(1, 2), beta_inv=(0, 10), learner=("rloo", "softmax"),
 
 @pytest.fixture(scope="module")
 def forks() -> Iterator[Forks]:
-    found = Forks()
+    found = Forks("toy")
     yield found
     found.close()
 

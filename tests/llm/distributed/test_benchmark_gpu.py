@@ -10,28 +10,29 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from tests.forked import Forks
+
 FOLDER = Path(__file__).parents[3] / "benchmarks"
 PARTS = ("device", "agreement", "update", "plain", "lora", "regimes", "smollm2", "jax", "logprobs", "kernels")
 PARTS += ("attention", "one_pass", "ahead")
-# The command, which imports once what the parts need that compute in their own process; the others, and the first of
-# the runs, start a process as they do on a GPU.
+# The command, which forks the parts that compute in their own process; the others, and the first of the runs, start a
+# process as they do on a GPU.
 DRIVER = """
 import json, os, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
+
+sys.path.insert(0, "benchmarks")
 import torch.profiler
 import gpu_check, gpu_runs
 from sharpen.cli.main import main
-from tests.llm.distributed.forks import apart, import_everything, together
-
-import_everything()
+from tests.llm.distributed.forks import apart, together
 
 FORKED = {"agreement", "update", "plain", "lora", "logprobs", "kernels", "one_pass", "ahead", "attention", "regimes"}
 started = gpu_check.in_a_process
@@ -87,24 +88,11 @@ def test_the_flop_are_those_that_torch_counts(benchmark: ModuleType, length: int
 
 
 @pytest.mark.slow
-def test_every_part_is_rehearsed(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-c",
-        DRIVER,
-        "--tiny",
-        "--seconds",
-        "800",
-        "--out",
-        str(tmp_path),
-        "--only",
-        *PARTS,
-    ]
+def test_every_part_is_rehearsed(tmp_path: Path, model_forks: Forks) -> None:
+    flags = ["--tiny", "--seconds", "800", "--out", str(tmp_path), "--only", *PARTS]
     # The same everywhere: without the models that a person's cache may hold.
     nothing = {**os.environ, "SHARPEN_CACHE": str(tmp_path / "cache")}
-    nothing["PYTHONPATH"] = os.pathsep.join([str(FOLDER), nothing.get("PYTHONPATH", "")])
-    options: dict[str, Any] = {"cwd": FOLDER.parent, "env": nothing}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, **options)
+    done = model_forks.run(DRIVER, *flags, environment=nothing)
     assert done.returncode == 0, done.stdout + done.stderr
     found = {part: json.loads((tmp_path / f"{part}.json").read_text(encoding="utf-8")) for part in PARTS}
     assert all(result["provenance"]["versions"]["torch"] for result in found.values())

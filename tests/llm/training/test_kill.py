@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from sharpen.llm.training import metrics
+from tests.forked import Forks
 
-# One process imports torch and forks one child for each life of the run; a child kills itself, with SIGKILL, so nothing
-# of Python's clean-up runs. The parent has one thread, so that forking is safe.
+# One process forks one child for each life of the run; a child kills itself, with SIGKILL, so nothing of Python's
+# clean-up runs. The parent has one thread, so that forking is safe.
 DRIVER = '''
 import os, signal, sys
 from pathlib import Path
@@ -27,9 +25,7 @@ from sharpen.llm.configs.train import resolve
 from sharpen.llm.training.run import train
 from sharpen.objective import preset
 from sharpen.objective.storage import files
-from tests.llm.distributed.forks import import_everything
 
-import_everything()
 config = resolve({
     "problems": 16, "steps": 3, "prompts_per_step": 2, "samples_per_prompt": 2, "max_length": 32, "checkpoint_every": 1,
     "engine": "transformers",
@@ -91,11 +87,8 @@ print(live(parts, lambda: None))
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_any_moment_equals_an_uninterrupted_one(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", DRIVER, str(tmp_path)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    options: dict[str, Any] = {"cwd": Path(__file__).parents[3], "env": environment, "timeout": 850}
-    done = subprocess.run(command, capture_output=True, text=True, **options)
+def test_a_run_killed_at_any_moment_equals_an_uninterrupted_one(tmp_path: Path, model_forks: Forks) -> None:
+    done = model_forks.run(DRIVER, str(tmp_path), environment=os.environ)
     assert done.stdout.split() == ["0", *["9"] * 8, "0"], done.stderr[-3000:]
     assert ".step_000002." in done.stderr  # what a kill left of a checkpoint
     whole, parts = tmp_path / "whole", tmp_path / "parts"

@@ -6,8 +6,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -40,6 +38,7 @@ from sharpen.llm.training.run import train
 from sharpen.llm.training.setup import prepare
 from sharpen.llm.training.trainer import Trainer
 from sharpen.objective import InputError, preset
+from tests.forked import Forks
 
 SMALL: dict[str, Any] = {
     "objective": preset("tilted").to_dict(),
@@ -304,12 +303,10 @@ def test_the_engine_stops_between_two_tokens_when_it_is_given_up() -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import torch
 from sharpen.llm.configs.train import resolve
 from sharpen.llm.training.run import train
 from sharpen.llm.training.trainer import Trainer
 
-torch.set_num_threads(1)
 update = Trainer._update
 def die(self, *arguments):
     if self.step_index == 3:
@@ -320,11 +317,10 @@ train(resolve(eval(sys.argv[2])), Path(sys.argv[1]))
 """
 
 
-def test_a_run_killed_beside_the_thread_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
+def test_a_run_killed_beside_the_thread_goes_on_to_the_same_numbers(tmp_path: Path, model_forks: Forks) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(resolve(SMALL), whole)
-    command = [sys.executable, "-c", KILLED, str(cut), repr(SMALL)]
-    done = subprocess.run(command, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
+    done = model_forks.run(KILLED, str(cut), repr(SMALL), environment=os.environ)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     train(resolve(SMALL), cut)
     assert_same_runs(whole, cut)

@@ -6,13 +6,13 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -22,13 +22,14 @@ from sharpen.llm.configs.train import TrainConfig, resolve
 from sharpen.llm.training import metrics
 from sharpen.llm.training.run import train
 from sharpen.objective import PRESETS, preset
+from tests.forked import Forks
 
 SMALL: dict[str, Any] = {
     "steps": 4,
     "problems": 64,
     "prompts_per_step": 4,
     "samples_per_prompt": 4,
-    "max_length": 48,
+    "max_length": 32,  # some responses end and others are cut: each further token takes as long for few as for many
     "checkpoint_every": 2,
     "engine": "transformers",
     "optimizer": {"learning_rate": 1e-3, "warmup_steps": 0},
@@ -36,7 +37,8 @@ SMALL: dict[str, Any] = {
 }
 FLAGS = ["--steps", "4", "--prompts-per-step", "4", "--samples-per-prompt", "4", "--checkpoint-every", "2"]
 FLAGS += ["--eval-problems", "3", "--eval-samples", "2", "--set", "evaluation.alpha_prompts=1"]
-FLAGS += ["--set", "problems=64", "--max-length", "48"]
+FLAGS += ["--set", "problems=64", "--max-length", "32"]
+Trained = Callable[[str], tuple[Path, dict[str, Any]]]
 PROMISED = {"step", "reward", "accuracy", "response_length", "entropy", "kl_ref", "ref_logprob"}
 PROMISED |= {"engine_logprob_error", "seconds"}
 
@@ -64,25 +66,37 @@ def strip(record: dict[str, Any]) -> dict[str, Any]:
     return {name: number for name, number in record.items() if name != "seconds"}
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Return the folder of a regime's small run, and what it returned; each is trained once."""
+
+    @cache
+    def of(name: str) -> tuple[Path, dict[str, Any]]:
+        out = tmp_path_factory.mktemp(name) / "run"
+        return out, train(small(name), out)
+
+    return of
+
+
 @pytest.mark.parametrize("name", list(PRESETS))
-def test_every_regime_leaves_a_complete_folder(name: str, tmp_path: Path) -> None:
+def test_every_regime_leaves_a_complete_folder(name: str, trained: Trained) -> None:
     from transformers import AutoModelForCausalLM
 
-    result = train(small(name), tmp_path / "run")
-    records = metrics.read(tmp_path / "run" / "metrics.jsonl")
+    out, result = trained(name)
+    records = metrics.read(out / "metrics.jsonl")
     assert [record["step"] for record in records] == [0, 1, 2, 3]
     for record in records:
         assert record.keys() >= PROMISED
         assert (record["reward"] is None) == (name in ("sharpening", "tempered")) == (record["accuracy"] is None)
         assert record["engine_logprob_error"] < 1e-4
         assert record["seconds"].keys() >= {"rollout", "update", "push", "total"}
-    assert result == json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert result == json.loads((out / "evaluation.json").read_text())
     assert result.keys() >= {"base", "last", "best"}
     assert result["base"].keys() >= {"pass@1", "pass@1_interval", "pass@2", "maj@2", "response_length"}
-    assert any((tmp_path / "run" / "tensorboard").iterdir())
-    assert (tmp_path / "run" / "checkpoints" / "best").exists() == (result["best"]["step"] > 0)  # else it is the base
+    assert any((out / "tensorboard").iterdir())
+    assert (out / "checkpoints" / "best").exists() == (result["best"]["step"] > 0)  # else it is the base
     for kept in ("last", "best") if result["best"]["step"] else ("last",):
-        model = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "checkpoints" / kept)
+        model = AutoModelForCausalLM.from_pretrained(out / "checkpoints" / kept)
         assert sum(p.numel() for p in model.parameters()) > 0
 
 
@@ -95,12 +109,12 @@ def test_first_step_statistics_of_an_untrained_policy(tmp_path: Path) -> None:
     assert record["pseudo_reward"] == pytest.approx(record["ref_logprob"], abs=1e-3)  # (2 - 1) log p
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path) -> None:
-    train(small("tilted"), tmp_path / "a")
-    train(small("tilted"), tmp_path / "b")
-    assert_same_run(tmp_path / "a", tmp_path / "b")
-    train(small("tilted", seed=1), tmp_path / "c")
-    assert not torch.equal(*(last_weights(tmp_path / x)["model.norm.weight"] for x in ("a", "c")))
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path, trained: Trained) -> None:
+    first, _ = trained("tilted")
+    train(small("tilted"), tmp_path / "again")
+    assert_same_run(first, tmp_path / "again")
+    train(small("tilted", seed=1), tmp_path / "other")
+    assert not torch.equal(*(last_weights(out)["model.norm.weight"] for out in (first, tmp_path / "other")))
 
 
 @pytest.mark.parametrize("reference", ["policy", "refresh:2"])
@@ -114,16 +128,26 @@ def test_moving_references(reference: str, tmp_path: Path) -> None:
         assert min(gaps[1], gaps[3]) > 1e-4
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    train(small("tilted", steps=6), out)
+    return out
+
+
 class KilledError(RuntimeError):
     pass
 
 
 @pytest.mark.parametrize("reference", ["frozen", "refresh:3"])
-def test_a_killed_run_continues_to_the_same_weights(reference: str, tmp_path: Path) -> None:
+def test_a_killed_run_continues_to_the_same_weights(reference: str, undisturbed: Path, tmp_path: Path) -> None:
     from sharpen.llm.training.run import Report
 
     config = small(preset("tilted", reference=reference).to_dict(), steps=6)
-    train(config, tmp_path / "whole")
+    whole = undisturbed
+    if reference != "frozen":
+        whole = tmp_path / "whole"
+        train(config, whole)
 
     def die(record: dict[str, Any]) -> None:
         if record["step"] == 4:  # the newest checkpoint is that of four updates
@@ -132,10 +156,11 @@ def test_a_killed_run_continues_to_the_same_weights(reference: str, tmp_path: Pa
     with pytest.raises(KilledError):
         train(config, tmp_path / "parts", report=Report(step=die))
     train(config, tmp_path / "parts")
-    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert_same_run(whole, tmp_path / "parts")
 
 
 SIGNALLED = [*FLAGS, "--steps", "6", "--engine", "transformers", "--preset", "tilted"]
+SIGNALLED += ["--learning-rate", "1e-3", "--set", "optimizer.warmup_steps=0"]
 # The command, which at the beginning of one step waits until the signal has been sent: it comes at the same place on
 # every machine.
 WAITING = """
@@ -157,12 +182,12 @@ main()
 """
 
 
-def wait_for_steps(process: subprocess.Popen[str], out: Path, steps: int, begun: Path) -> None:
+def wait_for_steps(number: int, out: Path, steps: int, begun: Path) -> None:
     """Wait until the steps are recorded and the next one has begun: in between their checkpoint is still written."""
     for _ in range(1200):
         if begun.exists() and len(metrics.read(out / "metrics.jsonl")) >= steps:
             return
-        assert process.poll() is None, process.communicate()
+        assert psutil.pid_exists(number), "the run has ended"
         time.sleep(0.1)
     raise AssertionError("no progress in two minutes")
 
@@ -173,28 +198,21 @@ def in_this_process(out: Path) -> None:
     assert exited.value.code == 0
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("undisturbed") / "run"
-    in_this_process(out)
-    return out
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("signalled", "at"), [(signal.SIGINT, 2), (signal.SIGKILL, 3)])
 def test_a_signal_loses_nothing_that_was_saved(
-    signalled: signal.Signals, at: int, undisturbed: Path, tmp_path: Path, spawn: Callable[..., subprocess.Popen[str]]
+    signalled: signal.Signals, at: int, undisturbed: Path, tmp_path: Path, model_forks: Forks
 ) -> None:
     """Ctrl-C leaves a checkpoint off the schedule, of three updates; a kill in the fourth step loses the third."""
     out, sent = tmp_path / "parts", tmp_path / "sent"
-    command = [sys.executable, "-c", WAITING, str(at), str(sent), "llm", "train", "--out", str(out), *SIGNALLED]
-    process = spawn(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"CI": "1"})
-    wait_for_steps(process, out, at, tmp_path / "begun")
-    process.send_signal(signalled)
+    command = [str(at), str(sent), "llm", "train", "--out", str(out), *SIGNALLED]
+    number = model_forks.begin(WAITING, *command, environment=os.environ | {"CI": "1"})
+    wait_for_steps(number, out, at, tmp_path / "begun")
+    os.kill(number, signalled)
     sent.touch()
-    _, stderr = process.communicate(timeout=120)
-    assert process.returncode == (130 if signalled == signal.SIGINT else -signalled)
-    assert "Traceback" not in stderr
+    done = model_forks.end()
+    assert done.returncode == (130 if signalled == signal.SIGINT else -signalled)
+    assert "Traceback" not in done.stderr
     assert not (out / "evaluation.json").exists()
     newest = max(path.name for path in (out / "checkpoints").glob("step_*"))
     assert newest == ("step_000003" if signalled == signal.SIGINT else "step_000002")
@@ -202,14 +220,14 @@ def test_a_signal_loses_nothing_that_was_saved(
     assert_same_run(undisturbed, out)
 
 
-def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
+def test_a_finished_run_is_left_alone(trained: Trained) -> None:
     notes: list[str] = []
     from sharpen.llm.training.run import Report
 
-    first = train(small(), tmp_path / "run")
-    stamp = (tmp_path / "run" / "metrics.jsonl").stat().st_mtime_ns
-    assert train(small(), tmp_path / "run", report=Report(note=notes.append)) == first
-    assert (tmp_path / "run" / "metrics.jsonl").stat().st_mtime_ns == stamp
+    out, first = trained("task-reward")
+    stamp = (out / "metrics.jsonl").stat().st_mtime_ns
+    assert train(small(), out, report=Report(note=notes.append)) == first
+    assert (out / "metrics.jsonl").stat().st_mtime_ns == stamp
     assert "nothing to do" in notes[0]
 
 
