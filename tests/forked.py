@@ -40,7 +40,8 @@ class Forks:
 
     def __init__(self, what: str) -> None:
         environment = {name: value for name, value in os.environ.items() if name != READ_AT_IMPORT}
-        environment["OMP_NUM_THREADS"] = "1"  # threads do not survive a fork
+        # Threads do not survive a fork; bars would stand among what the programs say, and are told of at the import.
+        environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         command = [sys.executable, "-m", "tests.forked", what]
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self._server = subprocess.Popen(command, text=True, env=environment, cwd=ROOT, **pipes)

@@ -21,6 +21,7 @@ from sharpen.llm.models.registry import resolve as resolve_model
 from sharpen.llm.training import metrics
 from sharpen.llm.training.run import Report, train
 from sharpen.objective import InputError, preset
+from tests.forked import Forks
 
 SMALL: dict[str, Any] = {
     "problems": 64,
@@ -52,9 +53,8 @@ import sys
 from pathlib import Path
 import vllm, vllm.v1.engine.llm_engine, vllm.v1.worker.cpu_worker, vllm.model_executor.models.qwen2
 from sharpen.cli.main import main
-from tests.llm.distributed.forks import import_everything, together
+from tests.llm.distributed.forks import together
 
-import_everything()
 command, folder = sys.argv[2:], Path(sys.argv[1])
 for size in "12":
     own = [*command, "--tensor-parallel", size, "--out", str(folder / size)]
@@ -163,15 +163,13 @@ def test_two_processes_train_as_one_and_both_continue_each_others_runs(tmp_path:
 
 
 @pytest.fixture(scope="module")
-def by_vllm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def by_vllm(tmp_path_factory: pytest.TempPathFactory, model_forks: Forks) -> Path:
     """The folder of two runs, ``1`` and ``2``: an engine for each of two processes, and one for both."""
     folder = tmp_path_factory.mktemp("vllm")
     flags = ["llm", "train", "--engine", "vllm", "--preset", "tempered", "--steps", "2"]
     flags += ["--prompts-per-step", "4", "--samples-per-prompt", "4", "--learning-rate", "1e-3"]
     flags += ["--max-length", "48", "--eval-problems", "1", "--eval-samples", "2"]  # fewer problems than processes
-    command = [sys.executable, "-c", BY_VLLM, str(folder), *flags]
-    options: dict[str, Any] = {"cwd": Path(__file__).parents[3], "env": os.environ | {"OMP_NUM_THREADS": "1"}}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=800, **options)
+    done = model_forks.run(BY_VLLM, str(folder), *flags, environment=os.environ)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 

@@ -10,13 +10,19 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.forked import Forks
+
+WORKER = """
+import sys
+from pathlib import Path
+from tests.llm.distributed.process_worker import main
+
+sys.exit(main(Path(sys.argv[1])))
+"""
 LEARNERS = ("rloo", "reinforce", "grpo", "ppo", "unlikeliness", "best-of-n", "dapo", "tb", "tb-batch")
 CLOSE = 1e-3
 # Where the exact number is zero, rounding of the terms that cancel is all there is: a floor for each, from their size.
@@ -27,13 +33,10 @@ ROUNDING |= {"one_pass"}
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
+def runs(tmp_path_factory: pytest.TempPathFactory, model_forks: Forks) -> dict[int, dict[str, Any]]:
     """What one, two and three processes measured, by case."""
     folder = tmp_path_factory.mktemp("processes")
-    command = [sys.executable, "-m", "tests.llm.distributed.process_worker", str(folder)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    options: dict[str, Any] = {"cwd": Path(__file__).parents[3], "env": environment}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=850, **options)
+    done = model_forks.run(WORKER, str(folder), environment=os.environ)
     assert done.returncode == 0, done.stderr[-3000:]
     return {size: json.loads((folder / f"{size}.json").read_text(encoding="utf-8")) for size in (1, 2, 3)}
 

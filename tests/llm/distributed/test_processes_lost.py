@@ -1,6 +1,6 @@
 """Two and four real processes on gloo: what they compute, and what is left when one dies, hangs or is slow.
 
-One process imports torch and forks every life of every run (``forks.py``). Death is SIGKILL, by a process's own hand. A
+One process forks every life of every run (``forks.py``). Death is SIGKILL, by a process's own hand. A
 life ends where training does, before evaluation.
 """
 
@@ -10,7 +10,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from safetensors.torch import load_file
 from sharpen.llm.distributed import lost
 from sharpen.llm.training import metrics
 from sharpen.objective.storage import files
+from tests.forked import Forks
 
 DRIVER = '''
 import json, os, shutil, signal, sys, time
@@ -35,7 +35,6 @@ from sharpen.objective import preset
 from sharpen.objective.storage import files
 from tests.llm.distributed import forks
 
-forks.import_everything()
 HERE = Path(sys.argv[1])
 SETTINGS = {
     "problems": 16, "steps": 3, "prompts_per_step": 4, "samples_per_prompt": 3, "checkpoint_every": 1,
@@ -141,12 +140,9 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def lives(here: Path) -> Lives:
+def lives(here: Path, model_forks: Forks) -> Lives:
     """Status, seconds and output of every process of every life, in the order of ranks."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    command = [sys.executable, "-c", DRIVER, str(here)]
-    options: dict[str, Any] = {"cwd": Path(__file__).parents[3], "env": environment}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=850, **options)
+    done = model_forks.run(DRIVER, str(here), environment=os.environ)
     assert done.returncode == 0, done.stderr[-3000:]
     return dict(map(json.loads, done.stdout.splitlines()))
 

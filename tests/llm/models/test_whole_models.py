@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from sharpen.llm.training import metrics
 from sharpen.llm.training.master import MasterWeights
 from sharpen.llm.training.run import train
 from sharpen.objective import PRESETS
+from tests.forked import Forks
 
 SMALL: dict[str, Any] = {
     "objective": PRESETS["tilted"].to_dict(),
@@ -39,14 +38,13 @@ SMALL: dict[str, Any] = {
 
 
 LORA = {"full": None, "lora": {"rank": 2}}
-# Two processes a run, forked from one that has imported what they need.
+# Two processes a run.
 DRIVER = """
 import sys
 from pathlib import Path
 from sharpen.cli.main import main
-from tests.llm.distributed.forks import import_everything, together
+from tests.llm.distributed.forks import together
 
-import_everything()
 for settings in map(Path, sys.argv[1:]):
     command = ["llm", "train", "--config", str(settings), "--out", str(settings.with_suffix("")), "--json"]
     lives = together(2, lambda _: main(command), settings)
@@ -60,15 +58,13 @@ def configured(name: str) -> TrainConfig:
 
 
 @pytest.fixture(scope="module")
-def by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def by_two(tmp_path_factory: pytest.TempPathFactory, model_forks: Forks) -> Path:
     """The folder of the runs of two processes, ``full`` and ``lora``."""
     folder = tmp_path_factory.mktemp("two")
     settings = [folder / f"{name}.yaml" for name in LORA]
     for file in settings:
         file.write_text(yaml.safe_dump(configured(file.stem).model_dump(mode="json")))
-    options: dict[str, Any] = {"cwd": Path(__file__).parents[3], "env": os.environ | {"OMP_NUM_THREADS": "1"}}
-    command = [sys.executable, "-c", DRIVER, *map(str, settings)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=800, **options)
+    done = model_forks.run(DRIVER, *map(str, settings), environment=os.environ)
     assert done.returncode == 0, done.stderr[-2000:]
     return folder
 
