@@ -34,6 +34,7 @@ TINY: dict[str, Any] = {
     "problems": 32,
     "prompts_per_step": 2,
     "samples_per_prompt": 2,
+    "max_length": 32,
     "checkpoint_every": 1,
     "engine": "transformers",
     "evaluation": {"problems": 2, "samples": 2, "alpha_prompts": 0},
@@ -187,7 +188,7 @@ def test_a_template_that_shows_answers_of_the_data_is_told(tmp_path: Path) -> No
     assert shown_problems("boxed-cot", source.prompts()) == []
 
     notes: list[str] = []
-    config = tiny(data=data, template=str(template), evaluation={"data": "embedded"})
+    config = tiny(data=data, template=str(template), evaluation={"data": "embedded"}, max_length=80)
     result = train(config, tmp_path / "run", report=Report(note=notes.append))
     assert any("shows 2 problems of the data" in note for note in notes)
     assert result["labels"]["template_answers"] == {"--data": 1}

@@ -46,7 +46,7 @@ def weights_after(data: Path, honest: Path, out: Path, preset: str, engine: str)
             "checkpoint_every": 3,
             "engine": engine,
             "optimizer": {"learning_rate": 1e-3, "warmup_steps": 0},
-            "evaluation": {"data": str(honest), "problems": 2, "samples": 2, "alpha_prompts": 1},
+            "evaluation": {"data": str(honest), "problems": 1, "samples": 1, "alpha_prompts": 0},
         }
     )
     train(config, out)

@@ -31,6 +31,7 @@ SMALL: dict[str, Any] = {
     "optimizer": {"learning_rate": 1e-3, "warmup_steps": 0},
     "evaluation": {"problems": 2, "samples": 2, "alpha_prompts": 1},
 }
+LEAST = {"problems": 1, "samples": 1, "alpha_prompts": 0}  # an evaluation of which a test says nothing
 
 
 class KilledError(RuntimeError):
@@ -240,10 +241,11 @@ def test_a_folder_without_its_name_is_no_checkpoint(killed: Path, tmp_path: Path
 def test_runs_whose_files_are_rounded_continue_exactly(fields: dict[str, Any], tmp_path: Path) -> None:
     """Merged adapters and bfloat16 files cannot give back what was trained; the trainer's state can."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(small(**fields), whole)
+    config = small(**fields, evaluation=LEAST)
+    train(config, whole)
     with pytest.raises(KilledError):
-        train(small(**fields), parts, report=die_at(2))
-    train(small(**fields), parts)
+        train(config, parts, report=die_at(2))
+    train(config, parts)
     a, b = (load_file(out / "checkpoints" / "last" / "model.safetensors") for out in (whole, parts))
     assert all(torch.equal(a[name], b[name]) for name in a)
     records = [metrics.read(out / "metrics.jsonl") for out in (whole, parts)]
@@ -256,7 +258,7 @@ def test_lora_trains_adapters_only_and_exports_a_plain_model(tmp_path: Path) -> 
 
     from sharpen.llm.models.registry import artifact_path
 
-    train(small(lora={"rank": 2}), tmp_path / "run")
+    train(small(lora={"rank": 2}, evaluation=LEAST), tmp_path / "run")
     base = AutoModelForCausalLM.from_pretrained(str(artifact_path())).state_dict()
     trained = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "checkpoints" / "last").state_dict()
     assert base.keys() == trained.keys()
@@ -274,8 +276,9 @@ def test_every_learner_trains(kind: str, tmp_path: Path) -> None:
     objective = preset("tilted", beta_inv=2.0) if kind == "dapo" else preset("tempered")
     epochs = 2 if kind in ("ppo", "dapo", "tb", "tb-batch", "grpo") else 1
     length = 64 if kind == "dapo" else 32  # responses of one reward alone teach it nothing
-    config = small(learner={"kind": kind, "epochs": epochs}, objective=objective.to_dict(), steps=2, max_length=length)
-    train(config, tmp_path / "run")
+    learner = {"kind": kind, "epochs": epochs}
+    changes = {"objective": objective.to_dict(), "steps": 2, "max_length": length, "evaluation": LEAST}
+    train(small(learner=learner, **changes), tmp_path / "run")
     for record in metrics.read(tmp_path / "run" / "metrics.jsonl"):
         assert record["gradient_norm"] > 0 or record.get("groups") == 1
         assert ("rollout_rounds" in record) == (kind == "dapo")
@@ -283,7 +286,7 @@ def test_every_learner_trains(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["format", "majority", "random", "self_certainty", "negative_entropy", "inverted"])
 def test_every_reward_trains(kind: str, tmp_path: Path) -> None:
-    config = small(reward={"kind": kind}, objective=preset("task-reward").to_dict(), steps=1)
+    config = small(reward={"kind": kind}, objective=preset("task-reward").to_dict(), steps=1, evaluation=LEAST)
     train(config, tmp_path / "run")
     (record,) = metrics.read(tmp_path / "run" / "metrics.jsonl")
     assert record["reward"] is not None

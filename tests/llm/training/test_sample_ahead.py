@@ -226,6 +226,8 @@ def test_the_mean_gradient_of_samples_of_the_policy_before_is_that_of_the_policy
 
 # ---- Runs that are cut
 
+CUT = {**SMALL, "max_length": 32}
+
 
 def assert_same_runs(a: Path, b: Path) -> None:
     first, second = (load_file(out / "checkpoints" / "last" / "model.safetensors") for out in (a, b))
@@ -239,7 +241,7 @@ def assert_same_runs(a: Path, b: Path) -> None:
 def test_ctrl_c_beside_the_thread_ends_after_the_step_and_goes_on_to_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(resolve(SMALL), tmp_path / "whole")
+    train(resolve(CUT), tmp_path / "whole")
     update, alive = Trainer._update, []
 
     def pressed(self: Trainer, *arguments: Any) -> Any:
@@ -258,11 +260,11 @@ def test_ctrl_c_beside_the_thread_ends_after_the_step_and_goes_on_to_the_same_nu
 
         patched.setattr(TransformersEngine, "generate", generate)
         with pytest.raises(KeyboardInterrupt):
-            train(resolve(SMALL), tmp_path / "cut")
+            train(resolve(CUT), tmp_path / "cut")
     assert alive == [1]
     assert not sampling_threads()
     assert (tmp_path / "cut" / "checkpoints" / "step_000003" / "trainer" / "next.safetensors").is_file()
-    train(resolve(SMALL), tmp_path / "cut")
+    train(resolve(CUT), tmp_path / "cut")
     assert_same_runs(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -319,10 +321,10 @@ train(resolve(eval(sys.argv[2])), Path(sys.argv[1]))
 
 def test_a_run_killed_beside_the_thread_goes_on_to_the_same_numbers(tmp_path: Path, model_forks: Forks) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    train(resolve(SMALL), whole)
-    done = model_forks.run(KILLED, str(cut), repr(SMALL), environment=os.environ)
+    train(resolve(CUT), whole)
+    done = model_forks.run(KILLED, str(cut), repr(CUT), environment=os.environ)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
-    train(resolve(SMALL), cut)
+    train(resolve(CUT), cut)
     assert_same_runs(whole, cut)
 
 
