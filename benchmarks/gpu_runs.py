@@ -80,7 +80,8 @@ def training(out: Path, preset: str, seed: int, tiny: bool, steps: int | None = 
     command = _command(preset, steps or (2 if tiny else 8), seed, tiny)
     command += ["--checkpoint-every", "1" if tiny else "4", "--out", str(out), "--eval-samples", "2" if tiny else "8"]
     command += ["--eval-problems", "2" if tiny else "64", "--set", f"evaluation.alpha_prompts={1 if tiny else 8}"]
-    return [*command, "--prompts-per-step", "4", "--set", "problems=64"] if tiny else command
+    least = ["--prompts-per-step", "4", "--max-length", "32", "--set", "problems=64"]
+    return [*command, *least] if tiny else command
 
 
 def _command(preset: str, steps: int, seed: int, tiny: bool) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.forked import Forks
 
 ROOT = Path(__file__).parents[1]
 # As `python FILE` does: the file's own folder first on the path. Imports in functions are for the type checker to see.
@@ -23,12 +24,20 @@ for file in sys.argv[1:]:
 """
 
 
+RUN = """
+import runpy, sys
+del sys.argv[0]
+sys.path[0] = sys.argv[0].rpartition("/")[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @pytest.mark.slow
-def test_every_benchmark_can_be_loaded(tmp_path: Path) -> None:
+def test_every_benchmark_can_be_loaded(tmp_path: Path, model_forks: Forks) -> None:
     pytest.importorskip("torch")
     files = [str(file) for file in sorted((ROOT / "benchmarks").rglob("*.py"))]
     assert len(files) > 10
-    done = subprocess.run([sys.executable, "-c", LOAD, *files], cwd=tmp_path, capture_output=True, text=True)
+    done = model_forks.run(LOAD, *files, environment=os.environ, folder=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -40,11 +49,10 @@ def test_the_makefile_names_benchmarks_that_are_there() -> None:
 
 
 @pytest.mark.slow
-def test_the_benchmark_of_a_real_model_runs_on_the_embedded_one() -> None:
+def test_the_benchmark_of_a_real_model_runs_on_the_embedded_one(model_forks: Forks) -> None:
     """Its first arm runs in its own process, as all do when measured; it asserts that both sides do the same work."""
     pytest.importorskip("torch")
-    command = [sys.executable, str(ROOT / "benchmarks" / "real.py"), "--quick"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = model_forks.run(RUN, str(ROOT / "benchmarks" / "real.py"), "--quick", environment=os.environ)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "| this commit (float32) |" in done.stdout
     assert "tokens_per_cpu_second" in done.stdout
