@@ -43,9 +43,10 @@ INHERITED += ("PYTHONUTF8", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "
 INHERITED += ("SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID", "WANDB_MODE", "WANDB_API_KEY")
 
 # Tests compile hundreds of small programs with XLA and run each for a moment. Without its optimiser and its fused
-# kernels that takes a quarter of the time; tests/toy/test_compilation.py compiles as users do and compares.
-# `XLA_FLAGS= pytest` leaves everything as users have it.
+# kernels, and with one module of code for a program's many loops, that takes a sixth of the time;
+# tests/toy/test_compilation.py compiles as users do and compares. `XLA_FLAGS= pytest` leaves all as users have it.
 QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+QUICK_COMPILATION += " --xla_cpu_parallel_codegen_split_count=1"
 
 # The same tests everywhere: on a machine with a GPU `auto` would take bfloat16 and divided weights, and others would be
 # tested. What a GPU does is seen by `make gpu-check`.
