@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -139,31 +141,41 @@ def test_the_softmax_gradient_approaches_a_vertex_like_one_over_t() -> None:
     assert gaps[0] / gaps[1] == pytest.approx(10.0, rel=0.05)
 
 
+@cache
+def every_group(n: int, G: int) -> np.ndarray:
+    return np.array(list(itertools.product(range(n), repeat=G)))
+
+
+@cache
+def directions(name: str, G: int) -> Callable[..., jax.Array]:
+    """Return the map from a problem's numbers to the descent direction of each group: one program for all problems."""
+    learner = LEARNERS.get(name)
+    assert isinstance(learner, SampledLearner)
+
+    def direction(group: jax.Array, theta: jax.Array, task: jax.Array, log_base: jax.Array, w_h: jax.Array) -> Any:
+        log_pi = jax.nn.log_softmax(theta)
+        batch = Batch(*(table[group][None] for table in (task, log_base, log_pi, log_pi)))
+
+        def loss(theta: jax.Array) -> jax.Array:
+            log_pi = jax.nn.log_softmax(theta)[group][None]
+            zero, one = jnp.zeros((1, 1)), jnp.ones(1)
+            return learner.loss(log_pi, batch, one, w_h, zero, Options(group_size=G))
+
+        return -jax.grad(loss)(theta)
+
+    return jax.jit(jax.vmap(direction, in_axes=(0, None, None, None, None)))
+
+
 def exact_expectation(name: str, objective: Objective, problem: Problem, logits: np.ndarray, G: int) -> np.ndarray:
     """Return a sampled learner's expected descent direction, by enumerating all n^G groups, shape [n]."""
     at, w_h = setting(objective, problem, 1.0), objective.coefficients.w_h
-    learner = LEARNERS.get(name)
-    assert isinstance(learner, SampledLearner)
+    task = at.on_reward[0] * at.reward[0] + (at.on_reference[0] - w_h) * problem.log_base
+    groups = every_group(problem.n, G)
     with jax.enable_x64():
-        theta, log_base = jnp.asarray(logits), jnp.asarray(problem.log_base)
-        log_pi = jax.nn.log_softmax(theta)
-        task = at.on_reward[0] * at.reward[0] + (at.on_reference[0] - w_h) * problem.log_base
-        groups = jnp.asarray(list(itertools.product(range(problem.n), repeat=G)))
-
-        def direction(group: jax.Array) -> jax.Array:
-            chosen = (table[group][None] for table in (jnp.asarray(task), log_base, log_pi, log_pi))
-            batch = Batch(*chosen)
-
-            def loss(theta: jax.Array) -> jax.Array:
-                log_pi = jax.nn.log_softmax(theta)[group][None]
-                zero, one = jnp.zeros((1, 1)), jnp.ones(1)
-                return learner.loss(log_pi, batch, one, jnp.asarray(w_h), zero, Options(group_size=G))
-
-            return -jax.grad(loss)(theta)
-
-        chances = jnp.exp(log_pi[groups].sum(axis=1))
-        assert float(chances.sum()) == pytest.approx(1.0)
-        return np.asarray(chances @ jax.vmap(direction)(groups))
+        found = np.asarray(directions(name, G)(groups, logits, np.asarray(task), problem.log_base, w_h))
+    chances = np.exp((logits - np.logaddexp.reduce(logits))[groups].sum(axis=1))
+    assert float(chances.sum()) == pytest.approx(1.0)
+    return chances @ found
 
 
 def exact_gradient(objective: Objective, problem: Problem, logits: np.ndarray) -> np.ndarray:
