@@ -225,7 +225,7 @@ def _pythagoras(d: Derivation, rest: int) -> Any:
 def _deviance_numbers(d: Derivation, parts: Any) -> None:
     """Compare the package's split with SciPy's minimisation over the features, family by family."""
     from scipy.optimize import minimize
-    from scipy.special import logsumexp, rel_entr
+    from scipy.special import rel_entr
 
     gaps, sums, sharpened = [], [], []
     for _ in range(8):
@@ -240,7 +240,8 @@ def _deviance_numbers(d: Derivation, parts: Any) -> None:
                 features = np.stack([columns[name] for name in names], axis=1)
 
                 def loss(theta: np.ndarray, x: np.ndarray = features, p: np.ndarray = p, pi: np.ndarray = pi) -> float:
-                    return float(logsumexp(np.log(p) + x @ theta) - pi @ (x @ theta))
+                    # Asked thousands of times: SciPy's logsumexp takes many times as long for a few numbers.
+                    return float(np.logaddexp.reduce(np.log(p) + x @ theta) - pi @ (x @ theta))
 
                 least = minimize(loss, np.zeros(size), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-13,
                                                                                      "maxiter": 20_000})  # fmt: skip
