@@ -21,22 +21,35 @@ Life = Callable[[int], "int | None"]
 def import_everything() -> None:
     """Import what a run imports, which is half as much again as torch and transformers, in this process's one thread.
 
-    They import much where a model is loaded or a function called for the first time, and every fork would do so anew.
+    They import much where a model is loaded or a function called for the first time, and every fork would do so anew;
+    and it would make the tree of commands anew, and draw the problems that a run is measured on.
     """
+    import rich.console
+    import rich.table  # noqa: F401
     import scipy.stats  # noqa: F401
     import torch
     import torch._dynamo
     import torch.distributed.fsdp
+    import torch.utils.serialization.config
     import torch.utils.tensorboard
 
-    import sharpen.cli.main
+    import sharpen.llm.configs.idle
+    import sharpen.llm.configs.recipes
+    import sharpen.llm.learners.alarm
     import sharpen.llm.preflight.checks
+    import sharpen.llm.rollout.shared
     import sharpen.llm.rollout.transformers_engine
+    import sharpen.llm.trackers.tensorboard_tracker
     import sharpen.llm.training.final_evaluation
     import sharpen.llm.training.trainer  # noqa: F401
+    from sharpen.cli.main import tree
     from sharpen.llm.models.registry import load_model, load_tokenizer, resolve
+    from sharpen.llm.tasks.sources import load_source
 
     torch.set_num_threads(1)
+    tree()
+    for split in ("validation", "test"):
+        load_source("embedded", split).prompts()
     source = resolve("embedded")
     load_tokenizer(source)
     load_model(source, "cpu", "float32")

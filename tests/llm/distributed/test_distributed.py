@@ -51,7 +51,7 @@ NOISE += ("engine_kl",)
 BY_VLLM = """
 import sys
 from pathlib import Path
-import vllm, vllm.v1.engine.llm_engine, vllm.v1.worker.cpu_worker, vllm.model_executor.models.qwen2
+import vllm.entrypoints.llm, vllm.v1.engine.llm_engine, vllm.v1.worker.cpu_worker, vllm.model_executor.models.qwen2
 from sharpen.cli.main import main
 from tests.llm.distributed.forks import together
 
@@ -168,7 +168,8 @@ def by_vllm(tmp_path_factory: pytest.TempPathFactory, model_forks: Forks) -> Pat
     folder = tmp_path_factory.mktemp("vllm")
     flags = ["llm", "train", "--engine", "vllm", "--preset", "tempered", "--steps", "2"]
     flags += ["--prompts-per-step", "4", "--samples-per-prompt", "4", "--learning-rate", "1e-3"]
-    flags += ["--max-length", "48", "--eval-problems", "1", "--eval-samples", "2"]  # fewer problems than processes
+    flags += ["--max-length", "24", "--eval-problems", "1", "--eval-samples", "2"]  # fewer problems than processes
+    flags += ["--set", "problems=64"]  # of thousands that each process would draw and compare with what is measured
     done = model_forks.run(BY_VLLM, str(folder), *flags, environment=os.environ)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
