@@ -21,7 +21,7 @@ REAL_ASK := --task first-letter --problems 16
 REAL_TRAIN = OMP_NUM_THREADS=1 $(BIN)/sharpen llm train --model smollm2 --task first-letter --steps $(REAL_STEPS) --checkpoint-every 4 \
   --max-length 96 --eval-problems 32 --set evaluation.samples=8 --set evaluation.alpha_prompts=0
 
-.PHONY: help install browser demo demo-real test lint types unit unit-llm unit-rest slowest mutants format docs site bench gpu-check clean
+.PHONY: help install browser demo demo-real test lint types unit slowest mutants format docs site bench gpu-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -91,7 +91,7 @@ demo-real: $(READY)
 
 test:
 	$(MAKE) -j2 lint browser
-	shared=$$(mktemp -d) && $(MAKE) -j3 SHARED=$$shared types unit-llm unit-rest site; status=$$?; rm -rf $$shared; exit $$status
+	$(MAKE) -j2 types unit site
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -105,19 +105,11 @@ types: $(READY)
 
 # Two processes with a thread each: on two cores that beats one process with two threads. They share the files, so that
 # none waits for the other (tests/sharing.py; pytest-xdist cannot do it: vLLM's worker closes streams that xdist's
-# processes still need). Without a folder to share, `make unit-llm` and `make unit-rest` run a part each.
+# processes still need). The second begins with the language model's.
+SECOND = llm tests/llm paper_repro tests/paper_repro
+
 unit: $(READY) browser
-	shared=$$(mktemp -d) && $(MAKE) -j2 SHARED=$$shared unit-llm unit-rest; status=$$?; rm -rf $$shared; exit $$status
-
-LLM_HALF = llm tests/llm paper_repro tests/paper_repro
-
-SHARE = -p tests.sharing --share=$(SHARED)
-
-unit-llm: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(SHARED),$(SHARE) $(LLM_HALF:%=--share-first=%),$(LLM_HALF))
-
-unit-rest: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(SHARED),$(SHARE) $(LLM_HALF:%=--share-last=%),$(LLM_HALF:%=--ignore=%))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p tests.sharing $(SECOND:%=--share=%)
 
 # With a thread, as in `make unit`: every test runs, and the twenty that took longest are named, set-up included.
 TESTS ?=

@@ -1,18 +1,24 @@
 """Two pytest processes that share the tests: each takes files in turn, so that neither waits for the other at the end.
 
-    python -m pytest -p tests.sharing --share=FOLDER --share-first=llm --share-first=tests/llm
-    python -m pytest -p tests.sharing --share=FOLDER --share-last=llm --share-last=tests/llm
+    python -m pytest -p tests.sharing --share=llm --share=tests/llm
 
 (With ``=``: a folder that stands by itself pytest takes for tests, and looks for its settings above it.)
 
-Both collect all tests. Each begins with its own part; when that is done it helps with the other's, from its end. A file
-is taken by making a file of its name in ``FOLDER``, which is empty at first: that succeeds once. What the other one
-took is told as deselected.
+One process collects all tests, which imports everything that they need, and forks. The child begins with the files
+below these folders, the first process with the others; who is done helps the other one, from its end. A file is taken
+by making a file of its name in a folder that both know: that succeeds once. What the other one took is told as
+deselected. The first process fails if the child did.
+
+A fork copies one thread: what is imported for the tests must not have started another that they rely on.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -21,20 +27,49 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Know the folder that both processes see, and which part is this one's."""
+    """Know which files the second process begins with."""
     group = parser.getgroup("sharing")
-    group.addoption("--share", type=Path, metavar="FOLDER", help="where taken files are marked; empty at first")
-    group.addoption("--share-first", action="append", default=[], metavar="PATH", help="begin with the files below it")
-    group.addoption("--share-last", action="append", default=[], metavar="PATH", help="end with the files below it")
+    group.addoption("--share", action="append", metavar="PATH", help="a second process begins with the files below it")
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Run the files that this process takes; see ``_pytest.main.pytest_runtestloop``, whose place this takes."""
-    folder = session.config.getoption("--share")
-    if folder is None or session.config.option.collectonly or session.testsfailed:
+    if not session.config.getoption("--share") or session.config.option.collectonly or session.testsfailed:
         return None
+    folder = Path(tempfile.mkdtemp(prefix="sharing-"))
+    child = _fork(session.config)
+    if not child:
+        _run(session, folder, second=True)
+        return True
+    try:
+        _run(session, folder, second=False)
+    except BaseException:
+        os.kill(child, signal.SIGINT)
+        raise
+    finally:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        shutil.rmtree(folder)
+    if status:
+        session.shouldfail = f"the other process of the two ended with {status}, see above"  # which is printed
+        raise session.Failed(session.shouldfail)
+    return True
+
+
+def _fork(config: pytest.Config) -> int:
+    """Fork, with nothing left to print twice and each process's captured output in files of its own."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    capture.stop_global_capturing()
+    for stream in (sys.stdout, sys.stderr, config.get_terminal_writer()):
+        stream.flush()
+    child = os.fork()
+    capture.start_global_capturing()
+    capture.suspend_global_capture()
+    return child
+
+
+def _run(session: pytest.Session, folder: Path, *, second: bool) -> None:
     run = set()
-    taken = (item for items in _taken(session, folder) for item in items)
+    taken = (item for items in _taken(session, folder, second) for item in items)
     item = next(taken, None)
     while item is not None:
         following = next(taken, None)  # whose fixtures stay: a file is taken when the last test of another begins
@@ -46,15 +81,14 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
             raise session.Interrupted(session.shouldstop)
         item = following
     session.config.hook.pytest_deselected(items=[item for item in session.items if item not in run])
-    return True
 
 
-def _taken(session: pytest.Session, folder: Path) -> Iterator[list[pytest.Item]]:
+def _taken(session: pytest.Session, folder: Path, second: bool) -> Iterator[list[pytest.Item]]:
     """Take files until there are none, and return the tests of each."""
     files: dict[Path, list[pytest.Item]] = {}
     for item in session.items:
         files.setdefault(item.path, []).append(item)
-    for file in ordered(list(files), session.config):
+    for file in ordered(list(files), session.config, second):
         name = quote(str(file.relative_to(session.config.rootpath)), safe="")
         try:
             os.close(os.open(folder / name, os.O_CREAT | os.O_EXCL))
@@ -63,15 +97,11 @@ def _taken(session: pytest.Session, folder: Path) -> Iterator[list[pytest.Item]]
         yield files[file]
 
 
-def ordered(files: list[Path], config: pytest.Config) -> list[Path]:
+def ordered(files: list[Path], config: pytest.Config, second: bool) -> list[Path]:
     """Return this process's own files, and then the other's from the last to the first."""
-    first, last = (
-        [config.rootpath / path for path in config.getoption(option) or []]
-        for option in ("--share-first", "--share-last")
-    )
+    paths = [config.rootpath / path for path in config.getoption("--share")]
 
     def own(file: Path) -> bool:
-        below = any(file.is_relative_to(path) for path in (first or last))
-        return below if first else not below
+        return any(file.is_relative_to(path) for path in paths) == second
 
     return [*filter(own, files), *reversed([file for file in files if not own(file)])]

@@ -2,69 +2,113 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PLUGIN = ["-q", "-p", "tests.sharing", "-p", "no:cacheprovider"]
-INNER = """
-import pathlib, time
+BEGIN = """
+import os, pathlib, time
 
-def test_one(): pathlib.Path("ran").open("a").write(__name__ + " one\\n")
+RAN = pathlib.Path("ran")
+
+def said(which): RAN.open("a").write(f"{os.getpid()} {pathlib.Path(__file__).stem} {which}\\n")
+
+def waits_for(words):
+    while not (RAN.exists() and words in RAN.read_text()):
+        time.sleep(.01)
+
+def speaks(name):
+    for _ in range(2000):
+        os.write(1, f"{name} says\\n".encode())
+"""
+QUICK = (
+    BEGIN
+    + """
+def test_one(): said("one")
+
+def test_two(): said("two")
+"""
+)
+
+
+def meets(other: str, then: str) -> str:
+    """Return tests that go on when both processes have taken a file: before its last test a process takes another."""
+    return (
+        BEGIN
+        + f"""
+def test_one():
+    said("one")
+    waits_for("test_{other} one")
 
 def test_two():
-    time.sleep({seconds})
-    pathlib.Path("ran").open("a").write(__name__ + " two\\n")
+    said("two")
+    {then}
 """
+    )
 
 
-def start(folder: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pytest", *PLUGIN, "--rootdir", str(folder), "-c", os.devnull, *options]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+def shared(folder: Path, **files: str) -> tuple[int, str]:
+    """Run files by two processes, of which the second begins with those whose name begins with b."""
+    for name, text in files.items():
+        (folder / name[0]).mkdir(exist_ok=True)
+        (folder / name[0] / f"test_{name}.py").write_text(text)
+    options = ["-q", "-p", "tests.sharing", "-p", "no:cacheprovider", "--rootdir", str(folder), "-c", os.devnull]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "--share=b"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done.returncode, done.stdout
 
 
-def written(folder: Path, *names: str, seconds: float = 0.0) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(INNER.format(seconds=seconds))
+def test_each_test_runs_once_and_who_is_done_helps_the_other(tmp_path: Path) -> None:
+    files = {
+        "a1": meets("b1", ""),
+        "a2": QUICK,
+        "b1": meets("a1", 'waits_for("test_b3 two")'),
+        "b2": QUICK,
+        "b3": QUICK,
+    }
+    status, out = shared(tmp_path, **files)
+    assert status == 0, out
+    ran = [line.split() for line in (tmp_path / "ran").read_text().splitlines()]
+    assert sorted(test[1:] for test in ran) == [[f"test_{file}", which] for file in files for which in ("one", "two")]
+    of = {file: [name for process, name, _ in ran if process == mine] for mine, file, _ in ran}
+    assert of["test_a1"] is not of["test_b1"]
+    assert of["test_a1"][:6] == ["test_a1"] * 2 + ["test_a2"] * 2 + ["test_b3"] * 2
+    assert of["test_b1"][:2] == ["test_b1"] * 2
+    assert sorted(of["test_a1"][6:] + of["test_b1"][2:]) == ["test_b2"] * 2  # whoever comes first
+    assert out.count("deselected") == 2
 
 
-def ran(folder: Path) -> list[str]:
-    return (folder / "ran").read_text().splitlines()
+FAILS = "assert False"
 
 
-def test_alone_a_process_runs_its_own_part_and_then_the_others_from_the_end(tmp_path: Path) -> None:
-    written(tmp_path, "a/test_a.py", "b/test_b.py", "b/test_c.py", "d/test_d.py")
-    (tmp_path / "taken").mkdir()
-    process = start(tmp_path, "--share=taken", "--share-first=b")
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, out
-    assert [line.split(".")[-1] for line in ran(tmp_path)] == [
-        f"test_{name} {which}" for name in "bcda" for which in ("one", "two")
+def test_a_failure_of_either_is_one_and_what_each_captured_is_its_own(tmp_path: Path) -> None:
+    status, out = shared(tmp_path, a=meets("b", f"speaks('a'); {FAILS}"), b=meets("a", f"speaks('b'); {FAILS}"))
+    assert status == 1
+    said = [line for line in out.splitlines() if line.endswith(" says")]
+    assert sorted((name, len(list(lines))) for name, lines in itertools.groupby(said)) == [
+        ("a says", 2000),
+        ("b says", 2000),
     ]
+    assert out.count("1 failed, 1 passed") == 2
 
 
-def test_two_processes_run_each_test_once(tmp_path: Path) -> None:
-    written(tmp_path, *(f"{part}/test_{part}{i}.py" for part in "ab" for i in range(6)), seconds=0.05)
-    (tmp_path / "taken").mkdir()
-    both = [start(tmp_path, "--share=taken", f"{option}=b") for option in ("--share-first", "--share-last")]
-    outs = [process.communicate(timeout=120)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], outs
-    assert len(ran(tmp_path)) == len(set(ran(tmp_path))) == 24
-    assert len(list((tmp_path / "taken").iterdir())) == 12
-    assert all("deselected" in out or "24 passed" in out for out in outs)
+def test_a_failure_of_the_second_alone_fails_the_first(tmp_path: Path) -> None:
+    status, out = shared(tmp_path, a=meets("b", ""), b=meets("a", FAILS))
+    assert (status, out.count("1 failed, 1 passed"), out.count("2 passed")) == (1, 1, 1)
+    assert "the other process of the two ended with 1" in out
 
 
-def test_a_failure_is_the_failure_of_the_process_that_took_it(tmp_path: Path) -> None:
-    written(tmp_path, "a/test_a.py")
-    (tmp_path / "a" / "test_b.py").write_text("def test_fails(): assert False\n")
-    (tmp_path / "taken").mkdir()
-    first = start(tmp_path, "--share=taken", "--share-first=a")
-    assert first.communicate(timeout=120)[0].count("1 failed, 2 passed") == 1
-    assert first.returncode == 1
-    second = start(tmp_path, "--share=taken", "--share-last=a")
-    assert "3 deselected" in second.communicate(timeout=120)[0]
-    assert second.returncode == 0
+def test_a_second_process_that_is_killed_fails_the_first(tmp_path: Path) -> None:
+    status, out = shared(tmp_path, a=meets("b", ""), b=meets("a", "os.kill(os.getpid(), 9)"))
+    assert status == 1
+    assert "the other process of the two ended with -9" in out

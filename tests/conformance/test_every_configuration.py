@@ -16,6 +16,7 @@ from sharpen.objective.settings import LARGEST, SEEDS, Settings
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("objective", "theory", "toy", "llm", "paper_repro", "figures", "cli")
+BASES = {"BaseModel", "Settings", "ProblemConfig"}
 OUTPUTS = "sharpen.cli.schemas."  # models of what commands print, which tests/cli validates
 
 
@@ -23,9 +24,10 @@ def declaring() -> Iterator[tuple[str, ast.ClassDef]]:
     """Yield module and class of every class whose base is pydantic's or ours."""
     for package in PACKAGES:
         for file in sorted((ROOT / package).rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            text = file.read_text(encoding="utf-8")
+            for node in ast.walk(ast.parse(text)) if any(base in text for base in BASES) else ():
                 bases = {base.id for base in getattr(node, "bases", ()) if isinstance(base, ast.Name)}
-                if isinstance(node, ast.ClassDef) and bases & {"BaseModel", "Settings", "ProblemConfig"}:
+                if isinstance(node, ast.ClassDef) and bases & BASES:
                     yield ".".join(("sharpen", *file.relative_to(ROOT).with_suffix("").parts)), node
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 
 from sharpen.objective import InputError, cluster
 
-pytest.importorskip("ray", reason="the extra ray is not installed")
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from typing import Any
 
 import pytest
@@ -50,6 +51,12 @@ def tokenizer(chat: str | None, *, special: bool = True, appends_eos: bool = Fal
     return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<bos>", eos_token="<eos>", chat_template=chat)
 
 
+@cache
+def made(chat: str | None) -> PreTrainedTokenizerFast:
+    """Return the tokenizer with a chat format, learned when it is first asked for: learning starts threads."""
+    return tokenizer(chat)
+
+
 def markup_in(tokens: PreTrainedTokenizerFast, ids: list[int]) -> Counter[str]:
     names = tokens.convert_ids_to_tokens(ids)
     return Counter(name for name in names if name in SPECIAL)
@@ -83,16 +90,13 @@ def test_no_problem_becomes_markup(chat: str | None, problem: str, special: bool
 @CHATS
 @given(problem=st.text(max_size=40).filter(lambda text: text == text.strip() and not any(n in text for n in SPECIAL)))
 def test_an_ordinary_problem_is_encoded_as_transformers_does(chat: str | None, problem: str) -> None:
-    tokens, text = TOKENIZERS[chat], problem + "\n"
+    tokens, text = made(chat), problem + "\n"
     if chat is None:
         assert encode(tokens, problem, "plain") == tokens(text)["input_ids"]
     else:
         turns = [{"role": "user", "content": text}]
         expected = tokens.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
         assert encode(tokens, problem, "plain") == expected
-
-
-TOKENIZERS = {chat: tokenizer(chat) for chat in (None, CHATML, LLAMA3, INSTRUCT)}
 
 
 def test_the_embedded_models_prompts_are_what_they_were() -> None:
@@ -142,7 +146,7 @@ def test_a_chat_format_that_cannot_be_used_is_one_line(chat: str) -> None:
 
 def test_a_slow_tokenizer_that_splits_no_special_tokens_is_torn() -> None:
     """One that ignores ``split_special_tokens`` gets the problem in pieces that are no markup."""
-    real = TOKENIZERS[CHATML]
+    real = made(CHATML)
 
     class Deaf:
         chat_template, added_tokens_decoder, unk_token_id = CHATML, real.added_tokens_decoder, None
