@@ -14,6 +14,7 @@ A fork copies one thread: what is imported for the tests must not have started a
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -61,6 +62,8 @@ def _fork(config: pytest.Config) -> int:
     capture.stop_global_capturing()
     for stream in (sys.stdout, sys.stderr, config.get_terminal_writer()):
         stream.flush()
+    gc.collect()
+    gc.freeze()  # a collection need not look through everything that was imported, nor write into pages that both share
     child = os.fork()
     capture.start_global_capturing()
     capture.suspend_global_capture()
