@@ -13,13 +13,13 @@ Where that is a small part of the whole, the samples can tell however small the 
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.problem import FloatArray
-from sharpen.theory.forecast.pareto import tail_shape, tail_size
 from sharpen.theory.forecast.samples import IntArray, Samples
 
 LEAST_ESS = 8.0  # below it the jackknife no longer removes the bias, and intervals miss
@@ -109,12 +109,15 @@ def pareto_shape(log_weight: FloatArray) -> float | None:
     """
     if log_weight.size < LEAST_FOR_KHAT:
         return None
-    largest = np.sort(log_weight)[-tail_size(log_weight.size) :]
-    if abs(largest[-1] - largest[0]) < np.finfo(float).tiny:
-        return None
-    with np.errstate(all="ignore"):  # of ties, which discrete responses have
-        shape = tail_shape(np.exp(log_weight - log_weight.max()))
-    return shape if math.isfinite(shape) else None
+    from arviz_stats.base.array import array_stats
+
+    with warnings.catch_warnings(), np.errstate(all="ignore"):  # of ties, which discrete responses have
+        warnings.simplefilter("ignore")
+        try:
+            _, khat = array_stats.psislw(-(log_weight - log_weight.max()))
+        except ValueError:  # "All tail values are the same"
+            return None
+    return float(khat) if math.isfinite(khat) else None
 
 
 def _log_ratio(samples: Samples, objective: Objective) -> FloatArray:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 
 import numpy as np
 import pytest
-from arviz_stats.base.array import array_stats
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
@@ -130,21 +128,6 @@ def test_khat_is_the_shape_of_pareto_weights() -> None:
         assert pareto_shape(np.asarray(-shape * np.log(rng.random(100_000)))) == pytest.approx(shape, abs=0.3)
     assert pareto_shape(np.zeros(100)) is None
     assert pareto_shape(np.linspace(0.0, 9.0, 10)) is None
-
-
-@pytest.mark.parametrize("n", [25, 32, 226, 1000])
-def test_khat_is_what_arviz_finds_also_among_ties(n: int) -> None:
-    rng = np.random.default_rng(4)
-    for spread, ties in itertools.product((0.01, 1.0, 3.0, 300.0), (0, 3, 10)):
-        log_weight = rng.normal(size=n) * spread
-        log_weight = np.round(log_weight * ties) / ties if ties else log_weight
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            try:
-                found = float(array_stats.psislw(-(log_weight - log_weight.max()))[1])
-            except ValueError:  # "All tail values are the same"
-                found = math.nan
-        assert pareto_shape(log_weight) == (pytest.approx(found, abs=1e-12) if math.isfinite(found) else None)
 
 
 def test_what_the_samples_cannot_tell_is_no_number() -> None:
