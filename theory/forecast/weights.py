@@ -114,7 +114,8 @@ def pareto_shape(log_weight: FloatArray) -> float | None:
     with warnings.catch_warnings(), np.errstate(all="ignore"):  # of ties, which discrete responses have
         warnings.simplefilter("ignore")
         try:
-            _, khat = array_stats.psislw(-(log_weight - log_weight.max()))
+            weight = np.exp(log_weight - log_weight.max())
+            khat = array_stats.pareto_khat(weight, chain_axis=None, r_eff=1, tail="right")  # psislw would smooth as well
         except ValueError:  # "All tail values are the same"
             return None
     return float(khat) if math.isfinite(khat) else None
