@@ -115,7 +115,7 @@ def pareto_shape(log_weight: FloatArray) -> float | None:
         warnings.simplefilter("ignore")
         try:
             weight = np.exp(log_weight - log_weight.max())
-            khat = array_stats.pareto_khat(weight, chain_axis=None, r_eff=1, tail="right")  # psislw would smooth as well
+            khat = array_stats.pareto_khat(weight, chain_axis=None, r_eff=1, tail="right")  # psislw smooths as well
         except ValueError:  # "All tail values are the same"
             return None
     return float(khat) if math.isfinite(khat) else None
