@@ -22,6 +22,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -58,7 +59,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 def _fork(config: pytest.Config) -> int:
     """Fork, with nothing left to print twice and each process's captured output in files of its own."""
-    capture = config.pluginmanager.getplugin("capturemanager")
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
     capture.stop_global_capturing()
     for stream in (sys.stdout, sys.stderr, config.get_terminal_writer()):
         stream.flush()
@@ -102,7 +103,7 @@ def _taken(session: pytest.Session, folder: Path, second: bool) -> Iterator[list
 
 def ordered(files: list[Path], config: pytest.Config, second: bool) -> list[Path]:
     """Return this process's own files, and then the other's from the last to the first."""
-    paths = [config.rootpath / path for path in config.getoption("--share")]
+    paths = [config.rootpath / path for path in config.getoption("--share") or ()]
 
     def own(file: Path) -> bool:
         return any(file.is_relative_to(path) for path in paths) == second

@@ -114,11 +114,11 @@ def pareto_shape(log_weight: FloatArray) -> float | None:
     with warnings.catch_warnings(), np.errstate(all="ignore"):  # of ties, which discrete responses have
         warnings.simplefilter("ignore")
         try:
-            weight = np.exp(log_weight - log_weight.max())
-            khat = array_stats.pareto_khat(weight, chain_axis=None, r_eff=1, tail="right")  # psislw smooths as well
+            chain = np.exp(log_weight - log_weight.max())[None]
+            khat = np.asarray(array_stats.pareto_khat(chain, r_eff=1, tail="right")).item()  # psislw smooths as well
         except ValueError:  # "All tail values are the same"
             return None
-    return float(khat) if math.isfinite(khat) else None
+    return khat if math.isfinite(khat) else None
 
 
 def _log_ratio(samples: Samples, objective: Objective) -> FloatArray:
