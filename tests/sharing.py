@@ -20,12 +20,15 @@ import shutil
 import signal
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+
+MARK = "SHARPEN_TEST_SESSION"  # by which tests/conftest.py finds at the end what a process's tests have left running
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +44,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     folder = Path(tempfile.mkdtemp(prefix="sharing-"))
     child = _fork(session.config)
     if not child:
+        os.environ[MARK] = uuid.uuid4().hex
         _run(session, folder, second=True)
         return True
     try:
@@ -84,6 +88,7 @@ def _run(session: pytest.Session, folder: Path, *, second: bool) -> None:
         if session.shouldstop:
             raise session.Interrupted(session.shouldstop)
         item = following
+    gc.unfreeze()  # some libraries tell at the exit what has not been freed
     session.config.hook.pytest_deselected(items=[item for item in session.items if item not in run])
 
 

@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).parents[1]
 BEGIN = """
-import os, pathlib, time
+import os, pathlib, subprocess, sys, time
+import psutil
 
 RAN = pathlib.Path("ran")
 
@@ -18,6 +21,11 @@ def said(which): RAN.open("a").write(f"{os.getpid()} {pathlib.Path(__file__).ste
 
 def waits_for(words):
     while not (RAN.exists() and words in RAN.read_text()):
+        time.sleep(.01)
+
+def second_has_ended():
+    number = next(int(line.split()[0]) for line in RAN.read_text().splitlines() if " test_b " in line)
+    while psutil.Process(number).status() != psutil.STATUS_ZOMBIE:
         time.sleep(.01)
 
 def speaks(name):
@@ -112,3 +120,14 @@ def test_a_second_process_that_is_killed_fails_the_first(tmp_path: Path) -> None
     status, out = shared(tmp_path, a=meets("b", ""), b=meets("a", "os.kill(os.getpid(), 9)"))
     assert status == 1
     assert "the other process of the two ended with -9" in out
+
+
+def test_who_ends_kills_what_its_own_tests_left_and_nothing_of_the_others(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"))
+    start = 'program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])'
+    left = f'{start}; RAN.with_name("left").write_text(str(program.pid))'
+    lives = f"{start}; second_has_ended(); time.sleep(.1); assert program.poll() is None; program.kill()"
+    status, out = shared(tmp_path, a=meets("b", lives), b=meets("a", left))
+    assert status == 0, out
+    number = int((tmp_path / "left").read_text())
+    assert not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE
