@@ -97,7 +97,7 @@ def _taken(session: pytest.Session, folder: Path, second: bool) -> Iterator[list
     files: dict[Path, list[pytest.Item]] = {}
     for item in session.items:
         files.setdefault(item.path, []).append(item)
-    for file in ordered(list(files), session.config, second):
+    for file in ordered(files, session.config, second):
         name = quote(str(file.relative_to(session.config.rootpath)), safe="")
         try:
             os.close(os.open(folder / name, os.O_CREAT | os.O_EXCL))
@@ -106,11 +106,16 @@ def _taken(session: pytest.Session, folder: Path, second: bool) -> Iterator[list
         yield files[file]
 
 
-def ordered(files: list[Path], config: pytest.Config, second: bool) -> list[Path]:
-    """Return this process's own files, and then the other's from the last to the first."""
+def ordered(files: dict[Path, list[pytest.Item]], config: pytest.Config, second: bool) -> list[Path]:
+    """Return this process's own files, and then the other's from the last to the first.
+
+    Of each, those with slow tests come first: at the end neither is left alone with one that takes a minute.
+    """
     paths = [config.rootpath / path for path in config.getoption("--share") or ()]
+    slow = {file: any(item.get_closest_marker("slow") for item in items) for file, items in files.items()}
 
     def own(file: Path) -> bool:
         return any(file.is_relative_to(path) for path in paths) == second
 
-    return [*filter(own, files), *reversed([file for file in files if not own(file)])]
+    begin = sorted(files, key=lambda file: not slow[file])
+    return [*filter(own, begin), *reversed([file for file in begin if not own(file)])]
