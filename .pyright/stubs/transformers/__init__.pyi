@@ -1,5 +1,6 @@
 # What transformers' own `__init__.py` gives under these names, for the type checker: there it imports every model,
-# 2,100 files. What peft's and trl's classes derive from is among them. tests/packaging/test_stubs.py compares each name with the library's.
+# 2,100 files. What peft's and trl's classes derive from is among them. tests/packaging/test_stubs.py compares each name
+# with the library's.
 from transformers import masking_utils as masking_utils
 from transformers import tokenization_utils_base
 from transformers.cache_utils import DynamicCache as DynamicCache

@@ -1,9 +1,7 @@
 """Steps of every learner in one process, in two and in three; test_processes_agree.py compares them.
 
-    python -m tests.llm.distributed.process_worker FOLDER
-
-writes to FOLDER/1.json, 2.json and 3.json, by case, the metrics of each step, how far the weights have moved, and the
-numbers of microbatches.
+:func:`main` writes to 1.json, 2.json and 3.json, by case, the metrics of each step, how far the weights have moved, and
+the numbers of microbatches.
 
 What a learner sums over processes does not hang on the depth of the model: RLOO trains all of the embedded model's
 layers, the others its first one.
@@ -19,9 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch._dynamo
-import torch.distributed.fsdp
 from safetensors.torch import load_file, save_file
 
 from sharpen.llm.configs.train import TrainConfig, resolve
@@ -206,7 +201,6 @@ def every_case(out: Path, cut: ModelSource) -> None:
 
 def main(folder: Path) -> int:
     """Fork one process, then two, then three; return 1 if one of them failed."""
-    torch.set_num_threads(1)
     cut = first_layer(folder)
     load_once(resolve_model("embedded"), cut)
     preparing.prepare(configured(SMALL), cut, World()).engine.close()  # what this imports, they have
@@ -216,7 +210,3 @@ def main(folder: Path) -> int:
             print(*(text for _, _, text in lives), sep="\n", file=sys.stderr)
             return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
