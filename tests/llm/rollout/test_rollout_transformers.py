@@ -85,6 +85,18 @@ def test_left_padding_and_the_cache_are_right_for_every_kind_of_attention(kind: 
         np.testing.assert_allclose(logprobs, expected.logprobs_BT[row, : len(logprobs)], atol=1e-4)
 
 
+def test_a_model_whose_positions_grew_while_it_sampled_can_be_trained() -> None:
+    """What a forward pass keeps in the model, such as frequencies for longer texts, must not stop a later gradient."""
+    rope = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0}
+    model = Qwen2ForCausalLM(Qwen2Config(**SHAPE | {"max_position_embeddings": 8}, rope_parameters=rope))
+    before = model.model.rotary_emb.inv_freq.clone()
+    rollout = engine_for(model).generate(PROMPTS, 2, Sampling(20, ignore_eos=True), seed=0)
+    assert not torch.equal(model.model.rotary_emb.inv_freq, before)
+    tokens_BL = torch.tensor([[*rollout.prompt_ids[0], *rollout.response_ids[0]]])
+    model(input_ids=tokens_BL, labels=tokens_BL).loss.backward()
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in model.parameters())
+
+
 def assert_same(found: Rollout, expected: Rollout) -> None:
     assert (found.response_ids, found.finished) == (expected.response_ids, expected.finished)
     for left, right in ((found.logprobs, expected.logprobs), (found.model_logprobs, expected.model_logprobs)):
