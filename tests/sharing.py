@@ -14,6 +14,7 @@ A fork copies one thread: what is imported for the tests must not have started a
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import shutil
@@ -28,6 +29,7 @@ from urllib.parse import quote
 
 import pytest
 
+MOST = 200_000  # objects that a collection looks through, in a tenth of a second
 MARK = "SHARPEN_TEST_SESSION"  # by which tests/conftest.py finds at the end what a process's tests have left running
 
 
@@ -67,12 +69,18 @@ def _fork(config: pytest.Config) -> int:
     capture.stop_global_capturing()
     for stream in (sys.stdout, sys.stderr, config.get_terminal_writer()):
         stream.flush()
-    gc.collect()
-    gc.freeze()  # a collection need not look through everything that was imported, nor write into pages that both share
+    _settle()  # nor does a collection write into pages that both share
+    atexit.register(gc.unfreeze)  # some libraries tell at the exit what has not been freed
     child = os.fork()
     capture.start_global_capturing()
     capture.suspend_global_capture()
     return child
+
+
+def _settle() -> None:
+    """Take what is there now, mostly what was imported, out of later collections: an engine collects when it ends."""
+    gc.collect()
+    gc.freeze()
 
 
 def _run(session: pytest.Session, folder: Path, *, second: bool) -> None:
@@ -88,7 +96,6 @@ def _run(session: pytest.Session, folder: Path, *, second: bool) -> None:
         if session.shouldstop:
             raise session.Interrupted(session.shouldstop)
         item = following
-    gc.unfreeze()  # some libraries tell at the exit what has not been freed
     session.config.hook.pytest_deselected(items=[item for item in session.items if item not in run])
 
 
@@ -103,6 +110,8 @@ def _taken(session: pytest.Session, folder: Path, second: bool) -> Iterator[list
             os.close(os.open(folder / name, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             continue
+        if len(gc.get_objects()) > MOST:
+            _settle()
         yield files[file]
 
 

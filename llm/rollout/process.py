@@ -66,9 +66,9 @@ def heap_left_alone() -> Iterator[None]:
     """Keep vLLM from going through the whole program's heap, five times at a start and once more at an end.
 
     It does so before it measures a GPU's memory. On a CPU it measures none, and each time takes a third of a second
-    in a program that has imported torch and vLLM. Nor is the heap frozen, which is the trainer's too.
+    in a program that has imported torch and vLLM. Nor is the heap frozen or unfrozen, which is the trainer's too.
     """
-    with patch("gc.collect", lambda *_: 0), patch("gc.freeze", lambda: None):
+    with patch("gc.collect", lambda *_: 0), patch("gc.freeze", lambda: None), patch("gc.unfreeze", lambda: None):
         yield
 
 

@@ -19,7 +19,7 @@ from sharpen.paper_repro.grids.store import Store
 from sharpen.paper_repro.work.dispatch import computed, execute
 
 Report = Callable[[Run, str], None]  # (run, "started" | "done" | "failed" | "running elsewhere")
-PRELOAD = ["sharpen.paper_repro.work.preload"]
+WORK = "sharpen.paper_repro.work"
 
 
 def run_local(
@@ -48,8 +48,7 @@ def run_local(
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core a run; inherited by the processes
     context = multiprocessing.get_context("forkserver")
-    if any(run.experiment.kind in ("train", "sample") for run in runs):
-        context.set_forkserver_preload(PRELOAD)  # torch is imported once, not once a run
+    context.set_forkserver_preload(_preloaded(runs))
     waiting, active, failed = list(runs), {}, []
     deadline = None if budget is None else time.monotonic() + budget
     try:
@@ -78,6 +77,14 @@ def run_local(
         error.add_note("results that are done are kept; the same command goes on with the others")
         raise
     return failed
+
+
+def _preloaded(runs: Sequence[Run]) -> list[str]:
+    """Return the modules that are imported once, not once a run; without JAX, which does not survive a fork."""
+    kinds = {run.experiment.kind for run in runs}
+    found = [kind for kind in ("train", "sample") if kind in kinds]
+    found += ["theory"] if kinds & {"theory", "toy"} else []
+    return [f"{WORK}.{name}" for name in ("pool", *found, "preload")]
 
 
 def _at_a_terminal() -> bool:

@@ -79,7 +79,8 @@ def make(name: str, options: Mapping[str, Any]) -> Learner:
     """
     factory = LEARNERS.get(name, "kind")
     try:
-        inspect.signature(factory).bind(**options)
+        if options:  # refused by name; to read the signature of a class without its own `__init__` Python parses a text
+            inspect.signature(factory).bind(**options)
         learner = factory(**options)
     except (TypeError, ValueError) as error:  # a learner refuses an option's value by ValueError
         raise InputError("options", dict(options), f"options that {name} takes ({error})") from error

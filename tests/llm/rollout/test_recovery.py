@@ -42,7 +42,7 @@ def assert_same_run(a: Path, b: Path) -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"lora": {"rank": 2}}], ids=["plain", "lora"])
 def test_a_run_survives_its_engine(
-    changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
 ) -> None:
     config = resolve({**SMALL, "engine": "transformers", **changes})
     train(config, tmp_path / "whole")
@@ -59,7 +59,7 @@ def test_a_run_survives_its_engine(
     monkeypatch.setattr(TransformersEngine, "generate", mortal)
     train(config, tmp_path / "survived")
     assert calls > 5
-    assert sum("died (RuntimeError: out of memory)" in message for message in caplog.messages) == 2
+    assert sum("died (RuntimeError: out of memory)" in message for message in logged) == 2
     assert_same_run(tmp_path / "whole", tmp_path / "survived")
 
 
@@ -140,9 +140,7 @@ def test_a_shared_engine_gives_each_process_its_own_rows() -> None:
 
 @pytest.mark.vllm
 @pytest.mark.slow
-def test_a_vllm_engine_that_fails_inside_a_forward_pass_is_replaced(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_vllm_engine_that_fails_inside_a_forward_pass_is_replaced(tmp_path: Path, logged: list[str]) -> None:
     from sharpen.llm.models.registry import resolve as resolve_model
     from sharpen.llm.training.setup import prepare
 
@@ -169,6 +167,6 @@ def test_a_vllm_engine_that_fails_inside_a_forward_pass_is_replaced(
         assert calls == 4
         assert engine.inner is not first
         assert again == whole
-        assert any("illegal memory access" in message for message in caplog.messages)
+        assert any("illegal memory access" in message for message in logged)
     finally:
         engine.close()

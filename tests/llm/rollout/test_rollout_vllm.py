@@ -256,6 +256,8 @@ def test_the_process_stays_as_it_was_and_engines_can_follow_each_other(tmp_path:
 
     before = snapshot()
     rollouts = []
+    thawed = gc.get_freeze_count() == 0
+    gc.freeze()
     for _ in range(2):
         frozen, collect = gc.get_freeze_count(), gc.collect
         engine = start(model, tmp_path)
@@ -264,7 +266,10 @@ def test_the_process_stays_as_it_was_and_engines_can_follow_each_other(tmp_path:
         rollouts.append(engine.generate(PROMPTS, 3, Sampling(12), seed=4))
         engine.close()
         engine.close()  # a second close does nothing
+        assert gc.get_freeze_count() > 0
         assert not torch.distributed.is_initialized()
+    if thawed:
+        gc.unfreeze()
     assert rollouts[0] == rollouts[1]
     assert snapshot() == before
 

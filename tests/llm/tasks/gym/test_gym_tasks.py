@@ -4,13 +4,14 @@ import json
 import random
 import re
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sharpen.llm.tasks.data import AnswerKey
-from sharpen.llm.tasks.gym import judge, problems
+from sharpen.llm.tasks.gym import judge, problems, tasks
 from sharpen.llm.tasks.gym.names import CATEGORIES, categories, chosen, library, without_plots
 from sharpen.llm.tasks.gym.problems import Item, make, questions
 from sharpen.llm.tasks.gym.tasks import GymTask, Marker, answer_tags, task
@@ -211,7 +212,9 @@ def test_scorers_that_would_parse_by_evaluating_do_not(name: str, tmp_path: Path
 
 
 @gym
-def test_an_answer_that_takes_too_long_is_worth_nothing() -> None:
+def test_an_answer_that_takes_too_long_is_worth_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "TIME_LIMIT", 3.0)
+    monkeypatch.setattr(tasks, "_pool", lru_cache(tasks._pool.__wrapped__))
     key, _ = key_of("countdown", 1)
     assert score(key, ["0"], ["9**9**9**9**9"])[0] <= 0.05
     assert score(key, ["0"], ["1+1"])[0] <= 0.05
