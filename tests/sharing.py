@@ -95,6 +95,8 @@ def _run(session: pytest.Session, folder: Path, *, second: bool) -> None:
             raise session.Failed(session.shouldfail)
         if session.shouldstop:
             raise session.Interrupted(session.shouldstop)
+        if following is not None and following.path != item.path and len(gc.get_objects()) > MOST:
+            _settle()  # between files, when what a file's tests shared is gone: what is frozen is never collected
         item = following
     session.config.hook.pytest_deselected(items=[item for item in session.items if item not in run])
 
@@ -110,8 +112,6 @@ def _taken(session: pytest.Session, folder: Path, second: bool) -> Iterator[list
             os.close(os.open(folder / name, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             continue
-        if len(gc.get_objects()) > MOST:
-            _settle()
         yield files[file]
 
 

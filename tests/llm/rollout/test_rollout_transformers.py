@@ -88,7 +88,8 @@ def test_left_padding_and_the_cache_are_right_for_every_kind_of_attention(kind: 
 def test_a_model_whose_positions_grew_while_it_sampled_can_be_trained() -> None:
     """What a forward pass keeps in the model, such as frequencies for longer texts, must not stop a later gradient."""
     rope = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0}
-    model = Qwen2ForCausalLM(Qwen2Config(**SHAPE | {"max_position_embeddings": 8}, rope_parameters=rope))
+    shape: dict[str, Any] = {**SHAPE, "max_position_embeddings": 8, "rope_parameters": rope}
+    model = Qwen2ForCausalLM(Qwen2Config(**shape))
     before = model.model.rotary_emb.inv_freq.clone()
     rollout = engine_for(model).generate(PROMPTS, 2, Sampling(20, ignore_eos=True), seed=0)
     assert not torch.equal(model.model.rotary_emb.inv_freq, before)
