@@ -21,7 +21,7 @@ from sharpen.paper_repro.grids.grid import Rates, load_grid
 from sharpen.paper_repro.grids.plan import CostModel, Run, choose, expand, within_budget
 from sharpen.paper_repro.grids.resources import block
 from sharpen.paper_repro.grids.store import Store, open_store, rounded
-from sharpen.paper_repro.work.pool import gpus_of, run_local, run_on_ray, slurm_scripts
+from sharpen.paper_repro.work.pool import _preloaded, gpus_of, run_local, run_on_ray, slurm_scripts
 from sharpen.paper_repro.work.verify import choose_sample, compare_results, verify
 
 SHARPEN = str(Path(sys.executable).with_name("sharpen"))
@@ -430,3 +430,30 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
 
 def test_rounding_keeps_six_digits_and_json() -> None:
     assert rounded({"a": (1.23456789, float("nan")), "b": True}) == {"a": [1.23457, None], "b": True}
+
+
+SERVER = """
+import importlib, sys, threading
+
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+from sharpen.paper_repro.grids.codeversion import code_version
+
+assert threading.active_count() == 1
+assert "jax" not in sys.modules  # a fork of a process that has used it may wait for ever
+code_version("theory")
+assert code_version.cache_info().hits == 1, "the server has hashed it"
+print("torch" in sys.modules)
+"""
+
+
+def test_the_server_of_runs_has_their_modules_and_their_code_hash() -> None:
+    runs = expand(load_grid(), "embedded")
+    names = {
+        kind: _preloaded([run for run in runs if run.experiment.kind == kind]) for kind in ("theory", "train", "toy")
+    }
+    assert names["toy"] == names["theory"]
+    assert "sharpen.paper_repro.work.train" in names["train"]
+    assert "sharpen.paper_repro.work.train" not in names["theory"]
+    done = subprocess.run([sys.executable, "-c", SERVER, *names["theory"]], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr[-2000:]
