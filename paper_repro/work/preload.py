@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from sharpen.paper_repro.grids.codeversion import code_version
+from sharpen.paper_repro.grids.codeversion import ENTRY, code_version
 
 if {"sharpen.paper_repro.work.train", "sharpen.paper_repro.work.sample"} & sys.modules.keys():
     with contextlib.suppress(ImportError):  # without the extra llm each run says what it lacks
@@ -19,6 +19,6 @@ if {"sharpen.paper_repro.work.train", "sharpen.paper_repro.work.sample"} & sys.m
 
         torch.set_num_threads(1)
 
-for kind in ("theory", "train", "sample"):
+for kind in ENTRY:
     if f"sharpen.paper_repro.work.{kind}" in sys.modules:
         code_version(kind)
