@@ -16,7 +16,8 @@ PAGES = [page for page in sorted((ROOT / "docs").glob("*.md")) if page.name != "
 SOURCES = [file for folder in (*PACKAGES, "benchmarks", "examples") for file in sorted((ROOT / folder).rglob("*.py"))]
 TEXTS = [
     *PAGES,
-    *(ROOT / name for name in ("README.md", "Makefile", "pyproject.toml", "tests/mutation/mutants.toml")),
+    *(ROOT / name for name in ("README.md", "Makefile", "pyproject.toml")),
+    *sorted((ROOT / "tests/mutation/changes").glob("*.toml")),
     *(file for file in sorted((ROOT / "examples").rglob("*")) if file.suffix in (".md", ".toml", ".yaml")),
     *SOURCES,
 ]

@@ -1,9 +1,9 @@
 """Change the mathematics of a copy in one place at a time, and see whether the tests notice.
 
-The list is ``mutants.toml`` beside this file: the text to replace, what to put there, and the tests that must fail
-then. Nothing in the checkout is changed but ``docs/mutants.md``, the report, and the results in
-``build/mutants.jsonl``. A run that was stopped goes on where it was: a result counts as long as the mutant, the files
-of its tests and its module are what they were.
+The lists are ``changes/*.toml`` beside this file: the text ``old``, which occurs once in ``file`` and becomes ``new``,
+and ``tests``, of which one has to fail then. Nothing in the checkout is changed but ``docs/mutants.md``, the report,
+and the results in ``build/mutants.jsonl``. A run that was stopped goes on where it was: a result counts as long as the
+mutant, the files of its tests and its module are what they were.
 
     python tests/mutation/run_mutants.py [--list] [--only WORD] [--fresh]
 """
@@ -29,7 +29,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-LIST = HERE / "mutants.toml"
+CHANGES = HERE / "changes"
 RESULTS = ROOT / "build" / "mutants.jsonl"
 REPORT = ROOT / "docs" / "mutants.md"
 SECONDS = 120  # of one run; the slowest takes about ten
@@ -91,9 +91,10 @@ class Verdict:
     by: str
 
 
-def read_mutants(file: Path = LIST) -> list[Mutant]:
-    """Return the mutants of the list."""
-    rows = tomllib.loads(file.read_text(encoding="utf-8"))["mutant"]
+def read_mutants(folder: Path = CHANGES) -> list[Mutant]:
+    """Return the mutants of all lists."""
+    texts = [file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.toml"))]
+    rows = [row for text in texts for row in tomllib.loads(text)["mutant"]]
     return [Mutant(row["name"], row["file"], row["old"], row["new"], tuple(row["tests"])) for row in rows]
 
 
@@ -196,7 +197,7 @@ def write_report(mutants: list[Mutant], found: list[Verdict], file: Path = REPOR
         "# Mutants: is the mathematics tested?",
         "",
         f"`make mutants` changes a copy of the checkout in {len(mutants)} places, one at a time, and runs the tests",
-        "that should notice (`tests/mutation/mutants.toml` says which). A change that no test notices survives: then a",
+        "that should notice (`tests/mutation/changes/` says which). A change that no test notices survives: then a",
         "test is missing. This page is written by that command.",
         "",
         f"Killed: {len(mutants) - len(left)} of {len(mutants)}. Survivors: "

@@ -99,6 +99,7 @@ def test_presets_are_the_four_regimes() -> None:
         (0, 2, 1),
         (1, 0.1, 0.1),
     ]
+    assert {name for name, objective in PRESETS.items() if objective.needs_reward} == {"task-reward", "tilted"}
     assert preset("tempered", alpha=4.0) == Objective(alpha=4.0)
     with pytest.raises(InputError, match="preset: got 'sharp', allowed: task-reward"):
         preset("sharp")

@@ -66,10 +66,15 @@ def level(objective: Objective, reward: Array, log_base: Array, length: Array | 
     """Return u / w_h with entropy and u without, minus infinity outside the base's support, shape [n]."""
     xp = array_namespace(log_base)
     inside = log_base > -xp.inf
-    u = objective.potential(reward=reward, ref_logprob=_finite(xp, inside, log_base), length=length)
-    w_h = objective.coefficients.w_h
-    u = u if w_h in (0.0, 1.0) else u / w_h
+    u = inner_level(objective, reward, _finite(xp, inside, log_base), length)
     return xp.where(inside, u, xp.full_like(u, -xp.inf))
+
+
+def inner_level(objective: Objective, reward: Array, log_base: Array, length: Array | None = None) -> Array:
+    """Return :func:`level` of outcomes that are all inside the base's support, shape [n]."""
+    u = objective.potential(reward=reward, ref_logprob=log_base, length=length)
+    w_h = objective.coefficients.w_h
+    return u if w_h in (0.0, 1.0) else u / w_h
 
 
 def gibbs(level: Array) -> Array:

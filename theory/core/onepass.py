@@ -63,9 +63,7 @@ def _block(objective: Objective, problem: Problem, at: slice, out: FloatArray) -
     with np.errstate(over="ignore", invalid="ignore"):
         if log_p.min() > -np.inf:
             inside: slice | np.ndarray = slice(None)
-            level = objective.potential(reward=reward, ref_logprob=log_p, length=problem.length[at])
-            if (w_h := objective.coefficients.w_h) != 1.0:
-                level = level / w_h
+            level = backend.inner_level(objective, reward, log_p, problem.length[at])
         else:
             inside = log_p > -np.inf
             level = backend.level(objective, reward, log_p, problem.length[at])
