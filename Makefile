@@ -69,11 +69,12 @@ browser:
 	       && apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium chromium-driver > /dev/null; } \
 	  || echo 'no chromium and chromedriver: the tests of the report in a browser will be skipped'
 
+# A thread each: two that wait for each other are many times slower while other programs keep the cores busy.
 demo: $(READY)
 	$(BIN)/sharpen theory fixed-points --alpha 2 --plot $(OUT)/theory.png
 	$(BIN)/sharpen toy simulate --out $(OUT)/toy
-	$(BIN)/sharpen llm train --preset task-reward --steps $(DEMO_STEPS) --out $(OUT)/llm-task-reward
-	$(BIN)/sharpen llm train --preset sharpening --steps $(DEMO_STEPS) --out $(OUT)/llm-sharpening
+	OMP_NUM_THREADS=1 $(BIN)/sharpen llm train --preset task-reward --steps $(DEMO_STEPS) --out $(OUT)/llm-task-reward
+	OMP_NUM_THREADS=1 $(BIN)/sharpen llm train --preset sharpening --steps $(DEMO_STEPS) --out $(OUT)/llm-sharpening
 	$(BIN)/sharpen figures backends --toy $(OUT)/toy --llm $(OUT)/llm-task-reward --llm $(OUT)/llm-sharpening \
 	  --out $(OUT)/three-backends.png
 
