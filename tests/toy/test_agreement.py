@@ -34,6 +34,10 @@ def seeds(mean: float, half: float, runs: int = 16) -> list[float]:
     return (mean + half * x / (quantile * x.std(ddof=1) / np.sqrt(runs))).tolist()
 
 
+# By how much wider 95 % t-intervals of sixteen runs are that hold for two outcomes together.
+ALL_OF_TWO = float(scipy.stats.t.ppf(1 - 0.025 / 2, 15) / scipy.stats.t.ppf(0.975, 15))
+
+
 @pytest.mark.parametrize(
     ("halfway", "end", "word"),
     [
@@ -41,6 +45,8 @@ def seeds(mean: float, half: float, runs: int = 16) -> list[float]:
         (seeds(0.8880, 0.0051), seeds(0.8876, 0.0051), "differs"),
         (seeds(0.85, 0.002), seeds(0.8970, 0.0028), "agrees"),  # Bonferroni over two outcomes: .0028 becomes .0032
         (seeds(0.85, 0.002), seeds(0.8960, 0.0028), "approaches"),
+        (seeds(0.85, 0.01), seeds(0.9 - 0.99 * 0.0051 * ALL_OF_TWO, 0.0051), "agrees"),
+        (seeds(0.85, 0.01), seeds(0.9 - 1.01 * 0.0051 * ALL_OF_TWO, 0.0051), "approaches"),
         ([0.5, 0.9] * 8, [0.4] + [0.92] * 15, "unclear"),
         ([0.6], [0.899], "unclear"),
         ([0.6], [0.9 - 1e-7], "agrees"),

@@ -18,7 +18,7 @@ from sharpen.cli.main import main
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.problem import Problem
 from sharpen.toy import LEARNERS, ExactLearner, SampledLearner, SimulateConfig, Simulation, load, simulate, sweep
-from sharpen.toy.problems.numbers import problem_texts
+from sharpen.toy.problems.numbers import as_text, problem_texts
 from sharpen.toy.problems.prompts import parse_task
 
 BASE, REWARD, LENGTH = [0.4, 0.3, 0.2, 0.1], [0.0, 1.0, 0.0, 1.0], [1.0, 2.0, 2.0, 3.0]
@@ -111,6 +111,14 @@ def test_the_frame_says_of_each_policy_what_its_definition_says(run: Simulation)
         assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
+def test_outcomes_keep_their_numbers_where_the_base_excludes_some() -> None:
+    found = simulate("task-reward", [0.0, 0.5, 0.0, 0.5], [0, 0, 0, 1], learners="natural", steps=40, record_every=40)
+    last = found.frame().iloc[-1]
+    assert last["top_outcome"] == 3
+    assert last["policy_3"] > 0.9
+    assert (last["policy_0"], last["policy_2"]) == (0.0, 0.0)
+
+
 def test_ends_are_the_summary(run: Simulation) -> None:
     ends = run.ends().set_index("learner")
     assert run.summary is not None
@@ -143,6 +151,11 @@ def test_the_configuration_keeps_text(tmp_path: Path) -> None:
     config = SimulateConfig(base=np.array(BASE), reward=[0, 1, 0, 1])  # type: ignore[arg-type]
     assert (config.base, config.reward, config.length) == ("0.4,0.3,0.2,0.1", "0.0,1.0,0.0,1.0", None)
     assert SimulateConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_a_text_of_numbers_has_every_digit() -> None:
+    numbers = [1 / 3, 0.1 + 0.2, 1e-300, 2.0]
+    assert [float(one) for one in str(as_text(numbers, "length")).split(",")] == numbers
 
 
 def test_a_problem_that_underflows_survives_its_text() -> None:

@@ -17,7 +17,8 @@ import pytest
 from sharpen.objective import Objective
 from sharpen.theory.core.problem import Problem
 from sharpen.toy.dynamics.updates import make
-from sharpen.toy.learners.parts.learner import Options
+from sharpen.toy.learners.parts.learner import Batch, Options, SampledLearner
+from sharpen.toy.learners.registry import LEARNERS
 from sharpen.toy.problems.policies import SEPARATE
 from sharpen.toy.problems.setting import setting
 
@@ -150,8 +151,7 @@ def test_a_biased_learners_mean_update_is_the_predicted_one(kind: str, kl: str) 
 
 
 def test_every_sampled_learner_is_here() -> None:
-    from sharpen.toy.learners.parts.learner import KL_PLACES, SampledLearner
-    from sharpen.toy.learners.registry import LEARNERS
+    from sharpen.toy.learners.parts.learner import KL_PLACES
 
     known = {name: learner.loss for name in LEARNERS if isinstance(learner := LEARNERS.get(name), SampledLearner)}
     built_in = {name for name, loss in known.items() if getattr(loss, "__module__", "").startswith("sharpen.")}
@@ -172,3 +172,74 @@ def test_clipping_acts_where_a_large_step_leaves_the_region() -> None:
     far = np.abs(ends[0] - np.log(PROBLEM.base)).max(axis=1) > 0.5  # out of the region after one epoch
     assert far.sum() > 5  # the others drew the same outcome twice
     np.testing.assert_allclose(ends[1], ends[0], atol=1e-12)
+
+
+def gradient(kind: str, ratio: np.ndarray, reward: np.ndarray, behaviour: np.ndarray, options: Options) -> np.ndarray:
+    """Return the descent direction of log pi of samples whose pi is ``ratio`` times what it was at the start, [P, G].
+
+    ``behaviour`` is what it was at the start over what it was when they were drawn.
+    """
+    learner = LEARNERS.get(kind)
+    assert isinstance(learner, SampledLearner)
+    with jax.enable_x64():
+        start = jnp.full(ratio.shape, -1.0)
+        batch = Batch(jnp.asarray(reward), start, start - jnp.log(behaviour), start)
+        weight = jnp.full(len(ratio), 1.0 / len(ratio))
+        found = jax.grad(learner.loss)(start + jnp.log(ratio), batch, weight, jnp.zeros(()), jnp.zeros((1, 1)), options)
+        return -np.asarray(found)
+
+
+def test_clips_and_caps_by_hand() -> None:
+    """A sample's gradient is ratio x advantage over G while it is inside, else 0, or as much as the cap allows."""
+    one = np.ones((1, 2))
+    reward = np.array([[1.0, 0.0]])
+    off = gradient("off-policy", one, reward, np.array([[50.0, 0.5]]), Options(importance_cap=20.0))
+    np.testing.assert_allclose(off, [[20.0 / 2, -0.5 / 2]], rtol=1e-12)  # less the other sample's reward: 1 and -1
+    A = 0.5 / (np.sqrt(0.5) + 1e-6)
+    weighted = gradient("cispo", np.array([[8.0, 0.5]]), reward, one, Options(cispo_cap=5.0))
+    np.testing.assert_allclose(weighted, [[5.0 * A / 2, -0.5 * A / 2]], rtol=1e-12)
+
+    # DAPO: upper clip 1.28, lower 0.8. The second prompt's rewards all agree, so the mean is the first's alone.
+    ratio = np.array([[1.25, 1.3, 0.78, 0.85], [1.0, 1.1, 0.9, 1.0]])
+    reward = np.array([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
+    A = 0.5 / (np.sqrt(1.0 / 3.0) + 1e-6)
+    found = gradient("dapo", ratio, reward, np.ones((2, 4)), Options(clip_low=0.2, dapo_clip_high=0.28))
+    np.testing.assert_allclose(found, [[1.25 * A / 4, 0.0, 0.0, -0.85 * A / 4], [0.0] * 4], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("updates", "renewed"), [(1, False), (3, False), (4, True)])
+def test_a_stale_learner_samples_from_the_older_policy(updates: int, renewed: bool) -> None:
+    """That one is as good as certain: equal samples, no advantage, no update, until it is renewed."""
+    with jax.enable_x64():
+        learner = make("off-policy", setting(OBJECTIVE, PROBLEM, 1.0), SEPARATE, options("k1-reward"))
+        state = learner.init(jax.random.key(0))
+        certain = jnp.log(jnp.array([[1.0 - 2e-12, 1e-12, 1e-12]]))
+        keys = jax.random.split(jax.random.key(1), 16)
+        step = jax.jit(jax.vmap(learner.step, in_axes=(None, 0)))
+        ends = step(state._replace(behaviour=certain, updates=jnp.asarray(updates)), keys).parameters.theta
+        moved = float(jnp.abs(ends - state.parameters.theta).max())
+    assert moved > 0.1 if renewed else moved < 1e-9
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_the_optimizers_follow_their_recursions(optimizer: str) -> None:
+    """Of the exact gradient of J, six steps written out: heavy ball with 0.9 and Adam (Kingma and Ba 2015)."""
+    eta, epsilon = 0.3, 1e-3
+    chosen = Options(optimizer=optimizer, epsilon=epsilon, reference_moves=False)
+    theta, first, second = LOG_P.copy(), np.zeros(3), np.zeros(3)
+    with jax.enable_x64():
+        learner = make("softmax", setting(OBJECTIVE, PROBLEM, eta), SEPARATE, chosen)
+        state, step = learner.init(jax.random.key(0)), jax.jit(learner.step)
+        for t in range(1, 7):
+            state = step(state, jax.random.key(0))
+            pi = np.exp(theta) / np.exp(theta).sum()
+            A = TASK + W_H * (LOG_P - np.log(pi))
+            g = pi * (A - pi @ A)
+            if optimizer == "momentum":
+                first = 0.9 * first + g
+                theta = theta + eta * first
+            else:
+                first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g**2
+                theta = theta + eta * first / (1 - 0.9**t) / (np.sqrt(second / (1 - 0.999**t)) + epsilon)
+        found = np.asarray(jax.nn.softmax(state.parameters.theta[0]))
+    np.testing.assert_allclose(found, np.exp(theta) / np.exp(theta).sum(), rtol=1e-9)

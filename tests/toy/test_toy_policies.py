@@ -101,11 +101,15 @@ def test_a_shared_shift_learns_the_mean_over_prompts() -> None:
     np.testing.assert_allclose(np.exp(last.records[-1, 0]), expected, atol=1e-3)
 
 
-def test_separate_prompts_do_not_mix() -> None:
-    problems = [Problem([0.7, 0.3], [0, 1]), Problem([0.2, 0.8], [0, 1])]
+@pytest.mark.parametrize("kind", ["natural", "softmax"])
+def test_separate_prompts_do_not_mix(kind: str) -> None:
+    """Each moves as alone; the softmax gradient, not the natural one, counts a prompt by its weight."""
+    problems, weights = [Problem([0.7, 0.3], [0, 1]), Problem([0.2, 0.8], [0, 1])], np.array([0.25, 0.75])
+    steps = 0.05 * weights if kind == "softmax" else np.full(2, 0.05)
+    settings = [setting(PRESETS["tilted"], problems, 0.05, weights=weights)]
+    settings += [setting(PRESETS["tilted"], *one) for one in zip(problems, steps.tolist(), strict=True)]
     runs = [
-        Ensemble(Machine("natural", SEPARATE, Options(), log_policy_only), stack([at]), run_keys(0, 1))
-        for at in (setting(PRESETS["tilted"], chosen, 0.05) for chosen in (problems, problems[0], problems[1]))
+        Ensemble(Machine(kind, SEPARATE, Options(), log_policy_only), stack([at]), run_keys(0, 1)) for at in settings
     ]
     both, first, second = (list(run(one, start(one), steps=50, record_every=50))[-1].records[-1, 0] for one in runs)
     np.testing.assert_allclose(both, np.concatenate([first, second]), atol=1e-12)

@@ -18,11 +18,13 @@ from scipy.integrate import solve_ivp
 from sharpen.cli.main import main
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.flow import vector_field
+from sharpen.theory.core.problem import Problem
 from sharpen.toy.dynamics.engine import Ensemble, Machine, log_policy_only, run, run_at, run_keys, stack, start
+from sharpen.toy.dynamics.observe import observer
 from sharpen.toy.learners.parts.learner import Options
 from sharpen.toy.problems.automata import Automaton, enumerate_sequences
 from sharpen.toy.problems.prompts import ProblemConfig, correlated_reward
-from sharpen.toy.problems.setting import setting
+from sharpen.toy.problems.setting import Setting, setting
 from sharpen.toy.sweeps.config import SweepConfig
 
 CHAIN, STOP = np.array([[0.2, 0.5], [0.6, 0.1]]), np.array([0.3, 0.3])
@@ -168,6 +170,8 @@ def test_the_same_mix_from_the_command_line_from_yaml_and_from_python(tmp_path: 
         pi = base**alpha / (base**alpha).sum(axis=1, keepdims=True)
         right = np.array([pi[0, 1], pi[1, 2]])
         assert row["expected_reward"] == pytest.approx(weights @ right, abs=1e-9)
+        support = np.exp(-np.sum(pi * np.log(pi), axis=1))
+        assert row["effective_support"] == pytest.approx(weights @ support, abs=1e-9)
         assert row["pass@2"] == pytest.approx(weights @ (1 - (1 - right) ** 2), abs=1e-9)
         assert row["length=1"] == pytest.approx(weights @ pi[:, 0], abs=1e-9)
         assert row["length=2"] == pytest.approx(weights @ pi[:, 1:].sum(axis=1), abs=1e-9)
@@ -179,23 +183,44 @@ def test_the_same_mix_from_the_command_line_from_yaml_and_from_python(tmp_path: 
     assert stored["reward"] == "1;2"
 
 
-def test_the_interval_of_the_effective_alpha_is_whites() -> None:
-    """One step of task reward's gradient leaves no power of p: the sandwich of the weighted regression, by matrices."""
-    from sharpen.toy.dynamics.observe import observer
+@pytest.mark.parametrize("P", [1, 2])
+def test_the_interval_of_the_effective_alpha_is_whites(P: int) -> None:
+    """The sandwich of the regression with a constant a prompt, weighted by prompt and policy, written with matrices."""
+    base = np.array([[0.4, 0.3, 0.2, 0.1], [0.1, 0.5, 0.15, 0.25]])[:P]
+    pi = np.array([[0.3, 0.45, 0.05, 0.2], [0.2, 0.1, 0.3, 0.4]])[:P]
+    weights = np.array([0.25, 0.75]) if P == 2 else np.ones(1)
+    design = np.column_stack([np.kron(np.eye(P), np.ones((4, 1))), np.log(base).ravel()])
+    mass, y = np.diag((weights[:, None] * pi).ravel()), np.log(pi).ravel()
+    bread = np.linalg.inv(design.T @ mass @ design)
+    fitted = bread @ design.T @ mass @ y
+    meat = design.T @ mass @ np.diag((y - design @ fitted) ** 2) @ mass @ design
+    left = 4 * P - P - 1
+    half = scipy.stats.t.ppf(0.975, left) * np.sqrt((bread @ meat @ bread)[-1, -1] * 4 * P / left)
+    texts = ";".join(",".join(map(str, row)) for row in base)
+    task = ProblemConfig(base=texts, prompt_weights=tuple(weights)).task()
+    at = setting(Objective(), task.prompts, 0.1, weights=task.weights)
+    found = observed(at, np.log(pi))
+    ends = [float(found[f"effective_alpha{end}"]) for end in ("", "_low", "_high")]
+    np.testing.assert_allclose(ends, [fitted[-1], fitted[-1] - half, fitted[-1] + half], rtol=1e-10)
 
-    base, pi = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.3, 0.45, 0.05, 0.2])
-    design = np.stack([np.ones(4), np.log(base)], axis=1)
-    bread = np.linalg.inv(design.T @ np.diag(pi) @ design)
-    slope = (bread @ design.T @ np.diag(pi) @ np.log(pi))[1]
-    residual = np.log(pi) - design @ (bread @ design.T @ np.diag(pi) @ np.log(pi))
-    variance = (bread @ design.T @ np.diag((pi * residual) ** 2) @ design @ bread)[1, 1] * 4 / 2
-    half = scipy.stats.t.ppf(0.975, 2) * np.sqrt(variance)
-    task = ProblemConfig(base="0.4,0.3,0.2,0.1").task()
-    at = setting(Objective(), task.prompts, 0.1)
+
+def observed(at: Setting, log_pi: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what a sweep records of a policy."""
     with jax.enable_x64():
-        found = observer((1,))(at, jax.numpy.log(jax.numpy.asarray(pi))[None], None)  # type: ignore[arg-type]
-        ends = [float(found[f"effective_alpha{end}"]) for end in ("", "_low", "_high")]
-    np.testing.assert_allclose(ends, [slope, slope - half, slope + half], rtol=1e-10)
+        found = observer((4,))(at, jax.numpy.asarray(log_pi), None)  # type: ignore[arg-type]
+        return {name: np.asarray(value) for name, value in found.items()}
+
+
+def test_a_policy_whose_sum_rounds_past_one_has_a_pass_at_k() -> None:
+    found = observed(setting(Objective(), Problem([0.5, 0.5], [1, 0]), 0.1), np.array([[1e-12, -60.0]]))
+    assert found["pass@4"] == 1.0
+
+
+def test_a_moving_reference_has_no_optimum_to_be_far_from() -> None:
+    problem = Problem([0.7, 0.3], [1, 0])
+    for reference, known in (("frozen", True), ("policy", False), ("refresh:5", False)):
+        found = observed(setting(Objective(alpha=2.0, reference=reference), problem, 0.1), problem.log_base[None])
+        assert bool(np.isfinite(found["kl_optimum"])) is known
 
 
 def test_chosen_records_are_those_of_the_whole_run_and_survive_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:

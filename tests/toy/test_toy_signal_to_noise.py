@@ -131,10 +131,10 @@ def test_a_reference_that_is_due_for_renewal_counts_as_renewed() -> None:
 
 
 def test_several_prompts_add_their_squares() -> None:
-    """Prompts are sampled apart, so signals and noises of the two add, each with the square of the weight 1/2."""
+    """Prompts are sampled apart, so signals and noises of the two add, each with the square of its weight."""
     other = Problem([0.25, 0.25, 0.3, 0.2], [1, 0, 0, 0])
     options, policies = Options(group_size=3), np.stack([POLICY, POLICY[::-1]])
-    both = setting(TILTED, [PROBLEM, other], 0.3)
+    both = setting(TILTED, [PROBLEM, other], 0.3, weights=np.array([0.2, 0.8]))
     signal = closed_form("rloo", SEPARATE, options)
     assert signal is not None
     with jax.enable_x64():
@@ -142,9 +142,9 @@ def test_several_prompts_add_their_squares() -> None:
         log_pi = jnp.log(jnp.asarray(policies))
         found = float(signal(both, log_pi, state._replace(parameters=state.parameters._replace(theta=log_pi))))
     signals, noises = 0.0, 0.0
-    for problem, pi in zip((PROBLEM, other), policies, strict=True):
+    for problem, pi, weight in zip((PROBLEM, other), policies, (0.2, 0.8), strict=True):
         R = rewards(TILTED, problem, pi)
-        size = float(np.sum((pi * (R - pi @ R)) ** 2))
+        size = float(np.sum((weight * pi * (R - pi @ R)) ** 2))
         signals, noises = signals + size, noises + size / by_hand("rloo", pi, R, 3) ** 2
     assert found == pytest.approx(math.sqrt(signals / noises), rel=1e-10)
 
@@ -172,6 +172,26 @@ def test_the_interval_of_draws_covers(mean: float) -> None:
     assert abs(squares.mean() - mean**2 / 3) < 4 * squares.std() / 20 + 0.01 * mean**2
     with pytest.raises(InputError, match="draws: got 10"):
         ratio_of_draws(np.ones((10, 2)))
+
+
+def test_the_ratio_of_draws_is_one_of_pairs() -> None:
+    """The mean of g_i . g_j over all pairs, and NumPy's covariance."""
+    g = np.random.default_rng(1).normal([0.3, 0.0], 1.0, (70, 2))
+    pairs = [g[i] @ g[j] for i, j in itertools.combinations(range(70), 2)]
+    assert ratio_of_draws(g).squared == pytest.approx(np.mean(pairs) / np.trace(np.cov(g.T)), rel=1e-10)
+
+
+def test_a_common_shift_of_logits_is_no_signal() -> None:
+    """Adam's first step is the gradient's sign: up for the sampled outcome, down for the others, 2 e_x but for a shift.
+
+    So |E g|^2 = 4 |pi - 1/3|^2 and tr Cov g = 4 (1 - |pi|^2).
+    """
+    pi = np.array([0.6, 0.3, 0.1])
+    options = Options(group_size=1, optimizer="adam", epsilon=1e-12, reference_moves=False, noisy_reward=False)
+    at = setting(Objective(alpha=0.0, beta_inv=1.0, mode="optimization"), Problem(pi, [1, 2, 3]), 0.3)
+    found = drawn("reinforce", SEPARATE, options, at, state_at("reinforce", at, pi, options), seed=1, draws=4096)
+    expected = np.sum((pi - 1 / 3) ** 2) / (1 - np.sum(pi**2))
+    assert abs(found.squared - expected) < found.high - found.low < 0.3 * expected
 
 
 def test_fixation_counts_vertices_with_wilson_intervals() -> None:

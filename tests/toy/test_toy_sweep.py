@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -14,14 +15,17 @@ import jsonschema
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import scipy.stats
 from pydantic import ValidationError
 
 from sharpen.cli.main import main
 from sharpen.cli.schemas.commands import schema_of
-from sharpen.objective import InputError
+from sharpen.objective import InputError, Objective
+from sharpen.theory.core.problem import Problem
+from sharpen.toy.dynamics.measures import measure
 from sharpen.toy.sweeps.batches import batches, compute
-from sharpen.toy.sweeps.config import SweepConfig
-from sharpen.toy.sweeps.summary import read, summarise
+from sharpen.toy.sweeps.config import AXES, SweepConfig
+from sharpen.toy.sweeps.summary import AT_THE_END, read, summarise
 from sharpen.toy.sweeps.sweep import sweep
 from tests.forked import READ_AT_IMPORT, Forks
 
@@ -317,6 +321,21 @@ def test_measures_agree_with_independent_formulas(tmp_path: Path) -> None:
         assert row["pass@4"] == pytest.approx(1 - (1 - pi[[1, 3]].sum()) ** 4, abs=1e-9)
 
 
+def test_measures_of_a_policy_that_has_lost_outcomes() -> None:
+    """By hand: 3/4 and 1/4 of a base of 1/2, 1/4, 1/4, then nothing but the mode; 0 log 0 is 0."""
+    problem = Problem([0.5, 0.25, 0.25], [0, 1, 0])
+    with np.errstate(divide="ignore"):
+        log_pi = np.log([[0.75, 0.25, 0.0], [1.0, 0.0, 0.0]])
+    found = measure(Objective(alpha=3.0), problem, log_pi)
+    kl, entropy = 0.75 * math.log(1.5), 2 * math.log(2) - 0.75 * math.log(3)
+    assert found["kl_base"].tolist() == pytest.approx([kl, math.log(2)])
+    assert found["entropy"].tolist() == pytest.approx([entropy, 0.0])
+    # J = 3 E[log p] + H.
+    value = [-3 * 1.25 * math.log(2) + entropy, -3 * math.log(2)]
+    assert found["value"].tolist() == pytest.approx(value)
+    assert (found["expected_reward"].tolist(), found["top1"].tolist()) == ([0.25, 0.0], [0.75, 1.0])
+
+
 def test_the_face_of_optima_without_entropy(tmp_path: Path) -> None:
     config = SweepConfig(mode=("optimization",), alpha=(0,), beta_inv=(1,), learner=("natural",), seeds=1, steps=2000)
     first, *_, last = pq.read_table(sweep(config, tmp_path / "run")).to_pylist()
@@ -336,6 +355,22 @@ def test_summaries_count_collapses_and_give_wilson_intervals(tmp_path: Path) -> 
     assert row["collapse_step"] == steps[steps["top1"] >= 0.99]["step"].min()
     with pytest.raises(InputError, match="table: got"):
         read(tmp_path / "missing.parquet")
+
+
+@pytest.mark.parametrize("never", [0, 8, 10, 14, 17])
+def test_the_median_of_collapses_is_scipys(never: int) -> None:
+    """Twenty made-up runs that collapse one after the other, the last ones never: that is later than all."""
+    records, runs = 21, 20
+    first = np.where(np.arange(runs) < runs - never, np.random.default_rng(0).permutation(runs) + 1.0, np.inf)
+    table = {name: np.zeros(runs * records) for name in (*AXES, *AT_THE_END, "top_outcome")}
+    table |= {"step": np.tile(np.arange(records), runs)}
+    table |= {"top1": np.where(table["step"] >= np.repeat(first, records), 1.0, 0.5)}
+    (row,) = summarise(table)
+    late = np.where(np.isfinite(first), first, 1e6)  # SciPy orders numbers only
+    middle = float(np.median(late))
+    ends = scipy.stats.quantile_test(late, p=0.5).confidence_interval(0.95)
+    assert row["collapse_step"] == (middle if middle < 100 else None)
+    assert row["collapse_step_interval"] == [end if end < 100 else None for end in (ends.low, ends.high)]
 
 
 def test_noise_is_of_the_stated_size_and_differs_by_seed(tmp_path: Path) -> None:

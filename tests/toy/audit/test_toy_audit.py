@@ -13,7 +13,8 @@ from sharpen.cli.main import main
 from sharpen.objective import InputError
 from sharpen.theory.audit.report import audit_split
 from sharpen.theory.audit.sampled import Pooled, Scored
-from sharpen.toy.simulation.audit import audit_run
+from sharpen.theory.core.problem import Problem
+from sharpen.toy.simulation.audit import audit_run, audit_tracks
 
 BASE, LENGTH = "0.30,0.25,0.20,0.15,0.10", "1,3,2,4,2"
 
@@ -96,6 +97,19 @@ def test_samples_of_a_simulated_policy_have_its_split(rows: list[dict[str, Any]]
     for name in ("sharpening", "reward", "all"):
         assert found["explained"][name]["value"] == pytest.approx(out_of["explained"][name], abs=0.02)
     assert found["kl"]["value"] == pytest.approx(out_of["kl"], abs=0.02)
+
+
+def test_a_split_is_that_of_all_runs() -> None:
+    """Two runs that go opposite ways: the mean of their KLs, of which one exponent for both explains little."""
+    p = np.array([0.4, 0.35, 0.15, 0.1])
+    powers = np.array([p**2 / (p**2).sum(), p**0.25 / (p**0.25).sum()])
+    problem = Problem(p, [0, 0, 1, 1], [1, 2, 3, 4])
+    track = np.log(np.stack([np.stack([p, p]), powers]))
+    first, last = audit_tracks(problem, np.array([0, 10]), {"tempered/rloo": track})
+    kl = np.mean([pi @ np.log(pi / p) for pi in powers])
+    assert (first["kl"], last["kl"]) == (pytest.approx(0, abs=1e-12), pytest.approx(kl))
+    assert last["policy"] == pytest.approx(powers.mean(axis=0))
+    assert last["explained"]["sharpening"] < 0.5 * kl
 
 
 def test_json_has_the_audit_only_if_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

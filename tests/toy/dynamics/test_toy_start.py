@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from sharpen.objective import PRESETS
+from sharpen.objective import PRESETS, Objective
 from sharpen.theory.core.problem import Problem
 from sharpen.toy.dynamics import compiled, engine
 from sharpen.toy.dynamics.engine import Ensemble, Machine, log_policy_only, run, run_keys, stack, start
 from sharpen.toy.dynamics.observe import observer
+from sharpen.toy.dynamics.updates import make
 from sharpen.toy.learners.parts.learner import Options
 from sharpen.toy.problems.policies import SEPARATE, SHARED, Family
 from sharpen.toy.problems.setting import Setting, setting
@@ -56,6 +57,21 @@ def test_the_error_of_the_base_is_drawn_by_the_runs_own_key() -> None:
     for kind in ("natural", "rloo"):
         error = start(ensemble(kind, of(*noises))).state.error
         assert np.allclose(error, noises[:, None, None] * expected, rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_the_objective_sees_log_p_with_its_error(moves: bool) -> None:
+    """The first softmax step from the base is eta pi (A - E A) with A = r + w_p (log p + e) - w_h log pi."""
+    objective = Objective(alpha=2.0, beta_inv=2.0)  # w_r = 1, w_p = 1, w_h = 1/2
+    at = setting(objective, Problem(PROBLEM.base, PROBLEM.reward), 0.1, base_noise=0.5)
+    with jax.enable_x64():
+        learner = make("softmax", at, SEPARATE, PLAIN._replace(reference_moves=moves))
+        state = learner.init(jax.random.key(1))
+        after = learner.step(state, jax.random.key(2))
+        error, moved = np.asarray(state.error[0]), np.asarray(after.parameters.theta - state.parameters.theta)[0]
+    A = PROBLEM.reward + np.log(PROBLEM.base) + error - 0.5 * np.log(PROBLEM.base)
+    assert np.abs(error).max() > 0.1
+    np.testing.assert_allclose(moved, 0.1 * PROBLEM.base * (A - PROBLEM.base @ A), rtol=1e-10)
 
 
 @pytest.mark.parametrize("kind", ["softmax", "rloo"])

@@ -38,18 +38,19 @@ def made_up(success: list[list[float]], entropy: list[list[float]]) -> dict[str,
 
 
 def test_the_rule_reads_what_happened_first() -> None:
-    table = made_up([[0.4, 0.91, 0.99], [0.4, 0.8, 0.95]], [[1.0, 0.5, 0.05], [1.0, 0.9, 0.3]])
+    table = made_up([[0.4, 0.91, 0.99], [0.4, 0.8, 0.95]], [[2.0, 1.0, 0.15], [2.0, 1.8, 0.6]])
     found = judge(SOME, {"kl": table, "alone": table}, at_the_base()["rloo"])
     assert found.missing.mean == pytest.approx(0.25)
     assert found.passed is not None
     assert found.passed.mean == 7.5  # at 5 and at 10
     assert found.entropy is not None
-    assert found.entropy.mean == pytest.approx((0.5 + 0.3) / 2)
+    assert found.entropy.mean == pytest.approx((0.5 + 0.3) / 2)  # of the base's 2 nats
     assert found.within is not None
-    assert found.within.mean == pytest.approx(0.04)
+    assert found.within.mean == pytest.approx(0.08)
     assert found.collapsed is not None
-    assert math.isinf(found.collapsed.mean)  # one of two runs, at 10
-    assert found.path[0] == pytest.approx([0.4, 1.0])
+    assert found.collapsed.low == 10.0  # one of two runs, below a tenth of the base's
+    assert math.isinf(found.collapsed.mean)
+    assert found.path[0] == pytest.approx([0.4, 2.0])
     assert (found.ascends, found.slope) == ("identity", pytest.approx(1.0))
     never = made_up([[0.4, 0.5, 0.6]] * 2, [[1.0, 0.9, 0.8]] * 2)
     found = judge(SOME, {"kl": table, "alone": never}, None)

@@ -13,7 +13,7 @@ import pytest
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.problem import Problem
 from sharpen.theory.optima.optimum import optimum
-from sharpen.toy import sweep
+from sharpen.toy import simulate, sweep
 from sharpen.toy.dynamics.signal_to_noise import closed_form
 from sharpen.toy.dynamics.updates import make
 from sharpen.toy.learners.parts.learner import Options
@@ -39,6 +39,19 @@ def test_a_sweep_over_utilities_and_rates_ends_at_their_optima() -> None:
         best = optimum(Objective(beta_inv=2.0, utility=str(name)), PROBLEM)
         assert row.expected_reward == pytest.approx(best.expected_reward, abs=1e-8)
     assert bent[bent.step == 300].expected_reward.nunique() == 3
+
+
+def test_a_simulation_is_compared_with_the_optimum_of_what_the_verifier_says() -> None:
+    """max J = log sum p e^(b r') / b with r' = f + (t - f) r, the verdict's mean."""
+    found = simulate(
+        Objective(beta_inv=3.0), BASE, REWARD, learners="natural", steps=1, true_positive=0.9, false_positive=0.1
+    )
+    assert found.summary is not None
+    (row,) = found.summary["tracks"]
+    right = 0.5 * math.exp(3.0 * 0.9)
+    wrong = 0.5 * math.exp(3.0 * 0.1)
+    assert row["optimum"]["value"] == pytest.approx(math.log(right + wrong) / 3.0)
+    assert row["limit_expected_reward"] == pytest.approx(right / (right + wrong))  # of true rewards
 
 
 def test_the_noise_of_a_gradient_counts_the_verdicts() -> None:

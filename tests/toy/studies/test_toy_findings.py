@@ -20,6 +20,7 @@ from sharpen.toy.problems.automata import sequences
 from sharpen.toy.studies.findings import FINDINGS
 from sharpen.toy.studies.findings_core import Runs, at_end, fixed_share
 from sharpen.toy.studies.findings_rates import (
+    CUTS,
     ELSEWHERE,
     HAZARD,
     LENGTH_ALPHAS,
@@ -83,11 +84,17 @@ def test_shares_have_wilson_intervals() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "correct", "top", "holds"),
-    [(0.0, 1.0, 0.999, True), (0.3, 1.0, 0.999, False), (0.0, 0.5, 0.999, False), (0.0, 1.0, 0.9, False)],
+    [
+        (0.0, 1.0, 0.999, True),
+        (0.3, 1.0, 0.999, False),
+        (0.0, 0.5, 0.999, False),
+        (0.0, 1.0, 0.9, False),
+        ([0.0, 0.018], 1.0, 0.999, False),  # below 0.01 in the mean, not by the interval's upper end
+    ],
 )
-def test_the_mode_rule(wrong: float, correct: float, top: float, holds: bool) -> None:
+def test_the_mode_rule(wrong: float | list[float], correct: float, top: float, holds: bool) -> None:
     tables = {
-        name: ends({"expected_reward": [value] * 64, "top1": [top] * 64, "top_outcome": [0.0] * 64})
+        name: ends({"expected_reward": [*np.resize(value, 64)], "top1": [top] * 64, "top_outcome": [0.0] * 64})
         for name, value in (("wrong mode", wrong), ("correct mode", correct))
     }
     assert bool(FINDINGS["mode"].decide(tables).holds) is holds
@@ -101,10 +108,18 @@ def test_the_placements_rule(moved: str | None, holds: bool) -> None:
     assert bool(FINDINGS["placements"].decide(tables).holds) is holds
 
 
-@pytest.mark.parametrize(("large", "small", "holds"), [(1.0, 3.0, True), (3.0, 3.0, False), (1.0, 1.0, False)])
-def test_the_support_rule(large: float, small: float, holds: bool) -> None:
+@pytest.mark.parametrize(
+    ("large", "small", "holds"),
+    [
+        (1.0, 3.0, True),
+        (3.0, 3.0, False),
+        (1.0, 1.0, False),
+        (1.0, [2.49, 2.89], False),  # the interval holds 0.9 of the flow's 3
+    ],
+)
+def test_the_support_rule(large: float, small: float | list[float], holds: bool) -> None:
     sizes = [step for step in (0.1, 1.0, 3.0) for _ in range(64)]
-    support = [small if step < 3.0 else large for step in sizes]
+    support = [*np.resize(small, 128), *[large] * 64]
     top = [0.6 if kept > 2 else 1.0 for kept in support]
     sampled = ends({"effective_support": support, "top1": top}, step_size=sizes)
     tables = {"flow": ends({"effective_support": [3.0], "top1": [0.6]}), "2 samples": sampled}
@@ -129,6 +144,36 @@ def test_the_rank_rule(grpo: float, unlikely: float, holds: bool) -> None:
     sampled = ends({"kl_correct": kl, "top_outcome": [1.0] * len(kl)}, learner=learners)
     exact = ends({"kl_correct": [0.3, 0.0]}, learner=["softmax", "natural"])
     assert bool(FINDINGS["rank"].decide({"sampled": sampled, "exact": exact}).holds) is holds
+
+
+@pytest.mark.parametrize(
+    ("natural", "sampled", "mass", "holds"),
+    [
+        (0.0, 0.3, 1.0, True),
+        (1e-6, 0.3, 1.0, False),
+        (0.0, 0.0, 1.0, False),
+        (0.0, 0.3, 0.9, False),
+        (0.0, [0.0, 0.022], 1.0, False),  # the interval holds 0.01
+    ],
+)
+def test_the_face_rule(natural: float, sampled: float | list[float], mass: float, holds: bool) -> None:
+    tables = {
+        "natural": ends({"kl_correct": [natural], "face_mass": [1.0]}),
+        "rloo": ends({"kl_correct": [*np.resize(sampled, 64)], "face_mass": [mass] * 64}),
+    }
+    assert bool(FINDINGS["face"].decide(tables).holds) is holds
+
+
+@pytest.mark.parametrize(("off", "holds"), [(0.0, True), (0.015, True), (0.03, False), (-0.03, False)])
+def test_the_length_rule(off: float, holds: bool) -> None:
+    """Lengths as foretold, but for one cut at one alpha."""
+    alphas = [alpha for alpha in LENGTH_ALPHAS for _ in range(2)]
+    tables = {}
+    for cut in CUTS:
+        share = [1.0 + off * (cut == CUTS[0] and alpha == LENGTH_ALPHAS[1]) for alpha in alphas]
+        length = [predicted_length(alpha, cut) * one for alpha, one in zip(alphas, share, strict=True)]
+        tables[f"cut {cut}"] = ends({"length": length}, alpha=alphas)
+    assert bool(FINDINGS["length"].decide(tables).holds) is holds
 
 
 @pytest.mark.parametrize(("rate", "second", "holds"), [(0.5, 2.25, True), (0.6, 2.25, False), (0.5, 2.5, False)])

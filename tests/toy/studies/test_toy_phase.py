@@ -120,6 +120,11 @@ def test_an_unbiased_learner_rests_at_the_gibbs_optimum() -> None:
     assert found.cosine == pytest.approx(1.0)
 
 
+def test_a_baseline_with_its_own_sample_halves_the_gradient_of_two() -> None:
+    found = learner_portrait(TILTED, PROBLEM, "dr-grpo", group_size=2)
+    assert (found.cosine, found.gain) == (pytest.approx(1.0), pytest.approx(0.5))
+
+
 def test_nullclines_are_where_the_field_changes_sign() -> None:
     """Between two policies at which a rate has opposite signs, brentq's zero lies on a drawn curve, and back."""
     found = k3_in_the_loss()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sharpen.cli.main import main
 from sharpen.cli.toy.target import as_json
 from sharpen.objective import InputError
+from sharpen.theory.core.problem import Problem
 from sharpen.toy.studies.findings_core import Interval
 from sharpen.toy.studies.target import (
     STUDIES,
@@ -80,6 +81,13 @@ def test_the_medians_interval_covers_as_often_as_it_says() -> None:
     assert median_interval(np.array([1.0, np.inf, np.inf, np.inf])).mean == math.inf
 
 
+@pytest.mark.parametrize("size", [6, 20, 63, 64])
+def test_the_medians_interval_is_scipys(size: int) -> None:
+    draws = np.random.default_rng(size).exponential(size=size)
+    ends = scipy.stats.quantile_test(draws, p=0.5).confidence_interval(0.95)
+    assert median_interval(draws) == (np.median(draws), ends.low, ends.high)
+
+
 def test_the_exponent_is_scipys_regression() -> None:
     values, updates = np.array([4.0, 8.0, 16.0, 32.0]), np.array([10.0, 50.0, 90.0, 400.0])
     rows = [
@@ -141,6 +149,19 @@ def test_the_gain_is_what_the_gibbs_identity_leaves() -> None:
     found = row("capacity", "all", np.stack([best, best]), problem, kinds)
     assert found.gained.mean == pytest.approx(1.0)
     assert found.effective_alpha.mean == pytest.approx(ALPHA)
+
+
+def test_a_row_says_where_p_and_its_powers_are() -> None:
+    """At p^(1 + e), e small, the slope is 1 + e, and so is what the gain foretells; the rest is by hand."""
+    problem, small = Problem([0.5, 0.3, 0.2], [0.0, 1.0, 0.0]), 1e-5
+    log_pi = (1 + small) * problem.log_base
+    log_pi -= np.logaddexp.reduce(log_pi)
+    found = row("length", "three outcomes", np.stack([log_pi, log_pi]), problem)
+    assert found.variance == pytest.approx(np.cov(problem.log_base, aweights=problem.base, ddof=0))
+    assert found.effective_alpha.mean - 1 == pytest.approx(small, rel=1e-6)
+    assert found.predicted.mean - 1 == pytest.approx(small, rel=1e-4)
+    power = np.array([0.5, 0.3, 0.2]) ** 4
+    assert (found.reward_base, found.reward_target) == pytest.approx((0.3, power[1] / power.sum()))
 
 
 # The command.
