@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from sharpen.paper_repro.analysis.endings import falls_back
-from sharpen.paper_repro.analysis.members import Members, at_kl, by_member, path
+from sharpen.paper_repro.analysis.endings import collapsed, falls_back
+from sharpen.paper_repro.analysis.members import Members, alignment, at_kl, by_member, path
 from sharpen.paper_repro.analysis.rules_dial import RULES, picked, primary
 from sharpen.paper_repro.analysis.verdict import conclude
 from sharpen.paper_repro.grids.grid import load_grid
@@ -198,6 +198,10 @@ CASES: list[tuple[str, str, Changes, str]] = [
     ("equal-kl", "", {"task_reward": {"rate": 0.9}, "sharpening": {"rate": 0.45, "kl": 0.12}}, "undecided"),
     # Both reach the same end, task reward with twice the KL: at equal KL it is behind.
     ("equal-kl", "", {"task_reward": {"rate": 0.8, "kl": 0.8}, "sharpening": {"rate": 0.8}}, "contradicted"),
+    # What the null control does too is no effect, however far both are from the base.
+    ("forecast", "", {"tempered": {"rate": 0.5 + FORECAST}, "control": {"rate": 0.5}}, "supported"),
+    ("coverage", "", {"sharpening": {"dead": 18}, "control": {"dead": 18}}, "contradicted"),
+    ("task-reward-stable", "", {"task_reward": {"rate": 0.8}, "control": {"rate": 0.9}}, "contradicted"),
 ]
 
 
@@ -290,10 +294,44 @@ def test_no_forecast_is_said_to_be_none(rules: Rules) -> None:
 def test_a_problem_that_the_base_solves_once_is_no_new_skill(rules: Rules) -> None:
     rows = made_study(rules, {"task_reward": {"new": 6}})
     for member in rules.members.values():  # all but one in some sample of one seed
-        table = rows[f"{member.prefix}base-s1"]["result"]["checkpoints"]["base"]["problems"]["dial"]
+        table = rows[f"{member.prefix}base-s{rules.seeds}"]["result"]["checkpoints"]["base"]["problems"]["dial"]
         table["correct"][1:NEVER] = [1] * (NEVER - 1)
     parts = RULES["new-skill"](by_member(rows, rules))
     assert {part.outcome for part in parts} == {"undecided"}
+
+
+def test_an_arm_collapses_if_more_than_half_of_its_seeds_do(rules: Rules) -> None:
+    """pass@1 of 0.2 is below half of the base's 0.5; so few different answers are a collapse at any pass@1."""
+    last, distinct = np.full(8, 0.4), np.full(8, 20.0)
+    last[:4] = 0.2
+    assert collapsed(last, distinct, 0.5, rules)[0] is False
+    distinct[7] = rules.collapse_distinct
+    gone, share = collapsed(last, distinct, 0.5, rules)
+    assert (gone, share.mean) == (True, 5 / 8)
+
+
+def test_alignment_is_the_correlation_within_problems(rules: Rules) -> None:
+    """24 problems whose right answers are the likelier ones, one by hand, seven without a wrong or a right answer."""
+    rows = made_study(rules)
+    prefix = next(iter(rules.members.values())).prefix
+    for seed in range(1, rules.seeds + 1):
+        kept = rows[f"{prefix}base-s{seed}"]["result"]["checkpoints"]["base"]["problems"]["dial"]["kept"]
+        kept["right"][0], kept["base_logprob"][0], kept["tokens"][0] = [1, 0, 0, 1], [-1.0, -1.0, -2.0, -3.0], [5] * 4
+    base = next(iter(by_member(rows, rules).evidence.values())).base
+    assert base is not None
+    found = alignment(base)
+    assert found is not None
+    assert found.mean == pytest.approx((24 - 0.5 / math.sqrt(2.75)) / 25)
+
+
+def test_slopes_on_the_samples_of_the_base_are_those_of_log_pi_on_log_p(rules: Rules) -> None:
+    """In ``cross`` the base samples, so that its own score is called logprob; the policy is p^2 there."""
+    rows = made_study(rules)
+    arm = next(iter(by_member(rows, rules).evidence.values())).arms[rules.arms.tempered]
+    for table in arm.problems():
+        cross = table["cross"]
+        cross["base_logprob"] = [[2.0 * value - at for value in row] for at, row in enumerate(cross["logprob"])]
+    assert arm.slope(own=False) == pytest.approx(np.full(rules.seeds, 2.0))
 
 
 # --- equal KL --------------------------------------------------------------------------------------------------------
@@ -400,6 +438,7 @@ def test_tables_and_figures_of_a_whole_study(rules: Rules) -> None:
         assert "less control low" not in one or one["less control low"] <= one["less control"]
         if one["measure"] == "kl_base":
             assert one["low"] >= 0
+            assert one["arm"] == rules.arms.control or one["value"] == pytest.approx(0.4)
     drawn, missing = draw_members(study)
     assert {figure.name for figure in drawn} == {"gain-against-alignment", "accuracy-against-kl"}
     assert missing == {}

@@ -11,10 +11,11 @@ import pytest
 
 from sharpen.paper_repro.analysis import rules_exact, rules_llm
 from sharpen.paper_repro.analysis.arms import difference, gather
-from sharpen.paper_repro.analysis.contrasts import compare, stability
+from sharpen.paper_repro.analysis.contrasts import compare, stability, summary
 from sharpen.paper_repro.analysis.evidence import Evidence, Part, by_model
 from sharpen.paper_repro.analysis.verdict import RULES, conclude, judge
 from sharpen.paper_repro.grids.grid import load_grid
+from sharpen.paper_repro.work.toy import MEASURES, _curves
 
 Results = dict[str, dict[str, Any]]
 SHARPENING = {"mode": "optimization", "alpha": 1.0, "beta_inv": 0.0}
@@ -144,6 +145,47 @@ def test_equal_arms_are_equivalent_and_distant_ones_are_not(story: Results) -> N
     assert outcomes(rules_llm.null_control(Evidence(far))) == ["contradicted"]
 
 
+def answers(results: Results, arm: str, correct: list[int]) -> None:
+    """Let every seed of an arm have so many right answers to each problem."""
+    for row in results.values():
+        if row["arm"] == arm:
+            for checkpoint in row["result"]["checkpoints"].values():
+                checkpoint["problems"]["embedded"]["correct"] = correct
+
+
+def test_a_difference_that_may_be_small_or_large_is_not_equivalence(story: Results) -> None:
+    """0.0625 in the mean, between 0.01 and 0.12: one end is within 0.05, the other is not."""
+    same = copy.deepcopy(story)
+    answers(same, "base", [6] * 24)
+    answers(same, "tempered-1-0", [6, 8] * 12)
+    found = compare(gather(same.values())["tempered-1-0"], gather(same.values())["base"])
+    assert found is not None
+    assert 0 < found.difference.low < 0.05 < found.difference.high
+    assert outcomes(rules_llm.null_control(Evidence(same))) == ["undecided"]
+
+
+@pytest.mark.parametrize(("right", "outcome"), [(11, "supported"), (8, "contradicted")])
+def test_power_sampling_is_held_to_the_law_moved_to_the_measured_base(
+    story: Results, made: Callable[..., dict[str, Any]], right: int, outcome: str
+) -> None:
+    """The law gains 0.3 over its own base, and 6 of 16 are measured of the base: 0.675 of 16 answers is near 11."""
+    results = {**copy.deepcopy(story), **{f"power-2-s{seed}": made("power-2", seed, None, 0.5) for seed in (1, 2, 3)}}
+    answers(results, "base", [6] * 24)
+    answers(results, "power-2", [right] * 24)
+    rows = [{"regime": "tempered", "alpha": 2, "expected_reward": 0.5}]
+    law = {"rows": rows, "base": {"expected_reward": 0.2}}
+    law = {"id": "theory-regimes", "kind": "theory", "arm": "theory-regimes", "settings": {}, "result": law}
+    first, second = rules_llm.power_sampling_reaches_the_target(Evidence({**results, "theory-regimes": law}))
+    assert (first.outcome, second.outcome) == (outcome, "undecided")  # power-4 is not computed
+
+
+def test_a_summary_has_the_kl_from_the_policy_to_the_base(story: Results) -> None:
+    """Made up half a nat a sequence from it, and with a slope of 1.05 on the policy's own samples."""
+    found = summary(gather(story.values())["tempered-2-0"])
+    assert found["kl_base"]["mean"] == pytest.approx(0.5)
+    assert found["alpha_own"]["mean"] == pytest.approx(1.05, abs=0.01)
+
+
 def test_two_seeds_are_too_few_for_a_claim_about_runs(story: Results) -> None:
     two = {name: row for name, row in story.items() if row["seed"] != 3}
     assert outcomes(rules_llm.sharpening_unstable(Evidence(two))) == ["undecided"]
@@ -178,6 +220,20 @@ def test_several_models_are_judged_apart(story: Results, made: Callable[..., dic
     verdict = next(v for v in judge(load_grid(), evidences) if v.claim == "limited-gains")
     assert any(part.test.startswith("big: ") for part in verdict.parts)
     assert verdict.outcome == "supported"
+
+
+def test_curves_over_seeds_have_their_middle_95_percent() -> None:
+    """Seeds 0 to 40 in a mixed order: 2.5 % of the way is 1, 97.5 % is 39; a measure that is nowhere has no spread."""
+    seeds = np.random.default_rng(0).permutation(41)
+    table: dict[str, Any] = {name: np.concatenate([seeds, 10.0 + seeds]) for name in MEASURES}
+    table |= {"step": np.repeat([0, 5], 41), "kl_optimum": np.full(82, np.nan)}
+    table["top1"] = np.concatenate([np.zeros(41), np.where(seeds < 10, 1.0, 0.5)])
+    found = _curves(table)
+    assert found["step"] == [0, 5]
+    assert found["entropy"] == {"mean": [20.0, 30.0], "low": [1.0, 11.0], "high": [39.0, 49.0]}
+    assert (found["kl_optimum"]["low"], found["kl_optimum"]["high"]) == (None, None)
+    assert found["end"]["length"] == (10.0 + seeds).tolist()
+    assert found["collapsed"] == pytest.approx(10 / 41)
 
 
 def exact(run: str, result: dict[str, Any]) -> Evidence:
