@@ -3,8 +3,9 @@
 Prompts get random weights from a Dirichlet distribution (Rubin 1981), and the interval is made of quantiles of the
 weighted means. A measure that lies between two ends, as an accuracy between 0 and 1, gets two further prompts of half
 the weight, one at each end: of values that are all 0 or 1 the interval is then Jeffreys's, and of prompts that all fail
-it is not of width 0. The quantiles are expanded as Student's t asks, so that few prompts are not taken for many
-(Hesterberg 2015, section 5.3). tests/theory/forecast/test_coverage.py counts how often the intervals cover the truth.
+it is not of width 0. The quantiles are expanded so that few prompts are not taken for many (Hesterberg 2015, section
+5.3): with these weights the mean of P values has the variance (P - 1)/(P + 1) s^2/P, so Student's quantile is taken
+sqrt((P + 1)/(P - 1)) times. tests/theory/forecast/test_coverage.py counts how often the intervals cover the truth.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Resampler:
 
     def _tails(self, confidence: float) -> list[float]:
         freedom = self.prompts - 1
-        tail = norm.cdf(math.sqrt(self.prompts / freedom) * t.ppf((1 - confidence) / 2, freedom))
+        tail = norm.cdf(math.sqrt((self.prompts + 1) / freedom) * t.ppf((1 - confidence) / 2, freedom))
         return [float(tail), float(1 - tail)]
 
     @cached_property

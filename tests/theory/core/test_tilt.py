@@ -69,9 +69,9 @@ def test_any_share_of_what_the_limit_has_is_met_from_any_start(seed: int, n: int
 def test_small_kls_keep_their_digits(kl: float) -> None:
     log_p, f = drawn(30, 1)
     found = at_kl(log_p, f, kl, 1.0 if kl > 1e-100 else 1e-120)
-    assert found.kl == pytest.approx(kl, rel=1e-12)
+    assert found.kl == pytest.approx(kl, rel=1e-12, abs=0)
     if kl > 1e-60:  # of what eighty digits leave after the sum has cancelled
-        assert kl_by_mpmath(log_p, f, found.parameter) == pytest.approx(kl, rel=1e-11)
+        assert kl_by_mpmath(log_p, f, found.parameter) == pytest.approx(kl, rel=1e-11, abs=0)
 
 
 def test_rewards_are_met_in_closed_form() -> None:
@@ -106,5 +106,8 @@ def test_what_no_parameter_meets_is_said() -> None:
 @pytest.mark.parametrize("rest", [1e-15, 1e-3, 0.3, 0.7, 1.0 - 1e-12])
 def test_the_price_of_a_face_loses_nothing(rest: float) -> None:
     problem = Problem.from_log(np.array([math.log1p(-rest), math.log(rest)]), np.zeros(2))
-    assert reach(problem, np.array([0])) == pytest.approx(-math.log1p(-rest), rel=1e-12)
+    assert reach(problem, np.array([0])) == pytest.approx(-math.log1p(-rest), rel=1e-12, abs=0)
     assert reach(problem, np.array([1])) == pytest.approx(-math.log(rest), rel=1e-12, abs=1e-24)
+    parts = [math.log1p(-rest) + math.log(share) for share in (0.3, 0.6, 0.1)]  # their sum rounds to 1 for a small rest
+    several = Problem.from_log(np.array([*parts, math.log(rest)]), np.zeros(4))
+    assert reach(several, np.arange(3)) == pytest.approx(-math.log1p(-rest), rel=1e-12, abs=0)
