@@ -110,6 +110,15 @@ def test_command_modules_import_nothing_heavy_at_module_level() -> None:
         assert not any(n.startswith("sharpen.") and not n.startswith("sharpen.cli") for n in imports(file, True)), file
 
 
+def test_toy_imports_the_slow_parts_of_scipy_where_it_uses_them() -> None:
+    """They take half of the time until a toy command computes, and few commands need them."""
+    slow = ("scipy.stats", "scipy.optimize")
+    files = [*sources("toy"), *sources("theory/sequences")]  # the toy's tasks import the sequences
+    assert {str(file) for file in files if any(name.startswith(slow) for name in imports(file, True))} == set()
+    everywhere = {name for file in files for name in imports(file) if name.startswith(slow)}
+    assert {"scipy.stats.binom", "scipy.optimize.brentq"} <= everywhere
+
+
 def test_the_package_is_a_link_to_each_folder() -> None:
     package = ROOT / ".pyright" / "sharpen"
     links = {path.name: path.resolve() for path in package.iterdir() if path.is_symlink()}

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
 from scipy.special import logsumexp
 
 from sharpen.objective import InputError
@@ -106,6 +105,8 @@ class IidModel:
             return 0.0
         if self.log_continuation(1.0) >= 0.0:  # a hazard below the rounding of 1
             return 1.0
+        from scipy.optimize import brentq
+
         return float(brentq(self.log_continuation, 0.0, 1.0, xtol=1e-15))  # pyright: ignore[reportArgumentType]
 
     def markov(self) -> MarkovModel:

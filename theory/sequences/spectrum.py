@@ -16,7 +16,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.sparse import csc_array, csr_array, diags_array, identity
 from scipy.sparse.linalg import ArpackError, eigs, splu
 
@@ -219,5 +218,7 @@ def critical_alpha(spectrum: Spectrum) -> float | None:
         return 0.0
     if spectrum.bracket(1.0).middle >= 0.0:  # leaks below the rounding of 1
         return 1.0
+    from scipy.optimize import brentq
+
     root = brentq(lambda alpha: spectrum.bracket(alpha).middle, 0.0, 1.0, xtol=1e-13)
     return float(root)  # pyright: ignore[reportArgumentType]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from numpy.typing import NDArray
 
 from sharpen.objective import Objective
@@ -55,7 +55,7 @@ def mean_interval(samples: FloatArray) -> tuple[float, list[float] | None]:
     # In a unit that is a power of two, which changes no digit: squares of numbers up to 1e308 are numbers then.
     exponent = int(np.frexp(np.max(np.abs(samples)))[1])
     error = float(np.ldexp(np.std(np.ldexp(samples, -exponent), ddof=1), exponent)) / math.sqrt(samples.size)
-    half = float(scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, samples.size - 1)) * error
+    half = float(scipy.special.stdtrit(samples.size - 1, 0.5 + CONFIDENCE / 2)) * error
     return mean, [mean - half, mean + half]
 
 
@@ -66,7 +66,9 @@ def wilson(count: int, of: int) -> list[float]:
         >>> [round(end, 4) for end in wilson(0, 64)]
         [0.0, 0.0566]
     """
-    interval = scipy.stats.binomtest(count, of).proportion_ci(CONFIDENCE, method="wilson")
+    from scipy.stats import binomtest  # a second to import, and few commands need it
+
+    interval = binomtest(count, of).proportion_ci(CONFIDENCE, method="wilson")
     return [float(interval.low), float(interval.high)]
 
 

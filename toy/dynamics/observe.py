@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import jax.numpy as jnp
-import scipy.stats
+import scipy.special
 from jax import Array
 
 from sharpen.theory.core.ties import reward_scale, top_face
@@ -145,7 +145,7 @@ def _slope(pi: Array, log_pi: Array, log_p: Array, weight: Array) -> dict[str, A
         half = jnp.full((), jnp.nan, x.dtype)
     else:
         variance = jnp.sum((w * x * (y - slope * x)) ** 2) / spread**2 * (x.size / left)
-        half = float(scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, left)) * jnp.sqrt(variance)
+        half = float(scipy.special.stdtrit(left, 0.5 + CONFIDENCE / 2)) * jnp.sqrt(variance)
     return {"effective_alpha": slope, "effective_alpha_low": slope - half, "effective_alpha_high": slope + half}
 
 

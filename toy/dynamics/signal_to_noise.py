@@ -19,7 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
+import scipy.special
 from jax import Array
 
 from sharpen.objective import InputError, Objective
@@ -179,7 +179,7 @@ def ratio_of_draws(gradients: FloatArray) -> Drawn:
         left_out.append(_pair_ratio(rest.sum(axis=0), float(np.sum(rest**2)), len(rest)))
     without = np.array(left_out)
     error = math.sqrt((BLOCKS - 1) / BLOCKS * float(np.sum((without - without.mean()) ** 2)))
-    half = float(scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, BLOCKS - 1)) * error
+    half = float(scipy.special.stdtrit(BLOCKS - 1, 0.5 + CONFIDENCE / 2)) * error
     return Drawn(squared, squared - half, squared + half)
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
@@ -76,5 +76,5 @@ def _fell(end: FloatArray, half: FloatArray, slack: float) -> bool:
 def _half_width(samples: FloatArray, confidence: float) -> FloatArray:
     """Return half the t-intervals over runs of columns, shape [S, m] to [m]."""
     runs = samples.shape[0]
-    quantile = float(scipy.stats.t.ppf(0.5 + confidence / 2, runs - 1))
+    quantile = float(scipy.special.stdtrit(runs - 1, 0.5 + confidence / 2))
     return quantile * samples.std(axis=0, ddof=1) / np.sqrt(runs)

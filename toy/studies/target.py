@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from numpy.typing import NDArray
 
 from sharpen.objective import InputError
@@ -228,7 +228,9 @@ def median_interval(values: FloatArray) -> Interval:
     middle = float(np.median(ordered)) if np.all(np.isfinite(ordered[size // 2 : size // 2 + 1])) else math.inf
     if size == 1:
         return Interval(middle, middle, middle)
-    below = int(scipy.stats.binom.ppf((1 - CONFIDENCE) / 2, size, 0.5))
+    from scipy.stats import binom
+
+    below = int(binom.ppf((1 - CONFIDENCE) / 2, size, 0.5))
     return Interval(middle, float(ordered[max(below - 1, 0)]), float(ordered[min(size - below, size - 1)]))
 
 
@@ -245,5 +247,5 @@ def exponent(found: list[Reached]) -> Interval | None:
     slope = float(x @ y / (x @ x))
     residual = y - y.mean() - slope * x
     error = math.sqrt(float(residual @ residual) / (len(points) - 2) / float(x @ x))
-    half = float(scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, len(points) - 2)) * error
+    half = float(scipy.special.stdtrit(len(points) - 2, 0.5 + CONFIDENCE / 2)) * error
     return Interval(slope, slope - half, slope + half)

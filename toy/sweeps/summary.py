@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import scipy.stats
 from numpy.typing import NDArray
 
 from sharpen.objective import InputError
@@ -118,7 +117,9 @@ def _median(times: NDArray[np.float64]) -> tuple[float | None, list[float | None
     ordered, size = np.sort(times), len(times)
     # Two middle entries: if the upper is infinite, so is their mean.
     middle = float(np.median(ordered)) if np.isfinite(ordered[size // 2]) else None
-    below = int(scipy.stats.binom.ppf((1 - CONFIDENCE) / 2, size, 0.5))
+    from scipy.stats import binom
+
+    below = int(binom.ppf((1 - CONFIDENCE) / 2, size, 0.5))
     if size < 2 or below < 1:
         return middle, None
     ends = (float(ordered[below - 1]), float(ordered[size - below]))
