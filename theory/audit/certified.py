@@ -129,7 +129,6 @@ def mode_is_certain(seen: Seen) -> bool:
 
 def _exponents(objective: Objective) -> tuple[float, float]:
     objective.require_plain("bounds from a part of the outcomes")
-    objective.require_plain("bounds from a part of the outcomes")
     if objective.mode != "sampling" or objective.reference != "frozen" or objective.normalization != "sum":
         raise InputError("objective", objective.regime, "mode sampling, a frozen reference and normalization sum")
     if objective.alpha < 1:

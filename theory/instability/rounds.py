@@ -47,10 +47,13 @@ class Rounds:
 
 
 def power_of_a_round(objective: Objective) -> float | None:
-    """Return alpha if a round is pi -> pi^alpha / Z, that is without reward and length normalisation, else None."""
+    """Return a if a round is pi -> pi^a / Z, that is without reward and length normalisation, else None.
+
+    It is alpha, or 1 where the normalisation ``none`` drops the term that alpha weighs.
+    """
     objective.require_plain("self-sharpening")
-    w = objective.coefficients
-    return objective.alpha if w.w_r == 0.0 and (objective.length_exponent == 0.0 or w.w_p == w.w_h) else None
+    w = objective.coefficients  # without reward w_h is 1
+    return w.w_p if w.w_r == 0.0 and (objective.length_exponent == 0.0 or w.w_p == w.w_h) else None
 
 
 def self_sharpening(objective: Objective, problem: Problem, rounds: int = 6) -> Rounds:

@@ -219,7 +219,7 @@ def curve(objective: Objective, problem: Problem, over: str, grid: FloatArray) -
 
 def _response(objective: Objective, problem: Problem, over: str) -> tuple[float, float]:
     level, right = untilted(objective, problem), problem.reward == 1.0
-    start, w = log_odds(level, right), objective.coefficients
+    w = objective.coefficients
     law = backend.gibbs(level) if w.w_r == 0.0 else log_limit(objective, problem)
     x, weight = log_odds(law, right), w.w_r / w.w_h
     if x == math.inf:
@@ -229,7 +229,7 @@ def _response(objective: Objective, problem: Problem, over: str) -> tuple[float,
     else:
         drive = _log_odds_slope(objective, problem, backend.gibbs(level), right)
     p = float(sigmoid(x))
-    return p, p * (1.0 - p) * drive / (1.0 - weight * bend_at(objective.utility, start if weight == 0.0 else x))
+    return p, p * (1.0 - p) * drive / (1.0 - weight * bend_at(objective.utility, x))
 
 
 def _log_odds_slope(objective: Objective, problem: Problem, law: FloatArray, right: NDArray[np.bool_]) -> float:

@@ -25,6 +25,14 @@ def test_a_base_is_renormalised_only_as_far_as_it_was_rounded() -> None:
         Problem([0.33333, 0.33333, 0.33333], [0, 0, 0])
 
 
+def test_log_probabilities_are_shifted_as_far_as_they_were_rounded() -> None:
+    problem = Problem.from_log(np.log([0.5, 0.3, 0.2]) + 5e-7, [0, 0, 0])
+    np.testing.assert_allclose(problem.log_base, np.log([0.5, 0.3, 0.2]), rtol=1e-14)
+    np.testing.assert_allclose(problem.base, [0.5, 0.3, 0.2], rtol=1e-14)
+    with pytest.raises(InputError, match="logsumexp is 0"):
+        Problem.from_log(np.log([0.5, 0.3, 0.2]) + 5e-6, [0, 0, 0])
+
+
 def test_arrays_are_copies_and_read_only() -> None:
     given_base = np.array([0.5, 0.5])
     problem = Problem(given_base, [0, 1])

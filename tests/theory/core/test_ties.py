@@ -17,6 +17,7 @@ from sharpen.cli.main import main
 from sharpen.figures.theory.fixed_points import marked_outcomes
 from sharpen.objective import Objective, preset
 from sharpen.theory.core.flow import limit
+from sharpen.theory.core.goals import goals_of
 from sharpen.theory.core.problem import Problem, parse_problem
 from sharpen.theory.core.ties import TIE_TOLERANCE, leaders, tie_groups, ties, top_face
 from sharpen.theory.instability.families import stationary_families
@@ -118,6 +119,14 @@ def test_every_function_agrees(gap: float, expected: tuple[int, ...]) -> None:
     with jax.enable_x64():
         face = float(observer(())(at, jnp.asarray(problem.log_base)[None], None)["face_mass"])  # type: ignore[arg-type]
     assert face == pytest.approx(float(problem.base[list(expected)].sum()), abs=1e-9)
+
+
+@pytest.mark.parametrize(("gap", "expected"), [(1e-11, [0]), (1e-14, [0, 1]), (0.0, [0, 1])])
+@pytest.mark.parametrize("w_r", [0.0, 1e-30])
+def test_leaders_in_the_score_tie_by_the_size_of_the_score(gap: float, expected: list[int], w_r: float) -> None:
+    problem = near_tie(gap)
+    goals = goals_of(Objective(alpha=2.0), problem)
+    assert goals.face(problem, goals.combined(w_r, 1.0), w_r, 1.0).tolist() == expected
 
 
 @pytest.mark.parametrize(("gap", "expected"), [(1e-9, (1,)), (1e-13, (0, 1)), (0.0, (0, 1))])

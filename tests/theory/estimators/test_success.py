@@ -17,7 +17,7 @@ from sharpen.objective import InputError, preset
 from sharpen.theory.core.problem import Problem
 from sharpen.theory.estimators.exact import setting
 from sharpen.theory.estimators.report import estimator_report
-from sharpen.theory.estimators.success import ADVANTAGES, Ascent, ascents
+from sharpen.theory.estimators.success import ADVANTAGES, Ascent, ascents, named_utility
 
 PROBLEM, POLICY = Problem([0.6, 0.2, 0.2], [0, 1, 1]), [0.55, 0.15, 0.3]
 P = 0.45
@@ -104,6 +104,23 @@ def test_what_is_ascended_has_its_name(G: int) -> None:
         "pass-k": ("its own", 1.0),
         "rloo, pass@K": ("pass@3", pytest.approx(1.0)),
     }
+
+
+@pytest.mark.parametrize("G", [4, 9])
+def test_targets_are_gradients_of_the_utilities_that_learners_are_named_after(G: int) -> None:
+    slopes = {"identity": 1.0, "arcsin": (P * (1 - P)) ** -0.5, "log": 1 / P, "pass@3": 3 * (1 - P) ** 2}
+    gradient = np.array(POLICY) * (PROBLEM.reward - P)
+    found = found_at(G, 3)
+    for ascent in found.values():
+        np.testing.assert_allclose(ascent.estimate.target, slopes[ascent.target] * gradient, rtol=1e-12)
+    exact = [name for name, ascent in found.items() if ascent.estimate.unbiased]
+    assert exact == ["rloo", "nsr", "rloo, pass@K"]
+    series = sum((1 - P) ** j for j in range(G)) - 1 / P  # what order G leaves of the logarithm
+    assert found["rloo, log"].estimate.bias_norm == pytest.approx(abs(series) * np.linalg.norm(gradient), rel=1e-9)
+
+
+def test_a_slope_of_the_other_sign_has_no_name() -> None:
+    assert named_utility(np.array([-1.0, -1.0, 0.0])) == ("its own", 1.0)
 
 
 def test_published_pass_k_ascends_the_arcsine_of_pass_k_in_large_groups() -> None:

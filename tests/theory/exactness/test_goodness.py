@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, chisquare
+from scipy.stats import binomtest, chisquare, multinomial, norm
 
 from sharpen.objective import InputError
 from sharpen.theory.exactness.goodness import EXPECTED, classes, compare, draws_needed, power
@@ -75,6 +77,32 @@ def test_the_draws_that_are_needed_find_the_hardest_deviation_as_often_as_was_sa
     counts = np.random.default_rng(7).multinomial(draws, deviating(LAW, tv), size=500)
     found = np.mean([not compare(row, LAW, 0.01).exact for row in counts])
     assert found > 0.9 - 3 * np.sqrt(0.09 / 500)
+
+
+@pytest.mark.parametrize("draws", [50, 263, 1000])
+def test_the_power_for_two_outcomes_is_that_of_a_normal_variable(draws: int) -> None:
+    """One degree of freedom: (Z + 2 d sqrt(n))^2 against the square of the normal quantile."""
+    edge, shift = norm.isf(0.05 / 2), 2 * 0.1 * np.sqrt(draws)
+    assert power([0.5, 0.5], draws, 0.1, 0.05) == pytest.approx(norm.sf(edge - shift) + norm.cdf(-edge - shift))
+
+
+def test_variations_and_residuals_by_hand() -> None:
+    found = compare([60, 40], [0.5, 0.5], 0.01)
+    assert found.residuals.tolist() == [2.0, -2.0]  # 10 draws more than 50 +- 5
+    assert compare([30, 70], [0.1, 0.9], 0.01).residuals == pytest.approx([20 / 3, -20 / 3])
+    # |O - 50| / 100 has the mean 50 C(100, 50) / 2^100 / 100; a draw moves it by 1/100 at most (McDiarmid).
+    mean = 50 * math.comb(100, 50) / 2**100 / 100
+    assert found.expected_variation == pytest.approx(mean, rel=1e-12)
+    assert found.largest_variation == pytest.approx(mean + math.sqrt(math.log(100) / 200), rel=1e-12)
+
+
+def test_the_mean_variation_is_that_of_all_draws() -> None:
+    law, draws, mean = np.array([0.45, 0.33, 0.22]), 30, 0.0
+    for first in range(draws + 1):
+        for second in range(draws + 1 - first):
+            counts = np.array([first, second, draws - first - second])
+            mean += multinomial.pmf(counts, draws, law) * np.abs(counts / draws - law).sum() / 2
+    assert compare([14, 10, 6], law, 0.01).expected_variation == pytest.approx(mean, rel=1e-9)
 
 
 def test_what_hides_in_the_rare_outcomes_is_reckoned_with() -> None:

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit, rel_entr
+from scipy.stats import binom
 
 from sharpen.cli.main import main
 from sharpen.objective import InputError
 from sharpen.theory.instability import fold
-from sharpen.theory.instability.fold import BOTH, CERTAINTY, MAXIMUM, ONLY_CERTAINTY
+from sharpen.theory.instability.fold import BOTH, CERTAINTY, MAXIMUM, MINIMUM, ONLY_CERTAINTY
 
 X = np.linspace(-25.0123, 25.0457, 200_001)
 
@@ -90,6 +91,39 @@ def test_two_optima_of_a_group_exist_below_the_cusp_only(group: int) -> None:
     below = [len(fold.fold(float(expit(x)), 0.9 * beta, group).optima) for x in bases]
     assert set(above) == {1}
     assert set(below) == {1, 3}
+
+
+def slope_of_groups(x: np.ndarray, group: int) -> np.ndarray:
+    """Return E[sqrt(m (1 - m))] / (P (1 - P)) at log-odds, m the share of right ones of a group."""
+    right = np.arange(group + 1)
+    law = binom.pmf(right, group, expit(x)[:, None])
+    return law @ np.sqrt(right * (group - right)) / group / (expit(x) * expit(-x))
+
+
+def test_kinds_of_a_groups_optima_are_those_of_its_objective() -> None:
+    """J of the prompt: the integral of (f'(P) - beta (x - x_0)) dP, whose tops and valleys a grid shows."""
+    group, base, beta = 16, 0.03, 0.5
+    x = np.linspace(-6.0, 12.0, 20_001)
+    gain = (slope_of_groups(x, group) - beta * (x - logit(base))) * expit(x) * expit(-x)
+    values = np.cumsum(gain)
+    tops = x[1:-1][(values[1:-1] > values[:-2]) & (values[1:-1] > values[2:])]
+    valleys = x[1:-1][(values[1:-1] < values[:-2]) & (values[1:-1] < values[2:])]
+    found = fold.fold(base, beta, group).optima
+    assert [each.kind for each in found] == [MAXIMUM, MINIMUM, MAXIMUM]
+    assert [each.log_odds for each in found] == pytest.approx([tops[0], valleys[0], tops[1]], abs=2e-3)
+
+
+@pytest.mark.parametrize("group", [5, 12])
+def test_at_the_cusp_three_optima_are_one(group: int) -> None:
+    """There x - x_0 touches f' / beta to second order: a triple root."""
+    beta, base = fold.cusp(group)
+    x = np.linspace(-2.0, 12.0, 20_001)
+    excess = slope_of_groups(x, group) / beta - (x - logit(base))
+    at = int(np.argmin(np.abs(excess)))
+    step = x[1] - x[0]
+    assert excess[at] == pytest.approx(0.0, abs=1e-3)
+    assert (excess[at + 50] - excess[at - 50]) / (100 * step) == pytest.approx(0.0, abs=3e-3)
+    assert np.all(np.diff(excess) < 1e-6)  # it never rises: one root
 
 
 def test_groups_of_two_and_three_have_no_fold() -> None:

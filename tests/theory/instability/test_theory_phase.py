@@ -18,6 +18,7 @@ from sharpen.objective import InputError, Objective, preset
 from sharpen.theory.core.flow import limit, softmax_field, vector_field
 from sharpen.theory.core.problem import Problem
 from sharpen.theory.instability.phase import basin_of, grid_shares, null_curves, portrait, simplex_grid, streamlines
+from sharpen.theory.instability.phase_curves import trajectory
 from sharpen.theory.optima.optimum import optimum
 
 DOCS = Path(__file__).parents[3] / "docs" / "theory-phase.md"
@@ -146,6 +147,27 @@ def test_borders_are_invariant(objective: Objective, problem: Problem, field: st
             v = velocity(objective, problem, here)
             cosine = abs(tangent @ v) / (np.linalg.norm(tangent) * np.linalg.norm(v))
             assert cosine > 1 - 1e-3
+
+
+@pytest.mark.parametrize("field", ["natural", "softmax"])
+@pytest.mark.parametrize(
+    ("objective", "problem"), [(preset("tempered"), PROBLEM), (SELF, PROBLEM), (SELF_MEAN, UNEQUAL)]
+)
+def test_a_trajectory_goes_with_the_flow_in_even_steps_until_little_moves(
+    objective: Objective, problem: Problem, field: str
+) -> None:
+    velocity = vector_field if field == "natural" else softmax_field
+    found = portrait(objective, problem, field)
+    for start in np.array([[0.35, 0.33, 0.32], [0.01, 0.09, 0.9]]):  # slow at first near the repeller, or fast
+        curve = trajectory(found.line, start, found.field)
+        steps = np.linalg.norm(np.diff(curve, axis=0), axis=1)
+        assert steps.max() < 1.2 * steps.min()  # chords, shorter where the path bends
+        flow = np.array([velocity(objective, problem, pi) for pi in curve])
+        speeds = np.linalg.norm(flow, axis=1)
+        assert speeds[-1] == pytest.approx(1e-4 * speeds.max(), rel=0.1)
+        tangents = (curve[2:] - curve[:-2]) / np.linalg.norm(curve[2:] - curve[:-2], axis=1)[:, None]
+        cosines = np.sum(tangents * flow[1:-1], axis=1) / speeds[1:-1]
+        assert cosines.min() > 0.98
 
 
 def test_one_basin_with_entropy() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.problem import DEFAULT_PROBLEM, Problem
 from sharpen.theory.instability import selfsharpening as ss
+from sharpen.theory.instability.rounds import self_sharpening
 from sharpen.theory.instability.stationary import fixed_points
 
 logits = arrays(np.float64, st.integers(1, 6), elements=st.floats(-4, 4))
@@ -196,6 +198,31 @@ def test_refreshed_reference_has_a_closed_form(beta_inv: float) -> None:
         weight = DEFAULT_PROBLEM.base ** (alpha**k)
         weight = weight * np.exp(beta_inv * DEFAULT_PROBLEM.reward * (alpha**k - 1) / (alpha - 1))
         np.testing.assert_allclose(np.exp(found[k]), weight / weight.sum(), rtol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("fields", "power"),
+    [
+        ({"alpha": 2.0}, 2.0),
+        ({"alpha": 2.0, "normalization": "none"}, 1.0),  # the likelihood has no term: every round is the base again
+        ({"alpha": 2.0, "normalization": "weighted_mean", "weight": 0.0}, 2.0),
+        ({"alpha": 2.0, "normalization": "mean"}, None),
+        ({"alpha": 1.0, "normalization": "mean"}, 1.0),
+        ({"alpha": 2.0, "beta_inv": 1.0}, None),
+    ],
+)
+def test_effective_exponents_are_of_rounds_that_are_powers(fields: dict[str, Any], power: float | None) -> None:
+    problem = Problem([0.5, 0.3, 0.2], [0, 1, 0], [1, 2, 4])
+    found = self_sharpening(Objective(**fields), problem, 3)
+    ratios = (found.log_policies[:, 0] - found.log_policies[:, 1]) / math.log(0.5 / 0.3)
+    if power is None:
+        assert found.effective_alpha is None
+        third = (found.log_policies[1:, 0] - found.log_policies[1:, 2]) / math.log(0.5 / 0.2)
+        assert np.abs(third - ratios[1:]).min() > 0.1  # no power of the base
+    else:
+        assert found.effective_alpha is not None
+        np.testing.assert_allclose(found.effective_alpha, power ** np.arange(4.0))
+        np.testing.assert_allclose(ratios, found.effective_alpha, rtol=1e-12)
 
 
 def test_refresh_with_lengths_and_an_empty_outcome() -> None:

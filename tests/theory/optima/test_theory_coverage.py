@@ -23,6 +23,7 @@ from sharpen.theory.optima.best_of_n import best_of_n
 from sharpen.theory.optima.coverage import Prompt, coverage, crossover, mix_weights, pass_at_k, read_mix
 from sharpen.theory.optima.majority import answer_classes, winner_probabilities
 from sharpen.theory.optima.marginal import answer_optimum
+from sharpen.theory.optima.mix import compare_coverage
 from sharpen.theory.optima.optimum import optimum
 
 DOCS = Path(__file__).parents[3] / "docs" / "theory-coverage.md"
@@ -242,6 +243,27 @@ def test_sharpening_wins_at_one_sample_and_loses_at_many() -> None:
     assert k is not None
     before, after = (pass_at_k(base.success, i).sum() - pass_at_k(found.success, i).sum() for i in (k - 1, k))
     assert before <= 0 < after
+
+
+@pytest.mark.parametrize(("weights", "expected"), [((1, 1), 3), ((5, 1), 4), ((1, 5), 1)])
+def test_a_mix_is_overtaken_where_exact_fractions_are(weights: tuple[int, int], expected: int) -> None:
+    laws = [[Fraction(x, 100) for x in law] for law in ([60, 30, 10], [70, 25, 5])]
+    prompts = [
+        Prompt(Problem([float(p) for p in law], np.eye(3)[at]), weight=float(w))
+        for law, at, w in zip(laws, (0, 2), weights, strict=True)
+    ]
+    base = [laws[0][0], laws[1][2]]
+    sharp = [b**2 / sum(p**2 for p in law) for b, law in zip(base, laws, strict=True)]
+
+    def covered(rates: list[Fraction], k: int) -> Fraction:
+        missed = sum((w * (1 - q) ** k for w, q in zip(weights, rates, strict=True)), Fraction(0))
+        return 1 - missed / sum(weights)
+
+    assert next(k for k in range(1, 200) if covered(base, k) > covered(sharp, k)) == expected
+    found = compare_coverage(preset("tempered"), prompts, [1, 9], majority=False)
+    assert found.crossover == {"optimum": expected}
+    for name, rates in (("base", base), ("optimum", sharp)):
+        assert found.policies[name].pass_at_k == pytest.approx([float(covered(rates, k)) for k in (1, 9)])
 
 
 def test_answer_labels() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
-from scipy.optimize import brentq, minimize
+from scipy.optimize import brentq, minimize, root_scalar
 from scipy.special import expit, rel_entr
 
 from sharpen.objective import InputError, Objective
@@ -130,6 +130,23 @@ def test_grpo_ends_where_an_integrated_flow_does(alpha: float, beta_inv: float) 
         assert found.support == (2, 3)
     else:
         np.testing.assert_allclose(found.probabilities, pi, atol=1e-6)
+
+
+def test_a_base_beyond_the_minimum_ends_in_certainty_though_a_maximum_lies_below() -> None:
+    """Of one right and one wrong answer the flow of the log-odds is dx/ds = f'(P) - (x - x_0) / beta_inv, whatever P_0.
+
+    With alpha = 0 x_0 is 0, so bases of any success rate have the same maximum and the same minimum.
+    """
+    objective = Objective(alpha=0.0, beta_inv=0.6, utility="arcsin")
+
+    def pull(p: float) -> float:
+        return (p * (1 - p)) ** -0.5 - math.log(p / (1 - p)) / 0.6
+
+    rest, turn = (root_scalar(pull, bracket=ends, xtol=1e-14).root for ends in ((0.5, 0.93), (0.93, 0.9999)))
+    for base, end in ((0.1, rest), (turn - 0.01, rest), (turn + 0.01, 1.0), (0.999, 1.0)):
+        problem = Problem([1 - base, base], [0, 1])
+        assert [each.kind for each in utilities.solutions(objective, problem)] == ["maximum", "minimum", "certainty"]
+        assert optimum(objective, problem).expected_reward == pytest.approx(end, abs=1e-9), base
 
 
 @pytest.mark.parametrize("fields", [{"utility": "log"}, {"utility": "pass@4"}, {"utility": "arcsin"},

@@ -343,6 +343,8 @@ def test_claims_that_the_problem_cannot_tell_are_left_open() -> None:
     assert [claim.confirmed for claim in at_the_base[9:12]] == [None] * 3
     level = claims(setting(TASK, Problem(PROBLEM.base, [1, 1, 1], PROBLEM.length), POLICY, 2))
     assert [claim.confirmed for claim in level[-2:]] == [None, None]
+    two = claims(setting(TASK, Problem([0.5, 0.5], [1, 0], [1, 4]), [0.7, 0.3], 2))  # which have one direction only
+    assert [claim.confirmed for claim in two[-2:]] == [True, None]
     equal = claims(setting(TASK, Problem(PROBLEM.base, PROBLEM.reward), POLICY, 2))
     assert equal[-1].confirmed is None
 
