@@ -23,9 +23,9 @@ def record(scores: list[float], logprobs: list[float]) -> Record:
 
 
 def test_calibration_by_hand() -> None:
-    scores, logs = [1.0, 0.0, 1.0, 0.0], [-1.0, -2.0, -3.0, -2.0]
+    scores, logs = [1.0, 0.0, 1.0, 0.0], [-1.0, -2.0, -2.0, -3.0]  # of one pair both are as likely
     found = calibration([record(scores, logs)])
-    wins = sum(0.5 if a == b else float(a > b) for a in (-1.0, -3.0) for b in (-2.0, -2.0)) / 4
+    wins = sum(0.5 if a == b else float(a > b) for a in (-1.0, -2.0) for b in (-2.0, -3.0)) / 4
     assert found["auc"] == [wins]
     for alpha in (2, 4):
         weights = [math.exp((alpha - 1) * one) for one in logs]

@@ -18,7 +18,7 @@ from sharpen.paper_repro.analysis.verdict import conclude
 from sharpen.paper_repro.grids.grid import load_grid
 from sharpen.paper_repro.grids.rules import Optimiser, Rules
 from sharpen.paper_repro.report.gallery import draw_members
-from sharpen.paper_repro.report.members import tables
+from sharpen.paper_repro.report.members import _crossover, tables
 
 Results = dict[str, dict[str, Any]]
 Changes = Mapping[str, Mapping[str, Any]]
@@ -420,6 +420,15 @@ def test_all_arms_have_the_picked_optimiser_or_not(rules: Rules) -> None:
 
 
 # --- the report ------------------------------------------------------------------------------------------------------
+
+
+def test_a_seed_without_a_crossover_is_later_than_all() -> None:
+    """So that of five seeds, two of which cross, the median is none; of three it is the later of the two."""
+    few = {"crossover k": None, "seeds with one": 2, "least k": 2, "largest k": None}
+    assert _crossover([8, None, None, 2, None]) == few
+    assert _crossover([8, None, 2]) == {**few, "crossover k": 8}
+    assert _crossover([8, 4, 2]) == {"crossover k": 4, "seeds with one": 3, "least k": 2, "largest k": 8}
+    assert _crossover([None]) == {"crossover k": None, "seeds with one": 0, "least k": None, "largest k": None}
 
 
 def test_tables_and_figures_of_a_whole_study(rules: Rules) -> None:

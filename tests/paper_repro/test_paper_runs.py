@@ -383,6 +383,16 @@ def test_comparison_sees_lists_of_other_lengths() -> None:
     assert compare_results("x", {"a": [1.0, None]}, {"a": [1.00000001, None]}).same
 
 
+@pytest.mark.parametrize(("right", "close"), [(9, True), (4, False), (12, False)])
+def test_results_of_a_model_are_close_where_their_accuracy_is(right: int, close: bool) -> None:
+    """8 of 16 answers to each of two problems, and 9: a difference of 0.0625, below 0.1."""
+    stored, again = (
+        {"checkpoints": {"last": {"problems": {"some": {"correct": [one] * 2, "samples": 16}}}}} for one in (8, right)
+    )
+    found = compare_results("x", stored, again)
+    assert (found.same, found.close) == (False, close)
+
+
 # --- elsewhere -----------------------------------------------------------------------------------------------------
 
 

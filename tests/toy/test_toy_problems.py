@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -19,6 +21,7 @@ from sharpen.cli.main import main
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.flow import vector_field
 from sharpen.theory.core.problem import Problem
+from sharpen.toy.dynamics.compiled import quickly
 from sharpen.toy.dynamics.engine import Ensemble, Machine, log_policy_only, run, run_at, run_keys, stack, start
 from sharpen.toy.dynamics.observe import observer
 from sharpen.toy.learners.parts.learner import Options
@@ -170,8 +173,6 @@ def test_the_same_mix_from_the_command_line_from_yaml_and_from_python(tmp_path: 
         pi = base**alpha / (base**alpha).sum(axis=1, keepdims=True)
         right = np.array([pi[0, 1], pi[1, 2]])
         assert row["expected_reward"] == pytest.approx(weights @ right, abs=1e-9)
-        support = np.exp(-np.sum(pi * np.log(pi), axis=1))
-        assert row["effective_support"] == pytest.approx(weights @ support, abs=1e-9)
         assert row["pass@2"] == pytest.approx(weights @ (1 - (1 - right) ** 2), abs=1e-9)
         assert row["length=1"] == pytest.approx(weights @ pi[:, 0], abs=1e-9)
         assert row["length=2"] == pytest.approx(weights @ pi[:, 1:].sum(axis=1), abs=1e-9)
@@ -204,20 +205,46 @@ def test_the_interval_of_the_effective_alpha_is_whites(P: int) -> None:
     np.testing.assert_allclose(ends, [fitted[-1], fitted[-1] - half, fitted[-1] + half], rtol=1e-10)
 
 
+@cache
+def compiled() -> Callable[..., dict[str, jax.Array]]:
+    return quickly(observer((4,)))
+
+
 def observed(at: Setting, log_pi: np.ndarray) -> dict[str, np.ndarray]:
     """Return what a sweep records of a policy."""
     with jax.enable_x64():
-        found = observer((4,))(at, jax.numpy.asarray(log_pi), None)  # type: ignore[arg-type]
+        found = compiled()(at, log_pi, None)
         return {name: np.asarray(value) for name, value in found.items()}
 
 
+def test_measures_are_means_over_prompts() -> None:
+    """Of each prompt's own number: the support is no exponential of the mean entropy."""
+    base = np.array([[0.4, 0.3, 0.2, 0.1], [0.1, 0.1, 0.4, 0.4]])
+    pi = np.array([[0.85, 0.05, 0.05, 0.05], [0.2, 0.2, 0.4, 0.2]])
+    problems, weights = [Problem(one, [0, 1, 1, 1]) for one in base], np.array([0.25, 0.75])
+    found = observed(setting(Objective(alpha=2.0), problems, 0.1, weights=weights), np.log(pi))
+    right, before = pi[:, 1:] / pi[:, 1:].sum(axis=1)[:, None], base[:, 1:] / base[:, 1:].sum(axis=1)[:, None]
+    expected = {
+        "effective_support": np.exp(-np.sum(pi * np.log(pi), axis=1)),
+        "top1": pi.max(axis=1),
+        "kl_base": np.sum(pi * np.log(pi / base), axis=1),
+        "kl_correct": np.sum(right * np.log(right / before), axis=1),
+        "kl_from_correct": np.sum(before * np.log(before / pi[:, 1:]), axis=1),
+        "pass@4": 1 - pi[:, 0] ** 4,
+    }
+    assert {name: float(found[name]) for name in expected} == pytest.approx(
+        {name: float(weights @ one) for name, one in expected.items()}
+    )
+
+
 def test_a_policy_whose_sum_rounds_past_one_has_a_pass_at_k() -> None:
-    found = observed(setting(Objective(), Problem([0.5, 0.5], [1, 0]), 0.1), np.array([[1e-12, -60.0]]))
+    at = setting(Objective(), Problem([0.25] * 4, [1, 0, 0, 0]), 0.1)
+    found = observed(at, np.array([[1e-12, -60.0, -60.0, -60.0]]))
     assert found["pass@4"] == 1.0
 
 
 def test_a_moving_reference_has_no_optimum_to_be_far_from() -> None:
-    problem = Problem([0.7, 0.3], [1, 0])
+    problem = Problem([0.4, 0.3, 0.2, 0.1], [1, 0, 0, 0])
     for reference, known in (("frozen", True), ("policy", False), ("refresh:5", False)):
         found = observed(setting(Objective(alpha=2.0, reference=reference), problem, 0.1), problem.log_base[None])
         assert bool(np.isfinite(found["kl_optimum"])) is known
