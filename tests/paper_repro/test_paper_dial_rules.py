@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from scipy.stats import ttest_1samp
 from sharpen.paper_repro.analysis.endings import collapsed, falls_back
 from sharpen.paper_repro.analysis.members import Members, alignment, at_kl, by_member, path
 from sharpen.paper_repro.analysis.rules_dial import RULES, picked, primary
-from sharpen.paper_repro.analysis.verdict import conclude
+from sharpen.paper_repro.analysis.verdict import conclude, judge
 from sharpen.paper_repro.grids.grid import load_grid
+from sharpen.paper_repro.grids.order import Order
 from sharpen.paper_repro.grids.rules import Optimiser, Rules
 from sharpen.paper_repro.report.gallery import draw_members
 from sharpen.paper_repro.report.members import _crossover, tables
@@ -361,6 +363,27 @@ def test_the_fall_is_tested_against_the_registered_size(rules: Rules) -> None:
         excess = (arm.max(1) - arm[:, -1]) - (control.max(1) - control[:, -1])
         found = ttest_1samp(excess, rules.falls_back, alternative="greater")
         assert falls_back(arm, control, rules)[0] == bool(np.asarray(found)[1] < 0.05)
+
+
+# --- the order of rules and runs -------------------------------------------------------------------------------------
+
+
+def test_results_that_do_not_follow_the_rules_decide_nothing(rules: Rules) -> None:
+    """Whatever they say; a claim without results has nothing to refuse."""
+    grid = load_grid(None, "dial").model_copy(update={"claims": {"null-stays": "it stays"}})
+    study = by_member(made_study(rules), rules)
+    fixed = Order("0" * 16, since="a" * 40)
+    for order, expected, standing in (
+        (fixed, "supported", "registered"),
+        (replace(fixed, younger={"a-s1": "it is older"}), "refused", "refused"),
+        (replace(fixed, since=None), "refused", "refused"),
+        (Order(None), "supported", "exploratory"),
+        (None, "supported", "exploratory"),
+    ):
+        (verdict,) = judge(grid, [], members=study, order=order)
+        assert (verdict.outcome, verdict.standing.partition(":")[0]) == (expected, standing)
+        (verdict,) = judge(grid, [], members=by_member({}, rules), order=order)
+        assert verdict.outcome == "undecided"
 
 
 # --- the optimiser ---------------------------------------------------------------------------------------------------

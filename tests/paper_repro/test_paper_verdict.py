@@ -186,6 +186,36 @@ def test_a_summary_has_the_kl_from_the_policy_to_the_base(story: Results) -> Non
     assert found["alpha_own"]["mean"] == pytest.approx(1.05, abs=0.01)
 
 
+def test_a_large_gain_is_large_by_its_whole_interval(story: Results) -> None:
+    """0.125 in the mean, 0.01 to 0.24 by the interval."""
+    same = copy.deepcopy(story)
+    answers(same, "base", [6] * 24)
+    answers(same, "task-reward-0-1", [6, 10] * 12)
+    found = compare(gather(same.values())["task-reward-0-1"], gather(same.values())["base"])
+    assert found is not None
+    assert 0 < found.difference.low < 0.1 < found.difference.mean
+    assert outcomes(rules_llm.task_reward_gains(Evidence(same))) == ["undecided"]
+
+
+@pytest.mark.parametrize("how", [{"rate": 0.3, "best": 0.5}, {"rate": 0.4, "best": 0.4, "distinct": 1.1}])
+def test_a_fall_alone_and_a_collapse_alone_are_unstable(
+    story: Results, made: Callable[..., dict[str, Any]], how: dict[str, float]
+) -> None:
+    rows = [made("sharpening-1-0", seed, SHARPENING, **how) for seed in (1, 2, 3)]
+    assert outcomes(rules_llm.sharpening_unstable(Evidence({**story, **{row["id"]: row for row in rows}}))) == [
+        "supported"
+    ]
+
+
+def test_a_normalization_matters_also_where_it_shortens(story: Results, made: Callable[..., dict[str, Any]]) -> None:
+    rows = [
+        made("sharpening-1-0-mean", seed, {**SHARPENING, "normalization": "mean"}, 0.02, length=3.0)
+        for seed in (1, 2, 3)
+    ]
+    parts = rules_llm.normalization_matters(Evidence({**story, **{row["id"]: row for row in rows}}))
+    assert outcomes(parts) == ["supported", *["undecided"] * 3]  # the others are not computed
+
+
 def test_two_seeds_are_too_few_for_a_claim_about_runs(story: Results) -> None:
     two = {name: row for name, row in story.items() if row["seed"] != 3}
     assert outcomes(rules_llm.sharpening_unstable(Evidence(two))) == ["undecided"]
@@ -249,5 +279,22 @@ def test_exact_rules_can_say_no() -> None:
     assert outcomes(rules_exact.task_reward_needs_no_likelihood(exact("toy-regimes", {"rows": [task]}))) == [
         "contradicted"
     ]
-    calm = {"flip_radius": 2.0, "epsilon": [0.1, 1.0], "task_loss": [0.3, 1.0]}
-    assert outcomes(rules_exact.errors_flip_the_mode(exact("theory-sensitivity", calm))) == ["contradicted"]
+
+
+@pytest.mark.parametrize(
+    ("flip", "loss", "outcome"),
+    [(0.2, 0.0, "supported"), (2.0, 0.0, "contradicted"), (0.2, 0.3, "contradicted"), (2.0, 0.3, "contradicted")],
+)
+def test_errors_of_log_p_and_of_r_are_judged_both(flip: float, loss: float, outcome: str) -> None:
+    found = {"flip_radius": flip, "epsilon": [0.1, 1.0], "task_loss": [loss, 1.0]}
+    assert outcomes(rules_exact.errors_flip_the_mode(exact("theory-sensitivity", found))) == [outcome]
+
+
+@pytest.mark.parametrize(
+    ("sharp", "task", "outcome"), [(0.3, 0.9, "supported"), (0.5, 0.9, "contradicted"), (0.3, 0.35, "contradicted")]
+)
+def test_a_wrong_mode_is_below_the_base(sharp: float, task: float, outcome: str) -> None:
+    rewards = {"sharpening": sharp, "task-reward": task}
+    rows = [{"regime": name, "expected_reward": reward, "length": 5.0} for name, reward in rewards.items()]
+    found = {"rows": rows, "base": {"expected_reward": 0.4, "length": 9.0}}
+    assert outcomes(rules_exact.wrong_mode(exact("theory-regimes", found))) == [outcome]

@@ -208,18 +208,19 @@ def test_clips_and_caps_by_hand() -> None:
     np.testing.assert_allclose(found, [[1.25 * A / 4, 0.0, 0.0, -0.85 * A / 4], [0.0] * 4], rtol=1e-12)
 
 
-@pytest.mark.parametrize(("updates", "renewed"), [(1, False), (3, False), (4, True)])
-def test_a_stale_learner_samples_from_the_older_policy(updates: int, renewed: bool) -> None:
+def test_a_stale_learner_samples_from_the_older_policy() -> None:
     """That one is as good as certain: equal samples, no advantage, no update, until it is renewed."""
     with jax.enable_x64():
         learner = make("off-policy", setting(OBJECTIVE, PROBLEM, 1.0), SEPARATE, options("k1-reward"))
         state = learner.init(jax.random.key(0))
-        certain = jnp.log(jnp.array([[1.0 - 2e-12, 1e-12, 1e-12]]))
-        keys = jax.random.split(jax.random.key(1), 16)
-        step = jax.jit(jax.vmap(learner.step, in_axes=(None, 0)))
-        ends = step(state._replace(behaviour=certain, updates=jnp.asarray(updates)), keys).parameters.theta
-        moved = float(jnp.abs(ends - state.parameters.theta).max())
-    assert moved > 0.1 if renewed else moved < 1e-9
+        state = state._replace(behaviour=jnp.log(jnp.array([[1.0 - 2e-12, 1e-12, 1e-12]])))
+        keys, step = jax.random.split(jax.random.key(1), 16), quickly(jax.vmap(learner.step, in_axes=(None, 0)))
+        moved = {}
+        for updates in (1, 3, 4):  # stale is 4
+            ends = step(state._replace(updates=jnp.asarray(updates)), keys).parameters.theta
+            moved[updates] = float(jnp.abs(ends - state.parameters.theta).max())
+    assert max(moved[1], moved[3]) < 1e-9
+    assert moved[4] > 0.1
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])

@@ -12,6 +12,7 @@ from scipy.integrate import solve_ivp
 
 from sharpen.objective import PRESETS, Objective
 from sharpen.theory.core.problem import Problem
+from sharpen.toy.dynamics.compiled import quickly
 from sharpen.toy.dynamics.engine import Ensemble, Machine, log_policy_only, run, run_keys, stack, start
 from sharpen.toy.dynamics.updates import make
 from sharpen.toy.learners.parts.learner import Options
@@ -99,6 +100,21 @@ def test_a_shared_shift_learns_the_mean_over_prompts() -> None:
     expected = bases * np.exp(exact)
     expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(np.exp(last.records[-1, 0]), expected, atol=1e-3)
+
+
+def test_the_natural_gradient_of_a_shared_shift_is_fishers() -> None:
+    """F^+ g at the base, F and g the means over prompts by weight, written out for rewards that no shift can meet."""
+    bases, rewards = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]]), np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    weights = np.array([0.25, 0.75])
+    problems = [Problem(*one) for one in zip(bases, rewards, strict=True)]
+    at = setting(PRESETS["task-reward"], problems, 1.0, weights=weights)
+    with jax.enable_x64():
+        learner = make("natural", at, SHARED, Options(reference_moves=False))
+        key = jax.random.key(0)
+        moved = quickly(lambda key: learner.step(learner.init(key), key).parameters.theta)(key)
+    g = sum(w * p * (r - p @ r) for w, p, r in zip(weights, bases, rewards, strict=True))
+    fisher = sum(w * (np.diag(p) - np.outer(p, p)) for w, p in zip(weights, bases, strict=True))
+    np.testing.assert_allclose(moved, np.linalg.pinv(fisher) @ g, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["natural", "softmax"])
