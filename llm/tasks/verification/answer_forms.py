@@ -78,6 +78,9 @@ _NOTHING = re.compile(
 _REALS = re.compile(
     r"(?:x\s*\\in\s*)?\\mathbb\s*\{?\s*R\s*\}?|(?:all |the )?(?:real numbers|reals)|all real (?:numbers|x|values?)"
 )
+# Digits in groups of three, before and after the point; others that a blank parts are no number.
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?!\d)|(?<=\.)\d{3}(?: \d{3})*(?: \d{1,3})?(?!\d)")
+_APART = re.compile(r"[-+\d./ ]*\d \d[-+\d./ ]*")
 _NUMBER = re.compile(r"[+-]?\s*(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?")
 _FRACTION = re.compile(r"([+-]?)\\frac\{([^{}]*)\}\{([^{}]*)\}|([+-]?[\d.,]+)/([+-]?[\d.,]+)")
 _POWER = re.compile(r"(?:([+-]?[\d.,]+)(?:\\cdot|\\times|\*))?10\^\{?([+-]?\d{1,4})\}?")
@@ -130,9 +133,10 @@ def rational(text: str) -> Fraction | None:
         >>> rational(r"-\frac{1}{2}"), rational(r"6 \cdot 10^{2}"), rational(r"0.\overline{3}"), rational("x")
         (Fraction(-1, 2), Fraction(600, 1), Fraction(1, 3), None)
     """
-    text = re.sub(r"(?<!,) ", "", text)  # "32, 349" is a list
-    if len(text) > MOST_DIGITS:
+    text = _without_groups(text)
+    if len(text) > MOST_DIGITS or _APART.fullmatch(text):
         return None
+    text = re.sub(r"(?<!,) ", "", text)  # "32, 349" is a list
     if (number := _decimal(text)) is not None:
         return number
     if found := _FRACTION.fullmatch(text):
@@ -160,6 +164,8 @@ def judge(one: str, other: str) -> bool | None:
             return True
         # A decimal may stand for a number near it, and a comma may separate a list: that is math-verify's to say.
         return None if any(sign in text for text in (one, other) for sign in ".,") else False
+    if (left is None) != (right is None) and any(_APART.fullmatch(_without_groups(text)) for text in (one, other)):
+        return False  # "3 4" is 3 + 4 to math-verify
     based = _based(one), _based(other)
     if None not in based:
         return based[0] == based[1]
@@ -257,6 +263,10 @@ def _said(text: str) -> str | None:
     words = re.sub(r"[.,]", "", words).replace("-", " ")
     words = re.sub(r"^(?:an?|the)\s+", "", words)
     return "does not exist" if words.lower() == "dne" else words
+
+
+def _without_groups(text: str) -> str:
+    return _GROUPED.sub(lambda found: found[0].replace(" ", ""), text)
 
 
 def _full_fraction(match: re.Match[str]) -> str:

@@ -11,13 +11,18 @@ import json
 import os
 import random
 from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import constants
 
 from sharpen.llm.tasks.sources import load_source
 from sharpen.llm.tasks.verification.answer_forms import canonical, judge, rational
 from sharpen.llm.tasks.verification.answer_text import find_answer
+from sharpen.llm.tasks.verification.answer_units import split_unit
 from sharpen.llm.tasks.verification.verify import Verifier, verify
 
 DATA = os.environ.get("SHARPEN_DATA_DIR")
@@ -68,6 +73,98 @@ def test_the_canonical_form_is_its_own_and_keeps_the_value(pair: dict[str, str])
         assert judge(form, form) is True
         value = rational(text)
         assert value is None or rational(form) == value
+
+
+def long_division(value: Fraction) -> str:
+    r"""Write a fraction digit by digit, with \overline over what repeats."""
+    whole, rest = divmod(abs(value.numerator), value.denominator)
+    digits, seen = "", {}
+    while rest and rest not in seen:
+        seen[rest] = len(digits)
+        digit, rest = divmod(10 * rest, value.denominator)
+        digits += str(digit)
+    tail = digits if not rest else rf"{digits[: seen[rest]]}\overline{{{digits[seen[rest] :]}}}"
+    return f"{'-' if value < 0 else ''}{whole}.{tail}" if digits else str(value)
+
+
+@settings(max_examples=40)
+@given(top=st.integers(-99, 99), below=st.integers(1, 40), whole=st.integers(1, 99))
+def test_numbers_have_the_value_that_is_written(top: int, below: int, whole: int) -> None:
+    value = Fraction(top, below)
+    for text in (
+        long_division(value),
+        f"{top}/{below}",
+        rf"\frac{{{top}}}{{{below}}}",
+        rf"-\frac{{{-top}}}{{{below}}}",
+    ):
+        assert rational(canonical(text)) == value, text
+    if 0 < top < below:
+        for text in (f"{whole} {top}/{below}", rf"{whole}\frac{{{top}}}{{{below}}}"):
+            assert rational(canonical(text)) == whole + value, text
+            assert rational(canonical(f"-{text}")) == -whole - value, text
+    for exponent in (-3, 0, 2):
+        assert rational(canonical(rf"{top} \cdot 10^{{{exponent}}}")) == top * Fraction(10) ** exponent
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (r"1\,234\,567", "1234567", True),
+        ("3.141 592 65", "3.14159265", True),
+        ("2 5/3", "25/3", False),  # no mixed number, but no 25/3 either
+        ("1/2 3", "1/23", False),
+        ("1 2", "12", False),
+        ("3 4", "7", False),
+        ("12 34 567", "1234567", False),
+        ("1 234/5", "1234/5", True),
+    ],
+)
+def test_digits_that_a_blank_parts_are_one_number_in_groups_of_three_only(one: str, other: str, same: bool) -> None:
+    assert judge(canonical(one), canonical(other)) is judge(canonical(other), canonical(one)) is same
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("12:30 pm", "12:30", True),
+        ("12:30 pm", "0:30 pm", True),
+        ("12:05 am", "0:05", True),
+        ("3:15 pm", "15:15", True),
+        ("3:15 am", "15:15", False),
+        ("12:30 am", "12:30 pm", False),
+        ("11 am", "11:00", True),
+        ("11 am", "11:01", False),
+    ],
+)
+def test_times_of_day(one: str, other: str, same: bool) -> None:
+    assert judge(one, other) is judge(other, one) is same
+
+
+# In units of their kind: metres, seconds, and what was chosen of the others.
+SIZES = {"km": 1e3, "cm": 1e-2, "mm": 1e-3, "inches": constants.inch, "feet": constants.foot, "yards": constants.yard}
+SIZES |= {"miles": constants.mile, "min": 60, "hours": constants.hour, "days": constants.day, "weeks": constants.week}
+SIZES |= {"years": 12, "kg": 1e3, "mg": 1e-3, "pounds": constants.pound / constants.oz, "ml": 1e-3, "cents": 1e-2}
+SIZES |= {"gallons": 8, "quarts": 2, "mph": constants.mph, "kmh": constants.kmh, "km/h": constants.kmh}
+SIZES |= {"square feet": constants.foot**2, "cubic inches": constants.inch**3, "cm^3": 1e-6, "cm/s^2": 1e-2}
+SIZES |= {"miles per hour": constants.mph, "ft/min": constants.foot / 60}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_units_have_the_size_of_scipys_constants(name: str) -> None:
+    name, _, power = name.partition("^")
+    value, unit = split_unit(rf"7 \text{{ {name}}}" + (f"^{power}" if power else ""))
+    assert value == "7"
+    assert unit is not None
+    assert float(unit.factor) == pytest.approx(SIZES[f"{name}^{power}" if power else name], rel=1e-12)
+
+
+def test_units_of_two_kinds_have_two_dimensions() -> None:
+    texts = {"m": 1, "square feet": 2, "cubic inches": 3}
+    for name, power in texts.items():
+        assert split_unit(rf"7 \text{{ {name}}}")[1][0] == (("length", power),)  # type: ignore[index]
+    assert split_unit(r"7 \text{ m/s}")[1][0] == (("length", 1), ("time", -1))  # type: ignore[index]
+    assert split_unit(r"7 \text{ m/s}^2")[1][0] == (("length", 1), ("time", -2))  # type: ignore[index]
+    assert split_unit(r"7 \text{ dollars per hour}")[1][0] == (("money", 1), ("time", -1))  # type: ignore[index]
 
 
 def test_long_runs_of_anything_cost_linear_time_to_read() -> None:
