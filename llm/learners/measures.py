@@ -115,4 +115,4 @@ def _within_groups(values_PG: Tensor, length_PG: Tensor | None) -> Tensor:
         return values_PG - values_PG.mean(dim=1, keepdim=True)
     same_PGG = (length_PG[:, :, None] == length_PG[:, None, :]).to(values_PG.dtype)
     mean_PG = (same_PGG @ values_PG[:, :, None])[:, :, 0] / same_PGG.sum(dim=2)
-    return (values_PG - mean_PG) * (same_PGG.sum(dim=2) > 1)
+    return values_PG - mean_PG
