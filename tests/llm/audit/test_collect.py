@@ -94,6 +94,11 @@ def test_finished_evaluations_of_both_are_read_as_they_are(both: tuple[Collected
     whole, out = both
     found = read(out / BASE, out / POLICY)
     assert found == whole
+    turned = tmp_path / "turned"
+    shutil.copytree(out / BASE, turned)
+    lines = (turned / "records.jsonl").read_bytes().splitlines(keepends=True)
+    (turned / "records.jsonl").write_bytes(b"".join(reversed(lines)))
+    assert read(turned, out / POLICY) == whole  # in the policy's order
     swapped = read(out / POLICY, out / BASE)  # the roles are the reader's to give
     assert swapped.unscored is None
     with pytest.raises(InputError, match="policy"):

@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 
 from sharpen.llm.distributed.world import World
-from sharpen.llm.evaluation.effective import measure
+from sharpen.llm.evaluation.effective import SAMPLES, _slopes, measure
 from sharpen.llm.learners.measures import effective_alpha, reliability
 from sharpen.llm.models.registry import load_model, load_tokenizer, resolve
 from sharpen.llm.rollout import Sampling, make_engine
@@ -68,6 +68,22 @@ def test_equal_scorings_change_nothing() -> None:
     assert reliability(first, torch.zeros_like(first)) == 1.0
     assert reliability(torch.zeros(2, 2), torch.ones(2, 2)) is None
     assert reliability(torch.tensor([[1e-3, 0.0]]), torch.tensor([[9.0, 0.0]])) == 0.0  # nothing but noise
+
+
+def test_what_is_told_of_each_side_by_its_formula() -> None:
+    """On the base's samples the engine has scored the base again, on the policy's the policy."""
+    assert SAMPLES == G
+    pi, p, engine = (np.array(values) for values in scored(2))
+    y, x, z = (values - values.mean(axis=1, keepdims=True) for values in (pi, p, engine))
+    rows = list(zip(pi.ravel(), p.ravel(), [7] * pi.size, engine.ravel(), strict=True))
+    found = {name: _slopes(rows, of_base=name == "base") for name in ("base", "policy")}
+    for name, scored_twice in (("base", x), ("policy", y)):
+        assert found[name]["slope"] == pytest.approx((x * y).sum() / (x * x).sum())
+        assert found[name]["fixed_length"] == pytest.approx({end: found[name][end] for end in ("slope", "low", "high")})
+        share = 1 - ((scored_twice - z) ** 2).sum() / (x * x).sum() / 2
+        assert found[name]["reliability"] == pytest.approx(max(0.0, share))
+    assert found["base"]["corrected"]["slope"] == pytest.approx((z * y).sum() / (z * x).sum())
+    assert 0 < found["policy"]["reliability"] < found["base"]["reliability"]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
+from scipy.stats import entropy as scipy_entropy
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 from sharpen.llm.configs.sampling import SampleConfig
@@ -131,6 +132,13 @@ def test_draws_and_their_log_probabilities_are_the_laws(restricted: Restricted) 
         assert sum(path.base) == pytest.approx(law[path.tokens])
         assert sum(path.proposal) == pytest.approx(math.log(token_wise[path.tokens]))
         assert path.ended == (path.tokens[-1] == EOS)
+
+
+def test_entropies_are_those_of_the_model_at_every_temperature(restricted: Restricted) -> None:
+    for path in restricted.extend([Extend(PROMPT, LONGEST, 0.5, seed, entropies=True) for seed in range(5)]):
+        laws = [np.exp(restricted.table[path.tokens[:place]]) for place in range(len(path))]
+        assert path.entropy == pytest.approx([scipy_entropy(law) for law in laws])
+    assert restricted.extend([Extend(PROMPT, LONGEST, 0.5, 0)])[0].entropy == ()
 
 
 def test_the_likeliest_tokens_are_the_models(model: PreTrainedModel, restricted: Restricted) -> None:

@@ -14,7 +14,7 @@ from sharpen.llm.common.schedule import derive_seed, prompt_indices
 from sharpen.llm.configs.optimizer import OptimizerSettings
 from sharpen.llm.learners.measures import effective_alpha
 from sharpen.llm.learners.parts.advantage import leave_one_out
-from sharpen.llm.learners.parts.loss import importance_weights, reinforce_loss
+from sharpen.llm.learners.parts.loss import importance_weights, kl_estimate, reinforce_loss
 
 groups = hnp.arrays(
     np.float64, st.tuples(st.integers(1, 4), st.integers(2, 6)), elements=st.floats(-1e6, 1e6, width=64)
@@ -76,9 +76,17 @@ def test_a_sequence_has_one_importance_weight_and_none_is_one() -> None:
     found = importance_weights(trainer, sampler, mask, cap=20.0, level="sequence")
     torch.testing.assert_close(found.weights_BT, torch.tensor([[np.exp(0.8)] * 2 + [1.0], [20.0] * 3]).float())
     assert (found.capped, found.units, found.tokens) == (1, 2, 5)
+    torch.testing.assert_close(found.difference_B, torch.tensor([0.8, 12.0]))
     plain = importance_weights(trainer, sampler, mask, cap=20.0, level="none")
     assert torch.equal(plain.weights_BT, torch.ones(2, 3))
     assert plain.capped == 0
+
+
+def test_k3_of_two_policies_that_are_close_keeps_its_digits() -> None:
+    """x^2/2 - x^3/6, below what float32 keeps of exp(-x) - 1 + x."""
+    x = torch.tensor([1e-3, -1e-3, 2e-4, -1e-4])
+    expected = x.double() ** 2 / 2 - x.double() ** 3 / 6
+    torch.testing.assert_close(kl_estimate("k3", x).double(), expected, rtol=0.02, atol=0.0)
 
 
 @given(st.integers(1, 50), st.integers(1, 70), st.integers(0, 2**31 - 1))
@@ -108,6 +116,21 @@ def test_effective_alpha_is_the_pooled_within_prompt_slope(alpha: float, seed: i
     assert got.low is not None
     assert got.high is not None
     assert got.low < got.slope < got.high
+
+
+def test_the_interval_of_effective_alpha_is_that_of_clustered_errors() -> None:
+    """The sandwich of the regression with a dummy for each prompt, prompts as clusters (CR1), and Student's t."""
+    rng, prompts, samples = np.random.default_rng(3), 4, 5
+    log_p, log_pi = rng.normal(size=(2, prompts, samples))
+    dummies = np.kron(np.eye(prompts), np.ones((samples, 1)))
+    design = np.column_stack([log_p.ravel(), dummies]).reshape(prompts, samples, -1)
+    bread = np.linalg.inv(np.einsum("psi,psj->ij", design, design))
+    fitted = bread @ np.einsum("psi,ps->i", design, log_pi)
+    scores = np.einsum("psi,ps->pi", design, log_pi - design @ fitted)
+    variance = prompts / (prompts - 1) * bread @ scores.T @ scores @ bread
+    half = scipy.stats.t(prompts - 1).ppf(0.975) * np.sqrt(variance[0, 0])
+    found = effective_alpha(torch.tensor(log_pi), torch.tensor(log_p))
+    assert found == pytest.approx((fitted[0], fitted[0] - half, fitted[0] + half), rel=1e-9)
 
 
 def test_the_interval_of_effective_alpha_covers_the_truth() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -212,6 +213,30 @@ def test_taking_and_joining_keeps_every_row_with_its_numbers() -> None:
     one = both.take([4])
     assert one.texts == b.texts[G : 2 * G]
     assert both.mismatch.tokens == a.mismatch.tokens + b.mismatch.tokens
+
+
+def test_joined_rounds_have_the_mismatch_of_all_their_tokens() -> None:
+    """Of every number but the first round's or the last one's; those with a row for each sample are taken with it."""
+    parts, apart = [], []
+    for seed, far in ((0, 0.9), (1, -0.4)):
+        batch = experience(seed)
+        mask = batch.policy.mask_BT
+        off = (far * torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed)).double()).where(mask, 0.0)
+        mismatch = importance_weights(batch.policy.logprobs_BT, batch.policy.logprobs_BT - off, mask, 1.2)
+        parts.append(replace(batch, mismatch=mismatch))
+        apart.append(np.where(mask, off, np.nan))
+    both, every = joined(parts), np.concatenate(apart)
+    tokens = every[~np.isnan(every)]
+    found = both.mismatch
+    assert (found.max_error, found.error_sum) == pytest.approx((np.abs(tokens).max(), np.abs(tokens).sum()))
+    assert (found.kl_sum, found.max_ratio) == pytest.approx((-tokens.sum(), np.exp(tokens.max())))
+    assert (found.capped, found.units, found.tokens) == ((np.exp(tokens) > 1.2).sum(), len(tokens), len(tokens))
+    np.testing.assert_allclose(np.sort(found.errors_N), np.sort(np.abs(tokens)))
+    np.testing.assert_allclose(found.difference_B, np.nansum(every, axis=1))
+    np.testing.assert_allclose(found.weights_BT, np.nan_to_num(np.minimum(np.exp(every), 1.2), nan=1.0))
+    one = both.take([4]).mismatch
+    np.testing.assert_allclose(one.difference_B, np.nansum(every, axis=1)[4 * G : 5 * G])
+    np.testing.assert_allclose(one.weights_BT, found.weights_BT[4 * G : 5 * G])
 
 
 WRONG = [

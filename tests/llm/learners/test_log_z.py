@@ -156,6 +156,19 @@ def test_it_learns_log_z_of_every_prompt(model: Any) -> None:
     torch.testing.assert_close(head.values(features), rewards[:, 0], rtol=0.0, atol=0.1)
 
 
+class Beside(World):
+    """One of two processes; the other's prompts have these mean rewards."""
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        return [*items, 5.0, 7.0, 9.0]
+
+
+def test_it_begins_at_the_mean_of_all_processes(model: Any) -> None:
+    features = LogZ(model, 0.05, World()).features(PROMPTS[:1])
+    found = LogZ(model, 0.05, Beside()).step(features, torch.tensor([[1.0, 5.0]]))
+    assert found.tolist() == pytest.approx([(3.0 + 5.0 + 7.0 + 9.0) / 4])
+
+
 def test_its_state_goes_on_to_the_same_numbers_and_no_other_models_is_taken(model: Any) -> None:
     rewards = torch.tensor([[-3.0], [-1.0], [0.5], [2.0]])
     heads = [LogZ(model, 0.05, World()) for _ in range(2)]

@@ -15,7 +15,14 @@ from scipy.special import log_softmax, rel_entr
 
 from sharpen.llm.configs.optimizer import OptimizerSettings
 from sharpen.llm.configs.train import resolve
-from sharpen.llm.distributed.optimizer import TRIES, bounded_step, make_optimizer, step_kl, step_metrics
+from sharpen.llm.distributed.optimizer import (
+    TRIES,
+    bounded_step,
+    make_optimizer,
+    mean_step_kl,
+    step_kl,
+    step_metrics,
+)
 from sharpen.llm.distributed.world import World
 from sharpen.llm.models.registry import resolve as resolve_model
 from sharpen.llm.tasks.sources import load_source
@@ -49,9 +56,38 @@ def test_the_mean_of_the_estimate_is_the_kl_of_the_sequences() -> None:
     assert rel_entr(p, q).sum() > 0.1
 
 
-def walk(most: float | None) -> tuple[Any, torch.Tensor, np.ndarray]:
+def test_the_kl_of_a_small_step_keeps_its_digits() -> None:
+    """d^2/2 + d^3/6, whose digits float32 loses in exp(d) - 1 - d."""
+    change = torch.tensor([[1e-4, -3e-5, 0.0], [2e-5, 7e-5, -5e-5]])
+    d = change.double()
+    found = step_kl(torch.zeros(2, 3), change, torch.ones(2, 3, dtype=torch.bool))
+    torch.testing.assert_close(found.double(), (d**2 / 2 + d**3 / 6).sum(dim=1), rtol=1e-5, atol=0.0)
+
+
+class Beside(World):
+    """One of two processes; what the other one says is always the same."""
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        return [*items, 9.0]
+
+
+def test_both_processes_count() -> None:
+    """Of a step of norm 4 here and 3 there, and of one response here and one there whose D is 9."""
+    weight = torch.zeros(2)
+    for divided, norm in ((True, 5.0), (False, 4.0)):
+        weight.zero_()
+        size = bounded_step(
+            lambda: weight.add_(torch.tensor([4.0, 0.0])), [weight], lambda: 0.0, None, Beside(), divided=divided
+        )
+        assert size.norm == pytest.approx(norm)
+    here = torch.log(torch.tensor([[2.0]]))  # D = 2 - 1 - log 2
+    found = mean_step_kl(torch.zeros(1, 1), here, torch.ones(1, 1, dtype=torch.bool), Beside())
+    assert found == pytest.approx((1.0 - math.log(2.0) + 9.0) / 2)
+
+
+def walk(most: float | None, far: float = 1.0) -> tuple[Any, torch.Tensor, np.ndarray]:
     """Return the size of a step of logits away from even odds, the logits after it, and the whole step."""
-    logits, step = torch.zeros(4), torch.tensor([3.0, 0.0, -1.0, 0.5])
+    logits, step = torch.zeros(4), far * torch.tensor([3.0, 0.0, -1.0, 0.5])
 
     def divergence() -> float:
         now = log_softmax(logits.double().numpy())
@@ -70,8 +106,9 @@ def test_a_step_within_the_bound_is_made_whole() -> None:
 
 
 @pytest.mark.parametrize("most", [0.3, 0.01, 1e-4])
-def test_a_step_beyond_the_bound_is_shrunk_along_itself(most: float) -> None:
-    size, logits, step = walk(most)
+@pytest.mark.parametrize("far", [1.0, 10.0])  # from the second the first try is still too long
+def test_a_step_beyond_the_bound_is_shrunk_along_itself(most: float, far: float) -> None:
+    size, logits, step = walk(most, far)
     assert most / 10 < size.kl <= most  # not much shorter than it may be
     assert 0 < size.scale < 1
     assert logits.numpy() == pytest.approx(size.scale * step, rel=1e-5)

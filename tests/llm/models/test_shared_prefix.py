@@ -24,7 +24,7 @@ from transformers import (
 
 from sharpen.llm.models import logprobs, shared_prefix
 from sharpen.llm.models.logprobs import Batch, batches_for, response_logprobs, token_logprobs, unbatch
-from sharpen.llm.models.shared_prefix import SharedBatch, lines_of, prefix_is_shareable, saves
+from sharpen.llm.models.shared_prefix import Line, SharedBatch, lines_of, prefix_is_shareable, saves
 from sharpen.llm.models.weights import with_adapters
 
 VOCABULARY = 23
@@ -167,6 +167,13 @@ def test_long_responses_share_fewer_to_a_line() -> None:
     lines = lines_of(*short, micro_batch_tokens=10**6, hidden=576)
     assert [len(line.rows) for line in lines] == [8]
     assert saves(lines, [50] * 8, micro_batch_tokens=10**4, hidden=576)
+
+
+def test_what_saves_by_hand() -> None:
+    """With 6 x 10 places for the rest of a place's work: four rows of 60 see half of it, 4 x 60 (1 + 60/120) = 360."""
+    for places, saved in ((110, True), (115, False)):  # 110 (1 + 110/60) = 312, 115 (1 + 115/60) = 335 > .9 x 360
+        line = Line([0] * places, [], [], [], [], [], 1)
+        assert saves([line], [60] * 4, micro_batch_tokens=1000, hidden=10) == saved
 
 
 def test_a_window_that_no_row_fills_changes_nothing_and_a_longer_row_stands_alone() -> None:

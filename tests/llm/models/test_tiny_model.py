@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import scipy.stats
 import torch
@@ -29,7 +30,7 @@ from sharpen.llm.tasks.embedded import (
 )
 from sharpen.llm.tasks.verification.verify import verify
 from sharpen.llm.tiny import pretrain
-from sharpen.llm.tiny.measure import measure
+from sharpen.llm.tiny.measure import measure, wilson_interval
 from sharpen.llm.tiny.tokenizer import NEWLINE, VOCABULARY, build_tokenizer
 from sharpen.objective import InputError
 
@@ -154,6 +155,15 @@ def test_the_artefact_is_small_and_says_where_it_comes_from() -> None:
     assert told["corpus"] == vars(Mixture())
     assert told["command"].startswith("python -m sharpen.llm.tiny.pretrain")
     assert told["settings"].keys() >= {"seed", "steps", "hidden"}
+
+
+@pytest.mark.parametrize(("right", "of"), [(0, 4), (5, 10), (400, 1024)])
+def test_the_interval_is_wilsons(right: int, of: int) -> None:
+    """Where |p - share| = z sqrt(p (1 - p) / n), z the 97.5 % quantile of the normal law."""
+    z, share = float(scipy.stats.norm.ppf(0.975)), right / of
+    assert wilson_interval(right, of) == pytest.approx(
+        sorted(np.roots([1 + z * z / of, -2 * share - z * z / of, share**2])), abs=1e-9
+    )
 
 
 @pytest.mark.slow

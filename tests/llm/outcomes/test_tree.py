@@ -157,6 +157,33 @@ def test_the_width_that_stops_a_tree_is_that_of_the_certified_bounds(alpha: floa
         assert (row["low"], row["high"]) == pytest.approx(tuple(interval))
 
 
+def made_by_hand(prefix: float) -> Record:
+    """Outcomes of .4 and .1, a prefix, and children of .3 in all, whose fourth powers sum to .12^4."""
+    chances, alphas = [0.4, 0.1, prefix, 0.3, 0.12], [None, None, None, 1.0, 4.0]
+    logs = np.log(chances).tolist()
+    return Record("a", 3, 9, "budget", logs, [1] * 5, ["x", "y", *[None] * 3], [1.0, 0.5, *[None] * 3], alphas)
+
+
+def test_sums_and_the_mode_by_hand() -> None:
+    record = made_by_hand(0.2)
+    for alpha, children in ((1.0, 0.3), (4.0, 0.12)):
+        z, right, unseen = 0.4**alpha + 0.1**alpha, 0.4**alpha + 0.5 * 0.1**alpha, 0.2**alpha + children**alpha
+        assert np.array(record.sums(alpha)) * 0.4**alpha == pytest.approx([z, right, unseen])
+        (row,) = summarise([record], [alpha])["curve"]
+        assert (row["low"], row["high"]) == pytest.approx((right / (z + unseen), (right + unseen) / (z + unseen)))
+    assert record.mode_is_certain
+    assert not made_by_hand(0.4).mode_is_certain  # it may be as likely
+
+
+def test_the_mode_is_judged_by_the_sums_nearest_a_maximum() -> None:
+    """Children of .5 in all could be one response; of fourth powers that sum to .12^4 none is above .12."""
+    logs = np.log([0.4, 0.5, 0.12]).tolist()
+    found = Record("a", 3, 9, "width", logs, [1] * 3, ["x", None, None], [1.0, None, None], [None, 1.0, 4.0])
+    assert found.mode_is_certain
+    alone = Record("a", 3, 9, "width", logs[:2], [1] * 2, ["x", None], [1.0, None], [None, 1.0])
+    assert not alone.mode_is_certain
+
+
 def test_what_stops_a_tree() -> None:
     assert tree_of(0, growth(threshold=0.4)).stopped == "threshold"
     assert tree_of(0, growth(budget=1)).stopped == "budget"

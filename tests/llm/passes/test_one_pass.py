@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -175,8 +176,29 @@ def test_padding_may_cost_more_than_a_second_pass(made: Any) -> None:
         assert windows(made, lengths, **limits) is None
         assert windows(made, lengths, **limits, one_pass="always") is not None
         assert windows(made, [80] * 16, **limits) is not None
+        # 640 positions in windows and 496 apart: 1.29 times as many, and 4/3 or, checkpointed, 5/4 are the limits.
+        near: dict[str, Any] = {"lengths": [40, 28, 28, 28] * 4, "tokens_per_microbatch": G * 40}
+        assert windows(made, **near) is not None
+        assert windows(made, **near, gradient_checkpointing=True) is None
     finally:
         del made.model.sharpen_token_statistics
+
+
+class Beside(World):
+    """One of two processes; the other one has 100 units of whatever is counted."""
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        return [*items, 100]
+
+
+@pytest.mark.parametrize(("aggregation", "own"), [("token_mean", 3 + 5 + 2 + 1), ("sequence_mean", 4)])
+def test_the_divisor_is_that_of_all_processes_and_stand_ins_do_not_count(made: Any, aggregation: str, own: int) -> None:
+    config = resolve({**SMALL, "aggregation": aggregation})
+    passes = Passes(config, made.model, made.reference, Beside(), made.compute)
+    rollout = rollout_of([6, 8, 5, 4])
+    batch = policy.unscored([0], rollout, [""] * 4, None, made.model)
+    assert passes.normalizer(batch) == own + 100
+    assert passes.normalizer(replace(batch, stand_in=True)) == 100
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")

@@ -120,10 +120,11 @@ def test_a_class_with_settings_and_what_it_returns() -> None:
     assert found(["a", "b"], ["x", "xx"]) == [3.0, 6.0]
     with pytest.raises(ValueError, match="options: got height, allowed: weight"):
         RewardConfig(kind=f"{__name__}:Weighted", options={"height": 1})
-    broken = reward_for(TASK, source, kind=f"{__name__}:Weighted", options={"weight": float("nan")})
-    assert broken is not None
-    with pytest.raises(InputError, match="finite numbers"):
-        broken(["a"], ["x"])
+    for weight in (float("nan"), float("inf")):
+        broken = reward_for(TASK, source, kind=f"{__name__}:Weighted", options={"weight": weight})
+        assert broken is not None
+        with pytest.raises(InputError, match="finite numbers"):
+            broken(["a"], ["x"])
 
 
 def test_a_list_of_problems_with_its_own_score_trains_by_it() -> None:

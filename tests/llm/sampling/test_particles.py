@@ -119,6 +119,29 @@ def test_what_a_draw_costs_is_counted() -> None:
     assert sample.generated >= 5 * 8
 
 
+def after_one_token(weights: Sequence[float]) -> tuple[list[int], Population]:
+    """Grow particles of two tokens whose first has these weights; return the parent of each, and all at the end."""
+    growing = population((9,), 2, Key(0, 0, 0), 0, alpha=1.0, particles=len(weights), grow=1)
+    next(growing)
+    asked = growing.send([Path((place,), (math.log(w),), (0.0,)) for place, w in enumerate(weights)])
+    parents = [request.prefix[1] for request in asked if isinstance(request, Extend)]
+    with pytest.raises(StopIteration) as end:
+        growing.send([Path((7,), (0.0,), (0.0,))] * len(asked))
+    return parents, end.value.value
+
+
+def test_particles_are_resampled_where_less_than_half_of_them_count() -> None:
+    """(sum w)^2 / sum w^2 is 3.19 of four, then 1.06: then all begin again with even weights and the mean in Z."""
+    parents, even = after_one_token([1.0, 1.0, 1.0, 0.1])
+    assert parents == [0, 1, 2, 3]
+    assert even.weights == pytest.approx([1 / 3.1] * 3 + [0.1 / 3.1])
+    assert even.log_z == pytest.approx(math.log(3.1 / 4))
+    parents, uneven = after_one_token([1.0, 0.01, 0.01, 0.01])
+    assert parents[:3] == [0, 0, 0]
+    assert uneven.weights == pytest.approx([0.25] * 4)
+    assert uneven.log_z == pytest.approx(math.log(1.03 / 4))
+
+
 def test_systematic_resampling_keeps_the_weights() -> None:
     weights = np.array([0.5, 0.2, 0.2, 0.1])
     counts = np.zeros(4)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sharpen.llm.samplers.candidates import low_temperature
 from sharpen.llm.samplers.kernel import accepted, block_limits, is_hopeless, kept_tokens, log_acceptance
 from sharpen.llm.sampling import (
     Extend,
@@ -267,10 +268,11 @@ def test_only_a_ratio_that_must_fall_is_given_up() -> None:
         final = math.exp(min(0.0, log_acceptance(current, proposed, 0, 2.0)))
         for drawn in range(1, len(y)):
             assert not is_hopeless(current, proposed.keep(drawn), 0, 2.0, final * (1 - 1e-9))
-    # At another temperature the ratio can rise again, so that nothing may be dropped.
-    hot = Power(2.0, 4, 6, 1.0, chunk=1)
-    run([power(PROMPT, 4, Key(0, 0, 0), hot)], model)
-    assert max(request.limit for request in model.drawn) > 1
+    # At another temperature, and below alpha 1, the ratio can rise again, so that nothing may be dropped.
+    for rising in (Power(2.0, 4, 6, 1.0, chunk=1), Power(0.5, 4, 6, 2.0, chunk=1)):
+        model.drawn.clear()
+        run([power(PROMPT, 4, Key(0, 0, 0), rising)], model)
+        assert max(request.limit for request in model.drawn[1:]) > 1
 
 
 def chains(settings: Power, longest: int, count: int, seed: int = 0) -> list[Sample]:
@@ -322,13 +324,18 @@ def test_stopping_early_returns_the_first_block_that_ends() -> None:
 
 
 def test_the_best_of_n_is_the_likeliest_of_its_candidates() -> None:
-    for score in ("sum", "mean"):
-        model = random_model(2, 3, 5)
-        sample = run([best_of_n(PROMPT, 5, Key(0, 0, 0), n=30, score=score)], model)[0]
-        candidates = random_model(2, 3, 5).extend(model.drawn)
-        assert len(candidates) == sample.proposals == 30
+    chosen: dict[str, list[Path]] = {"sum": [], "mean": []}
+    for seed, score in itertools.product(range(6), chosen):
+        model = random_model(seed, 3, 5)
+        sample = run([best_of_n(PROMPT, 5, Key(0, 0, 0), n=20, score=score)], model)[0]
+        candidates = random_model(seed, 3, 5).extend(model.drawn)
+        assert len(candidates) == sample.proposals == 20
         worth = [sum(c.base) / (len(c) if score == "mean" else 1) for c in candidates]
         assert sample.path == candidates[int(np.argmax(worth))]
         assert sample.generated == sum(map(len, candidates))
+        chosen[score].append(sample.path)
+    assert chosen["sum"] != chosen["mean"]
     low = run([single(PROMPT, 5, Key(0, 0, c), 0.25) for c in range(50)], random_model(2, 3, 5))
     assert all(sample.generated == len(sample.path) for sample in low)
+    tempered = run([low_temperature(PROMPT, 5, Key(0, 0, c), alpha=4.0) for c in range(50)], random_model(2, 3, 5))
+    assert tempered == low  # each token at temperature 1/alpha

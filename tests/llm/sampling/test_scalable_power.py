@@ -189,6 +189,31 @@ def test_no_lookahead_is_low_temperature_and_a_spent_budget_too() -> None:
     assert low[0] < TARGET[0]
 
 
+def test_rollouts_end_at_the_horizon_and_a_token_has_the_law_it_was_drawn_from() -> None:
+    """Three tokens with a horizon of one: the last is low temperature's. Rollouts of 0 weigh 2^-3, those of 1 4^-3."""
+    settings = Scalable(ALPHA, candidates=2, rollouts=2, horizon=1, jackknife=False)
+    limits = []
+
+    class Half(TwoSteps):
+        """The same law of two tokens everywhere, and rollouts that are as likely as the candidate says."""
+
+        def law(self, prefix: Sequence[int]) -> np.ndarray:
+            return np.array([0.6, 0.4, 0.0])
+
+        def extend(self, requests: Sequence[Extend]) -> list[Path]:
+            limits.append([request.limit for request in requests])
+            return [Path((0,), (math.log(0.5 ** (1 + request.prefix[-1])),), (0.0,)) for request in requests]
+
+    model = Half()
+    (sample,) = run([scalable((9,), 3, Key(0, 0, 0), settings, model)], model)
+    assert limits == [[1] * 4] * 2
+    path = sample.path
+    ahead, alone = np.array([0.6, 0.4]) ** ALPHA * [0.5**3, 0.25**3], np.array([0.6, 0.4]) ** ALPHA
+    expected = [law[token] / law.sum() for law, token in zip((ahead, ahead, alone), path.tokens, strict=True)]
+    assert np.exp(path.proposal) == pytest.approx(expected)
+    assert np.exp(path.base) == pytest.approx([(0.6, 0.4)[token] for token in path.tokens])
+
+
 def test_a_response_is_the_same_alone_and_among_others() -> None:
     settings = Scalable(ALPHA, candidates=2, rollouts=3)
     together = drawn(settings, 30)

@@ -33,6 +33,13 @@ def test_the_law_sums_to_one_and_its_answers_are_what_they_say(name: str) -> Non
         )
         right = math.fsum(one.probability for one in found if one.right)
         assert right == pytest.approx(KINDS[problem.kind_name()].right, abs=1e-12)
+        for good, mass, short in (
+            (True, right, MEMBERS[name].right_short),
+            (False, 1 - right, MEMBERS[name].wrong_short),
+        ):
+            told = math.fsum(one.probability for one in found if one.right == good and one.short)
+            assert told == pytest.approx(mass * short, abs=1e-12)
+        assert all(one.short == (one.text.count(";") == 1) for one in found)
 
 
 @given(st.sampled_from(sorted(MEMBERS)), st.floats(0.25, 8.0))

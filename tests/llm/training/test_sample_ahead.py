@@ -33,6 +33,7 @@ from sharpen.llm.rollout.requests import eos_token_ids
 from sharpen.llm.rollout.transformers_engine import TransformersEngine
 from sharpen.llm.tasks.sources import load_source
 from sharpen.llm.training import metrics
+from sharpen.llm.training.ahead import Batch, stored
 from sharpen.llm.training.reference import Copy
 from sharpen.llm.training.run import train
 from sharpen.llm.training.setup import prepare
@@ -307,6 +308,7 @@ import os, signal, sys
 from pathlib import Path
 from sharpen.llm.configs.train import resolve
 from sharpen.llm.training.run import train
+from sharpen.llm.training.ahead import Batch, stored
 from sharpen.llm.training.trainer import Trainer
 
 update = Trainer._update
@@ -326,6 +328,13 @@ def test_a_run_killed_beside_the_thread_goes_on_to_the_same_numbers(tmp_path: Pa
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     train(resolve(CUT), cut)
     assert_same_runs(whole, cut)
+
+
+def test_each_process_takes_its_own_rows_of_what_is_stored() -> None:
+    tokens, nats, finished = [[2], [3, 4], [5], [6, 7, 8]], [[-1.0], [-2.0, -3.0], [-4.0], [-5.0] * 3], [True, False]
+    whole = Batch([8, 9], Rollout([[1]] * 4, tokens, nats, finished * 2), 1)
+    found = stored(whole.tensors(World()), [9], [[1]] * 2, range(2, 4), "here")
+    assert found == Batch([9], Rollout([[1]] * 2, tokens[2:], nats[2:], finished), 1)
 
 
 def test_a_checkpoint_without_its_samples_is_refused() -> None:

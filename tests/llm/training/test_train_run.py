@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -19,7 +20,10 @@ from safetensors.torch import load_file
 
 from sharpen.cli.main import main
 from sharpen.llm.configs.train import TrainConfig, resolve
+from sharpen.llm.distributed.world import World
+from sharpen.llm.learners.parts.loss import importance_weights
 from sharpen.llm.training import metrics
+from sharpen.llm.training.record import Row, mismatch_metrics, sample_metrics
 from sharpen.llm.training.run import train
 from sharpen.objective import PRESETS, preset
 from tests.forked import Forks
@@ -107,6 +111,43 @@ def test_first_step_statistics_of_an_untrained_policy(tmp_path: Path) -> None:
     assert record["kl_ref"] == pytest.approx(0.0, abs=1e-4)
     assert record["effective_alpha"] == pytest.approx(1.0, abs=1e-4)
     assert record["pseudo_reward"] == pytest.approx(record["ref_logprob"], abs=1e-3)  # (2 - 1) log p
+
+
+def test_a_steps_numbers_by_hand() -> None:
+    """Two prompts with two samples each; tokens count once in the entropy, sequences in the KL."""
+    rows = [
+        Row(-2.0, -3.0, 2, True, 1.0, 0.5, 3.0, 0.5),
+        Row(-5.0, -5.0, 6, False, 0.0, 1.5, 1.0, -0.5),
+        Row(-1.0, -2.0, 1, True, 1.0, 2.0, 0.5, 0.0),
+        Row(-4.0, -8.0, 3, True, 1.0, 0.0, 1.5, 0.0),
+    ]
+    found = sample_metrics(rows, 2, "task")
+    expected = {"reward": 0.75, "accuracy": 0.75, "pseudo_reward": 1.0, "response_length": 3.0, "finished": 0.75}
+    expected |= {"entropy": 6.0 / 12, "kl_ref": (1.0 + 0.0 + 1.0 + 4.0) / 4, "ref_logprob": -4.5}
+    # Within prompts log p is +-1 and +-3, log pi +-1.5 and +-1.5, the difference +-0.5 and 0.
+    expected |= {"effective_alpha": (2 * 1.5 + 2 * 4.5) / 20, "effective_alpha_reliability": 1 - 0.5 * 0.5 / 20}
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert found["effective_alpha_fixed_length"] is None  # no two samples of a prompt are equally long
+    assert sample_metrics(rows, 2, "majority")["accuracy"] is None
+
+
+class Beside(World):
+    """One of two processes; the other one has the same samples."""
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        return items + items
+
+
+@pytest.mark.parametrize("world", [World(), Beside()])
+def test_engine_and_trainer_by_hand(world: World) -> None:
+    """Differences .5 and -.1 of two tokens, 1 of another response's one; the second sequence's ratio e is capped."""
+    trainer = torch.tensor([[-1.0, -2.0], [-1.0, 0.0]], dtype=torch.float64)
+    off = torch.tensor([[0.5, -0.1], [1.0, 0.0]], dtype=torch.float64)
+    mask = torch.tensor([[True, True], [True, False]])
+    found = mismatch_metrics(importance_weights(trainer, trainer - off, mask, 2.0, "sequence"), world)
+    expected = {"engine_logprob_error": 1.0, "engine_logprob_error_mean": 1.6 / 3, "engine_kl": -1.4 / 3}
+    expected |= {"importance_max": math.e, "importance_capped": 1 / 2}
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path, trained: Trained) -> None:
