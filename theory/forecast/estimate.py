@@ -103,11 +103,10 @@ def _measures(samples: Samples, how: Weighted, ks: Sequence[int]) -> dict[str, f
     w = how.weights
     at = how.places
     reward, length, right = samples.reward[at], samples.length[at], samples.right[at].astype(float)
-    shift = how.log_weight if how.sampled else how.log_weight - samples.logprob[at]  # log pi/p + constant
     jackknife = how.sampled and w.size == samples.n
     names: dict[str, float] = {REWARD: _unit(_mean(w, reward, jackknife))}
     names[LENGTH] = float(np.clip(_mean(w, length, jackknife), samples.length.min(), samples.length.max()))
-    names[KL] = max(0.0, _kl(w, shift, samples, how, jackknife))
+    names[KL] = max(0.0, _kl(w, samples, how, jackknife))
     for k in ks:
         names[f"pass@{k}"] = _unit(_mean(w, right, jackknife, lambda q, k=k: 1.0 - (1.0 - q) ** k))
     if ks:
@@ -134,14 +133,14 @@ def _mean(w: FloatArray, f: FloatArray, jackknife: bool, of: Callable[[Any], Any
     return float(w.size * of(whole) - (w.size - 1) * np.mean(of(np.clip(without, f.min(), f.max()))))
 
 
-def _kl(w: FloatArray, shift: FloatArray, samples: Samples, how: Weighted, jackknife: bool) -> float:
+def _kl(w: FloatArray, samples: Samples, how: Weighted, jackknife: bool) -> float:
     """Return KL(pi* || p) = E[log pi*/p - log E_p of it], nats."""
     if not how.sampled:  # all that counts is there: pi* is w itself
         inside = w > 0
         return float(w[inside] @ (np.log(w[inside]) - samples.logprob[how.places][inside]))
     if not jackknife:  # p on a set of samples: the log of the share of them that it is
         return math.log(samples.n / w.size)
-    n = w.size
+    n, shift = w.size, how.log_weight  # log pi/p and a constant
     log_z = float(np.logaddexp.reduce(shift)) - math.log(n)
     whole, without = _left_out(w, shift)
     rest = 1.0 - w

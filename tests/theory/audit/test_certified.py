@@ -84,6 +84,12 @@ def test_a_larger_exponent_is_certified_by_less() -> None:
     assert widths[-1] < widths[0] / 4
 
 
+def test_a_mode_is_certain_if_no_prefix_is_likelier() -> None:
+    assert not mode_is_certain(Seen.of(np.log([0.3]), [1], np.log([0.1, 0.6])))
+    assert mode_is_certain(Seen.of(np.log([0.3, 0.1]), [1, 0], np.log([0.2, 0.2, 0.2])))
+    assert not mode_is_certain(Seen.of([], [], [0.0]))
+
+
 def test_partial_rewards_need_the_wider_lower_end() -> None:
     # One seen right outcome, an unseen one of reward .1 whose tilt outweighs that of a wrong one by e^2.
     log_p, reward = np.log([0.6, 0.4]), np.array([0.9, 0.1])

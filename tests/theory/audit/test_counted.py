@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from scipy.stats import entropy, hypergeom
 from sharpen.objective import InputError
 from sharpen.theory.audit.counted import Counted, answers, entropy_of, pass_hat_k, token_entropy
 from sharpen.theory.core.intervals import Resampler
+from sharpen.theory.core.problem import FloatArray
 
 # Oh et al. 2026 (arXiv:2610.01509), counts published beside it: of 500 WebShop goals, how many had c = 0, 1, 2, ... of
 # 128 rollouts right; gemma-4-31B before and after post-training. No base goal had more than 103.
@@ -104,6 +106,46 @@ def test_support_by_chance_is_hypergeometric_and_equal_policies_have_it() -> Non
     learnt = Counted(base, 16, np.maximum(policy, 1), 16).support(Resampler(400, 0))
     assert learnt["gained"]["low"] > 1.5 * learnt["gained_by_chance"]
     assert learnt["out"]["value"] == 0
+
+
+def test_chances_of_policies_with_other_numbers_of_samples() -> None:
+    """Pooled at random: gained is none of the base's samples right, lost is none of the policy's."""
+    base, policy = np.array([0, 2, 1, 0]), np.array([1, 3, 0, 0])
+    found = Counted(base, 8, policy, 24).support(Resampler(4, 0))
+    for name, n in (("gained", 8), ("lost", 24)):
+        chances = [float(hypergeom.pmf(0, 32, c, n)) if c else 0.0 for c in base + policy]
+        assert found[f"{name}_by_chance"] == pytest.approx(np.mean(chances))
+    # Of a, a, b in any order the first is the base's: b with the chance 1/3, and then the policy has no b.
+    uneven = answers([["a"]] * 2, [["a", "b"]] * 2, Resampler(2, 0))
+    places = list(itertools.permutations(["a", "a", "b"]))
+    new = np.mean([sum(one != first for one in rest) / 2 for first, *rest in places])
+    gone = np.mean([first not in rest for first, *rest in places])
+    assert uneven["new"]["by_chance"] == pytest.approx(new)
+    assert uneven["given_up"]["by_chance"] == pytest.approx(gone)
+
+
+class Told(Resampler):
+    """Ends of intervals that are known, after two draws: the problems as they are, and with the roles exchanged."""
+
+    def function(self, of: Any, columns: FloatArray) -> tuple[float, float]:
+        of(np.stack([columns.mean(axis=0), -columns.mean(axis=0)]))
+        return 2.4, 3.6
+
+
+def test_ends_of_a_crossover_are_whole_numbers_outwards_and_its_chance_is_a_share_of_draws() -> None:
+    # pass@k of the base is 1/4, 1/2, 3/4, 1, that of the policy 3/4 always: it is behind at the last k only.
+    found = Counted([1] * 4, 4, [4, 4, 4, 0], 4).crossover(Told(4, 0))
+    assert found == {"value": 4, "low": 2, "high": 4, "chance": 1.0, "most": 4}
+    assert Counted([1] * 4, 4, [4] * 4, 4).crossover(Told(4, 0))["chance"] == 0.5
+
+
+def test_entropy_is_grassbergers() -> None:
+    """G(1) = -gamma - log 2, G(2) = 2 + G(1), G(3) = G(2), G(4) = G(2) + 2/3 (arXiv:physics/0307138, equation 35)."""
+    one = -np.euler_gamma - np.log(2)
+    weights = {1: one, 2: one + 2, 3: one + 2, 4: one + 2 + 2 / 3}
+    for counts in ([1, 2], [3, 4], [4, 2, 1]):
+        expected = np.log(sum(counts)) - sum(n * weights[n] for n in counts) / sum(counts)
+        assert entropy_of(Counter(dict(zip("abc", counts, strict=False)))) == pytest.approx(expected, rel=1e-12)
 
 
 def test_answers_in_common_by_mass() -> None:

@@ -19,6 +19,7 @@ from sharpen.theory.audit.deviance import (
     SHARPENING,
     Points,
     Split,
+    Stack,
     alone,
     newton,
     shapley_values,
@@ -168,6 +169,45 @@ def test_newton_steps_end_at_minima_or_say_that_they_did_not(start: float) -> No
     theta, ended = newton(loss, np.full((4, 1), start))
     assert ended.tolist() == [True, True, True, False]
     assert theta[:3] == pytest.approx(centres[:3], abs=1e-9)
+
+
+def test_minima_outside_the_box_count_as_limits() -> None:
+    centres = np.array([[150.0], [500.0], [-500.0]])
+
+    def parabolas(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return 0.5 * (theta - centres)[:, 0] ** 2, theta - centres, np.ones((3, 1, 1))
+
+    _, ended = newton(parabolas, np.zeros((3, 1)))
+    assert ended.tolist() == [True, False, False]
+
+
+def test_sums_over_prompts_are_a_log_partition_and_its_derivatives() -> None:
+    """Of weights that do not sum to 1, as samples have: A(theta) - A(0), centred at the policy's mean."""
+    rng, both = np.random.default_rng(2), []
+    for n in (3, 5):
+        policy = rng.dirichlet(np.ones(n))
+        both.append(Points(rng.normal(size=n) - 4.0, policy, rng.normal(size=(n, 2)), 0.0))
+    scale, theta = np.array([2.0, 0.5]), np.array([0.7, -0.4])
+
+    def partition(one: Points, at: np.ndarray) -> float:
+        f = one.features / scale
+        return float(
+            np.logaddexp.reduce(one.log_base + f @ at) - np.logaddexp.reduce(one.log_base) - one.policy @ f @ at
+        )
+
+    values, slopes, bends = Stack(both, [0, 1], scale).expansion(theta)
+    h = 1e-4
+    for place, one in enumerate(both):
+        assert values[place] == pytest.approx(partition(one, theta), abs=1e-12)
+        for i, step in enumerate(h * np.eye(2)):
+            sides = partition(one, theta + step), partition(one, theta - step)
+            assert slopes[place, i] == pytest.approx((sides[0] - sides[1]) / (2 * h), abs=1e-6)
+            for j, other in enumerate(h * np.eye(2)):
+                crossed = [
+                    partition(one, theta + a * step + b * other) for a, b in ((1, 1), (1, -1), (-1, 1), (-1, -1))
+                ]
+                bend = (crossed[0] - crossed[1] - crossed[2] + crossed[3]) / (4 * h**2)
+                assert bends[place, i, j] == pytest.approx(bend, abs=1e-5)
 
 
 def test_one_theta_for_all_prompts_cannot_explain_two_exponents() -> None:

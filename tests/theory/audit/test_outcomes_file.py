@@ -70,6 +70,48 @@ def test_the_whole_tree_is_within_the_bounds(
     assert known.unseen_mass + np.exp(known.logprob).sum() == pytest.approx(1.0, abs=1e-9)
 
 
+def kl_of_power(p: np.ndarray, alpha: float) -> float:
+    q = p**alpha / np.sum(p**alpha)
+    return float(q @ np.log(q / p))
+
+
+@pytest.mark.parametrize(
+    ("seen", "rest", "alpha"),
+    [
+        # A likely response that was not seen raises E[log p], and so the KL, above that of the seen.
+        (np.full(196, 0.005), np.array([0.02]), 2.0),
+        # Unseen ones where p |log p| is largest, below a prefix of more.
+        (np.array([0.1]), np.full(7, 0.9 / 7), 1.5),
+    ],
+)
+def test_bounds_of_the_kl_hold_where_they_are_near(seen: np.ndarray, rest: np.ndarray, alpha: float) -> None:
+    known = Known("a", np.log(seen), np.zeros(seen.size), np.ones(seen.size), np.log([rest.sum()]), {})
+    found = kl_to_base(known, Objective(alpha=alpha, beta_inv=0, mode="sampling"))
+    assert found.low <= kl_of_power(np.concatenate([seen, rest]), alpha) <= found.high
+
+
+def test_what_was_cut_together_has_its_whole_mass_in_the_kl() -> None:
+    """A hundred children of .002: at alpha = 2 they weigh .02 squared, but E[log p] sums over a mass of .2."""
+    sums = {alpha: np.array([np.log(100 * 0.002**alpha) / alpha]) for alpha in (1.0, 2.0)}
+    known = Known("a", np.log([0.8]), np.zeros(1), np.ones(1), np.zeros(0), sums)
+    found = kl_to_base(known, Objective(alpha=2, beta_inv=0, mode="sampling"))
+    assert found.low <= kl_of_power(np.concatenate([[0.8], np.full(100, 0.002)]), 2.0) <= found.high
+    # (A - B) / Z - log(Z + U), with h at .02 for B
+    lowest = (0.64 * np.log(0.8) + 0.2 * 0.02 * np.log(0.02)) / 0.64 - np.log(0.64 + 0.0004)
+    assert found.low == pytest.approx(max(0.0, lowest))
+
+
+def test_below_a_likely_prefix_the_worst_response_may_be_less_likely() -> None:
+    """h(t) = .1 t^.1 |log t| is 1/e at most, at t = e^-10, and .22 at the prefix itself, .05."""
+    known = Known("a", np.log([0.2, 0.75]), np.array([1.0, 0.0]), np.ones(2), np.log([0.05]), {})
+    found = kl_to_base(known, Objective(alpha=1.1, beta_inv=3.0, mode="sampling"))
+    tilt, right, wrong, unseen = np.exp(3.0), 0.2**1.1, 0.75**1.1, 0.05**1.1
+    z = right * tilt + wrong
+    least = z + unseen * tilt
+    expected = 0.1 * (right * tilt * np.log(0.2) + wrong * np.log(0.75)) / z - 0.05 * tilt / np.e / z
+    assert found.low == pytest.approx(expected + 3.0 * right * tilt / least - np.log(least), rel=1e-12)
+
+
 def test_bounds_close_as_more_is_seen() -> None:
     objective = Objective(alpha=2, beta_inv=0.5, mode="sampling")
     widths = [np.mean([kl_to_base(grown(s, t, 0.0)[2], objective).width for s in range(20)]) for t in (0.05, 0.01, 0.0)]

@@ -45,6 +45,13 @@ def test_the_price_is_the_ratio_of_gains_at_one_small_budget(seed: int) -> None:
     assert gain(problem.log_base) / gain(problem.reward) == pytest.approx(found, abs=2e-3)
 
 
+def test_kl_of_coins() -> None:
+    for a, b in ((0.5, 0.25), (1.0, 0.25), (0.0, 0.25), (0.9, 0.999)):
+        assert coin_kl(a, b) == pytest.approx(float(np.sum(rel_entr([a, 1 - a], [b, 1 - b]))), rel=1e-12)
+    assert coin_kl(0.5, 0.0) == coin_kl(0.5, 1.0) == np.inf
+    assert coin_kl(0.0, 0.0) == coin_kl(1.0, 1.0) == 0.0
+
+
 def test_no_price_where_nothing_varies() -> None:
     assert price(Problem([0.5, 0.5], [1, 0])) is None
     assert price(Problem([0.7, 0.3], [1, 1])) is None
@@ -77,6 +84,8 @@ def test_calibration_joins_equal_likelihoods_and_counts_turns() -> None:
     assert found.expected_reward == pytest.approx([0.0, 0.5, 0.0])
     assert (found.turns(), found.crossings(0.25), found.crossings(0.75)) == (1, 2, 0)
     assert list(found.frame().columns) == ["logprob", "mass", "expected_reward"]
+    rounded = calibration(Problem([0.6, 0.2 + 1e-14, 0.2 - 1e-14], [0, 1, 0]))  # log p from another formula
+    assert rounded.expected_reward == pytest.approx([0.5, 0.0])
 
 
 def test_calibration_holds_where_probabilities_underflow() -> None:
@@ -96,3 +105,4 @@ def test_the_slope_of_pass_at_k_is_its_difference_quotient(k: int, alpha: float)
 
     quotient = (covered(alpha + 1e-5) - covered(alpha - 1e-5)) / 2e-5
     assert pass_at_k_slope(problems, k, alpha, weights) == pytest.approx(quotient, abs=1e-6)
+    assert pass_at_k_slope(problems, k, alpha) == pytest.approx(pass_at_k_slope(problems, k, alpha, np.full(4, 0.25)))

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
+from scipy.stats import norm, ttest_1samp
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory.audit.certified import expected_reward
@@ -105,6 +106,36 @@ def test_tables_without_exponents_bound_every_exponent(tmp_path: Path) -> None:
             assert low - 1e-9 <= truth([one], alpha)[0] <= high + 1e-9
     with pytest.raises(InputError, match="p9"):
         known_of(read, ["p9"])
+
+
+def bounded(low: float, high: float) -> Known:
+    """Return outcomes with these bounds of E[r] at alpha = 2: right^2, wrong^2 and unseen^2 are their parts of 1."""
+    right, wrong, unseen = low, 1 - high, high - low
+    scale = math.sqrt(right) + math.sqrt(wrong) + math.sqrt(unseen)
+    log_p = np.log(np.sqrt([right, wrong, unseen])) - math.log(scale)
+    return Known("", log_p[:2], np.array([1.0, 0.0]), np.ones(2), log_p[2:], {})
+
+
+def test_gains_lie_between_those_of_the_lower_and_of_the_upper_ends() -> None:
+    row = certified([bounded(0.4, 0.46)] * 8, 2.0, [1], np.full(8, 0.3), Resampler(8, 0))
+    assert row["certain"] == pytest.approx([0.4, 0.46])
+    assert row["gain"] == pytest.approx(0.13)
+    assert [row["gain_low"], row["gain_high"]] == pytest.approx([0.1, 0.16])
+    assert row["sure"]
+    either = certified([bounded(0.4, 0.46)] * 8, 2.0, [], np.full(8, 0.43), Resampler(8, 0))
+    assert [either["gain_low"], either["gain_high"]] == pytest.approx([-0.03, 0.03])
+    assert not either["sure"]  # each end is sure, of another sign
+
+
+def test_a_gain_is_sure_if_its_lower_end_is() -> None:
+    """Lower ends whose 95 % interval leaves 0 out and whose 99 % interval does not; upper ones far from 0."""
+    gains = 0.1 * norm.ppf((np.arange(10) + 0.5) / 10)
+    gains += np.mean([np.ptp(ttest_1samp(gains, 0.0).confidence_interval(level)) / 2 for level in (0.95, 0.99)])
+    known, resampler = [bounded(0.5, 0.58)] * 10, Resampler(10, 0)
+    row = certified(known, 2.0, [], 0.5 - gains, resampler)
+    assert row["gain_low"] > 0
+    assert not row["sure"]
+    assert certified(known, 2.0, [], 0.4 - gains, resampler)["sure"]
 
 
 def test_what_was_cut_together_is_bounded_at_the_exponent() -> None:
