@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
+from sharpen.llm.tasks.dial.law import MEMBERS
 from sharpen.paper_repro.analysis.endings import collapsed, falls_back
 from sharpen.paper_repro.analysis.members import Members, alignment, at_kl, by_member, path
 from sharpen.paper_repro.analysis.rules_dial import RULES, picked, primary
@@ -20,7 +21,7 @@ from sharpen.paper_repro.grids.grid import load_grid
 from sharpen.paper_repro.grids.order import Order
 from sharpen.paper_repro.grids.rules import Optimiser, Rules
 from sharpen.paper_repro.report.gallery import draw_members
-from sharpen.paper_repro.report.members import _crossover, tables
+from sharpen.paper_repro.report.members import _crossover, split_of, tables
 
 Results = dict[str, dict[str, Any]]
 Changes = Mapping[str, Mapping[str, Any]]
@@ -454,17 +455,44 @@ def test_a_seed_without_a_crossover_is_later_than_all() -> None:
     assert _crossover([None]) == {"crossover k": None, "seeds with one": 0, "least k": None, "largest k": None}
 
 
+def test_the_split_of_samples_in_their_exact_shares_is_that_of_the_laws() -> None:
+    """p = (3/4, 1/4), pi = (1/2, 1/2): of two outcomes an exponent of p explains all; in ``cross`` the base samples."""
+    log_p, log_pi = np.log([0.75, 0.25]), np.log([0.5, 0.5])
+
+    def told(outcomes: list[int], sampler: np.ndarray, other: np.ndarray) -> dict[str, list[list[float]]]:
+        columns = {"logprob": sampler, "base_logprob": other, "right": np.array([1, 0]), "tokens": np.array([4, 4])}
+        return {name: [column[outcomes].tolist()] * 3 for name, column in columns.items()}
+
+    of_base, of_policy = told([0, 0, 0, 1] * 32, log_p, log_pi), told([0, 0, 1, 1] * 32, log_pi, log_p)
+    found = split_of({"ids": ["a", "b", "c"], "cross": of_base, "kept": of_policy})
+    assert found is not None
+    kl = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
+    assert found["kl"]["value"] == pytest.approx(kl, rel=1e-6)
+    assert found["explained"]["sharpening"]["value"] == pytest.approx(kl, rel=0.02)
+
+
 def test_tables_and_figures_of_a_whole_study(rules: Rules) -> None:
     """The null control's sampled KL is below 0 there, as chance may have it."""
     members = dict(list(rules.members.items())[1:3])
     rules = rules.model_copy(update={"seeds": 2, "members": members})
-    rows = made_study(rules, {"control": {"kl": -0.01}, **GOOD_TASK})
+    rows = made_study(rules, {"control": {"kl": -0.01}, "sharpening": {"dead": 6}, **GOOD_TASK})
     study = by_member(rows, rules)
     found = tables(study)
     members, arms = set(rules.members), {getattr(rules.arms, role) for role in OBJECTIVES}
     for name in ("contrasts", "splits", "counts", "endings"):
         assert {(one["member"], one["arm"]) for one in found[name]} == {(m, a) for m in members for a in arms}
     assert {one["member"] for one in found["forecasts"]} == members
+    for one in found["forecasts"]:  # of the model as it was made, near the law that it was made after
+        law = MEMBERS[one["member"]]
+        assert one["exact law"] == pytest.approx(law.expected_reward(2.0) - law.expected_reward(1.0), abs=0.02)
+    for one in found["counts"]:
+        lost = 6 / (NEVER + ORDINARY) if one["arm"] == rules.arms.sharpening else 0.0
+        assert (one["lost"], one["gained"]) == (lost, 0.0)
+    accuracy = {(one["member"], one["arm"]): one for one in found["contrasts"] if one["measure"] == "pass@1"}
+    for (member, arm), one in accuracy.items():
+        left = one["value"] - accuracy[member, rules.arms.control]["value"]
+        assert one.get("less control", 0.0) == pytest.approx(left)
+        assert arm != rules.arms.task_reward or left > 0.3
     for one in found["contrasts"]:
         assert one["low"] <= one["value"] <= one["high"]
         assert "less control low" not in one or one["less control low"] <= one["less control"]

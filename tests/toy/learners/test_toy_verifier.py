@@ -52,6 +52,9 @@ def test_a_simulation_is_compared_with_the_optimum_of_what_the_verifier_says() -
     wrong = 0.5 * math.exp(3.0 * 0.1)
     assert row["optimum"]["value"] == pytest.approx(math.log(right + wrong) / 3.0)
     assert row["limit_expected_reward"] == pytest.approx(right / (right + wrong))  # of true rewards
+    best = np.array([wrong, right]) / (right + wrong)
+    away = float(np.sum(0.5 * np.log(0.5 / best)))  # KL from the base, whose outcomes are right and wrong as often
+    assert found.frame().kl_optimum.iloc[0] == pytest.approx(away)
 
 
 def test_the_noise_of_a_gradient_counts_the_verdicts() -> None:

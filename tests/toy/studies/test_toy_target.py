@@ -50,11 +50,11 @@ def table(missing: dict[float, np.ndarray], alpha: dict[float, np.ndarray]) -> d
 
 def test_a_run_that_passes_by_or_collapses_has_not_reached_the_target() -> None:
     seeds = TUNING + 4
-    kl = np.tile([1.0, 0.005, 0.5, 0.005, 0.001], (seeds, 1))
-    kl[TUNING + 1] = [1.0, 0.005, 0.005, 0.005, 0.5]  # leaves in the end
+    kl = np.tile([2.0, 0.015, 1.0, 0.015, 0.002], (seeds, 1))
+    kl[TUNING + 1] = [2.0, 0.015, 0.015, 0.015, 1.0]  # leaves in the end
     slopes = np.full((seeds, 5), 2.05)
     slopes[TUNING + 2] = 3.0  # collapsed
-    far = np.ones((seeds, 5))
+    far = np.full((seeds, 5), 2.0)
     found = judge(CELL, table({0.1: far, 1.0: kl}, {0.1: slopes, 1.0: slopes}), within=0.01)
     assert found.step_size == 1.0
     assert found.share.mean == 0.5  # of four reported runs
