@@ -152,7 +152,7 @@ def value(
     # where() on the inputs, not on the product: a masked 0 * inf would still give NaN gradients.
     log_pi = xp.where(inside, policy_logprob, xp.zeros_like(policy_logprob))
     gain = xp.where(inside, u - w.w_h * log_pi, xp.zeros_like(log_pi))
-    return xp.sum(xp.where(inside, xp.exp(log_pi), xp.zeros_like(log_pi)) * gain, axis=-1)
+    return xp.sum(xp.exp(log_pi) * gain, axis=-1)
 
 
 def mean(policy_logprob: Array, values: Array | None) -> Array:

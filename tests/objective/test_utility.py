@@ -74,6 +74,21 @@ def test_the_value_is_the_utility_of_the_success_rate_less_the_kl() -> None:
         assert found == pytest.approx(f - 0.25 * np.sum(pi * (np.log(pi) - LOG_P)), rel=1e-12)
 
 
+def test_utilities_at_the_ends() -> None:
+    assert utility("log").value(0.0) == -math.inf
+    beyond = 1.0 + 1e-12  # sums of probabilities pass 1 by rounding
+    assert utility("arcsin").value(beyond) == math.pi
+    np.testing.assert_array_equal(utility("arcsin").value(np.array([0.0, 1.0, beyond])), [0.0, math.pi, math.pi])
+
+
+def test_the_exponent_of_right_answers_is_one_of_normalised_likelihoods() -> None:
+    found = Objective(alpha=2.0, alpha_right=0.5, normalization="mean").potential(
+        reward=REWARD, ref_logprob=LOG_P, length=LENGTH
+    )
+    exponents = np.where(REWARD == 1, 0.5, 2.0)
+    np.testing.assert_allclose(found, (exponents - 1) * LOG_P / LENGTH + LOG_P, rtol=1e-14)
+
+
 def test_right_answers_have_an_exponent_of_their_own() -> None:
     objective = Objective(alpha=2.0, alpha_right=0.5)
     assert objective.right_weight == -1.5

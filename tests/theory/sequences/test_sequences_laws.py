@@ -261,6 +261,9 @@ def test_curve_stays_above_the_critical_alpha() -> None:
     assert curve.critical_alpha is not None
     assert points[0].alpha > curve.critical_alpha
     assert points[-1].alpha == pytest.approx(2.0)
+    assert points[0].alpha - curve.critical_alpha == pytest.approx(5e-4 * (2.0 - curve.critical_alpha))
+    steps = np.diff([point.alpha for point in points])
+    assert np.all(steps[1:] > 1.5 * steps[:-1])  # dense where the length rises
     assert all(point.normalisable for point in points)
     assert [point.mean for point in points] == sorted((point.mean for point in points), reverse=True)
     with pytest.raises(InputError, match="alphas"):

@@ -48,6 +48,18 @@ def test_rounded_rows_are_renormalised() -> None:
     np.testing.assert_allclose(model.transition.sum(axis=1) + model.stop, 1.0, rtol=1e-15)
 
 
+def test_rounded_logarithms_and_start_laws_are_renormalised() -> None:
+    source, target = np.array([0, 0, 1]), np.array([0, 1, 1])
+    off = np.array([5e-7, 5e-7, -4e-7])
+    model = MarkovModel.from_log(
+        source, target, np.log([0.5, 0.25, 0.75]) + off, np.log(E) + off[[0, 2]], [0.3, 0.7 + 5e-7]
+    )
+    np.testing.assert_allclose(model.transition.toarray(), A, rtol=1e-14)
+    np.testing.assert_allclose(model.stop, E, rtol=1e-14)
+    assert model.start.sum() == pytest.approx(1.0, abs=1e-15)
+    assert model.start[0] == pytest.approx(0.3 / (1.0 + 5e-7), rel=1e-14)
+
+
 @pytest.mark.parametrize(
     ("transition", "stop", "start", "words"),
     [
@@ -163,6 +175,26 @@ def test_smoothing_backs_off_to_the_longest_known_context() -> None:
     assert model.transition.toarray()[s, t] == pytest.approx(0.5 / (1 + 0.5 * 4))
     assert model.stop[t] == pytest.approx(0.5 / (1 + 0.5 * 4))
     assert all(len(set(row)) == 3 for row in np.split(model.target, model.n))
+
+
+def test_the_state_after_any_token_is_the_longest_end_that_the_text_has() -> None:
+    """Smoothed trigrams and more: of three tokens the last two may be known, or only the last one."""
+    model = from_lines(LINES, 4, 0.5)
+    assert model.labels is not None
+    known = set()
+    for line in LINES:
+        padded = ["^", "^", "^", *line]
+        for end in range(3, len(padded) + 1):
+            known |= {tuple(padded[start:end]) for start in range(end - 3, end)}
+    lengths = set()
+    for state, label in enumerate(model.labels):
+        context = tuple(label.split())
+        found = {model.labels[t] for t in model.target[model.source == state]}
+        after = {token: (*context, token)[-3:] for token in "abc"}
+        longest = {next(after[t][i:] for i in range(3) if after[t][i:] in known) for t in after}
+        assert found == {" ".join(one) for one in longest}
+        lengths |= {len(one) for one in longest}
+    assert lengths == {1, 2, 3}
 
 
 @settings(max_examples=40, deadline=None)

@@ -264,6 +264,29 @@ def test_the_bound_of_a_search_cut_short_holds_for_longer_sequences(hazard: floa
     assert full.sequence.states == (1,) * (full.sequence.length - 1)
 
 
+def test_a_mean_that_is_better_by_little_is_found() -> None:
+    """Two tokens of .6 each, the likeliest, against three whose mean is .002 nats higher."""
+    last = 0.216 * math.exp(0.006) / (0.4 * 0.7)
+    transition = np.zeros((4, 4))
+    transition[0, 1], transition[0, 2], transition[1, 1], transition[2, 3] = 0.6, 0.4, 0.4, 0.7
+    transition[2, 2], transition[3, 3] = 0.3, 1 - last
+    model = MarkovModel(transition, [0.0, 0.6, 0.0, last])
+    assert likeliest(model)[0].states == (1,)
+    found = mean_mode(model)
+    assert found.sequence is not None
+    assert found.sequence.states == (2, 3)
+    assert found.supremum == pytest.approx(math.log(0.6) + 0.002, rel=1e-12)
+
+
+def test_a_walk_is_traced_by_its_weight_and_the_edge() -> None:
+    """To state 3 through 1, which is likelier than 2 but leads there seldom, or through 2."""
+    transition = np.zeros((8, 8))
+    transition[0, 1:3], transition[1, 3:8], transition[2, 3] = [0.6, 0.4], 0.2, 1.0
+    found = weighted_mode(MarkovModel(transition, [0.0, 0.0, 0.0, *[1.0] * 5]), 0.5, 10)
+    assert found.sequence.states == (2, 3)
+    assert found.sequence.log_prob == pytest.approx(math.log(0.4))
+
+
 def test_exponents_above_one_have_no_maximum() -> None:
     found = weighted_mode(IidModel([1.0], 0.5).markov(), 2.0, 50)
     assert (found.optimal, found.bound, found.sequence.length) == (False, 0.0, 50)
