@@ -67,7 +67,7 @@ def test_the_objective_sees_log_p_with_its_error(moves: bool) -> None:
     with jax.enable_x64():
         learner = make("softmax", at, SEPARATE, PLAIN._replace(reference_moves=moves))
         state = learner.init(jax.random.key(1))
-        after = learner.step(state, jax.random.key(2))
+        after = compiled.quickly(learner.step)(state, jax.random.key(2))
         error, moved = np.asarray(state.error[0]), np.asarray(after.parameters.theta - state.parameters.theta)[0]
     A = PROBLEM.reward + np.log(PROBLEM.base) + error - 0.5 * np.log(PROBLEM.base)
     assert np.abs(error).max() > 0.1
