@@ -137,6 +137,7 @@ def test_any_lengths(sizes: list[tuple[int, list[int]]], seed: int, budget: int,
     torch.testing.assert_close(found.logprobs_BT, expected.logprobs_BT, rtol=0, atol=1e-10)
     torch.testing.assert_close(found.entropy_BT, expected.entropy_BT, rtol=0, atol=1e-10)
     for batch in batches_for(model, *rows, micro_batch_tokens=budget, share_prompts="always"):
+        assert isinstance(batch, SharedBatch)
         one_response = len(batch.rows) == 1
         assert batch.tokens_BL.numel() <= budget or one_response or len(batch.tokens_BL) == 1
         if batch.tokens_BL.numel() > budget and not one_response:  # a line of several is cut before it grows too long
