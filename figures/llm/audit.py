@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SIZE = (5.0, 3.6)  # inches: at 400 pixels of width the text is still legible
 BARS = {
     "sharpening": ("sharpening alone", REGIME_COLORS["sharpening"]),
-    "own": ("an α a problem,\nat most", "#F0B48A"),
+    "own": ("an α per problem,\nat most", "#F0B48A"),
     "reward": ("reward alone", REGIME_COLORS["task-reward"]),
     "length": ("length alone", REGIME_COLORS["tempered"]),
     "all": ("all three", "#666666"),
