@@ -23,8 +23,16 @@ COLLAPSED_ENTROPY = 0.1  # of the base's entropy; with less a policy counts as c
 FIXED = 0.99  # top-1 mass from which a policy counts as collapsed, and as fixed at its likeliest outcome
 
 
-def measure(objective: Objective, problem: Problem, log_policy: FloatArray) -> dict[str, FloatArray]:
+def measure(
+    objective: Objective, problem: Problem, log_policy: FloatArray, judged: Problem | None = None
+) -> dict[str, FloatArray]:
     """Return measures of policies given as log-probabilities, shape [..., n] to [...] each.
+
+    Args:
+        objective: Whose J is measured.
+        problem: Base and true rewards.
+        log_policy: The policies.
+        judged: The problem with the rewards that the learner is given, of which J is; None: the true ones.
 
     Returns:
         ``expected_reward`` E[r]; ``value`` J (with a moving reference p is the policy itself); ``entropy`` H in nats;
@@ -35,7 +43,7 @@ def measure(objective: Objective, problem: Problem, log_policy: FloatArray) -> d
     log_base = np.where(problem.support, problem.log_base, 0.0)  # no policy leaves the base's support
     return {
         "expected_reward": policy @ problem.reward,
-        "value": np.asarray(policy_value(objective, problem, log_policy)),
+        "value": np.asarray(policy_value(objective, judged or problem, log_policy)),
         "entropy": -np.sum(policy * log_pi, axis=-1),
         "kl_base": np.sum(policy * (log_pi - log_base), axis=-1),
         "top1": policy.max(axis=-1),

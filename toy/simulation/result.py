@@ -29,7 +29,7 @@ from sharpen.toy.dynamics import engine
 from sharpen.toy.dynamics.compiled import quickly
 from sharpen.toy.dynamics.engine import log_policy_only, recorded
 from sharpen.toy.dynamics.observe import MEASURES, observer
-from sharpen.toy.problems.setting import Setting, setting, supported
+from sharpen.toy.problems.setting import Setting, setting, supported, verified
 from sharpen.toy.simulation.config import SimulateConfig
 from sharpen.toy.simulation.simulate import (
     SUMMARY,
@@ -110,7 +110,7 @@ class Simulation:
             "seed": np.repeat(np.arange(S), K),
             "step": np.tile(self.updates[:K], S),
             **_measured(at, by_seed[:, self.problem.support]),
-            "value": policy_value(track.objective, self.problem, by_seed),
+            "value": policy_value(track.objective, verified(self.problem, self.config.verifier), by_seed),
         }
         top = np.flatnonzero(self.problem.support)
         columns["top_outcome"] = top[columns["top_outcome"].astype(np.int64)]

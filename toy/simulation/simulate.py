@@ -234,7 +234,7 @@ def summarise(
             "verdict": said,
             "seeds": log_end.shape[0],
         }
-        for name, numbers in measure(track.objective, problem, log_end).items():
+        for name, numbers in measure(track.objective, problem, log_end, judged).items():
             row[name], row[f"{name}_interval"] = mean_interval(numbers)
         top = log_end.argmax(axis=1), np.exp(log_end.max(axis=1))
         row["fixation"] = fixation(*top, range(problem.n), random=not learner.exact or config.base_noise > 0)

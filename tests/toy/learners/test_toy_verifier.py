@@ -44,13 +44,15 @@ def test_a_sweep_over_utilities_and_rates_ends_at_their_optima() -> None:
 def test_a_simulation_is_compared_with_the_optimum_of_what_the_verifier_says() -> None:
     """max J = log sum p e^(b r') / b with r' = f + (t - f) r, the verdict's mean."""
     found = simulate(
-        Objective(beta_inv=3.0), BASE, REWARD, learners="natural", steps=1, true_positive=0.9, false_positive=0.1
+        Objective(beta_inv=3.0), BASE, REWARD, learners="natural", steps=400, true_positive=0.9, false_positive=0.1
     )
     assert found.summary is not None
     (row,) = found.summary["tracks"]
+    assert row["verdict"] == "agrees"
     right = 0.5 * math.exp(3.0 * 0.9)
     wrong = 0.5 * math.exp(3.0 * 0.1)
     assert row["optimum"]["value"] == pytest.approx(math.log(right + wrong) / 3.0)
+    assert row["value"] == found.frame().value.iloc[-1] == pytest.approx(row["optimum"]["value"], rel=1e-9)
     assert row["limit_expected_reward"] == pytest.approx(right / (right + wrong))  # of true rewards
     best = np.array([wrong, right]) / (right + wrong)
     away = float(np.sum(0.5 * np.log(0.5 / best)))  # KL from the base, whose outcomes are right and wrong as often
