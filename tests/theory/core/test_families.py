@@ -88,10 +88,10 @@ def test_json_of_the_rounds_by_rationals(capsys: pytest.CaptureFixture[str]) -> 
         weights = [p ** (3**k) for p in base]
         exact = [float(w / sum(weights)) for w in weights]
         assert row["effective_alpha"] == 3**k
-        assert row["probabilities"] == pytest.approx(exact, rel=1e-12)
+        assert row["probabilities"] == pytest.approx(exact, rel=1e-12, abs=0)
         assert row["expected_reward"] == pytest.approx(exact[1], rel=1e-12)
         assert row["log_lost"] == pytest.approx(math.log(exact[1] + exact[2]), rel=1e-12)
-        assert row["entropy"] == pytest.approx(-sum(p * math.log(p) for p in exact), rel=1e-9)
+        assert row["entropy"] == pytest.approx(-sum(p * math.log(p) for p in exact), rel=1e-9, abs=0)
         assert row["kl_to_base"] == pytest.approx(
             sum(p * math.log(p / float(q)) for p, q in zip(exact, base, strict=True)), rel=1e-9, abs=1e-15
         )
@@ -108,7 +108,7 @@ def test_rounds_with_a_reward_have_no_effective_alpha(capsys: pytest.CaptureFixt
     assert (report["collapse"], report["fixed_points"]) == (None, None)
     p, r = np.array([0.40, 0.25, 0.15, 0.12, 0.08]), np.array([0.0, 1, 0, 1, 0])
     law = p**4 * np.exp(10 * 3 * r)  # alpha^2, and beta_inv (alpha^2 - 1)/(alpha - 1)
-    assert report["rounds"][2]["probabilities"] == pytest.approx((law / law.sum()).tolist(), rel=1e-9)
+    assert report["rounds"][2]["probabilities"] == pytest.approx((law / law.sum()).tolist(), rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize(
