@@ -63,7 +63,8 @@ class Fit:
     Attributes:
         theta: Natural parameters, one per feature of the family.
         explained: KL(pi_S || p), the mean over prompts, nats: what the family explains.
-        attained: Whether theta is finite; if not, the family explains this much in a limit.
+        attained: Whether theta is finite; if not, the family explains this much in a limit, or more where the search
+            ended at the edge of its box.
     """
 
     theta: dict[str, float]
@@ -295,7 +296,8 @@ def _closest(points: Sequence[Points], names: Sequence[str], chosen: Sequence[in
     found = dict.fromkeys(names, 0.0)
     for place, one in zip(varying, thetas[0], strict=True):
         found[names[list(chosen).index(place)]] = float(one / scale[place])
-    return Fit(found, max(0.0, -float(value[0])), _varies(bend[0], loss(np.zeros((1, size)))[2][0]))
+    inside = bool(np.max(np.abs(thetas)) < LARGEST)  # at the box more would be explained beyond it
+    return Fit(found, max(0.0, -float(value[0])), inside and _varies(bend[0], loss(np.zeros((1, size)))[2][0]))
 
 
 def _varies(bend: FloatArray, at_base: FloatArray) -> bool:

@@ -171,6 +171,17 @@ def test_newton_steps_end_at_minima_or_say_that_they_did_not(start: float) -> No
     assert theta[:3] == pytest.approx(centres[:3], abs=1e-9)
 
 
+def test_a_theta_at_the_box_is_not_called_attained() -> None:
+    """Lengths of thousands in one prompt set the unit; in the other the shortest of nine tokens are preferred."""
+    rng = np.random.default_rng(0)
+    long = Problem(rng.dirichlet(np.ones(20)), rng.integers(0, 2, 20), rng.permutation(np.arange(1, 5001, 250)))
+    short = Problem(np.full(9, 1 / 9), rng.integers(0, 2, 9), np.arange(1, 10))
+    policies = [long.base * np.exp(-2.0 * long.length), short.base * np.exp(-2.0 * short.length)]
+    found = split([long, short], [policy / policy.sum() for policy in policies], [LENGTH])
+    assert found.explained(LENGTH) < 0.9 * found.kl  # which -2 a token would explain
+    assert not found.fits[LENGTH].attained
+
+
 def test_minima_outside_the_box_count_as_limits() -> None:
     centres = np.array([[150.0], [500.0], [-500.0]])
 
