@@ -29,6 +29,7 @@ from sharpen.theory.core.problem import FloatArray, Problem
 SHARPENING, REWARD, LENGTH = "sharpening", "reward", "length"
 FEATURES = (SHARPENING, REWARD, LENGTH)
 LARGEST = 200.0  # natural parameter of a standardised feature: beyond it a member is its limit to every digit
+WIDEST = 1e4  # how many times as far a search goes for the prompts in which a feature varies least
 # Share of p's variance of a feature under which a member is taken for its limit, all mass on where the feature is
 # largest: the supremum is not attained there, its theta says where the search ended, and the result says so.
 STILL = 1e-8
@@ -288,16 +289,23 @@ def _closest(points: Sequence[Points], names: Sequence[str], chosen: Sequence[in
         value, slope, bend = stack.expansion(thetas[0])
         return tuple(each.mean(axis=0, keepdims=True) for each in (value, slope, bend))
 
-    size = len(varying)
-    thetas, ended = newton(loss, np.zeros((1, size)))
+    size, box = len(varying), _box(points, varying, scale[varying])
+    thetas, ended = newton(loss, np.zeros((1, size)), box)
     if not ended[0]:
-        thetas = _searched(loss, size)[None]
+        thetas = _searched(loss, box)[None]
     value, _, bend = loss(thetas)
     found = dict.fromkeys(names, 0.0)
     for place, one in zip(varying, thetas[0], strict=True):
         found[names[list(chosen).index(place)]] = float(one / scale[place])
-    inside = bool(np.max(np.abs(thetas)) < LARGEST)  # at the box more would be explained beyond it
+    inside = bool(np.all(np.abs(thetas) < box))  # at the box more would be explained beyond it
     return Fit(found, max(0.0, -float(value[0])), inside and _varies(bend[0], loss(np.zeros((1, size)))[2][0]))
+
+
+def _box(points: Sequence[Points], varying: Sequence[int], scale: FloatArray) -> FloatArray:
+    """Return how far to search, shape [F]: what is little in the unit of all prompts is much for a narrow one's."""
+    own_PF = np.stack([scales([one])[varying] for one in points])
+    narrowest = np.min(np.where(own_PF > 0, own_PF, scale), axis=0)
+    return LARGEST * np.clip(scale / narrowest, 1.0, WIDEST)
 
 
 def _varies(bend: FloatArray, at_base: FloatArray) -> bool:
@@ -308,7 +316,9 @@ def _varies(bend: FloatArray, at_base: FloatArray) -> bool:
     return bool(np.linalg.eigvalsh(whitened.T @ bend @ whitened)[0] > STILL)
 
 
-def newton(loss: Callable[[FloatArray], Expansion], theta: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+def newton(
+    loss: Callable[[FloatArray], Expansion], theta: FloatArray, box: FloatArray | float = LARGEST
+) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Return minima of G convex functions by damped Newton steps, and which of them were found inside the box.
 
     A step that gains too little is halved (Armijo 1966); each function has its own steps, all are evaluated together.
@@ -316,10 +326,11 @@ def newton(loss: Callable[[FloatArray], Expansion], theta: FloatArray) -> tuple[
     Args:
         loss: The G values, slopes and bends at theta, shapes [G], [G, F] and [G, F, F].
         theta: Where the G searches begin, shape [G, F].
+        box: The largest natural parameters, shape [F] or one for all.
     """
     value, slope, bend = loss(theta)
     ended = np.max(np.abs(slope), axis=1) < GRADIENT
-    step = _newton_step(slope, bend)
+    step = _newton_step(slope, bend, box)
     for _ in range(NEWTON_STEPS):
         if np.all(ended):
             break
@@ -331,17 +342,17 @@ def newton(loss: Callable[[FloatArray], Expansion], theta: FloatArray) -> tuple[
         theta = np.where(better[:, None], theta - step, theta)
         value, slope = np.where(better, following[0], value), np.where(better[:, None], following[1], slope)
         ended = np.max(np.abs(slope), axis=1) < GRADIENT
-        step = np.where(better[:, None], _newton_step(slope, following[2]), 0.5 * step)
-    return theta, ended & (np.max(np.abs(theta), axis=1) < LARGEST)
+        step = np.where(better[:, None], _newton_step(slope, following[2], box), 0.5 * step)
+    return theta, ended & np.all(np.abs(theta) < box, axis=1)
 
 
-def _newton_step(slope: FloatArray, bend: FloatArray) -> FloatArray:
+def _newton_step(slope: FloatArray, bend: FloatArray, box: FloatArray | float) -> FloatArray:
     """Return bend^-1 slope in the directions that bend has, no longer than the box."""
     inverse = np.linalg.pinv(bend, rcond=1e-12, hermitian=True)
-    return np.clip(np.einsum("gij,gj->gi", inverse, slope), -LARGEST, LARGEST)
+    return np.clip(np.einsum("gij,gj->gi", inverse, slope), -box, box)
 
 
-def _searched(loss: Callable[[FloatArray], Expansion], size: int) -> FloatArray:
+def _searched(loss: Callable[[FloatArray], Expansion], box: FloatArray) -> FloatArray:
     """Return the minimum of a convex function inside the box, also where it is at the box or Newton's steps stall."""
 
     def alone_at(theta: FloatArray) -> tuple[float, FloatArray, FloatArray]:
@@ -350,19 +361,19 @@ def _searched(loss: Callable[[FloatArray], Expansion], size: int) -> FloatArray:
 
     found = minimize(
         lambda theta: alone_at(theta)[:2],
-        np.zeros(size),
+        np.zeros(box.size),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(-LARGEST, LARGEST)] * size,
+        bounds=[(-one, one) for one in box],
         options={"maxiter": 2000, "maxfun": 4000, "ftol": 1e-16, "gtol": GRADIENT},
     )
     theta = np.asarray(found.x, dtype=np.float64)
     for _ in range(20):  # Newton's steps sharpen what the first method leaves
         value, slope, bend = alone_at(theta)
-        if np.max(np.abs(slope)) < GRADIENT or np.any(np.abs(theta) >= LARGEST):
+        if np.max(np.abs(slope)) < GRADIENT or np.any(np.abs(theta) >= box):
             break
         step = np.linalg.lstsq(bend, slope, rcond=1e-12)[0]
-        following = np.clip(theta - step, -LARGEST, LARGEST)
+        following = np.clip(theta - step, -box, box)
         if not alone_at(following)[0] <= value:
             break
         theta = following

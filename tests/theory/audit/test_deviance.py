@@ -171,13 +171,24 @@ def test_newton_steps_end_at_minima_or_say_that_they_did_not(start: float) -> No
     assert theta[:3] == pytest.approx(centres[:3], abs=1e-9)
 
 
-def test_a_theta_at_the_box_is_not_called_attained() -> None:
-    """Lengths of thousands in one prompt set the unit; in the other the shortest of nine tokens are preferred."""
+def shortened(apart: int) -> Split:
+    """Return the split of p e^(-2 |x|), lengths ``apart`` in one prompt, which set the unit, and 1 in the other."""
     rng = np.random.default_rng(0)
-    long = Problem(rng.dirichlet(np.ones(20)), rng.integers(0, 2, 20), rng.permutation(np.arange(1, 5001, 250)))
+    long = Problem(rng.dirichlet(np.ones(20)), rng.integers(0, 2, 20), 1 + apart * rng.permutation(20))
     short = Problem(np.full(9, 1 / 9), rng.integers(0, 2, 9), np.arange(1, 10))
-    policies = [long.base * np.exp(-2.0 * long.length), short.base * np.exp(-2.0 * short.length)]
-    found = split([long, short], [policy / policy.sum() for policy in policies], [LENGTH])
+    policies = [long.base * np.exp(-2.0 * (long.length - 1)), short.base * np.exp(-2.0 * short.length)]
+    return split([long, short], [policy / policy.sum() for policy in policies], [LENGTH])
+
+
+@pytest.mark.parametrize("apart", [1, 10, 100, 1000])
+def test_prompts_whose_lengths_differ_a_thousandfold(apart: int) -> None:
+    found = shortened(apart)
+    assert found.explained(LENGTH) == pytest.approx(found.kl, rel=1e-9)
+    assert found.fits[LENGTH].theta[LENGTH] == pytest.approx(-2.0, rel=1e-6)
+
+
+def test_a_theta_at_the_box_is_not_called_attained() -> None:
+    found = shortened(10**9)
     assert found.explained(LENGTH) < 0.9 * found.kl  # which -2 a token would explain
     assert not found.fits[LENGTH].attained
 
