@@ -297,8 +297,7 @@ def _closest(points: Sequence[Points], names: Sequence[str], chosen: Sequence[in
     found = dict.fromkeys(names, 0.0)
     for place, one in zip(varying, thetas[0], strict=True):
         found[names[list(chosen).index(place)]] = float(one / scale[place])
-    inside = bool(np.all(np.abs(thetas) < box))  # at the box more would be explained beyond it
-    return Fit(found, max(0.0, -float(value[0])), inside and _varies(bend[0], loss(np.zeros((1, size)))[2][0]))
+    return Fit(found, max(0.0, -float(value[0])), _varies(bend[0], loss(np.zeros((1, size)))[2][0]))
 
 
 def _box(points: Sequence[Points], varying: Sequence[int], scale: FloatArray) -> FloatArray:
