@@ -169,7 +169,7 @@ def two_kinds(log_pi: tuple[float, float]) -> Pooled:
 
 def closest(p: np.ndarray, density: np.ndarray, mean: float) -> tuple[float, float]:
     """Return theta, and the maximum over it, of theta E_pi[log p] - log(sum of p^(1 + theta) / m)."""
-    found = minimize_scalar(lambda theta: np.log(np.sum(p ** (1 + theta) / density)) - theta * mean, (-1, 1))
+    found: Any = minimize_scalar(lambda theta: np.log(np.sum(p ** (1 + theta) / density)) - theta * mean, (-1, 1))
     return float(found.x), -float(found.fun)
 
 
