@@ -308,7 +308,6 @@ import os, signal, sys
 from pathlib import Path
 from sharpen.llm.configs.train import resolve
 from sharpen.llm.training.run import train
-from sharpen.llm.training.ahead import Batch, stored
 from sharpen.llm.training.trainer import Trainer
 
 update = Trainer._update
