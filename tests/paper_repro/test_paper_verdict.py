@@ -15,6 +15,7 @@ from sharpen.paper_repro.analysis.contrasts import compare, stability, summary
 from sharpen.paper_repro.analysis.evidence import Evidence, Part, by_model
 from sharpen.paper_repro.analysis.verdict import RULES, conclude, judge
 from sharpen.paper_repro.grids.grid import load_grid
+from sharpen.paper_repro.intervals.stats import Interval
 from sharpen.paper_repro.work.toy import MEASURES, _curves
 
 Results = dict[str, dict[str, Any]]
@@ -153,14 +154,21 @@ def answers(results: Results, arm: str, correct: list[int]) -> None:
                 checkpoint["problems"]["embedded"]["correct"] = correct
 
 
+def beside_the_base(story: Results, arm: str, correct: list[int]) -> tuple[Results, Interval]:
+    """Return the story in which the base has 6 of 16 right and an arm ``correct``, and what is between the two."""
+    results = copy.deepcopy(story)
+    answers(results, "base", [6] * 24)
+    answers(results, arm, correct)
+    arms = gather(results.values())
+    found = compare(arms[arm], arms["base"])
+    assert found is not None
+    return results, found.difference
+
+
 def test_a_difference_that_may_be_small_or_large_is_not_equivalence(story: Results) -> None:
     """0.0625 in the mean, between 0.01 and 0.12: one end is within 0.05, the other is not."""
-    same = copy.deepcopy(story)
-    answers(same, "base", [6] * 24)
-    answers(same, "tempered-1-0", [6, 8] * 12)
-    found = compare(gather(same.values())["tempered-1-0"], gather(same.values())["base"])
-    assert found is not None
-    assert 0 < found.difference.low < 0.05 < found.difference.high
+    same, gap = beside_the_base(story, "tempered-1-0", [6, 8] * 12)
+    assert 0 < gap.low < 0.05 < gap.high
     assert outcomes(rules_llm.null_control(Evidence(same))) == ["undecided"]
 
 
@@ -188,12 +196,8 @@ def test_a_summary_has_the_kl_from_the_policy_to_the_base(story: Results) -> Non
 
 def test_a_large_gain_is_large_by_its_whole_interval(story: Results) -> None:
     """0.125 in the mean, 0.01 to 0.24 by the interval."""
-    same = copy.deepcopy(story)
-    answers(same, "base", [6] * 24)
-    answers(same, "task-reward-0-1", [6, 10] * 12)
-    found = compare(gather(same.values())["task-reward-0-1"], gather(same.values())["base"])
-    assert found is not None
-    assert 0 < found.difference.low < 0.1 < found.difference.mean
+    same, gap = beside_the_base(story, "task-reward-0-1", [6, 10] * 12)
+    assert 0 < gap.low < 0.1 < gap.mean
     assert outcomes(rules_llm.task_reward_gains(Evidence(same))) == ["undecided"]
 
 

@@ -136,11 +136,12 @@ def split_points(points: Sequence[Points], features: Sequence[str]) -> Split:
         features: Names of the columns of their features.
     """
     scale = scales(points)
+    box = _box(points, scale)
     fits: dict[str, Fit] = {}
     for size in range(1, len(features) + 1):
         for chosen in itertools.combinations(range(len(features)), size):
             name = "+".join(features[place] for place in chosen)
-            fits[name] = _closest(points, [features[place] for place in chosen], list(chosen), scale)
+            fits[name] = _closest(points, [features[place] for place in chosen], list(chosen), scale, box)
     kl = float(np.mean([one.kl for one in points]))
     everything = fits["+".join(features)].explained
     shapley = shapley_values(features, {"": 0.0} | {name: fit.explained for name, fit in fits.items()})
@@ -196,7 +197,7 @@ def alone(points: Sequence[Points]) -> list[Fit | None]:
             theta = {SHARPENING: float(thetas[at, 0] / scale[at, 0])}
             found[place] = Fit(theta, max(0.0, -float(values[at])), _varies(bends[at], at_base[at]))
         else:
-            found[place] = _closest([points[place]], [SHARPENING], [0], scale[at])
+            found[place] = _closest([points[place]], [SHARPENING], [0], scale[at], np.array([LARGEST]))
     return found
 
 
@@ -278,7 +279,9 @@ class Stack:
         return logs - self.log_totals, means, covariances
 
 
-def _closest(points: Sequence[Points], names: Sequence[str], chosen: Sequence[int], scale: FloatArray) -> Fit:
+def _closest(
+    points: Sequence[Points], names: Sequence[str], chosen: Sequence[int], scale: FloatArray, box: FloatArray
+) -> Fit:
     """Return the closest member of one family; a feature that varies in no prompt explains nothing and gets 0."""
     varying = [place for place in chosen if scale[place] > 0]
     if not varying:
@@ -289,7 +292,7 @@ def _closest(points: Sequence[Points], names: Sequence[str], chosen: Sequence[in
         value, slope, bend = stack.expansion(thetas[0])
         return tuple(each.mean(axis=0, keepdims=True) for each in (value, slope, bend))
 
-    size, box = len(varying), _box(points, varying, scale[varying])
+    size, box = len(varying), box[varying]
     thetas, ended = newton(loss, np.zeros((1, size)), box)
     if not ended[0]:
         thetas = _searched(loss, box)[None]
@@ -300,10 +303,10 @@ def _closest(points: Sequence[Points], names: Sequence[str], chosen: Sequence[in
     return Fit(found, max(0.0, -float(value[0])), _varies(bend[0], loss(np.zeros((1, size)))[2][0]))
 
 
-def _box(points: Sequence[Points], varying: Sequence[int], scale: FloatArray) -> FloatArray:
+def _box(points: Sequence[Points], scale: FloatArray) -> FloatArray:
     """Return how far to search, shape [F]: what is little in the unit of all prompts is much for a narrow one's."""
-    own_PF = np.stack([scales([one])[varying] for one in points])
-    narrowest = np.min(np.where(own_PF > 0, own_PF, scale), axis=0)
+    own_PF = np.stack([scales([one]) for one in points])
+    narrowest = np.min(np.where(own_PF > 0, own_PF, np.inf), axis=0)
     return LARGEST * np.clip(scale / narrowest, 1.0, WIDEST)
 
 

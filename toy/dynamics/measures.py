@@ -50,6 +50,21 @@ def measure(
     }
 
 
+def student_t(freedom: int, confidence: float = CONFIDENCE) -> float:
+    """Return how many standard errors a two-sided t-interval reaches to each side."""
+    return float(scipy.special.stdtrit(freedom, 0.5 + confidence / 2))
+
+
+def ranks_below_median(size: int) -> int:
+    """Return after how many of ``size`` sorted values the median's 95% interval begins, and before how many it ends.
+
+    By the binomial law of order statistics; 0 where no value is low enough.
+    """
+    from scipy.stats import binom  # a second to import, and few commands need it
+
+    return int(binom.ppf((1 - CONFIDENCE) / 2, size, 0.5))
+
+
 def mean_interval(samples: FloatArray) -> tuple[float, list[float] | None]:
     """Return the mean over seeds, shape [S], and its 95% t-interval; None for a single seed.
 
@@ -63,7 +78,7 @@ def mean_interval(samples: FloatArray) -> tuple[float, list[float] | None]:
     # In a unit that is a power of two, which changes no digit: squares of numbers up to 1e308 are numbers then.
     exponent = int(np.frexp(np.max(np.abs(samples)))[1])
     error = float(np.ldexp(np.std(np.ldexp(samples, -exponent), ddof=1), exponent)) / math.sqrt(samples.size)
-    half = float(scipy.special.stdtrit(samples.size - 1, 0.5 + CONFIDENCE / 2)) * error
+    half = student_t(samples.size - 1) * error
     return mean, [mean - half, mean + half]
 
 
@@ -74,7 +89,7 @@ def wilson(count: int, of: int) -> list[float]:
         >>> [round(end, 4) for end in wilson(0, 64)]
         [0.0, 0.0566]
     """
-    from scipy.stats import binomtest  # a second to import, and few commands need it
+    from scipy.stats import binomtest
 
     interval = binomtest(count, of).proportion_ci(CONFIDENCE, method="wilson")
     return [float(interval.low), float(interval.high)]

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import jax.numpy as jnp
-import scipy.special
 from jax import Array
 
 from sharpen.theory.core.ties import reward_scale, top_face
+from sharpen.toy.dynamics.measures import student_t
 from sharpen.toy.dynamics.signal_to_noise import Signal
 from sharpen.toy.learners.parts.learner import State, pseudo_reward
 from sharpen.toy.problems.setting import Setting
@@ -37,9 +37,6 @@ MEASURES = (
     "effective_alpha_high",
     "gradient_snr",
 )
-
-
-CONFIDENCE = 0.95
 
 
 def measures(ks: tuple[int, ...], sizes: tuple[float, ...] = ()) -> list[str]:
@@ -145,7 +142,7 @@ def _slope(pi: Array, log_pi: Array, log_p: Array, weight: Array) -> dict[str, A
         half = jnp.full((), jnp.nan, x.dtype)
     else:
         variance = jnp.sum((w * x * (y - slope * x)) ** 2) / spread**2 * (x.size / left)
-        half = float(scipy.special.stdtrit(left, 0.5 + CONFIDENCE / 2)) * jnp.sqrt(variance)
+        half = student_t(left) * jnp.sqrt(variance)
     return {"effective_alpha": slope, "effective_alpha_low": slope - half, "effective_alpha_high": slope + half}
 
 

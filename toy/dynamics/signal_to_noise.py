@@ -19,12 +19,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 from jax import Array
 
 from sharpen.objective import InputError, Objective
 from sharpen.theory.core.problem import FloatArray, Problem
 from sharpen.theory.estimators import exact as enumeration
+from sharpen.toy.dynamics.measures import student_t
 from sharpen.toy.dynamics.updates import make
 from sharpen.toy.learners.parts.estimates import total_reward
 from sharpen.toy.learners.parts.learner import Batch, Moments, Options, SampledLearner, State, log_reference
@@ -35,7 +35,6 @@ from sharpen.toy.problems.setting import Setting
 Signal = Callable[[Setting, Array, State], Array]
 ROUNDING = 500.0  # units of rounding of the rewards: less noise is what rewards that are all equal leave
 BLOCKS = 32  # of draws, that the jackknife leaves out one by one
-CONFIDENCE = 0.95
 
 
 @lru_cache(maxsize=64)
@@ -179,7 +178,7 @@ def ratio_of_draws(gradients: FloatArray) -> Drawn:
         left_out.append(_pair_ratio(rest.sum(axis=0), float(np.sum(rest**2)), len(rest)))
     without = np.array(left_out)
     error = math.sqrt((BLOCKS - 1) / BLOCKS * float(np.sum((without - without.mean()) ** 2)))
-    half = float(scipy.special.stdtrit(BLOCKS - 1, 0.5 + CONFIDENCE / 2)) * error
+    half = student_t(BLOCKS - 1) * error
     return Drawn(squared, squared - half, squared + half)
 
 

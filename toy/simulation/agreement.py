@@ -21,15 +21,15 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import scipy.special
 from numpy.typing import NDArray
+
+from sharpen.toy.dynamics.measures import CONFIDENCE, student_t
 
 FloatArray = NDArray[np.float64]
 Word = Literal["agrees", "approaches", "differs", "unclear"]
 
 NUMERICAL = 1e-6  # of a probability: what counts as equal without any statistics
 WIDEST = 0.1  # full width of an interval that still says something
-CONFIDENCE = 0.95
 FALLEN = 0.75
 
 
@@ -76,5 +76,4 @@ def _fell(end: FloatArray, half: FloatArray, slack: float) -> bool:
 def _half_width(samples: FloatArray, confidence: float) -> FloatArray:
     """Return half the t-intervals over runs of columns, shape [S, m] to [m]."""
     runs = samples.shape[0]
-    quantile = float(scipy.special.stdtrit(runs - 1, 0.5 + confidence / 2))
-    return quantile * samples.std(axis=0, ddof=1) / np.sqrt(runs)
+    return student_t(runs - 1, confidence) * samples.std(axis=0, ddof=1) / np.sqrt(runs)

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.special
 from numpy.typing import NDArray
 
 from sharpen.objective import InputError
-from sharpen.toy.dynamics.measures import CONFIDENCE, wilson
+from sharpen.toy.dynamics.measures import ranks_below_median, student_t, wilson
 from sharpen.toy.learners.registry import LEARNERS
 from sharpen.toy.studies.findings_core import Interval, over_seeds
 from sharpen.toy.sweeps.config import SweepConfig
@@ -228,9 +227,7 @@ def median_interval(values: FloatArray) -> Interval:
     middle = float(np.median(ordered)) if np.all(np.isfinite(ordered[size // 2 : size // 2 + 1])) else math.inf
     if size == 1:
         return Interval(middle, middle, middle)
-    from scipy.stats import binom
-
-    below = int(binom.ppf((1 - CONFIDENCE) / 2, size, 0.5))
+    below = ranks_below_median(size)
     return Interval(middle, float(ordered[max(below - 1, 0)]), float(ordered[min(size - below, size - 1)]))
 
 
@@ -247,5 +244,5 @@ def exponent(found: list[Reached]) -> Interval | None:
     slope = float(x @ y / (x @ x))
     residual = y - y.mean() - slope * x
     error = math.sqrt(float(residual @ residual) / (len(points) - 2) / float(x @ x))
-    half = float(scipy.special.stdtrit(len(points) - 2, 0.5 + CONFIDENCE / 2)) * error
+    half = student_t(len(points) - 2) * error
     return Interval(slope, slope - half, slope + half)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sharpen.objective import InputError
-from sharpen.toy.dynamics.measures import CONFIDENCE, FIXED, fixation, mean_interval, wilson
+from sharpen.toy.dynamics.measures import FIXED, fixation, mean_interval, ranks_below_median, wilson
 from sharpen.toy.sweeps.config import AXES
 
 AT_THE_END = (
@@ -117,9 +117,7 @@ def _median(times: NDArray[np.float64]) -> tuple[float | None, list[float | None
     ordered, size = np.sort(times), len(times)
     # Two middle entries: if the upper is infinite, so is their mean.
     middle = float(np.median(ordered)) if np.isfinite(ordered[size // 2]) else None
-    from scipy.stats import binom
-
-    below = int(binom.ppf((1 - CONFIDENCE) / 2, size, 0.5))
+    below = ranks_below_median(size)
     if size < 2 or below < 1:
         return middle, None
     ends = (float(ordered[below - 1]), float(ordered[size - below]))
